@@ -1,0 +1,42 @@
+"""Errors that a user can cause and can mend.
+
+Every message is one line: what was wrong, with the file or value, and what to do about it.
+The command line prints the message without a traceback (``--debug`` shows it).
+"""
+
+
+class DccrnError(Exception):
+    """Base of all errors of this package that a user can cause."""
+
+
+class AudioError(DccrnError, ValueError):
+    """An audio file or array cannot be used: missing, empty, corrupt, NaN, wrong shape or rate."""
+
+
+class ManifestError(DccrnError, ValueError):
+    """A corpus manifest is missing, malformed, or holds nothing for the split asked for."""
+
+
+class ConfigError(DccrnError, ValueError):
+    """An unknown name or a value out of range in a configuration."""
+
+
+class WeightsError(DccrnError, ValueError):
+    """A weights file is missing, corrupt, or does not fit the model."""
+
+
+class MetricError(DccrnError, ValueError):
+    """Signals that no metric can compare: wrong lengths, rates or shapes."""
+
+
+def nearest_name(name: str, known: list[str]) -> str:
+    """Sentence that lists the known names and points at the closest one.
+
+    >>> nearest_name("distil_dcrn", ["dccrn_e", "distil_dccrn"])
+    'did you mean distil_dccrn? known: dccrn_e, distil_dccrn'
+    """
+    import difflib
+
+    close = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{hint}known: {', '.join(known)}"
