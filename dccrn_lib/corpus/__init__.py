@@ -1,0 +1,1 @@
+"""Corpora: manifests, generated speech, noise and rooms, recipes for real recordings, and their mixtures."""

@@ -1,0 +1,323 @@
+"""Manifests: which audio files a corpus holds, who or what is heard in them, and which split they belong to.
+
+A manifest is a text file of JSON lines, one audio file a line::
+
+    {"path": "a/1.wav", "kind": "speech", "corpus": "mine", "seconds": 3.2, "sample_rate": 16000,
+     "split": "train", "licence": "CC0-1.0", "speaker": "a"}
+
+``path`` is relative to the manifest's own folder, so a corpus can be moved as a whole. Speech names its
+``speaker``, noise and room responses their ``recording``; whatever shares that name shares a split.
+``scan_folder`` writes one for a folder of recordings: files that cannot be used (empty, corrupt, text named
+.wav, no sample, NaN) are listed in its report and in ``<manifest>.bad.txt`` and stop nothing; a group's split
+follows from a hash of its name, so files added later move no other group unless a split would be empty.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dccrn_lib.corpus.scanning import (
+    SUFFIXES,
+    assign_splits,
+    find_audio,
+    group_name,
+    label_of,
+    probe_all,
+    without_suffix,
+)
+from dccrn_lib.errors import ManifestError, nearest_name
+from dccrn_lib.paths import atomic_path
+
+KINDS = ("speech", "noise", "rir")
+SPLITS = ("train", "valid", "test")
+_REQUIRED = ("path", "kind", "seconds", "sample_rate", "split")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One audio file of a corpus.
+
+    Args:
+        path: absolute path once read from a manifest.
+        kind: "speech", "noise" or "rir" (room impulse response).
+        corpus: name of the collection.
+        seconds: duration in s.
+        sample_rate: in Hz.
+        split: "train", "valid" or "test".
+        licence: as the source states it.
+        speaker: who speaks (speech).
+        recording: which recording it was cut from (noise, rir).
+        label: kind of noise, for tables by noise kind.
+        language: language code of speech.
+    """
+
+    path: str
+    kind: str
+    corpus: str
+    seconds: float
+    sample_rate: int
+    split: str
+    licence: str = "unknown"
+    speaker: str | None = None
+    recording: str | None = None
+    label: str | None = None
+    language: str | None = None
+
+    @property
+    def group(self) -> str:
+        """What must not be shared between splits: the speaker, or else the recording, or else the file."""
+        return self.speaker or self.recording or self.path
+
+
+_FIELDS = tuple(Entry.__dataclass_fields__)
+
+
+def read_manifest(path: str | os.PathLike, split: str | None = None, kind: str | None = None) -> list[Entry]:
+    """Read a manifest.
+
+    Args:
+        path: the JSON-lines file.
+        split: keep this split only ("train", "valid", "test"); None keeps all.
+        kind: the manifest must hold this kind of audio ("speech", "noise", "rir"); None takes any.
+
+    Returns:
+        Entries in the file's order, with absolute paths. Keys this package does not know are ignored.
+
+    Raises:
+        ManifestError: no such file; a line that is not JSON or lacks a key; an unknown split or kind;
+            nothing left for the split or kind asked for.
+    """
+    if split is not None and split not in SPLITS:
+        raise ManifestError(f"unknown split {split!r}: {nearest_name(split, list(SPLITS))}")
+    if kind is not None and kind not in KINDS:
+        raise ManifestError(f"unknown kind {kind!r}: {nearest_name(kind, list(KINDS))}")
+    path = Path(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise ManifestError(
+            f"{path}: no such manifest; make one with `python -m dccrn_lib corpus scan FOLDER`"
+        ) from None
+    except IsADirectoryError:
+        raise ManifestError(
+            f"{path}: is a folder, not a manifest; make one with `python -m dccrn_lib corpus scan {path}`"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ManifestError(f"{path}: cannot be read as a manifest of JSON lines ({reason})") from error
+    entries = [_parse(line, f"{path}, line {n}", folder) for n, line in enumerate(lines, 1) if line.strip()]
+    if not entries:
+        raise ManifestError(f"{path}: the manifest is empty; scan the folder of recordings again")
+    kept = [e for e in entries if (split is None or e.split == split) and (kind is None or e.kind == kind)]
+    if not kept:
+        wanted = " ".join(word for word in (split, kind) if word)
+        held = ", ".join(sorted({f"{e.split} {e.kind}" for e in entries}))
+        raise ManifestError(f"{path}: no entry left for {wanted}; the manifest holds: {held}")
+    return kept
+
+
+def write_manifest(path: str | os.PathLike, entries: Iterable[Entry]) -> Path:
+    """Write a manifest atomically; audio paths become relative to its folder, with forward slashes.
+
+    Args:
+        path: the JSON-lines file to write; its folder is made.
+        entries: what it shall hold; relative ``Entry.path`` is taken from the current folder.
+
+    Returns:
+        The path written.
+    """
+    path = Path(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    with atomic_path(path) as temporary:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as stream:
+            for entry in entries:
+                record = {name: getattr(entry, name) for name in _FIELDS}
+                record = {name: value for name, value in record.items() if value is not None}
+                record["path"] = _relative(entry.path, folder)
+                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+    return path
+
+
+def total_hours(entries: Iterable[Entry]) -> float:
+    """Duration of all entries together in hours."""
+    return sum(entry.seconds for entry in entries) / 3600.0
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """What a scan found: the manifest written, files and hours by split, bad files with their reasons."""
+
+    manifest: Path
+    counts: dict[str, int]
+    hours: dict[str, float]
+    groups: dict[str, int]
+    bad: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        parts = [
+            f"{split} {self.counts[split]} files, {self.hours[split]:.3g} h, {self.groups[split]} groups"
+            for split in self.counts
+        ]
+        bad = f"; {len(self.bad)} bad files, see {self.manifest}.bad.txt" if self.bad else ""
+        notes = "".join(f"; {note}" for note in self.notes)
+        return f"{self.manifest}: {'; '.join(parts)}{bad}{notes}"
+
+
+def scan_folder(
+    folder: str | os.PathLike,
+    kind: str,
+    out: str | os.PathLike,
+    split: str | None = None,
+    valid_fraction: float = 0.05,
+    test_fraction: float = 0.05,
+    licence: str = "unknown",
+    corpus: str | None = None,
+    group_level: int | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> ScanReport:
+    """Write the manifest of every audio file under ``folder``: nested, of any rate and channel count.
+
+    Args:
+        folder: where the recordings lie.
+        kind: "speech", "noise" or "rir".
+        out: manifest to write (.jsonl).
+        split: put everything into this split; None divides the groups.
+        valid_fraction: share of the groups for "valid", in [0, 1).
+        test_fraction: share of the groups for "test", in [0, 1).
+        licence: written into every line.
+        corpus: name of the collection; default: the folder's name.
+        group_level: how many folder levels below ``folder`` name a speaker or recording; None takes all of
+            them. Files directly in ``folder`` are groups of their own. With fewer than three groups in all,
+            every file becomes its own group (the report says so), because no split could be made otherwise.
+        workers: threads; default four for each core.
+        progress: show a bar.
+
+    Returns:
+        ScanReport. With three groups or more no split (of a positive fraction) is empty.
+
+    Raises:
+        ManifestError: no such folder, an unknown kind or split, fractions out of range, or no usable file.
+    """
+    folder, out = Path(folder), Path(out)
+    if kind not in KINDS:
+        raise ManifestError(f"unknown kind {kind!r}: {nearest_name(kind, list(KINDS))}")
+    if split is not None and split not in SPLITS:
+        raise ManifestError(f"unknown split {split!r}: {nearest_name(split, list(SPLITS))}")
+    if not (valid_fraction >= 0 and test_fraction >= 0 and valid_fraction + test_fraction < 1):
+        raise ManifestError(
+            f"valid_fraction {valid_fraction} and test_fraction {test_fraction} leave no train"
+        )
+    if not folder.is_dir():
+        raise ManifestError(f"{folder}: no such folder; name the folder that holds the recordings")
+    files = find_audio(folder)
+    if not files:
+        raise ManifestError(f"{folder}: no audio file in it ({', '.join(SUFFIXES)})")
+    probes = probe_all(files, workers or 4 * (os.cpu_count() or 1), progress)
+    bad = [(path, probe) for path, probe in zip(files, probes, strict=True) if isinstance(probe, str)]
+    good = [(path, probe) for path, probe in zip(files, probes, strict=True) if not isinstance(probe, str)]
+    if not good:
+        raise ManifestError(
+            f"{folder}: none of the {len(files)} audio files can be used; "
+            f"the first, {Path(bad[0][0]).name}: {bad[0][1]}"
+        )
+    notes = []
+    names = [group_name(path, folder, group_level) for path, _ in good]
+    if split is None and len(set(names)) < 3 <= len(good):
+        names = [without_suffix(path, folder) for path, _ in good]
+        notes.append("fewer than three folders: split by file, not by folder")
+    splits = dict.fromkeys(names, split) if split else assign_splits(names, valid_fraction, test_fraction)
+    entries = [
+        Entry(
+            path=path,
+            kind=kind,
+            corpus=corpus or folder.resolve().name,
+            seconds=round(frames / rate, 4),
+            sample_rate=rate,
+            split=splits[name],
+            licence=licence,
+            speaker=name if kind == "speech" else None,
+            recording=None if kind == "speech" else name,
+            label=label_of(path, folder) if kind == "noise" else None,
+        )
+        for (path, (frames, rate)), name in zip(good, names, strict=True)
+    ]
+    write_manifest(out, entries)
+    _write_bad(Path(f"{out}.bad.txt"), bad)
+    return summarise(out, entries, bad, notes)
+
+
+def summarise(
+    out: Path, entries: list, bad: list[tuple[str, str]], notes: list[str] | None = None
+) -> ScanReport:
+    """Counts and hours of ``entries`` by split as a report."""
+    present = [s for s in SPLITS if any(e.split == s for e in entries)]
+    counts = Counter(e.split for e in entries)
+    return ScanReport(
+        manifest=Path(out),
+        counts={s: counts[s] for s in present},
+        hours={s: total_hours(e for e in entries if e.split == s) for s in present},
+        groups={s: len({e.group for e in entries if e.split == s}) for s in present},
+        bad=bad,
+        notes=notes or [],
+    )
+
+
+def _relative(path: str, folder: str) -> str:
+    """``path`` as seen from ``folder``; absolute where no relative path exists (another Windows drive)."""
+    path = os.path.abspath(path)
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return path
+
+
+def _parse(line: str, where: str, folder: str) -> Entry:
+    """One line of a manifest as an entry; ``where`` names file and line in errors."""
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ManifestError(f"{where}: not JSON ({error.msg}); correct it or scan the folder again") from None
+    if not isinstance(record, dict):
+        raise ManifestError(f"{where}: expected a JSON object, found {type(record).__name__}")
+    missing = [key for key in _REQUIRED if key not in record]
+    if missing:
+        raise ManifestError(f"{where}: missing key {', '.join(missing)}; a line needs {', '.join(_REQUIRED)}")
+    for key, known in (("kind", KINDS), ("split", SPLITS)):
+        if record[key] not in known:
+            raise ManifestError(
+                f"{where}: unknown {key} {record[key]!r}: {nearest_name(record[key], [*known])}"
+            )
+    if not isinstance(record["path"], str) or not record["path"]:
+        raise ManifestError(f"{where}: path must be a file name, found {record['path']!r}")
+    try:
+        seconds, sample_rate = float(record["seconds"]), int(record["sample_rate"])
+    except (TypeError, ValueError):
+        seconds, sample_rate = math.nan, 0
+    if not (math.isfinite(seconds) and seconds > 0 and sample_rate > 0):
+        raise ManifestError(
+            f"{where}: seconds and sample_rate must be positive numbers, "
+            f"found {record['seconds']!r} and {record['sample_rate']!r}"
+        )
+    known_fields = {key: record[key] for key in _FIELDS if key in record}
+    known_fields["path"] = os.path.normpath(os.path.join(folder, record["path"]))
+    known_fields["seconds"], known_fields["sample_rate"] = seconds, sample_rate
+    known_fields.setdefault("corpus", Path(folder).name)
+    return Entry(**known_fields)
+
+
+def _write_bad(path: Path, bad: list[tuple[str, str]]) -> None:
+    """List bad files beside the manifest; remove the list of an earlier scan when there are none."""
+    if not bad:
+        path.unlink(missing_ok=True)
+        return
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(f"{name}\t{reason}\n" for name, reason in bad), encoding="utf-8")

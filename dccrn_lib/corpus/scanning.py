@@ -1,0 +1,133 @@
+"""Looking through folders of recordings: which files can be used, what groups them, which split a group gets.
+
+``manifest.scan_folder`` puts these steps together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
+_FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")  # the only ones that can hold NaN
+
+
+def find_audio(folder: str | os.PathLike) -> list[str]:
+    """Absolute paths of all audio files under ``folder`` by name, sorted; hidden files are left out.
+
+    Linked folders are followed, each real folder once.
+    """
+    found, seen = [], set()
+    for here, folders, names in os.walk(os.path.abspath(folder), followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [
+            os.path.join(here, n) for n in names if n.lower().endswith(SUFFIXES) and not n.startswith(".")
+        ]
+    return sorted(found)
+
+
+def probe_audio(path: str) -> tuple[int, int] | str:
+    """Open an audio file and decode its beginning and end.
+
+    Args:
+        path: the file.
+
+    Returns:
+        (samples per channel, sample rate in Hz), or one line that says why the file cannot be used. A file of
+        floating-point samples is read whole, since only such a file can hold NaN.
+    """
+    try:
+        if os.path.getsize(path) == 0:
+            return "the file is empty (0 bytes)"
+        with soundfile.SoundFile(path) as audio:
+            frames, rate = audio.frames, audio.samplerate
+            if frames <= 0:
+                return "holds no sample (zero length)"
+            is_float = audio.subtype in _FLOAT_SUBTYPES
+            head = audio.read(frames if is_float else min(frames, rate), dtype="float32", always_2d=True)
+            if head.shape[0] == 0:
+                return "the header promises samples but none can be decoded; copy or download the file again"
+            if not np.isfinite(head).all():
+                return "holds NaN or infinite samples"
+            tail = min(frames, rate // 10)
+            if audio.format == "FLAC" and frames > rate + tail:
+                audio.seek(frames - tail)
+                if audio.read(tail, dtype="int16").shape[0] < tail:
+                    return "ends before the length its header states; copy or download the file again"
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).replace(str(path), "the file").splitlines()
+        return f"cannot be decoded ({reason[0] if reason else type(error).__name__})"
+    return frames, rate
+
+
+def assign_splits(groups: list[str], valid_fraction: float, test_fraction: float) -> dict[str, str]:
+    """Split for each distinct group, by a hash of its name: the same name gets the same split everywhere.
+
+    Args:
+        groups: names, repeats allowed.
+        valid_fraction: share for "valid".
+        test_fraction: share for "test".
+
+    Returns:
+        {group: split}. Every split of positive fraction gets a group if there are enough: train first, then
+        valid, then test.
+    """
+    # u in [0, 1) by hash; sorted by u: the lowest are test, the next valid, the rest train
+    place = {
+        name: int(hashlib.sha1(name.encode("utf-8")).hexdigest()[:12], 16) / 16**12 for name in set(groups)
+    }
+    order = sorted(place, key=lambda name: (place[name], name))
+    n_test = sum(u < test_fraction for u in place.values())
+    n_valid = sum(test_fraction <= u < test_fraction + valid_fraction for u in place.values())
+    if test_fraction > 0 and len(order) >= 3:
+        n_test = max(n_test, 1)
+    if valid_fraction > 0 and len(order) >= 2:
+        n_valid = max(n_valid, 1)
+    while n_test + n_valid >= len(order) and n_test + n_valid > 0:  # train keeps at least one
+        if n_test > 1 or (n_test == 1 and n_valid <= 1):
+            n_test -= 1
+        else:
+            n_valid -= 1
+    bounds = {
+        "test": order[:n_test],
+        "valid": order[n_test : n_test + n_valid],
+        "train": order[n_test + n_valid :],
+    }
+    return {name: split for split, names in bounds.items() for name in names}
+
+
+def probe_all(files: list[str], workers: int, progress: bool) -> list[tuple[int, int] | str]:
+    """Probe files in threads (the decoder releases the interpreter lock), in order."""
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        results = pool.map(probe_audio, files)
+        bar = tqdm(results, total=len(files), desc="scan", unit="file", disable=not progress)
+        return list(bar)
+
+
+def without_suffix(path: str, folder: Path) -> str:
+    relative = Path(os.path.relpath(path, os.path.abspath(folder)))
+    return relative.with_suffix("").as_posix()
+
+
+def group_name(path: str, folder: Path, level: int | None) -> str:
+    """Folder of the file below ``folder`` (its first ``level`` parts); the file's own name at the top."""
+    relative = Path(os.path.relpath(path, os.path.abspath(folder)))
+    parts = relative.parts[:-1] if level is None else relative.parts[:-1][:level]
+    return "/".join(parts) if parts else relative.with_suffix("").as_posix()
+
+
+def label_of(path: str, folder: Path) -> str | None:
+    """First folder below the root: where noises are sorted into folders, it names their kind."""
+    parts = Path(os.path.relpath(path, os.path.abspath(folder))).parts
+    return parts[0] if len(parts) > 1 else None
