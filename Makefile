@@ -1,0 +1,62 @@
+# Distil-DCCRN: every target installs what it needs into .venv first. `make help` lists them.
+# Needs Python 3.11 or newer with venv, a C compiler and the package registry; nothing else.
+# Another interpreter: make test PYTHON=/path/to/python3.12     Another profile: make tutorial PROFILE=gpu
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help install tutorial test lint unit nbval lab notebooks bench results train-real clean
+
+VENV    ?= .venv
+EXTRAS  ?= notebooks,metrics,speech,export,dev
+PROFILE ?= quick
+OUT     ?= runs/$(PROFILE)
+NPROC   ?= 1
+ONLY    ?=
+PYTHON  ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
+
+PY    := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+help:  ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+$(STAMP): pyproject.toml
+	@if [ -z "$(PYTHON)" ]; then echo "error: no Python 3.11 or newer with venv found; install one or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; fi
+	@"$(PYTHON)" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "error: $(PYTHON) is not Python 3.11 or newer with venv (on Debian: apt install python3-venv)" >&2; exit 1; }
+	@[ -x "$(PY)" ] || "$(PYTHON)" -m venv "$(VENV)"
+	@echo "installing into $(VENV): about 5 GB, a few minutes"
+	"$(PY)" -m pip install --quiet --disable-pip-version-check -e ".[$(EXTRAS)]"
+	@touch "$(STAMP)"
+
+install: $(STAMP)  ## create .venv and install the package with its extras (about 5 GB, mostly torch)
+
+tutorial: $(STAMP)  ## run all notebooks at PROFILE=quick into runs/quick, with one HTML report
+	"$(PY)" -m dccrn_lib run-notebooks --profile "$(PROFILE)" --out "$(OUT)"
+
+test: lint unit nbval  ## ruff, the tests, and the committed notebooks under nbval
+
+lint: $(STAMP)  ## ruff
+	"$(PY)" -m ruff check .
+
+unit: $(STAMP)  ## the tests without the notebooks
+	"$(PY)" -m pytest tests
+
+nbval: $(STAMP)  ## the committed notebooks: they run, and their checked outputs are unchanged
+	@if ls notebooks/*.ipynb >/dev/null 2>&1; then "$(PY)" -m pytest --nbval-lax --nbval-current-env notebooks; else echo "no notebooks to check"; fi
+
+lab: $(STAMP)  ## open JupyterLab on the notebooks
+	"$(PY)" -m jupyterlab --ServerApp.root_dir=notebooks
+
+notebooks: $(STAMP)  ## execute the committed notebooks again where they lie and clean them (ONLY=01,02)
+	"$(PY)" -m dccrn_lib run-notebooks --in-place $(if $(ONLY),--only "$(ONLY)")
+
+bench: $(STAMP)  ## measure speed and memory into results/bench.json
+	"$(PY)" -m dccrn_lib bench --json results/bench.json
+
+results: $(STAMP)  ## write the tables of README.md and docs/ again from results/*.json
+	"$(PY)" -m dccrn_lib.results README.md docs/*.md
+
+clean:  ## remove .venv, generated corpora, runs and caches
+	rm -rf "$(VENV)" runs data/generated build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,330 @@
+"""The command line: ``python -m dccrn_lib COMMAND``, every command with ``--help``.
+
+Exit codes: 0 fine, 1 failed, 2 bad usage, 130 interrupted. Errors are one line on stderr; ``--debug`` adds
+the traceback. Each command imports what it needs when it runs, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any, NoReturn
+
+from dccrn_lib import __version__
+from dccrn_lib.errors import ConfigError, DccrnError
+
+_EXTRAS = {
+    "metrics": ("pesq", "pystoi", "scipy"),
+    "speech": ("espeakng_loader", "pyroomacoustics"),
+    "export": ("onnx", "onnxscript", "onnxruntime"),
+    "dnsmos": ("speechmos", "librosa"),
+    "notebooks": ("papermill", "nbclient", "nbformat", "nbconvert", "matplotlib", "ipywidgets", "IPython"),
+    "tensorboard": ("tensorboard",),
+}
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that shows a default where there is one to show."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        if action.default is None or action.default is False or action.default == []:
+            return action.help or ""
+        return super()._get_help_string(action)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with one-line errors and defaults in every help text."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", _Help)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (see: {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line as an argparse parser."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    shared.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    parser = _Parser(
+        prog="python -m dccrn_lib", description="Speech enhancement with Distil-DCCRN, DCCRN and Uformer."
+    )
+    parser.add_argument("--version", action="version", version=f"dccrn_lib {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, text: str, into: Any = commands) -> argparse.ArgumentParser:
+        return into.add_parser(name, help=text, description=text, parents=[shared])
+
+    corpus = commands.add_parser("corpus", help="make a corpus or list one in a manifest")
+    actions = corpus.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _add_synth(command("synth", "generate speech, noise and rooms; needs no network", actions))
+    _add_scan(command("scan", "list a folder of recordings in a manifest", actions))
+    _add_train(command("train", "train or distil a model; also under torchrun"))
+    _add_enhance(command("enhance", "enhance audio files or folders"))
+    _add_evaluate(
+        command("evaluate", "score noisy, enhanced or model output against clean files paired by name")
+    )
+    _add_notebooks(command("run-notebooks", "execute the notebooks with parameters, write a report"))
+    _add_export(command("export", "write a model as ONNX"))
+    _add_bench(command("bench", "measure speed and memory"))
+    return parser
+
+
+def _add_synth(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    p.add_argument("--hours", type=_positive, default=1.0, metavar="H", help="hours of speech")
+    p.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="the corpus is a function of hours and seed"
+    )
+    p.add_argument("--workers", type=int, metavar="N", help="processes; all cores when not given")
+    p.set_defaults(run=_corpus_synth)
+
+
+def _corpus_synth(a: argparse.Namespace) -> int:
+    from dccrn_lib.corpus.synthesis import synthesise_corpus
+
+    paths = synthesise_corpus(a.out, hours=a.hours, seed=a.seed, workers=a.workers, progress=not a.quiet)
+    for manifest in (paths.speech, paths.noise, paths.rir):
+        print(manifest)
+    return 0
+
+
+def _add_scan(p: argparse.ArgumentParser) -> None:
+    p.add_argument("folder", metavar="DIR", help="folder of recordings, searched with its subfolders")
+    p.add_argument(
+        "--kind", required=True, choices=["speech", "noise", "rir"], help="what the recordings are"
+    )
+    p.add_argument("--out", required=True, metavar="FILE", help="manifest to write (.jsonl)")
+    p.add_argument("--split", choices=["train", "valid", "test"], help="put all files in one split")
+    p.add_argument(
+        "--valid-fraction", type=float, default=0.05, metavar="F", help="share of speakers for valid"
+    )
+    p.add_argument(
+        "--test-fraction", type=float, default=0.05, metavar="F", help="share of speakers for test"
+    )
+    p.add_argument("--licence", default="unknown", metavar="TEXT", help="licence of the recordings")
+    p.add_argument(
+        "--corpus", metavar="NAME", help="name of the collection; the folder's name when not given"
+    )
+    p.add_argument(
+        "--group-level",
+        type=int,
+        metavar="N",
+        help="folder level below DIR that names the speaker or recording; guessed when not given",
+    )
+    p.add_argument("--workers", type=int, metavar="N", help="parallel readers; all cores when not given")
+    p.set_defaults(run=_corpus_scan)
+
+
+def _corpus_scan(a: argparse.Namespace) -> int:
+    from dccrn_lib.corpus.manifest import scan_folder
+
+    report = scan_folder(
+        a.folder,
+        a.kind,
+        a.out,
+        split=a.split,
+        valid_fraction=a.valid_fraction,
+        test_fraction=a.test_fraction,
+        licence=a.licence,
+        corpus=a.corpus,
+        group_level=a.group_level,
+        workers=a.workers,
+        progress=not a.quiet,
+    )
+    print(report)
+    return 0
+
+
+def _add_train(p: argparse.ArgumentParser) -> None:
+    p.set_defaults(run=_train)
+
+
+def _train(a: argparse.Namespace) -> int:
+    raise ConfigError("train is not wired yet")
+
+
+def _add_enhance(p: argparse.ArgumentParser) -> None:
+    p.add_argument("inputs", nargs="+", metavar="IN", help="audio files or folders")
+    p.add_argument("--out", required=True, metavar="DIR", help="folder for the enhanced files")
+    p.add_argument(
+        "--model", default="distil_dccrn", metavar="NAME_OR_PATH", help="shipped weights or a file"
+    )
+    p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
+    p.add_argument("--workers", type=int, default=1, metavar="N", help="files in parallel (CPU)")
+    p.add_argument("--overwrite", action="store_true", help="replace files that exist in the output folder")
+    p.set_defaults(run=_enhance)
+
+
+def _enhance(a: argparse.Namespace) -> int:
+    from dccrn_lib.enhance import enhance_files
+
+    report = enhance_files(
+        a.inputs,
+        a.out,
+        model=a.model,
+        device=a.device,
+        workers=a.workers,
+        progress=not a.quiet,
+        overwrite=a.overwrite,
+    )
+    for failure in report.failed:
+        reason = ": ".join(str(part) for part in failure) if isinstance(failure, tuple) else str(failure)
+        print(f"error: {reason}", file=sys.stderr)
+    print(f"{len(report.done)} enhanced, {len(report.failed)} failed, in {a.out}")
+    return 1 if report.failed else 0
+
+
+def _add_evaluate(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--clean", required=True, metavar="DIR", help="clean references")
+    p.add_argument("--noisy", required=True, metavar="DIR", help="noisy files of the same names")
+    group = p.add_mutually_exclusive_group()
+    group.add_argument(
+        "--model", metavar="NAME_OR_PATH", help="enhance the noisy files with this model and score that"
+    )
+    group.add_argument("--enhanced", metavar="DIR", help="score these files; with neither, the noisy ones")
+    p.add_argument("--json", required=True, metavar="FILE", help="result file to write")
+    p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
+    p.set_defaults(run=_evaluate)
+
+
+def _evaluate(a: argparse.Namespace) -> int:
+    from dccrn_lib.metrics import evaluate_directories
+
+    result = evaluate_directories(
+        a.clean, a.noisy, model=a.model, enhanced=a.enhanced, json_path=a.json, device=a.device
+    )
+    means = ", ".join(f"{k} {v:.4g}" for k, v in result["mean"].items() if v is not None)
+    print(f"{result['n_scored']} of {result['n']} files scored: {means or 'nothing'}")
+    return 0 if result["n_scored"] else 1
+
+
+def _add_notebooks(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--profile", default="quick", metavar="NAME", help="smoke, quick, cpu or gpu")
+    p.add_argument("--only", metavar="WHICH", help="numbers or names, comma-separated: 05,06")
+    p.add_argument("--out", metavar="DIR", help="folder for the run; runs/PROFILE when not given")
+    p.add_argument(
+        "-p",
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a notebook parameter; may be repeated",
+    )
+    p.add_argument(
+        "--timeout", type=float, metavar="S", help="seconds a cell may take; no limit when not given"
+    )
+    p.add_argument("--list-parameters", action="store_true", help="print the notebooks' parameters and stop")
+    p.add_argument(
+        "--in-place",
+        action="store_true",
+        help="execute the committed notebooks where they lie, with their own defaults, and clean them",
+    )
+    p.set_defaults(run=_run_notebooks)
+
+
+def _run_notebooks(a: argparse.Namespace) -> int:
+    from dccrn_lib import notebooks
+
+    only = [part.strip() for part in a.only.split(",") if part.strip()] if a.only else None
+    if a.list_parameters:
+        print(notebooks.describe_parameters(only))
+        return 0
+    if a.in_place:
+        if a.parameter:
+            raise ConfigError("--in-place runs the notebooks with their own defaults: leave -p out")
+        report = notebooks.execute_in_place(only, timeout=a.timeout, progress=not a.quiet)
+    else:
+        report = notebooks.run_notebooks(
+            a.profile,
+            only=only,
+            out=a.out,
+            parameters=notebooks.split_assignments(a.parameter),
+            timeout=a.timeout,
+            progress=not a.quiet,
+        )
+    for line in report.errors:
+        print(f"error: {line}", file=sys.stderr)
+    print(report)
+    return 0 if report.ok else 1
+
+
+def _add_export(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--model", default="distil_dccrn", metavar="NAME_OR_PATH", help="shipped weights or a file"
+    )
+    p.add_argument("--out", required=True, metavar="FILE", help="file to write (.onnx)")
+    p.add_argument(
+        "--kind",
+        default="streaming",
+        choices=["streaming", "offline"],
+        help="one hop with explicit states, or any number of frames at once",
+    )
+    p.set_defaults(run=_export)
+
+
+def _export(a: argparse.Namespace) -> int:
+    from dccrn_lib.export import export_onnx
+    from dccrn_lib.models import load_model
+
+    export_onnx(load_model(a.model), a.out, kind=a.kind)
+    print(a.out)
+    return 0
+
+
+def _add_bench(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--json", required=True, metavar="FILE", help="result file to write")
+    p.set_defaults(run=_bench)
+
+
+def _bench(a: argparse.Namespace) -> int:
+    from dccrn_lib.bench import run_benchmarks
+
+    run_benchmarks(json_path=a.json, progress=not a.quiet)
+    print(a.json)
+    return 0
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    args = build_parser().parse_args(argv)
+    if args.debug:
+        return args.run(args)
+    try:
+        return args.run(args)
+    except DccrnError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        extra = next((name for name, modules in _EXTRAS.items() if module in modules), None)
+        if extra is None:
+            raise
+        print(
+            f"error: {module} is not installed; run: python -m pip install -e '.[{extra}]'", file=sys.stderr
+        )
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or args.command}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    # torchrun sets RANK: only the first process speaks
+    if os.environ.get("RANK", "0") != "0":
+        sys.stdout = open(os.devnull, "w")
+    sys.exit(main())
