@@ -1,0 +1,344 @@
+"""Noisy speech on the fly: a mixture is a pure function of (seed, epoch, index).
+
+No state travels from one mixture to the next, so resuming a run, or changing the number of workers or processes,
+changes no mixture. Steps of one mixture:
+
+    speech segment -> (speed) -> (room: early part is the target) -> (equaliser)
+    + noise segments or babble at a drawn SNR -> level
+
+Source: the DNS Challenge recipe as DCCRN used it (-5..20 dB, room responses); babble, speed and equaliser are ours.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from scipy.signal import fftconvolve, resample_poly
+from torch.utils.data import Dataset
+
+from dccrn_lib.corpus.manifest import Entry, read_manifest
+from dccrn_lib.errors import AudioError, ConfigError, ManifestError
+
+SAMPLE_RATE = 16000
+_SPEEDS = ((9, 10), (19, 20), (20, 19), (10, 9), (17, 20), (20, 17))  # up, down of a rational resampler
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    """How a mixture is drawn.
+
+    Args:
+        segment_seconds: length of a mixture in s.
+        snr_db: lowest and highest signal-to-noise ratio in dB, drawn uniformly.
+        level_dbfs: lowest and highest RMS of the mixture in dB relative to full scale.
+        rir_probability: share of mixtures whose speech passes a room response (0 without responses).
+        early_ms: part of the room response after the direct sound that stays in the target, in ms.
+        second_noise_probability: share of mixtures with two noises at a time.
+        babble_probability: share of mixtures whose noise is several other speakers.
+        speed_probability: share with speech played 5 to 15 % faster or slower (pitch moves along).
+        equaliser_probability: share with a random smooth spectral tilt, drawn apart for speech and noise.
+        equaliser_db: largest gain or loss of the tilt in dB.
+        group_power: speakers and recordings are drawn with probability ~ (their seconds)^group_power.
+        noise_corpus_power: a corpus of noise is drawn with probability ~ (its seconds)^noise_corpus_power, a recording
+            within it as above; below 1 a large collection of one sort does not drown the small ones.
+    """
+
+    segment_seconds: float = 4.0
+    snr_db: tuple[float, float] = (-5.0, 20.0)
+    level_dbfs: tuple[float, float] = (-35.0, -15.0)
+    rir_probability: float = 0.25
+    early_ms: float = 50.0
+    second_noise_probability: float = 0.25
+    babble_probability: float = 0.0
+    speed_probability: float = 0.0
+    equaliser_probability: float = 0.0
+    equaliser_db: float = 8.0
+    group_power: float = 0.5
+    noise_corpus_power: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.segment_seconds > 0:
+            raise ConfigError(f"segment_seconds must be above 0, got {self.segment_seconds}")
+        for name in ("snr_db", "level_dbfs"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ConfigError(f"{name} must be (lowest, highest), got ({low}, {high})")
+        for name in ("rir", "second_noise", "babble", "speed", "equaliser"):
+            value = getattr(self, f"{name}_probability")
+            if not 0 <= value <= 1:
+                raise ConfigError(f"{name}_probability must lie in [0, 1], got {value}")
+
+
+class _AudioCache:
+    """Decoded short files as int16, the least recently used dropped first: bounded, so it cannot grow with a corpus."""
+
+    def __init__(self, megabytes: float) -> None:
+        self.limit, self.size = megabytes * 2**20, 0
+        self.items: OrderedDict[str, np.ndarray] = OrderedDict()
+
+    def read(self, entry: Entry, start: float, seconds: float) -> np.ndarray:
+        """Up to ``seconds`` s from ``start`` s, mono float32 at 16 kHz."""
+        if entry.seconds > 60:  # a long file is sought in, never held
+            return _decode(entry, start, seconds)
+        if entry.path not in self.items:
+            samples = (_decode(entry, 0.0, entry.seconds + 1) * 32767).clip(-32768, 32767).astype(np.int16)
+            self.items[entry.path] = samples
+            self.size += samples.nbytes
+            while self.size > self.limit and len(self.items) > 1:
+                self.size -= self.items.popitem(last=False)[1].nbytes
+        self.items.move_to_end(entry.path)
+        first = int(start * SAMPLE_RATE)
+        return self.items[entry.path][first : first + round(seconds * SAMPLE_RATE)].astype(np.float32) / 32767
+
+
+def _decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
+    """Read a piece of a file, averaged to mono and brought to 16 kHz."""
+    try:
+        with soundfile.SoundFile(entry.path) as file:
+            rate = file.samplerate
+            file.seek(min(int(start * rate), max(file.frames - 1, 0)))
+            x = file.read(int(np.ceil(seconds * rate)), dtype="float32", always_2d=True).mean(axis=1)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(f"{entry.path}: cannot be read ({error}); scan the corpus again to leave it out") from error
+    if not np.isfinite(x).all():
+        raise AudioError(f"{entry.path}: holds NaN or infinite samples; scan the corpus again to leave it out")
+    if rate != SAMPLE_RATE and len(x):
+        divisor = np.gcd(rate, SAMPLE_RATE)
+        x = resample_poly(x, SAMPLE_RATE // divisor, rate // divisor).astype(np.float32)
+    return x
+
+
+class _Groups:
+    """Entries by speaker or recording, and the probability of drawing each."""
+
+    def __init__(self, entries: Sequence[Entry], power: float, corpus_power: float | None = None) -> None:
+        groups: dict[tuple[str, str], list[Entry]] = {}
+        for entry in entries:
+            groups.setdefault((entry.corpus, entry.group), []).append(entry)
+        self.entries = list(groups.values())
+        seconds = np.array([sum(e.seconds for e in group) for group in self.entries])
+        weight = np.maximum(seconds, 0.1) ** power
+        if corpus_power is not None:
+            corpus = np.array([group[0].corpus for group in self.entries])
+            for name in set(corpus.tolist()):
+                inside = corpus == name
+                weight[inside] *= seconds[inside].sum() ** corpus_power / weight[inside].sum()
+        self.cumulative = np.cumsum(weight / weight.sum())
+
+    def draw(self, rng: np.random.Generator) -> int:
+        return min(int(np.searchsorted(self.cumulative, rng.random())), len(self.entries) - 1)
+
+
+def mix_at_snr(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """Scale ``noise`` so that 10 log10(|clean|^2 / |noise|^2) = ``snr_db``.
+
+    Args:
+        clean, noise: (sample,), same length, neither silent.
+        snr_db: in dB, over the whole segment.
+
+    Returns:
+        The scaled noise, (sample,).
+
+    Raises:
+        ConfigError: one of them is silent, so no ratio exists.
+
+    >>> noise = mix_at_snr(np.ones(8), np.ones(8) * 5, 20.0)
+    >>> round(float(noise[0]), 3)
+    0.1
+    """
+    clean_power, noise_power = float(np.mean(clean**2)), float(np.mean(noise**2))
+    if clean_power <= 0 or noise_power <= 0:
+        raise ConfigError("cannot set an SNR: the clean speech or the noise is silent")
+    return noise * np.sqrt(clean_power / noise_power / 10 ** (snr_db / 10)).astype(noise.dtype)
+
+
+class MixtureDataset(Dataset):
+    """Mixtures of a corpus by index.
+
+    Args:
+        speech, noise, rir: entries, or the path of a manifest together with ``split``. ``rir`` may be None.
+        config: how to draw.
+        seed: of the whole set.
+        length: mixtures an epoch.
+        split: which split to read when manifests are given by path.
+        cache_mb: memory for decoded files, in MiB a process.
+
+    Item i: {"noisy", "clean": float32 (sample,), "snr_db": float, "label": kind of noise, "speaker": str, "index": int,
+    "id": str}; indices past ``length`` continue with the next epoch.
+
+    Raises:
+        ManifestError: no speech or no noise.
+        AudioError: a file cannot be read (the message names it).
+    """
+
+    def __init__(
+        self,
+        speech: Sequence[Entry] | str | Path,
+        noise: Sequence[Entry] | str | Path,
+        rir: Sequence[Entry] | str | Path | None = None,
+        config: MixConfig | None = None,
+        seed: int = 0,
+        length: int = 1000,
+        split: str | None = None,
+        cache_mb: float = 512,
+    ) -> None:
+        self.config = config or MixConfig()
+        self.seed, self.length, self.epoch = seed, length, 0
+        lists = {}
+        for kind, given in (("speech", speech), ("noise", noise), ("rir", rir)):
+            if isinstance(given, (str, Path)):
+                parts = [p for p in str(given).split(",") if p]
+                given = [e for p in parts for e in read_manifest(p, split=split, kind=kind)]
+            lists[kind] = list(given or [])
+        for kind in ("speech", "noise"):
+            if not lists[kind]:
+                raise ManifestError(f"no {kind} to mix; give a manifest with {kind} in the split {split or 'asked for'}")
+        c = self.config
+        self.speech = _Groups(lists["speech"], c.group_power)
+        self.noise = _Groups(lists["noise"], c.group_power, c.noise_corpus_power)
+        self.rir = lists["rir"]
+        self.samples = round(self.config.segment_seconds * SAMPLE_RATE)
+        self.cache_mb = cache_mb
+        self._cache: _AudioCache | None = None
+
+    def __len__(self) -> int:
+        return self.length
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that index 0 belongs to: other mixtures of the same corpus."""
+        self.epoch = epoch
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_cache": None}  # a worker process starts with an empty cache
+
+    def __getitem__(self, index: int) -> dict:
+        if index < 0:
+            raise IndexError(index)
+        if self._cache is None:
+            self._cache = _AudioCache(self.cache_mb)
+        epoch, index = self.epoch + index // self.length, index % self.length
+        rng = np.random.default_rng([self.seed, epoch, index])
+        speaker = self.speech.draw(rng)
+        speech = self._speech(rng, speaker)
+        if rng.random() < self.config.speed_probability:
+            up, down = _SPEEDS[rng.integers(len(_SPEEDS))]
+            speech = self._fit(resample_poly(speech, up, down).astype(np.float32))
+        clean = reverberant = self._equalise(rng, speech)
+        if self.rir and rng.random() < self.config.rir_probability:
+            clean, reverberant = self._reverberate(clean, self.rir[rng.integers(len(self.rir))])
+        noise, label = self._noise(rng, speaker)
+        snr = float(rng.uniform(*self.config.snr_db))
+        noise = mix_at_snr(reverberant, noise, snr)
+        noisy = reverberant + noise
+        level = 10 ** (rng.uniform(*self.config.level_dbfs) / 20)
+        scale = min(level / np.sqrt(np.mean(noisy**2)), 0.99 / max(np.abs(noisy).max(), np.abs(clean).max()))
+        return {
+            "noisy": torch.from_numpy((noisy * scale).astype(np.float32)),
+            "clean": torch.from_numpy((clean * scale).astype(np.float32)),
+            "snr_db": snr,
+            "label": label,
+            "speaker": self.speech.entries[speaker][0].group,
+            "index": index,
+            "id": f"s{self.seed}_e{epoch}_i{index:05d}",
+        }
+
+    def _fit(self, x: np.ndarray) -> np.ndarray:
+        """Cut or zero-pad at the end to the segment length."""
+        return np.pad(x[: self.samples], (0, max(0, self.samples - len(x))))
+
+    def _speech(self, rng: np.random.Generator, speaker: int) -> np.ndarray:
+        """A segment of one speaker; short utterances are joined with pauses of 0.1 to 0.4 s."""
+        group = self.speech.entries[speaker]
+        for _ in range(20):
+            pieces, have = [], 0
+            while have < self.samples:
+                piece = self._piece(rng, group[rng.integers(len(group))])
+                pause = np.zeros(int(rng.uniform(0.1, 0.4) * SAMPLE_RATE), np.float32)
+                pieces += [piece, pause]
+                have += len(piece) + len(pause)
+            x = self._fit(np.concatenate(pieces))
+            if np.mean(x**2) > 1e-8:
+                return x
+        raise AudioError(f"speaker {group[0].group}: 20 segments in a row are silent; leave the recordings out")
+
+    def _piece(self, rng: np.random.Generator, entry: Entry) -> np.ndarray:
+        """A random cut of at most one segment out of a file."""
+        start = rng.uniform(0, max(entry.seconds - self.config.segment_seconds, 0))
+        return self._cache.read(entry, start, self.config.segment_seconds)
+
+    def _noise(self, rng: np.random.Generator, speaker: int) -> tuple[np.ndarray, str]:
+        """One or two recordings, or babble; and what to call it."""
+        if len(self.speech.entries) > 3 and rng.random() < self.config.babble_probability:
+            others = [i for i in rng.permutation(len(self.speech.entries)) if i != speaker][: rng.integers(3, 8)]
+            voices = [self._speech(rng, int(i)) for i in others]
+            return sum(v / np.sqrt(np.mean(v**2)) for v in voices), "babble"
+        noise, label = self._one_noise(rng)
+        if rng.random() < self.config.second_noise_probability:
+            second, other = self._one_noise(rng)
+            noise = noise + mix_at_snr(noise, second, float(rng.uniform(0, 10)))
+            label = label if label == other else f"{label}+{other}"
+        return noise, label
+
+    def _one_noise(self, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        """A segment of one recording; short ones repeat with pauses of up to half their length."""
+        for _ in range(20):
+            group = self.noise.entries[self.noise.draw(rng)]
+            pieces, have = [], 0
+            while have < self.samples:
+                entry = group[rng.integers(len(group))]
+                piece = self._piece(rng, entry)
+                pause = np.zeros(int(rng.uniform(0, 0.5) * len(piece)) if len(piece) < self.samples else 0, np.float32)
+                pieces += [piece, pause]
+                have += max(len(piece) + len(pause), 1)
+            x = np.concatenate(pieces)
+            first = int(rng.integers(0, max(len(x) - self.samples, 0) + 1))
+            x = self._equalise(rng, self._fit(x[first:]))
+            if np.mean(x**2) > 1e-9:
+                return x, entry.label or entry.corpus
+        raise AudioError("20 noise segments in a row are silent; scan the noise corpus again and leave silence out")
+
+    def _equalise(self, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+        """Random smooth gain over frequency: values at octave points, linear in between, in dB."""
+        if rng.random() >= self.config.equaliser_probability:
+            return x
+        octaves = np.log2(np.fft.rfftfreq(len(x), 1 / SAMPLE_RATE).clip(30) / 30)  # 0 .. 8
+        points = np.linspace(0, octaves[-1], 6)
+        gain_db = np.interp(octaves, points, rng.uniform(-1, 1, 6) * self.config.equaliser_db)
+        return np.fft.irfft(np.fft.rfft(x) * 10 ** (gain_db / 20), n=len(x)).astype(np.float32)
+
+    def _reverberate(self, x: np.ndarray, entry: Entry) -> tuple[np.ndarray, np.ndarray]:
+        """(target with the early part of the room, speech with the whole room), both in time with the direct sound."""
+        rir = self._cache.read(entry, 0.0, entry.seconds + 1)
+        peak = int(np.abs(rir).argmax())
+        early = rir[: peak + round(self.config.early_ms / 1000 * SAMPLE_RATE)]
+        whole = fftconvolve(x, rir)[peak : peak + len(x)].astype(np.float32)
+        target = fftconvolve(x, early)[peak : peak + len(x)].astype(np.float32)
+        scale = np.sqrt(np.mean(x**2) / max(np.mean(target**2), 1e-12))
+        return target * scale, whole * scale
+
+
+def write_pairs(dataset: MixtureDataset, folder: str | Path, count: int | None = None) -> Path:
+    """Write the first mixtures of a set as ``clean/<id>.wav`` and ``noisy/<id>.wav`` (32-bit float).
+
+    Args:
+        dataset: the set.
+        folder: where; the two folders are made in it.
+        count: how many; all of one epoch by default.
+
+    Returns:
+        The folder, ready for ``python -m dccrn_lib evaluate --clean ... --noisy ...``.
+    """
+    from dccrn_lib.audio import write_audio
+
+    folder = Path(folder)
+    for i in range(len(dataset) if count is None else count):
+        item = dataset[i]
+        for part in ("clean", "noisy"):
+            write_audio(folder / part / f"{item['id']}.wav", item[part].numpy()[None], SAMPLE_RATE, subtype="FLOAT")
+    return folder
