@@ -198,7 +198,7 @@ def holds_beyond_full_scale(subtype: str) -> bool:
 
 
 class AudioWriter:
-    """Write (channel, sample) blocks one after the other; the file takes its name when the ``with`` ends well.
+    """Write (channel, sample) blocks one by one; the file takes its name when the ``with`` block ends well.
 
     Samples beyond full scale are held at +-1 where the subtype cannot hold them (never wrapped) and counted
     in ``clipped``; ``peak`` is the largest magnitude offered.

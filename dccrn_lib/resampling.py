@@ -152,7 +152,7 @@ class StreamingResampler:
         return result[:, first : first + blocks * self._new]
 
     def flush(self) -> np.ndarray:
-        """Return the rest, (channel, sample), of ceil(received * to_rate / from_rate) in all; start afresh."""
+        """Return the rest, (channel, sample), ceil(received * to_rate / from_rate) in all; start afresh."""
         if self._buffer is None:
             return np.zeros((1, 0), dtype=np.float32)
         missing = -(-self._received * self._new // self._old) - self._returned
