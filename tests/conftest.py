@@ -1,0 +1,40 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dccrn_lib import paths
+
+# kernels and child processes of the tests shall not fight for the cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def root() -> Path:
+    """The project's root folder."""
+    return paths.project_root()
+
+
+@pytest.fixture
+def write_notebook(tmp_path: Path) -> Callable[..., Path]:
+    """Write a small notebook: ``write_notebook("01_first", parameters, "code", "code", needs=[...])``."""
+    nbformat = pytest.importorskip("nbformat", reason="the extra notebooks is not installed")
+
+    def write(name: str, parameters: str | None, *sources: str, needs: list[str] | None = None) -> Path:
+        v4 = nbformat.v4
+        cells = [v4.new_markdown_cell(f"# Lesson {name}\n\nAn equation $x^2$ and\n\n$$\\sum_k y_k$$\n\n## Part one")]
+        if parameters is not None:
+            cells.append(v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+        cells += [v4.new_code_cell(source) for source in sources]
+        notebook = v4.new_notebook(cells=cells, metadata={"dccrn": {"needs": needs}} if needs else {})
+        folder = tmp_path / "notebooks"
+        folder.mkdir(exist_ok=True)
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+        return folder
+
+    return write
