@@ -73,11 +73,11 @@ def summarise(items: list[Mapping[str, Any]]) -> dict[str, Any]:
         items: one mapping per item; numbers are metrics, None means that it could not be scored.
 
     Returns:
-        {"n", "scored": {metric: count}, "mean": {metric: value}, "ci95": {metric: [low, high]}}, None for a mean or
-        interval of too few values.
+        {"n", "n_metric": {metric: count}, "mean": {metric: value}, "ci95": {metric: [low, high]}}; None
+        stands for a mean of no value and an interval of fewer than two.
 
     >>> summarise([{"stoi": 1.0}, {"stoi": 1.0}, {"stoi": None}])
-    {'n': 3, 'scored': {'stoi': 2}, 'mean': {'stoi': 1.0}, 'ci95': {'stoi': [1.0, 1.0]}}
+    {'n': 3, 'n_metric': {'stoi': 2}, 'mean': {'stoi': 1.0}, 'ci95': {'stoi': [1.0, 1.0]}}
     """
     values: dict[str, list[float]] = {}
     for item in items:
@@ -88,7 +88,7 @@ def summarise(items: list[Mapping[str, Any]]) -> dict[str, Any]:
                 values.setdefault(key, []).append(float(value))
     return {
         "n": len(items),
-        "scored": {key: len(v) for key, v in values.items()},
+        "n_metric": {key: len(v) for key, v in values.items()},
         "mean": {key: sum(v) / len(v) if v else None for key, v in values.items()},
         "ci95": {key: list(bootstrap_ci(v)) if len(v) > 1 else None for key, v in values.items()},
     }
@@ -186,7 +186,7 @@ def stale_tables(path: str | os.PathLike, folder: str | os.PathLike | None = Non
 
 def _summary(system: Mapping[str, Any], key: str) -> str:
     """``2.31 [2.2, 2.4]``, with the count where some items could not be scored."""
-    mean, interval, scored = system["mean"].get(key), system["ci95"].get(key), system["scored"].get(key, 0)
+    mean, interval, scored = system["mean"].get(key), system["ci95"].get(key), system["n_metric"].get(key, 0)
     if mean is None:
         return "-"
     text = f"{mean:.4g}" if interval is None else f"{mean:.4g} [{interval[0]:.4g}, {interval[1]:.4g}]"
