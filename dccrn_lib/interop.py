@@ -1,7 +1,7 @@
 """Checkpoints of the authors' code, loaded into our models.
 
-Every tensor of ours is one tensor of theirs under another name, or several stacked (running statistics of the complex
-BatchNorm; the 24 projections of Uformer's complex attention). The tables below are the whole translation.
+Every tensor of ours is one tensor of theirs under another name, or several joined (running statistics of the
+complex BatchNorm; projections of Uformer's complex attention). The tables below are the whole translation.
 
 Source: parameter names as they appear in checkpoints of huyanxin/DeepComplexCRN (Apache-2.0) and of
 felixfuyihui/Uformer (16 kHz version of June 2022).
@@ -9,7 +9,6 @@ felixfuyihui/Uformer (16 kHz version of June 2022).
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,6 +20,7 @@ from dccrn_lib.dccrn import DCCRN, DCCRNConfig
 from dccrn_lib.errors import ConfigError, WeightsError, nearest_name
 from dccrn_lib.stft import STFTConfig
 from dccrn_lib.uformer import Uformer, UformerConfig
+from dccrn_lib.uformer.attention import IMAG_ROWS, REAL_ROWS
 
 IGNORED = ("stft.", "istft.")  # their Fourier matrices and windows: constants, not learned
 DATA_PARALLEL = "module."
@@ -28,18 +28,26 @@ DATA_PARALLEL = "module."
 DCCRN_CONFIG = ("masking_mode", "use_clstm", "use_cbn", "rnn_units", "kernel_num", "rnn_layers") + (
     "win_len", "win_inc", "fft_len", "win_type", "kernel_size",
 )  # fmt: skip
-UFORMER_CONFIG = ("kernel_num", "conformer", "attention_hidden", "dsconv_channels", "win_len", "win_inc", "fft_len")
+UFORMER_CONFIG = (
+    "kernel_num",
+    "conformer",
+    "attention_hidden",
+    "dsconv_channels",
+    "win_len",
+    "win_inc",
+    "fft_len",
+)
 
 
 def load_authors_dccrn(state_dict: Mapping[str, Any], **config: Any) -> DCCRN:
     """Build a DCCRN from a checkpoint of the authors' code.
 
     Args:
-        state_dict: their parameter names -> tensors or numpy arrays. A leading ``module.`` and their constant STFT
-            matrices are ignored.
+        state_dict: their parameter names -> tensors or numpy arrays. A leading ``module.`` and their constant
+            STFT matrices are ignored.
         config: their argument names: masking_mode ("E"), use_clstm (False), use_cbn (False), rnn_units (256),
-            kernel_num ((16, 32, 64, 128, 256, 256)), rnn_layers (2), win_len (400), win_inc (100), fft_len (512),
-            win_type ("hann"), kernel_size (5); in brackets what is taken if one is left out.
+            kernel_num ((16, 32, 64, 128, 256, 256)), rnn_layers (2), win_len (400), win_inc (100), fft_len
+            (512), win_type ("hann"), kernel_size (5); in brackets what is taken if one is left out.
 
     Returns:
         Our model in eval mode with their weights.
@@ -61,7 +69,9 @@ def load_authors_dccrn(state_dict: Mapping[str, Any], **config: Any) -> DCCRN:
             lstm="complex" if config.get("use_clstm", False) else "real",
             norm="complex_batch" if config.get("use_cbn", False) else "batch",
             mask=config.get("masking_mode", "E"),
-            stft=STFTConfig(config.get("win_len", 400), config.get("win_inc", 100), config.get("fft_len", 512)),
+            stft=STFTConfig(
+                config.get("win_len", 400), config.get("win_inc", 100), config.get("fft_len", 512)
+            ),
         )
     )
     return _fill(model, state_dict, _authors_dccrn_names)
@@ -71,10 +81,10 @@ def load_authors_uformer(state_dict: Mapping[str, Any], **config: Any) -> Uforme
     """Build a Uformer from a checkpoint of the authors' code.
 
     Args:
-        state_dict: their parameter names -> tensors or numpy arrays. A leading ``module.`` and their constant STFT
-            matrices are ignored.
-        config: kernel_num ((1, 8, 16, 32, 64, 128, 128)), conformer (channels, feed-forward hidden: (128, 64)),
-            attention_hidden (16), dsconv_channels (32), win_len (400), win_inc (160), fft_len (512).
+        state_dict: their parameter names -> tensors or numpy arrays. A leading ``module.`` and their constant
+            STFT matrices are ignored.
+        config: kernel_num ((1, 8, 16, 32, 64, 128, 128)), conformer (channels, feed-forward hidden: (128,
+            64)), attention_hidden (16), dsconv_channels (32), win_len (400), win_inc (160), fft_len (512).
 
     Returns:
         Our model in eval mode with their weights.
@@ -87,7 +97,9 @@ def load_authors_uformer(state_dict: Mapping[str, Any], **config: Any) -> Uforme
     channels = tuple(config.get("kernel_num", UformerConfig.channels))
     conformer_channels, conformer_hidden = config.get("conformer", (channels[-1], 64))
     if conformer_channels != channels[-1]:
-        raise ConfigError(f"conformer channels {conformer_channels} must equal the last of kernel_num {channels}")
+        raise ConfigError(
+            f"conformer channels {conformer_channels} must equal the last of kernel_num {channels}"
+        )
     model = Uformer(
         UformerConfig(
             channels=channels,
@@ -95,7 +107,10 @@ def load_authors_uformer(state_dict: Mapping[str, Any], **config: Any) -> Uforme
             attention_hidden=config.get("attention_hidden", 16),
             dilated_channels=config.get("dsconv_channels", 32),
             stft=STFTConfig(
-                config.get("win_len", 400), config.get("win_inc", 160), config.get("fft_len", 512), "sqrt_hann"
+                config.get("win_len", 400),
+                config.get("win_inc", 160),
+                config.get("fft_len", 512),
+                "sqrt_hann",
             ),
         )
     )
@@ -105,7 +120,9 @@ def load_authors_uformer(state_dict: Mapping[str, Any], **config: Any) -> Uforme
 def _check_names(config: Mapping[str, Any], known: Sequence[str]) -> None:
     for name in config:
         if name not in known:
-            raise ConfigError(f"unknown argument {name!r} of the authors' model; {nearest_name(name, list(known))}")
+            raise ConfigError(
+                f"unknown argument {name!r} of the authors' model; {nearest_name(name, list(known))}"
+            )
 
 
 def _translate(name: str, table: Sequence[tuple[str, str]]) -> str:
@@ -128,7 +145,7 @@ DCCRN_NAMES = [
 
 
 def _authors_dccrn_names(ours: str, model: nn.Module) -> list[str]:
-    """Their names of one tensor of ours; several are stacked along a new first axis."""
+    """Their names of one tensor of ours; several are joined along the first axis."""
     assert isinstance(model, DCCRN)
     complex_norm = model.config.norm == "complex_batch"
     if complex_norm and ours.endswith(".norm.running_mean"):
@@ -189,13 +206,16 @@ UFORMER_NAMES = [
 
 
 def _authors_uformer_names(ours: str, model: nn.Module) -> list[str]:
-    """Their names of one tensor of ours; several are stacked along a new first axis."""
+    """Their names of one tensor of ours; several are joined along the first axis."""
     theirs = _translate(ours, UFORMER_NAMES)
-    head = re.match(r"^conformer\.cplx_(t|f)att\.head\.(weight|bias)$", theirs)
-    if head:  # (query key value, attention, ...)
-        axis, kind = head.groups()
+    head = re.match(r"^conformer\.cplx_(t|f)att\.head\.from_(real|imag)\.(weight|bias)$", theirs)
+    if head:
+        axis, part, kind = head.groups()
         prefix = f"conformer.cplx_{axis}att.attn_heads.0.{axis.upper()}_att"
-        return [f"{prefix}{i + 1}.{role}.linear.{kind}" for role in ("query", "key", "value") for i in range(8)]
+        every = [
+            f"{prefix}{i + 1}.{role}.linear.{kind}" for role in ("query", "key", "value") for i in range(8)
+        ]
+        return [every[row] for row in (REAL_ROWS if part == "real" else IMAG_ROWS)]
     return [theirs]
 
 
@@ -209,8 +229,8 @@ def _fill(model: Any, state_dict: Mapping[str, Any], names_of: Callable[[str, nn
     ours, used = {}, set()
     for name, target in model.state_dict().items():
         sources = names_of(name, model)
-        ours[name] = torch.stack([_take(theirs, s, _piece_shape(target, len(sources))) for s in sources])
-        ours[name] = ours[name].reshape(target.shape).to(target.dtype)
+        pieces = [_take(theirs, source, _piece_shape(target, len(sources))).flatten() for source in sources]
+        ours[name] = torch.cat(pieces).reshape(target.shape).to(target.dtype)
         used.update(sources)
     for name in theirs:
         if name not in used:
@@ -220,15 +240,19 @@ def _fill(model: Any, state_dict: Mapping[str, Any], names_of: Callable[[str, nn
 
 
 def _piece_shape(target: Tensor, pieces: int) -> tuple[int, ...]:
-    """Shape of one piece of ``target`` when ``pieces`` of them are stacked along its leading axes."""
-    leading = next(k for k in range(target.dim() + 1) if math.prod(target.shape[:k]) == pieces)
-    return tuple(target.shape[leading:])
+    """Shape of one of ``pieces`` equal parts along the first axis of ``target``; one row loses its axis."""
+    shape = tuple(target.shape)
+    if pieces == 1:
+        return shape
+    rows = shape[0] // pieces
+    return (rows, *shape[1:]) if rows > 1 else shape[1:]
 
 
 def _take(theirs: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
     if name not in theirs:
         raise WeightsError(f"{name!r} is missing in the checkpoint; does the configuration fit it?")
     found = tuple(theirs[name].shape)
-    if found != shape and found != (*shape, 1, 1):  # a 1 x 1 convolution is a linear map
+    # A 1 x 1 convolution is a linear map; one row may keep its axis.
+    if found not in (shape, (*shape, 1, 1), (1, *shape)):
         raise WeightsError(f"{name!r} has shape {found}, the configuration needs {shape}")
-    return theirs[name].reshape(shape)
+    return theirs[name]

@@ -18,6 +18,10 @@ from dccrn_lib.errors import ConfigError
 # A complex product of three factors, (q, k, v) -> real: rrr - rii - iri - iir, imag: rri + rir + irr - iii.
 # Each letter triple is one real attention: from which part its query, key and value are taken.
 TRIPLES = ("rrr", "rii", "iri", "iir", "rri", "rir", "irr", "iii")
+# The 24 projections in the order (query, key, value) x TRIPLES: which read the real, which the imaginary part.
+SOURCES = "".join(triple[role] for role in range(3) for triple in TRIPLES)
+REAL_ROWS = [row for row, part in enumerate(SOURCES) if part == "r"]
+IMAG_ROWS = [row for row, part in enumerate(SOURCES) if part == "i"]
 SIGNS = ((1.0, -1.0, -1.0, -1.0), (1.0, 1.0, 1.0, -1.0))  # (real or imaginary result, attention)
 
 
@@ -33,7 +37,8 @@ class StackedComplexLinear(ComplexLinear):
 
 def stacked_linear(parts: int, in_features: int, out_features: int) -> nn.Module:
     """Linear map of a stream: real for ``parts`` = 1, complex for 2. Features are those of one part."""
-    return StackedComplexLinear(in_features, out_features) if parts == 2 else nn.Linear(in_features, out_features)
+    kind = StackedComplexLinear if parts == 2 else nn.Linear
+    return kind(in_features, out_features)
 
 
 class PartLayerNorm(nn.LayerNorm):
@@ -84,32 +89,26 @@ class ComplexHead(nn.Module):
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        bound = channels**-0.5  # as nn.Linear starts
         self.hidden = hidden
-        self.weight = nn.Parameter(torch.empty(3, 8, hidden, channels).uniform_(-bound, bound))  # (q k v, attention, ...)
-        self.bias = nn.Parameter(torch.empty(3, 8, hidden).uniform_(-bound, bound))
-        letters = "".join(triple[role] for role in range(3) for triple in TRIPLES)  # q of all eight, then k, then v
-        real_rows = [row for row, letter in enumerate(letters) if letter == "r"]
-        imag_rows = [row for row, letter in enumerate(letters) if letter == "i"]
-        self.register_buffer("real_rows", torch.tensor(real_rows), persistent=False)  # (12,)
-        self.register_buffer("imag_rows", torch.tensor(imag_rows), persistent=False)  # (12,)
-        self.register_buffer("order", torch.tensor(real_rows + imag_rows).argsort(), persistent=False)  # (24,)
-        self.register_buffer("signs", torch.tensor(SIGNS), persistent=False)  # (2, 4)
+        # Twelve projections read the real part and twelve the imaginary part.
+        self.from_real = nn.Linear(channels, len(REAL_ROWS) * hidden)
+        self.from_imag = nn.Linear(channels, len(IMAG_ROWS) * hidden)
+        order = torch.tensor(REAL_ROWS + IMAG_ROWS).argsort()  # (24,)
+        self.register_buffer("order", order, persistent=False)
+        self.register_buffer("signs", torch.tensor(SIGNS), persistent=False)  # (part, attention) = (2, 4)
 
     def project(self, x: Tensor) -> Tensor:
         """All queries, keys and values: (batch, sequence, 2 * chan) -> (3, batch, 8, sequence, d)."""
         real, imag = x.chunk(2, dim=-1)
-        weight, bias = self.weight.flatten(0, 1), self.bias.flatten(0, 1)  # (24, d, chan), (24, d)
-        from_real = F.linear(real, weight[self.real_rows].flatten(0, 1), bias[self.real_rows].flatten())
-        from_imag = F.linear(imag, weight[self.imag_rows].flatten(0, 1), bias[self.imag_rows].flatten())
-        both = torch.cat([from_real, from_imag], dim=-1).unflatten(-1, (24, self.hidden))
-        both = both.index_select(-2, self.order)  # (batch, sequence, 24, d)
-        return both.unflatten(-2, (3, 8)).permute(2, 0, 3, 1, 4)  # (3, batch, 8, sequence, d)
+        rows = torch.cat([self.from_real(real), self.from_imag(imag)], dim=-1)  # (batch, sequence, 24 * d)
+        rows = rows.unflatten(-1, (24, self.hidden)).index_select(-2, self.order)  # (batch, sequence, 24, d)
+        return rows.unflatten(-2, (3, 8)).permute(2, 0, 3, 1, 4)  # (3, batch, 8, sequence, d)
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = self.project(x)
         results = attend(query, key, value).unflatten(1, (2, 4))  # (batch, part, attention, sequence, d)
-        combined = (results * self.signs[:, :, None, None].to(results.dtype)).sum(dim=2)  # (batch, part, sequence, d)
+        signs = self.signs[:, :, None, None].to(results.dtype)  # (part, attention, 1, 1)
+        combined = (results * signs).sum(dim=2)  # (batch, part, sequence, d)
         return combined.transpose(1, 2).flatten(-2)  # (batch, sequence, 2 * d)
 
 
@@ -124,7 +123,8 @@ class AttentionBlock(nn.Module):
     Args:
         channels: channels of one part.
         hidden: size d of the head.
-        axis: "frame" (each frequency attends over all frames: not causal) or "freq" (each frame over its frequencies).
+        axis: "frame" (each frequency attends over all frames: not causal) or "freq" (each frame over its
+            frequencies).
         parts: 1 (magnitude) or 2 (complex).
         dropout: probability.
 

@@ -1,10 +1,11 @@
 """The dilated dual-path conformer between encoder and decoder.
 
-Representation: channels last inside, (batch, freq, frame, parts * chan), because LayerNorm, linear maps and attention
-work along channels; the convolutions see the same memory as (batch, parts * chan, freq, frame). ``parts`` is 1 for
-the magnitude stream and 2 for the complex stream.
+Representation: channels last inside, (batch, freq, frame, parts * chan), because LayerNorm, linear maps and
+attention work along channels; the convolutions see the same memory as (batch, parts * chan, freq, frame).
+``parts`` is 1 for the magnitude stream and 2 for the complex stream.
 
-Source: Fu et al. 2022, section 2.3; global time attention and the stage order as in the authors' code of June 2022.
+Source: Fu et al. 2022, section 2.3; global time attention and the stage order as in the authors' code of
+June 2022.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class FeedForward(nn.Module):
 class DilatedBlock(nn.Module):
     """Gated pair of 3 x 3 convolutions whose time dilations run against each other: 2^k and 2^(7 - k).
 
-    LayerNorm, 1 x 1 convolution, PReLU; y1 * sigmoid(y2) of the two dilated convolutions; LayerNorm; y * sigmoid(y);
-    1 x 1 convolution, dropout, + x. The padding is symmetric, so the block is not causal.
+    LayerNorm, 1 x 1 convolution, PReLU; y1 * sigmoid(y2) of the two dilated convolutions; LayerNorm; y *
+    sigmoid(y); 1 x 1 convolution, dropout, + x. The padding is symmetric, so the block is not causal.
 
     Args:
         channels: channels of one part.
@@ -64,7 +65,7 @@ class DilatedBlock(nn.Module):
         super().__init__()
         widening, narrowing = 2**index, 2 ** (DILATED_BLOCKS - 1 - index)
         self.norm_in = PartLayerNorm(channels, parts)
-        self.reduce = stacked_linear(parts, channels, hidden)  # a 1 x 1 convolution is a linear map along channels
+        self.reduce = stacked_linear(parts, channels, hidden)  # a 1 x 1 convolution is a linear map
         self.activation = nn.PReLU()
         self.dilated = _dilated_conv(hidden, widening, parts)
         self.gate = _dilated_conv(hidden, narrowing, parts)
@@ -84,12 +85,14 @@ class DilatedBlock(nn.Module):
 def _dilated_conv(channels: int, dilation: int, parts: int) -> nn.Module:
     """3 x 3 convolution with ``dilation`` along frames that keeps freq and frame."""
     if parts == 2:
-        return ComplexConv2d(2 * channels, 2 * channels, (3, 3), padding=(1, dilation), dilation=(1, dilation))
+        return ComplexConv2d(
+            2 * channels, 2 * channels, (3, 3), padding=(1, dilation), dilation=(1, dilation)
+        )
     return nn.Conv2d(channels, channels, (3, 3), padding=(1, dilation), dilation=(1, dilation))
 
 
 class Conformer(nn.Module):
-    """Feed-forward, time attention, frequency attention, eight dilated blocks, feed-forward, LayerNorm; two streams.
+    """Both streams: feed-forward, time and frequency attention, eight dilated blocks, feed-forward, LayerNorm.
 
     The streams are fused after every stage (each dilated block is one), but not after the last LayerNorm.
 
@@ -121,9 +124,12 @@ class Conformer(nn.Module):
             blocks: list[nn.Module] = [FeedForward(channels, hidden, parts, dropout)]
             if attention:
                 blocks += [
-                    AttentionBlock(channels, attention_hidden, axis, parts, dropout) for axis in ("frame", "freq")
+                    AttentionBlock(channels, attention_hidden, axis, parts, dropout)
+                    for axis in ("frame", "freq")
                 ]
-            blocks += [DilatedBlock(channels, dilated_channels, k, parts, dropout) for k in range(DILATED_BLOCKS)]
+            blocks += [
+                DilatedBlock(channels, dilated_channels, k, parts, dropout) for k in range(DILATED_BLOCKS)
+            ]
             return nn.ModuleList([*blocks, FeedForward(channels, hidden, parts, dropout)])
 
         self.complex_stages = stages(parts=2)
@@ -139,6 +145,6 @@ class Conformer(nn.Module):
             complex_stream, magnitude_stream = self.fusion(
                 complex_stage(complex_stream), magnitude_stage(magnitude_stream)
             )
-        complex_stream, magnitude_stream = self.complex_norm(complex_stream), self.magnitude_norm(magnitude_stream)
-        # (batch, 2 * chan, freq, frame), (batch, chan, freq, frame)
+        complex_stream = self.complex_norm(complex_stream)
+        magnitude_stream = self.magnitude_norm(magnitude_stream)
         return complex_stream.permute(0, 3, 1, 2), magnitude_stream.permute(0, 3, 1, 2)

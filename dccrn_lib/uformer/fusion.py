@@ -1,7 +1,7 @@
 """The two streams of Uformer, how they are coupled, and the encoder and decoder layers made of them.
 
-Representation: the complex stream is ONE REAL tensor (batch, 2 * chan, freq, frame), real parts in the first half of
-the channels, imaginary parts in the second; the magnitude stream is (batch, chan, freq, frame).
+Representation: the complex stream is ONE REAL tensor (batch, 2 * chan, freq, frame), real parts in the first
+half of the channels, imaginary parts in the second; the magnitude stream is (batch, chan, freq, frame).
 
 Source: Fu et al. 2022, section 2; kernel, padding, normalisation and the kept frames as in the authors' code.
 """
@@ -42,7 +42,7 @@ def unit_phasor(real: Tensor, imag: Tensor, at_zero: float, tiny: float = 1e-12)
     """
     squared = real * real + imag * imag
     has_angle = squared > tiny
-    inverse = torch.where(has_angle, squared, 1.0).rsqrt()  # the inner where keeps the gradient of rsqrt finite
+    inverse = torch.where(has_angle, squared, 1.0).rsqrt()  # without this where: NaN gradient at 0
     # exp(j arg z) = z / |z|
     cos = torch.where(has_angle, real * inverse, at_zero)
     sin = torch.where(has_angle, imag * inverse, 0.0)
@@ -53,8 +53,8 @@ class Fusion(nn.Module):
     """Exchange between the streams after every layer; it has no parameters.
 
     Args:
-        enabled: False leaves both streams as they are (ablation). The streams then meet only in the output mask; every
-            parameter is still used.
+        enabled: False leaves both streams as they are (ablation). The streams then meet only in the output
+            mask; every parameter is still used.
         chan_axis: where the channels are: 1 as everywhere, -1 inside the conformer.
 
     Shapes: (batch, 2 * chan, freq, frame) and (batch, chan, freq, frame) -> the same two.
@@ -123,13 +123,13 @@ class EncoderLayer(nn.Module):
 
     def forward(self, complex_stream: Tensor, magnitude_stream: Tensor) -> tuple[Tensor, Tensor]:
         complex_stream = self.complex_activation(self.complex_conv(complex_stream))
-        # One zero frame on the left: frame t sees t - 1 and t. (A frame on both sides, then the first T kept.)
+        # One zero frame on the left (as one on both sides and the first T frames kept): t sees t - 1 and t.
         magnitude_stream = self.magnitude_activation(self.magnitude_conv(F.pad(magnitude_stream, (1, 0))))
         return self.fusion(complex_stream, magnitude_stream)
 
 
 class DecoderLayer(nn.Module):
-    """Join both streams with their skips, double the frequencies by a causal transposed convolution, then fuse.
+    """Join both streams with their skips, double the frequencies by a transposed convolution; then fuse.
 
     Args:
         in_channels: channels of the stream below and of its skip, each (not their sum).
@@ -156,7 +156,7 @@ class DecoderLayer(nn.Module):
         real, imag = complex_stream.chunk(2, dim=1)
         skip_real, skip_imag = complex_skip.chunk(2, dim=1)
         complex_stream = torch.cat([skip_real, real, skip_imag, imag], dim=1)  # (batch, 4 * in, freq, frame)
-        magnitude_stream = torch.cat([magnitude_skip, magnitude_stream], dim=1)  # (batch, 2 * in, freq, frame)
+        magnitude_stream = torch.cat([magnitude_skip, magnitude_stream], dim=1)  # (batch, 2 * in, ...)
         # A kernel of 2 frames gives frame + 1 frames; without the last one, frame t sees t - 1 and t.
         complex_stream = self.complex_activation(self.complex_conv(complex_stream)[..., :-1])
         magnitude_stream = self.magnitude_activation(self.magnitude_conv(magnitude_stream)[..., :-1])

@@ -1,10 +1,11 @@
 """Uformer: a two-stream U-Net with a dilated dual-path conformer, the teacher of the distillation.
 
-Representation: spectra are complex64 (batch, freq, frame) at the edge; inside, the complex stream is one real tensor
-(batch, 2 * chan, freq, frame) and the magnitude stream (batch, chan, freq, frame).
+Representation: spectra are complex64 (batch, freq, frame) at the edge; inside, the complex stream is one real
+tensor (batch, 2 * chan, freq, frame) and the magnitude stream (batch, chan, freq, frame).
 
-Source: Fu et al., ICASSP 2022 (arXiv 2111.06015), in the form of the authors' 16 kHz code of June 2022, which attends
-over all frames and has no encoder-decoder attention. Our STFT replaces theirs, whose imaginary part is always 0.
+Source: Fu et al., ICASSP 2022 (arXiv 2111.06015), in the form of the authors' 16 kHz code of June 2022, which
+attends over all frames and has no encoder-decoder attention. Our STFT replaces theirs, whose imaginary part
+is always 0.
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ class UformerConfig:
     """Sizes of Uformer. Defaults are the authors' 16 kHz model: 3,336,049 parameters.
 
     Args:
-        channels: magnitude channels (= complex channels of the other stream) at the input and after each encoder layer.
+        channels: magnitude channels (= complex channels of the other stream) at the input and after each
+            encoder layer.
         conformer_hidden: channels inside the feed-forwards.
         attention_hidden: size of the attention heads.
         dilated_channels: channels inside the dilated blocks.
         stft: analysis; the FFT size must be divisible by 2 * 2^6.
         dropout: probability, in the conformer only.
-        fusion: couple the streams after every layer. Fusion has no parameters: False leaves the count unchanged, and
-            every parameter in use, since both streams make the output mask.
+        fusion: couple the streams after every layer. Fusion has no parameters: False leaves the count
+            unchanged, and every parameter in use, since both streams make the output mask.
         attention: time and frequency attention. False does not build them: 126,692 parameters fewer.
     """
 
@@ -51,20 +53,26 @@ class UformerConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", tuple(self.channels))
         if len(self.channels) != LAYERS + 1 or self.channels[0] != 1 or min(self.channels) < 1:
-            raise ConfigError(f"Uformer needs {LAYERS + 1} positive channel counts that start with 1, got {self.channels}")
+            raise ConfigError(
+                f"Uformer needs {LAYERS + 1} positive channel counts that start with 1, got {self.channels}"
+            )
         if min(self.conformer_hidden, self.attention_hidden, self.dilated_channels) < 1:
-            raise ConfigError("conformer_hidden, attention_hidden and dilated_channels of Uformer must be >= 1")
+            raise ConfigError(
+                "conformer_hidden, attention_hidden and dilated_channels of Uformer must be >= 1"
+            )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.stft.fft_size % 2 ** (LAYERS + 1):
-            raise ConfigError(f"Uformer halves the frequencies {LAYERS} times: fft_size {self.stft.fft_size} does not fit")
+            raise ConfigError(
+                f"Uformer halves the frequencies {LAYERS} times: fft_size {self.stft.fft_size} does not fit"
+            )
 
 
 class Uformer(nn.Module):
     """Speech enhancer; not causal, because its time attention sees every frame.
 
-    ``encoder`` and ``decoder`` are ModuleLists of six layers; each returns (complex stream, magnitude stream) after
-    fusion, with 128, 64, .. 4 and 8, 16, .. 256 frequencies.
+    ``encoder`` and ``decoder`` are ModuleLists of six layers; each returns (complex stream, magnitude stream)
+    after fusion, with 128, 64, .. 4 and 8, 16, .. 256 frequencies.
 
     Args:
         config: sizes; the default is the full model.
