@@ -18,7 +18,7 @@ from dccrn_lib.errors import ConfigError, nearest_name
 
 TYPES = ("int", "float", "str", "bool", "list[int]", "list[str]")
 _PATH_NAMES = {"speech", "noise", "rir", "out"}
-_PATH_ENDINGS = ("dir", "path", "folder", "file")
+_PATH_ENDINGS = ("dir", "path", "folder", "file")  # after an underscore or alone
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Parameter:
     @property
     def is_path(self) -> bool:
         """Whether the value names a file or folder, by the parameter's name."""
-        named = self.name in _PATH_NAMES or "manifest" in self.name or self.name.endswith(_PATH_ENDINGS)
+        named = self.name in _PATH_NAMES or "manifest" in self.name or self.name.split("_")[-1] in _PATH_ENDINGS
         return self.type == "str" and named
 
     def parse(self, value: Any, base: Path | None = None) -> Any:

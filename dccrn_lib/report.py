@@ -145,11 +145,10 @@ def write_report(
             f"{state}{body}</section>"
         )
         inner = "".join(f'<li><a href="#{anchor}">{text}</a></li>' for text, anchor in entries)
+        if entries:
+            inner = f"<details><summary>parts: {len(entries)}</summary><ul>{inner}</ul></details>"
         mark = "" if run.status == "ok" else f' <span class="bad">{run.status}</span>'
-        contents.append(
-            f'<li><a href="#{run.name}">{heading}</a>{mark}'
-            f"<details><summary>{len(entries)} parts</summary><ul>{inner}</ul></details></li>"
-        )
+        contents.append(f'<li><a href="#{run.name}">{heading}</a>{mark}{inner}</li>')
     done = sum(run.status == "ok" for run in runs)
     seconds = sum(run.seconds for run in runs)
     document = (

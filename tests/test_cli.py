@@ -1,0 +1,205 @@
+"""The command line: help, exit codes, one-line errors, no half-written output."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import dccrn_lib
+from dccrn_lib import __main__ as cli
+from dccrn_lib.errors import AudioError
+
+COMMANDS = [
+    ["corpus"],
+    ["corpus", "synth"],
+    ["corpus", "scan"],
+    ["train"],
+    ["enhance"],
+    ["evaluate"],
+    ["run-notebooks"],
+    ["export"],
+    ["bench"],
+]
+
+
+def exit_code(*argv: str) -> int:
+    """Exit code of a command run in this process."""
+    try:
+        return cli.main(list(argv))
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_for_every_option(command: list[str], capsys: pytest.CaptureFixture[str]):
+    assert exit_code(*command, "--help") == 0
+    assert "usage: python -m dccrn_lib" in capsys.readouterr().out
+    parser = cli.build_parser()
+    for name in command:
+        choices = next(a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+        parser = choices[name]
+    assert all(
+        action.help for action in parser._actions if not isinstance(action, argparse._SubParsersAction)
+    )
+
+
+def test_help_shows_defaults(capsys: pytest.CaptureFixture[str]):
+    exit_code("corpus", "synth", "--help")
+    assert "(default: 1.0)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["dance"],
+        ["corpus"],
+        ["corpus", "synth"],
+        ["corpus", "synth", "--out", "x", "--hours", "-1"],
+        ["corpus", "scan", "x", "--kind", "music", "--out", "y"],
+        ["enhance"],
+        ["evaluate", "--clean", "a", "--noisy", "b", "--json", "c", "--model", "m", "--enhanced", "e"],
+        ["run-notebooks", "--in-place", "-p", "seed=1"],
+        ["run-notebooks", "-p", "seed"],
+    ],
+    ids=" ".join,
+)
+def test_bad_usage_exits_2_with_one_line(argv: list[str], capsys: pytest.CaptureFixture[str]):
+    assert exit_code(*argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+
+
+def run_with(error: BaseException, monkeypatch: pytest.MonkeyPatch, *extra: str) -> int:
+    """Exit code of ``bench`` when its work raises ``error``."""
+
+    def fail(_: argparse.Namespace) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "_bench", fail)
+    return exit_code("bench", "--json", "x", *extra)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (AudioError("a.wav: empty;\nrecord it again"), 1, "error: a.wav: empty; record it again\n"),
+        (
+            FileNotFoundError(2, "No such file or directory", "b.wav"),
+            1,
+            "error: b.wav: No such file or directory\n",
+        ),
+        (ModuleNotFoundError("no pesq", name="pesq"), 1, "error: pesq is not installed; run: "),
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
+    ],
+)
+def test_errors_are_one_line_without_a_traceback(
+    error: BaseException,
+    code: int,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    assert run_with(error, monkeypatch) == code
+    shown = capsys.readouterr().err
+    assert shown.startswith(text) and shown.count("\n") == 1
+
+
+def test_debug_shows_the_error_itself(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(AudioError):
+        run_with(AudioError("a.wav"), monkeypatch, "--debug")
+
+
+def test_an_error_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ZeroDivisionError):
+        run_with(ZeroDivisionError(), monkeypatch)
+
+
+def test_the_module_runs_as_a_program(root: Path, tmp_path: Path):
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command = [
+        sys.executable,
+        "-m",
+        "dccrn_lib",
+        "corpus",
+        "scan",
+        str(tmp_path / "none"),
+        "--kind",
+        "speech",
+    ]
+    out = tmp_path / "m.jsonl"
+    done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, env=environment)
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith("error: ") and "none" in done.stderr and "Traceback" not in done.stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["enhance", "{none}.wav", "--out", "{out}"],
+        ["enhance", "{text}", "--out", "{out}"],
+        ["enhance", "{text}", "--out", "{out}", "--model", "distil_dcrn"],
+        ["evaluate", "--clean", "{none}", "--noisy", "{none}", "--json", "{out}/r.json"],
+        ["export", "--model", "no_such_model", "--out", "{out}/m.onnx"],
+        ["train", "--model", "distil_dcrn", "--speech", "{none}", "--noise", "{none}", "--out", "{out}"],
+        ["train", "--speech", "{none}.jsonl", "--noise", "{none}.jsonl", "--out", "{out}"],
+        ["run-notebooks", "--profile", "huge", "--out", "{out}"],
+    ],
+    ids=lambda argv: " ".join(argv[:4]),
+)
+def test_what_users_get_wrong_is_one_line_and_leaves_nothing(
+    argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "text.wav").write_text("this is not audio")
+    names = {"none": tmp_path / "none", "text": tmp_path / "text.wav", "out": tmp_path / "out"}
+    assert exit_code(*(part.format(**names) for part in argv), "--quiet") in (1, 2)
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    left = [p for p in (tmp_path / "out").rglob("*") if p.is_file()] if (tmp_path / "out").exists() else []
+    assert left == []
+
+
+def test_a_failing_notebook_makes_the_command_fail(
+    write_notebook: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr("dccrn_lib.notebooks.notebooks_dir", lambda: tmp_path / "notebooks")
+    write_notebook("01_a", "seed: int = 0  # help", "print(seed)\nassert seed == 4")
+    assert (
+        exit_code(
+            "run-notebooks", "--profile", "smoke", "--out", str(tmp_path / "o"), "-p", "seed=4", "--quiet"
+        )
+        == 0
+    )
+    assert "1 of 1 notebooks ran" in capsys.readouterr().out
+    assert (
+        exit_code(
+            "run-notebooks", "--profile", "smoke", "--out", str(tmp_path / "o"), "-p", "seed=5", "--quiet"
+        )
+        == 1
+    )
+    assert "error: 01_a: cell 3: AssertionError" in capsys.readouterr().err
+    assert exit_code("run-notebooks", "--list-parameters") == 0
+    assert "seed: int" in capsys.readouterr().out
+
+
+# ---- the package's own names
+
+
+def test_public_names_are_there_and_lazy(root: Path):
+    for name in dccrn_lib.__all__:
+        assert getattr(dccrn_lib, name) is not None
+    assert set(dccrn_lib.__all__) <= set(dir(dccrn_lib))
+    with pytest.raises(AttributeError, match="build_modle"):
+        dccrn_lib.build_modle  # noqa: B018
+    code = "import sys, dccrn_lib, dccrn_lib.__main__; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
