@@ -1,8 +1,8 @@
 """Which samples does an output sample depend on? Measured with NaN, and predicted by formula.
 
-A NaN put at one input sample reaches exactly the output samples whose computation touches that sample, through zero
-weights and zeros of the window too: the structural dependency, whatever the weights. (An impulse measures less: it
-does not see where a window or a weight happens to be 0.)
+A NaN put at one input sample reaches exactly the output samples whose computation touches that sample,
+through zero weights and zeros of the window too: the structural dependency, whatever the weights. (An impulse
+measures less: it does not see where a window or a weight happens to be 0.)
 
 Counting: a look-ahead of 0 samples means that output n depends on inputs up to and including n.
 """
@@ -58,12 +58,12 @@ def measure_receptive_field(
 def expected_lookahead(model: nn.Module) -> int | float:
     """Samples of future by formula.
 
-    A frame that starts at sample s covers s .. s + win - 1, so without any look-ahead in frames the first sample of
-    an output frame already depends on win - 1 later ones; each frame of look-ahead adds a hop.
+    A frame that starts at sample s covers s .. s + win - 1, so without any look-ahead in frames the first
+    sample of an output frame already depends on win - 1 later ones; each frame of look-ahead adds a hop.
 
     - DCCRN: (win - 1) + L * hop, where L = one frame for each decoder layer (6), or 0.
-    - Uformer: math.inf, as its time attention sees every frame; without attention (win - 1) + L * hop, where L = the
-      sum over the dilated blocks of max(2^k, 2^(7 - k)) = 480 frames (4.8 s).
+    - Uformer: math.inf, as its time attention sees every frame; without attention (win - 1) + L * hop, where L =
+      the sum over the dilated blocks of max(2^k, 2^(7 - k)) = 480 frames (4.8 s).
 
     Raises:
         ConfigError: neither a DCCRN nor a Uformer.
@@ -83,7 +83,7 @@ def expected_lookahead(model: nn.Module) -> int | float:
 def _measure_reach(
     model: nn.Module, alignments: Sequence[int] | None, past: bool = False
 ) -> tuple[int | float, int | float]:
-    """How far a NaN spreads (after, before) the sample it is put at; only the side asked for is bounded well."""
+    """How far a NaN spreads (after, before) its sample; only the side asked for has room to tell."""
     hop = model.stft.config.hop_length
     positions = list(range(hop)) if alignments is None else list(alignments)
     if not positions or min(positions) < 0 or max(positions) >= hop:
@@ -107,7 +107,7 @@ def _measure_reach(
 def _spread(
     model: nn.Module, positions: Sequence[int], margin: int, past: bool
 ) -> tuple[int | float, int | float]:
-    """Largest (after, before) distance of NaN outputs over the positions; math.inf where they reach the border."""
+    """Largest (after, before) distance of a NaN output over the positions; math.inf at the border."""
     hop = model.stft.config.hop_length
     lead, tail = (hop, margin) if past else (margin, hop)
     samples = lead + hop + tail

@@ -18,7 +18,7 @@ from dccrn_lib.errors import ConfigError
 # A complex product of three factors, (q, k, v) -> real: rrr - rii - iri - iir, imag: rri + rir + irr - iii.
 # Each letter triple is one real attention: from which part its query, key and value are taken.
 TRIPLES = ("rrr", "rii", "iri", "iir", "rri", "rir", "irr", "iii")
-# The 24 projections in the order (query, key, value) x TRIPLES: which read the real, which the imaginary part.
+# The 24 projections in the order (query, key, value) x TRIPLES: which read the real or imaginary part.
 SOURCES = "".join(triple[role] for role in range(3) for triple in TRIPLES)
 REAL_ROWS = [row for row, part in enumerate(SOURCES) if part == "r"]
 IMAG_ROWS = [row for row, part in enumerate(SOURCES) if part == "i"]

@@ -92,7 +92,7 @@ def _dilated_conv(channels: int, dilation: int, parts: int) -> nn.Module:
 
 
 class Conformer(nn.Module):
-    """Both streams: feed-forward, time and frequency attention, eight dilated blocks, feed-forward, LayerNorm.
+    """Both streams: feed-forward, attention in time and frequency, 8 dilated blocks, feed-forward, LayerNorm.
 
     The streams are fused after every stage (each dilated block is one), but not after the last LayerNorm.
 
