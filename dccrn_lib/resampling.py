@@ -132,10 +132,12 @@ class StreamingResampler:
         # (channel, sample); starts `context` blocks before the next output
         self._buffer: np.ndarray | None = None
         self._received = self._returned = 0
+        self._channels = 1
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take (channel, sample) float32, any number; return the output samples that are now certain."""
         self._received += samples.shape[-1]
+        self._channels = samples.shape[0]
         if self._old == self._new:
             self._returned += samples.shape[-1]
             return samples
@@ -154,7 +156,7 @@ class StreamingResampler:
     def flush(self) -> np.ndarray:
         """Return the rest, (channel, sample), ceil(received * to_rate / from_rate) in all; start afresh."""
         if self._buffer is None:
-            return np.zeros((1, 0), dtype=np.float32)
+            return np.zeros((self._channels, 0), dtype=np.float32)
         missing = -(-self._received * self._new // self._old) - self._returned
         zeros = np.zeros((self._buffer.shape[0], (2 * self._context + 1) * self._old), dtype=np.float32)
         result = self.push(zeros)[:, :missing]

@@ -1,0 +1,332 @@
+"""Enhance audio files and folders: any format, rate, length and number of channels.
+
+What comes out has the input's rate, length, channels, format and sample format. A file appears under its
+name only when it is complete, and never in the place of an input.
+
+Peaks: nothing is clipped. Where the enhanced signal exceeds full scale and the sample format cannot hold that
+(all but FLOAT and DOUBLE), the whole file is lowered by one gain until its peak fits, and the report says
+by how much.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from dccrn_lib.audio import AudioInfo, AudioWriter, audio_info, file_format, list_audio_files, read_blocks
+from dccrn_lib.errors import AudioError, ConfigError, DccrnError
+from dccrn_lib.signal_path import (
+    BLOCK_SECONDS,
+    enhance_waveform,
+    enhanced_blocks,
+    evaluating,
+    resolve_model,
+    signal_path,
+)
+
+__all__ = ["EnhanceReport", "EnhancedFile", "enhance_file", "enhance_files", "enhance_waveform"]
+
+PathLike = str | os.PathLike
+Model = nn.Module | str | os.PathLike
+
+
+@dataclass(frozen=True)
+class EnhancedFile:
+    """One file that was enhanced: ``gain_db`` is 0, or below 0 where the output had to be lowered to fit."""
+
+    source: Path
+    destination: Path
+    seconds: float
+    gain_db: float = 0.0
+
+
+@dataclass
+class EnhanceReport:
+    """Outcome of many files.
+
+    done: destinations written; failed: (input, reason); lowered: (destination, dB) of files lowered to fit.
+    """
+
+    done: list[Path] = field(default_factory=list)
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+    lowered: list[tuple[Path, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        text = f"{len(self.done)} enhanced ({self.seconds:.1f} s of audio), {len(self.failed)} failed"
+        return f"{text}, {len(self.lowered)} lowered to stay below full scale" if self.lowered else text
+
+
+class _Overload(Exception):
+    """The enhanced signal does not fit its sample format; carries the peak."""
+
+    def __init__(self, peak: float) -> None:
+        super().__init__(peak)
+        self.peak = peak
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    return a.resolve() == b.resolve() or (a.exists() and b.exists() and os.path.samefile(a, b))
+
+
+def _output_format(info: AudioInfo, destination: Path, subtype: str | None) -> tuple[str, str]:
+    """libsndfile's (format, subtype): the input's where the suffix is the same, else the nearest."""
+    name = info.format if destination.suffix.lower() == info.path.suffix.lower() else None
+    if subtype is not None:
+        return file_format(destination, subtype, name)
+    name, default = file_format(destination, None, name)
+    for kept in (info.subtype, "PCM_24" if info.subtype in ("FLOAT", "DOUBLE", "PCM_32") else None):
+        if kept is not None and soundfile.check_format(name, kept):
+            return name, kept
+    return name, default
+
+
+def _scan(path: Path, block: int) -> tuple[int, float]:
+    """(samples, peak) of a file; reads all of it, so that damage is found before any output is begun."""
+    samples, peak = 0, 0.0
+    for piece in read_blocks(path, block):
+        samples += piece.shape[1]
+        peak = max(peak, float(np.abs(piece).max()))
+    return samples, peak
+
+
+def enhance_file(
+    source: PathLike,
+    destination: PathLike,
+    model: Model = "distil_dccrn",
+    device: str = "cpu",
+    overwrite: bool = False,
+    subtype: str | None = None,
+    on_progress: Callable[[float], None] | None = None,
+) -> EnhancedFile:
+    """Enhance one audio file.
+
+    Args:
+        source: any format that soundfile reads, any rate, length and number of channels (each on its own).
+        destination: file to write; its suffix decides the format.
+        model: shipped name, path of weights, or a network.
+        device: cpu, cuda, cuda:1 ...
+        overwrite: replace an existing destination (never the source).
+        subtype: sample format (PCM_16, FLOAT ...); None keeps the input's where the output format has it.
+        on_progress: called with the seconds of audio written since the last call.
+
+    Returns:
+        EnhancedFile: where, how long, and by how many dB it had to be lowered.
+
+    Raises:
+        AudioError: the source cannot be read, the destination exists or is the source, or it cannot be
+        written. WeightsError, ConfigError: unknown model or device.
+    """
+    source, destination = Path(source), Path(destination)
+    info = audio_info(source)
+    if _same_file(source, destination):
+        raise AudioError(f"{destination} is the input itself; choose another output name or folder")
+    if destination.exists() and not overwrite:
+        raise AudioError(f"{destination} exists; remove it, choose another output, or ask to overwrite it")
+    form, kept = _output_format(info, destination, subtype)
+    block = max(1, int(BLOCK_SECONDS * info.sample_rate))
+    samples, peak = _scan(source, block)
+    network = resolve_model(model, device)
+    report = on_progress or (lambda seconds: None)
+
+    def attempt(gain: float) -> None:
+        path = signal_path(network, info.channels, samples / info.sample_rate, str(source))
+        blocks = enhanced_blocks(read_blocks(source, block), path, info.sample_rate, samples, peak)
+        with AudioWriter(destination, info.sample_rate, info.channels, kept, form) as writer:
+            for piece in blocks:
+                writer.write(piece * np.float32(gain))
+                report(piece.shape[1] / info.sample_rate)
+            if writer.clipped:
+                report(-samples / info.sample_rate)
+                raise _Overload(writer.peak)  # leaves the destination untouched
+
+    gain = 1.0
+    with evaluating(network):
+        try:
+            attempt(gain)
+        except _Overload as overload:
+            gain = 0.9999 / overload.peak
+            attempt(gain)
+    gain_db = 0.0 if gain == 1.0 else 20 * math.log10(gain)
+    return EnhancedFile(source, destination, samples / info.sample_rate, gain_db)
+
+
+def _planned(inputs: Iterable[Path], out: Path) -> Iterator[tuple[Path, Path | None, str]]:
+    """(input, destination, "") for every file, (input, None, reason) for what cannot be done."""
+    for given in inputs:
+        if given.is_dir():
+            files = list_audio_files(given)
+            if out.resolve() != given.resolve():  # outputs of an earlier run inside the folder are not inputs
+                files = [file for file in files if out.resolve() not in file.resolve().parents]
+            if not files:
+                yield given, None, f"no audio file in {given}"
+            for file in files:
+                yield file, out / file.relative_to(given), ""
+        elif given.exists():
+            yield given, out / given.name, ""
+        else:
+            yield given, None, f"no such file or folder: {given}"
+
+
+def _plan(inputs: list[Path], out: Path, report: EnhanceReport) -> list[tuple[Path, Path]]:
+    """Pairs (source, destination); what cannot be done goes into ``report.failed``."""
+    rows = list(_planned(inputs, out))
+    sources = {source.resolve() for source, destination, _ in rows if destination is not None}
+    taken: dict[Path, Path] = {}
+    for source, destination, reason in rows:
+        if destination is None:
+            report.failed.append((source, reason))
+        elif destination.resolve() in sources:
+            report.failed.append((source, f"{destination} is an input; choose another output folder"))
+        elif destination not in taken:
+            taken[destination] = source
+        elif taken[destination].resolve() != source.resolve():
+            reason = (
+                f"{destination} is the output of {taken[destination]} too; name their common folder instead"
+            )
+            report.failed.append((source, reason))
+    return [(source, destination) for destination, source in taken.items()]
+
+
+_worker_model: nn.Module | None = None
+
+
+def _start_worker(model: Model, device: str, threads: int) -> None:
+    global _worker_model
+    torch.set_num_threads(threads)
+    _worker_model = resolve_model(model, device)
+
+
+def _work(source: Path, destination: Path, device: str, overwrite: bool) -> EnhancedFile | str:
+    return _attempt(source, destination, _worker_model, device, overwrite)
+
+
+def _attempt(
+    source: Path,
+    destination: Path,
+    network: nn.Module,
+    device: str,
+    overwrite: bool,
+    on_progress: Callable[[float], None] | None = None,
+) -> EnhancedFile | str:
+    """Enhance one file, or say in one line why not."""
+    try:
+        return enhance_file(source, destination, network, device, overwrite, on_progress=on_progress)
+    except DccrnError as error:
+        return str(error)
+    except OSError as error:
+        return f"{error.filename or destination}: {error.strerror or error}"
+
+
+def enhance_files(
+    inputs: Iterable[PathLike] | PathLike,
+    out_dir: PathLike,
+    model: Model = "distil_dccrn",
+    device: str = "cpu",
+    workers: int = 1,
+    progress: bool = True,
+    overwrite: bool = False,
+) -> EnhanceReport:
+    """Enhance files and folders into ``out_dir``; what fails is named and the rest goes on.
+
+    A file keeps its name; the files of a folder keep their place below it. Files without an audio suffix
+    inside a folder are passed over. An output that exists is a failure unless ``overwrite``; an input is
+    never replaced.
+
+    Args:
+        inputs: files and folders.
+        out_dir: folder to write to; made if need be.
+        model: shipped name, path of weights, or a network.
+        device: cpu, cuda, cuda:1 ...
+        workers: files at a time, each in a process of its own with its share of the cores. More than one
+        needs an
+            `if __name__ == "__main__":` in a script that calls this.
+        progress: show a progress bar in seconds of audio on stderr.
+        overwrite: replace existing outputs.
+
+    Returns:
+        EnhanceReport: done, failed [(input, reason)], lowered [(output, dB)].
+
+    Raises:
+        WeightsError, ConfigError: unknown model or device, workers below 1.
+        AudioError: out_dir is a file.
+    """
+    paths = [Path(inputs)] if isinstance(inputs, str | os.PathLike) else [Path(p) for p in inputs]
+    out = Path(out_dir)
+    if workers < 1:
+        raise ConfigError(f"workers must be at least 1, got {workers}")
+    if out.exists() and not out.is_dir():
+        raise AudioError(f"{out} is a file; the output must be a folder")
+    network = resolve_model(model, device)
+    report = EnhanceReport()
+    jobs = _plan(paths, out, report)
+    lengths = dict(zip((source for source, _ in jobs), map(_seconds, (s for s, _ in jobs)), strict=True))
+    bar = tqdm(total=round(sum(lengths.values()), 1), unit="s", desc="enhance", disable=not progress)
+    bar.bar_format = "{l_bar}{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
+    with bar:
+        if workers == 1 or len(jobs) < 2:
+            for source, destination in jobs:
+                outcome = _attempt(source, destination, network, device, overwrite, on_progress=bar.update)
+                _record(report, source, outcome)
+        else:
+            shared = network.cpu() if isinstance(model, nn.Module) else model
+            for source, outcome in _in_processes(jobs, shared, device, workers, overwrite):
+                bar.update(lengths[source])
+                _record(report, source, outcome)
+    report.done.sort()
+    report.failed.sort()
+    return report
+
+
+def _seconds(path: Path) -> float:
+    """Length by the header; 0 for a file that cannot be read, which is reported when its turn comes."""
+    try:
+        return audio_info(path).seconds
+    except AudioError:
+        return 0.0
+
+
+def _record(report: EnhanceReport, source: Path, outcome: EnhancedFile | str) -> None:
+    if isinstance(outcome, str):
+        report.failed.append((source, outcome))
+        return
+    report.done.append(outcome.destination)
+    report.seconds += outcome.seconds
+    if outcome.gain_db < 0:
+        report.lowered.append((outcome.destination, outcome.gain_db))
+
+
+def _in_processes(
+    jobs: list[tuple[Path, Path]], model: Model, device: str, workers: int, overwrite: bool
+) -> Iterator[tuple[Path, EnhancedFile | str]]:
+    """Run jobs in spawned processes (safe beside torch's threads and CUDA); yields in order of completion."""
+    workers = min(workers, len(jobs))
+    threads = max(1, torch.get_num_threads() // workers)
+    pool = ProcessPoolExecutor(
+        workers,
+        multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(model, device, threads),
+    )
+    try:
+        futures = {pool.submit(_work, *job, device, overwrite): job[0] for job in jobs}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool as error:
+        raise AudioError(
+            'a worker process ended early; use workers=1, or call this under `if __name__ == "__main__":`'
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
