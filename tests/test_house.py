@@ -1,0 +1,133 @@
+"""The house: what a newcomer relies on is there, and stays true."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from dccrn_lib.results import stale_tables
+
+FILES = [
+    "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "pyproject.toml", "environment.yml",
+    "Makefile", ".ci/run", ".github/workflows/ci.yml", "docs/ledger.md", "docs/latency.md",
+]  # fmt: skip
+TARGETS = ["tutorial", "test", "lab", "notebooks", "bench", "results", "train-real", "clean"]
+
+
+def tracked(root: Path) -> list[Path]:
+    """Text files of the repository; every file of the folder tree when it is not one."""
+    try:
+        command = ["git", "-C", str(root), "ls-files", "-z"]
+        names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    suffixes = {".py", ".md", ".toml", ".yml", ".cff", ".json", ".jsonl", ".txt", ".ipynb", ".sh", ""}
+    paths = [root / name for name in names if name]
+    return [path for path in paths if path.suffix in suffixes and path.is_file()]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_file_is_there(name: str, root: Path):
+    assert (root / name).stat().st_size > 0
+
+
+def test_ci_calls_make_test_and_is_executable(root: Path):
+    assert "make test" in (root / ".ci/run").read_text()
+    assert (root / ".ci/run").stat().st_mode & 0o100
+    assert ".ci/run" in (root / ".github/workflows/ci.yml").read_text()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_make_target_is_documented_and_named_in_the_readme(target: str, root: Path):
+    shown = subprocess.run(["make", "-s", "-C", str(root), "help"], capture_output=True, text=True).stdout
+    assert re.search(rf"^  make {target}\s+\S", shown, re.MULTILINE)
+    assert f"make {target}" in (root / "README.md").read_text()
+
+
+def test_make_says_what_is_missing_without_a_python(root: Path, tmp_path: Path):
+    command = ["make", "-C", str(root), "install", "PYTHON=no-such-python", f"VENV={tmp_path}/venv"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "error: no-such-python is not Python 3.11 or newer" in done.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_every_dependency_is_pinned_in_pyproject(root: Path):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(d for name, ds in extras.items() if name != "all" for d in ds)]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", requirement) for requirement in wanted)
+    pins = dict(requirement.split("==") for requirement in wanted)
+    assert all(requirement.split("==")[1] == pins[requirement.split("==")[0]] for requirement in wanted)
+    assert pins["torch"] == pins["torchaudio"]
+
+
+def test_pins_are_nowhere_else(root: Path):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    names = {
+        r.split("==")[0] for r in [*project["dependencies"], *(d for ds in extras for d in ds)] if "==" in r
+    }
+    pin = re.compile(rf"\b({'|'.join(map(re.escape, sorted(names)))})\s*[=~]=\s*\d")
+    others = [p for p in tracked(root) if p.suffix not in {".ipynb", ".json"} and p.name != "pyproject.toml"]
+    assert [str(p.relative_to(root)) for p in others if pin.search(p.read_text(encoding="utf-8"))] == []
+
+
+def test_environments_install_the_extras_that_make_installs(root: Path):
+    extras = re.search(r"^EXTRAS\s*\?= (\S+)$", (root / "Makefile").read_text(), re.MULTILINE)[1]
+    known = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras.split(",")) <= set(known)
+    assert f"-e .[{extras}]" in (root / "environment.yml").read_text()
+
+
+def test_no_paths_of_a_machine_in_the_repository(root: Path):
+    # written so that this file does not hold what it looks for
+    path = re.compile(r"/(?:home|root|Users|work|farm)/\w|/tmp/bash" + "_jobs")
+    found = {}
+    for file in tracked(root):
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            if path.search(
+                re.sub(r"https?://\S+|base64,[A-Za-z0-9+/=]+|\"[A-Za-z0-9+/=\\n]{200,}\"", "", line)
+            ):
+                found[f"{file.relative_to(root)}:{number}"] = line.strip()[:80]
+    assert found == {}
+
+
+def test_every_test_that_the_ledger_names_exists(root: Path):
+    text = (root / "docs/ledger.md").read_text()
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", text)
+    assert len(named) > 20
+    missing = [f"{file}::{test}" for file, test in named if f"def {test}(" not in (root / file).read_text()]
+    assert missing == []
+
+
+def test_relative_links_of_the_documents_lead_somewhere(root: Path):
+    documents = [root / "README.md", root / "CONTRIBUTING.md", *(root / "docs").glob("*.md")]
+    broken = []
+    for document in documents:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
+            if not re.match(r"[a-z]+:", target) and not (document.parent / target).exists():
+                broken.append(f"{document.name}: {target}")
+    assert broken == []
+
+
+def test_tables_are_those_of_the_result_files(root: Path):
+    assert {p.name: stale_tables(p) for p in [root / "README.md", *(root / "docs").glob("*.md")]} == {
+        p.name: [] for p in [root / "README.md", *(root / "docs").glob("*.md")]
+    }
+
+
+def test_latency_document_agrees_with_the_formula(root: Path):
+    from dccrn_lib.models import PRESETS
+
+    text = (root / "docs/latency.md").read_text()
+    for names, samples in re.findall(r"^\| (`.*?`) \| \d \| (\d+) \|", text, re.MULTILINE):
+        for name in re.findall(r"`(\w+)`", names):
+            config = PRESETS[name]
+            expected = config.stft.window_length - 1 + config.lookahead_frames * config.stft.hop_length
+            assert int(samples) == expected, name
+    assert "| 999 |" in text and "| 399 |" in text
