@@ -57,6 +57,20 @@ bench: $(STAMP)  ## measure speed and memory into results/bench.json
 results: $(STAMP)  ## write the tables of README.md and docs/ again from results/*.json
 	"$(PY)" -m dccrn_lib.results README.md docs/*.md
 
+# The four trainings of weights/: the teacher first, then the student with AT-KL, the student alone, DCCRN-E.
+RUN      = "$(PY)" $(if $(filter-out 1,$(NPROC)),-m torch.distributed.run --nproc-per-node $(NPROC)) -m dccrn_lib train
+REAL     = --profile "$(REAL_PROFILE)" --speech "$(SPEECH)" --noise "$(NOISE)" $(if $(RIR),--rir "$(RIR)") --resume $(TRAIN_ARGS)
+REAL_OUT     ?= runs/real
+REAL_PROFILE ?= gpu
+TRAIN_ARGS   ?=
+
+train-real: $(STAMP)  ## train all four weights: SPEECH=... NOISE=... [RIR=...] manifests (NPROC=4, REAL_PROFILE=cpu)
+	@if [ -z "$(SPEECH)" ] || [ -z "$(NOISE)" ]; then echo "error: name the manifests: make train-real SPEECH=speech.jsonl NOISE=noise.jsonl RIR=rir.jsonl" >&2; exit 2; fi
+	$(RUN) $(REAL) --model uformer --out "$(REAL_OUT)/uformer"
+	$(RUN) $(REAL) --model distil_dccrn --method at_kl --teacher "$(REAL_OUT)/uformer/best.safetensors" --out "$(REAL_OUT)/distil_dccrn"
+	$(RUN) $(REAL) --model distil_dccrn --out "$(REAL_OUT)/student_alone"
+	$(RUN) $(REAL) --model dccrn_e --out "$(REAL_OUT)/dccrn_e"
+
 clean:  ## remove .venv, generated corpora, runs and caches
 	rm -rf "$(VENV)" runs data/generated build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

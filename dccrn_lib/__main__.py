@@ -141,11 +141,57 @@ def _corpus_scan(a: argparse.Namespace) -> int:
 
 
 def _add_train(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--profile", default="quick", metavar="NAME", help="size of the run: smoke, quick, cpu or gpu"
+    )
+    p.add_argument("--model", metavar="NAME", help="preset to train; the profile's student when not given")
+    p.add_argument(
+        "--method", default="none", metavar="NAME", help="distillation method: none, output, at_kl ..."
+    )
+    p.add_argument("--teacher", metavar="NAME_OR_PATH", help="weights of the teacher; needed with a method")
+    p.add_argument("--init", metavar="NAME_OR_PATH", help="weights to start from; fresh ones when not given")
+    p.add_argument(
+        "--speech", required=True, metavar="FILE", help="manifest of clean speech; several with commas"
+    )
+    p.add_argument("--noise", required=True, metavar="FILE", help="manifest of noise; several with commas")
+    p.add_argument("--rir", metavar="FILE", help="manifest of room impulse responses")
+    p.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
+    p.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run's folder")
+    p.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and mixtures")
+    p.add_argument("--device", metavar="NAME", help="cpu, cuda or auto; the profile's when not given")
+    p.add_argument("--steps", type=int, metavar="N", help="optimiser steps; the profile's when not given")
+    p.add_argument("--batch-size", type=int, metavar="N", help="mixtures a step, over all processes")
+    p.add_argument("--workers", type=int, metavar="N", help="processes that mix")
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other field of TrainConfig, or mix.NAME of its MixConfig; may be repeated",
+    )
     p.set_defaults(run=_train)
 
 
 def _train(a: argparse.Namespace) -> int:
-    raise ConfigError("train is not wired yet")
+    from dccrn_lib.parameters import override, split_assignments
+    from dccrn_lib.profiles import get_profile
+    from dccrn_lib.training import TrainConfig, train
+
+    names = ("model", "method", "teacher", "init", "speech", "noise", "rir", "out", "seed", "device", "steps")
+    given = {name: getattr(a, name) for name in (*names, "batch_size", "workers")}
+    options = get_profile(a.profile).training | {k: v for k, v in given.items() if v is not None}
+    config = override(TrainConfig(**options), split_assignments(a.set))
+    result = train(config, resume=a.resume, progress=not a.quiet)
+    last = result.history["valid"][-1] if result.history["valid"] else None
+    score = (
+        f", SI-SNR {last['si_snr_db']:.4g} dB on valid (noisy {last['noisy_si_snr_db']:.4g})" if last else ""
+    )
+    print(
+        f"{result.weights}{score}"
+        if not result.stopped
+        else f"stopped; go on with --resume --out {config.out}"
+    )
+    return 130 if result.stopped else 0
 
 
 def _add_enhance(p: argparse.ArgumentParser) -> None:
@@ -172,10 +218,10 @@ def _enhance(a: argparse.Namespace) -> int:
         progress=not a.quiet,
         overwrite=a.overwrite,
     )
-    for failure in report.failed:
-        reason = ": ".join(str(part) for part in failure) if isinstance(failure, tuple) else str(failure)
-        print(f"error: {reason}", file=sys.stderr)
-    print(f"{len(report.done)} enhanced, {len(report.failed)} failed, in {a.out}")
+    for source, reason in report.failed:
+        named = reason if str(source) in reason else f"{source}: {reason}"
+        print(f"error: {' '.join(named.split())}", file=sys.stderr)
+    print(f"{report}: {a.out}")
     return 1 if report.failed else 0
 
 
@@ -264,6 +310,12 @@ def _add_export(p: argparse.ArgumentParser) -> None:
         choices=["streaming", "offline"],
         help="one hop with explicit states, or any number of frames at once",
     )
+    p.add_argument(
+        "--precision",
+        default="float32",
+        choices=["float32", "int8"],
+        help="int8 quantises the weights of LSTM and linear layers",
+    )
     p.set_defaults(run=_export)
 
 
@@ -271,7 +323,7 @@ def _export(a: argparse.Namespace) -> int:
     from dccrn_lib.export import export_onnx
     from dccrn_lib.models import load_model
 
-    export_onnx(load_model(a.model), a.out, kind=a.kind)
+    export_onnx(load_model(a.model), a.out, kind=a.kind, precision=a.precision)
     print(a.out)
     return 0
 
