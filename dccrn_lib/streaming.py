@@ -108,7 +108,9 @@ class StreamingEnhancer:
         self._as_numpy = not isinstance(samples, Tensor)
         x = torch.from_numpy(np.array(samples)) if self._as_numpy else samples.detach()
         if not x.is_floating_point():
-            raise AudioError(f"expected float samples in [-1, 1], got {x.dtype}; divide integers by their full scale")
+            raise AudioError(
+                f"expected float samples in [-1, 1], got {x.dtype}; divide integers by their full scale"
+            )
         x = x.to(self.window.device, torch.float32)
         self._as_single = x.dim() == 1
         x = x[None] if self._as_single else x
