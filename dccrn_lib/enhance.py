@@ -273,17 +273,21 @@ def enhance_files(
     report = EnhanceReport()
     jobs = _plan(paths, out, report)
     lengths = dict(zip((source for source, _ in jobs), map(_seconds, (s for s, _ in jobs)), strict=True))
-    bar = tqdm(total=round(sum(lengths.values()), 1), unit="s", desc="enhance", disable=not progress)
+    bar = tqdm(total=sum(lengths.values()), unit="s", desc="enhance", disable=not progress)
     bar.bar_format = "{l_bar}{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
+
+    def advance(seconds: float) -> None:
+        bar.update(min(seconds, bar.total - bar.n))  # a compressed file may be longer than its header says
+
     with bar:
         if workers == 1 or len(jobs) < 2:
             for source, destination in jobs:
-                outcome = _attempt(source, destination, network, device, overwrite, on_progress=bar.update)
+                outcome = _attempt(source, destination, network, device, overwrite, on_progress=advance)
                 _record(report, source, outcome)
         else:
             shared = network.cpu() if isinstance(model, nn.Module) else model
             for source, outcome in _in_processes(jobs, shared, device, workers, overwrite):
-                bar.update(lengths[source])
+                advance(lengths[source])
                 _record(report, source, outcome)
     report.done.sort()
     report.failed.sort()

@@ -280,7 +280,7 @@ def _summary(items: list[dict], metrics: tuple[str, ...]) -> dict:
     }  # fmt: skip
     for m in metrics:
         values = [item[m] for item in items if item[m] is not None]
-        result["mean"][m] = float(np.mean(values)) if values else None
+        result["mean"][m] = round(float(np.mean(values)), 6) if values else None
         result["ci95"][m] = [or_none(v) for v in bootstrap_ci(values)] if values else [None, None]
         result["n_metric"][m] = len(values)
     if any("noisy" in item for item in items):
@@ -288,7 +288,7 @@ def _summary(items: list[dict], metrics: tuple[str, ...]) -> dict:
         for m in metrics:
             before = [item.get("noisy", {}).get(m) for item in items]
             values = [v for v in before if v is not None]
-            result["noisy_mean"][m] = float(np.mean(values)) if values else None
+            result["noisy_mean"][m] = round(float(np.mean(values)), 6) if values else None
             if m not in _NOT_COMPARED:
                 result["improvement"][m] = paired_difference([item[m] for item in items], before)
     result["unscored"] = [
