@@ -210,7 +210,7 @@ def scan_folder(
         for (path, (frames, rate)), name in zip(good, names, strict=True)
     ]
     write_manifest(out, entries)
-    _write_bad(Path(f"{out}.bad.txt"), bad)
+    write_bad(Path(f"{out}.bad.txt"), bad)
     return summarise(out, entries, bad, notes)
 
 
@@ -239,7 +239,7 @@ def _relative(path: str, folder: str) -> str:
         return path
 
 
-def _write_bad(path: Path, bad: list[tuple[str, str]]) -> None:
+def write_bad(path: Path, bad: list[tuple[str, str]]) -> None:
     """List bad files beside the manifest; remove the list of an earlier scan when there are none."""
     if not bad:
         path.unlink(missing_ok=True)

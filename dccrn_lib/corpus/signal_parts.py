@@ -6,6 +6,7 @@ All signals are one-dimensional arrays (sample,) at 16 kHz; randomness comes fro
 from __future__ import annotations
 
 import numpy as np
+from scipy import fft
 
 RATE = 16000
 
@@ -25,14 +26,14 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 def shaped_noise(n: int, rng: np.random.Generator, hz: list[float], db: list[float]) -> np.ndarray:
     """Gaussian noise of RMS 1 whose spectrum passes through (hz, db), straight over log frequency."""
-    return unit(np.fft.irfft(np.fft.rfft(rng.standard_normal(n)) * _gain_curve(n, hz, db), n))
+    return unit(fft.irfft(fft.rfft(rng.standard_normal(n)) * _gain_curve(n, hz, db), n))
 
 
 def equalise(x: np.ndarray, hz: list[float], db: list[float]) -> np.ndarray:
     """Zero-phase filter with the gain curve through (hz, db), straight over log frequency; DC is removed."""
     n = len(x)
-    padded = 1 << (n + RATE // 8 - 1).bit_length()  # room for the filter's tails, and a fast length
-    return np.fft.irfft(np.fft.rfft(x, padded) * _gain_curve(padded, hz, db), padded)[:n]
+    padded = fft.next_fast_len(n + RATE // 8, real=True)  # room for the filter's tails, and a fast length
+    return fft.irfft(fft.rfft(x, padded) * _gain_curve(padded, hz, db).astype(x.dtype), padded)[:n]
 
 
 def random_equaliser(x: np.ndarray, rng: np.random.Generator, depth_db: float) -> np.ndarray:
@@ -70,8 +71,8 @@ def impulses(n: int, rng: np.random.Generator, per_second: float, spread: float 
 
 def convolve(x: np.ndarray, h: np.ndarray) -> np.ndarray:
     """Linear convolution cut to the length of ``x``."""
-    size = 1 << (len(x) + len(h) - 2).bit_length()
-    return np.fft.irfft(np.fft.rfft(x, size) * np.fft.rfft(h, size), size)[: len(x)]
+    size = fft.next_fast_len(len(x) + len(h) - 1, real=True)
+    return fft.irfft(fft.rfft(x, size) * fft.rfft(h, size), size)[: len(x)]
 
 
 def modes(hz: np.ndarray, decay: np.ndarray, gain: np.ndarray, seconds: float) -> np.ndarray:

@@ -221,7 +221,7 @@ def _pick_speakers(entries: list[Entry], rng: np.random.Generator) -> tuple[str,
 def _pool(workers: int) -> Iterator[Callable]:
     """Yield run(function, tasks, bar) -> results in order, over processes or, with one worker, right here.
 
-    Workers use NumPy and SciPy alone. On Linux they are forked: it is quick, and a notebook or script needs no
+    Workers use NumPy and SciPy alone. On Linux they are forked: it is quick, and a script needs no
     ``__main__`` guard; elsewhere they are spawned.
     """
     if workers == 1:
