@@ -197,7 +197,10 @@ def enhance_wav(model: str | os.PathLike, source: str | os.PathLike, destination
         raise AudioError(f"{destination} is the input itself; choose another output name")
     if not soundfile.check_format(Path(destination).suffix[1:].upper(), subtype):
         subtype = None
-    enhanced = np.stack([enhancer.enhance(channel) for channel in samples.T], axis=1)  # (sample, channel)
+    try:
+        enhanced = np.stack([enhancer.enhance(channel) for channel in samples.T], axis=1)  # (sample, channel)
+    except AudioError as error:
+        raise AudioError(f"{source}: {error}") from None
     with atomic_path(destination) as temporary:
         soundfile.write(temporary, enhanced, rate, subtype=subtype)
 
