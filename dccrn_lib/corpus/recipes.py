@@ -21,11 +21,10 @@ from dccrn_lib import paths
 from dccrn_lib.corpus.entry import SPLITS, Entry
 from dccrn_lib.corpus.manifest import ScanReport, read_manifest, summarise, write_bad, write_manifest
 from dccrn_lib.corpus.scanning import assign_splits, find_audio, probe_all
-from dccrn_lib.corpus.synthesis import CorpusPaths, synthesise_corpus, usable_cores
+from dccrn_lib.corpus.synthesis import CorpusPaths, synthesise_corpus
+from dccrn_lib.corpus.workers import usable_cores
 from dccrn_lib.errors import ManifestError
 from dccrn_lib.paths import atomic_path
-
-Describe = Callable[[Path], dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,6 @@ def esc50(root: str | os.PathLike, out: str | os.PathLike, progress: bool = True
     """Noise manifest of ESC-50 (Piczak 2015): audio/*.wav and meta/esc50.csv.
 
     Folds 1 to 3 become train, 4 valid, 5 test (clips of one source share a fold); the category is the label.
-    Clips that carry speech-like sounds are kept: leave their labels out yourself if the task asks for it.
     """
     root = _inside(root, "ESC-50-master")
     table = root / "meta" / "esc50.csv"
@@ -234,8 +232,8 @@ def combine(manifests: Iterable[str | os.PathLike], out: str | os.PathLike) -> S
 
 
 def _catalogue(
-    files: list[Path], kind: str, out: str | os.PathLike, corpus: str, licence: str, describe: Describe,
-    folder: Path, progress: bool,
+    files: list[Path], kind: str, out: str | os.PathLike, corpus: str, licence: str,
+    describe: Callable[[Path], dict[str, str]], folder: Path, progress: bool,
 ) -> ScanReport:  # fmt: skip
     """Probe files and write the manifest of the usable ones; ``describe`` gives names and split of each."""
     if not files:

@@ -6,7 +6,6 @@ All signals are one-dimensional arrays (sample,) at 16 kHz; randomness comes fro
 from __future__ import annotations
 
 import numpy as np
-from scipy import fft
 
 RATE = 16000
 
@@ -26,14 +25,14 @@ def unit(x: np.ndarray) -> np.ndarray:
 
 def shaped_noise(n: int, rng: np.random.Generator, hz: list[float], db: list[float]) -> np.ndarray:
     """Gaussian noise of RMS 1 whose spectrum passes through (hz, db), straight over log frequency."""
-    return unit(fft.irfft(fft.rfft(rng.standard_normal(n)) * _gain_curve(n, hz, db), n))
+    return unit(np.fft.irfft(np.fft.rfft(rng.standard_normal(n)) * _gain_curve(n, hz, db), n))
 
 
 def equalise(x: np.ndarray, hz: list[float], db: list[float]) -> np.ndarray:
     """Zero-phase filter with the gain curve through (hz, db), straight over log frequency; DC is removed."""
     n = len(x)
-    padded = fft.next_fast_len(n + RATE // 8, real=True)  # room for the filter's tails, and a fast length
-    return fft.irfft(fft.rfft(x, padded) * _gain_curve(padded, hz, db).astype(x.dtype), padded)[:n]
+    padded = _fast_length(n + RATE // 8)  # room for the filter's tails, and a fast length
+    return np.fft.irfft(np.fft.rfft(x, padded) * _gain_curve(padded, hz, db).astype(x.dtype), padded)[:n]
 
 
 def random_equaliser(x: np.ndarray, rng: np.random.Generator, depth_db: float) -> np.ndarray:
@@ -71,8 +70,8 @@ def impulses(n: int, rng: np.random.Generator, per_second: float, spread: float 
 
 def convolve(x: np.ndarray, h: np.ndarray) -> np.ndarray:
     """Linear convolution cut to the length of ``x``."""
-    size = fft.next_fast_len(len(x) + len(h) - 1, real=True)
-    return fft.irfft(fft.rfft(x, size) * fft.rfft(h, size), size)[: len(x)]
+    size = _fast_length(len(x) + len(h) - 1)
+    return np.fft.irfft(np.fft.rfft(x, size) * np.fft.rfft(h, size), size)[: len(x)]
 
 
 def modes(hz: np.ndarray, decay: np.ndarray, gain: np.ndarray, seconds: float) -> np.ndarray:
@@ -94,6 +93,16 @@ def random_room(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     tail = unit(rng.standard_normal(len(t)) * np.exp(-6.91 * t / rt60)) / np.sqrt(len(t))
     tail = equalise(tail, [50, 1000, 8000], [0, 0, -rng.uniform(3, 15)])
     return x + rng.uniform(0.3, 1.5) * convolve(x, tail)
+
+
+def _fast_length(n: int) -> int:
+    """Smallest length >= n without a prime factor above 5."""
+    best = 1 << (n - 1).bit_length()
+    for five in (1, 5, 25, 125):
+        for three in (1, 3, 9, 27, 81):
+            odd = five * three
+            best = min(best, odd << max(0, (-(-n // odd) - 1).bit_length()))
+    return best
 
 
 def _gain_curve(n: int, hz: list[float], db: list[float]) -> np.ndarray:

@@ -12,11 +12,11 @@ import _ctypes
 import ctypes
 import hashlib
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.signal import resample_poly
 
 from dccrn_lib import paths
 from dccrn_lib.corpus.signal_parts import random_equaliser, set_level
@@ -192,6 +192,8 @@ def speak_voice(task: VoiceTask) -> list[tuple[str, float]]:
 
 def render(voice: Voice, text: str, rng: np.random.Generator) -> np.ndarray:
     """Speak ``text``: float32 (sample,) at 16 kHz, speed and pitch a little different each time."""
+    from scipy.signal import resample_poly  # comes with the extra `speech`, as eSpeak NG does
+
     audio = espeak(
         text,
         f"{voice.accent}+{voice.variant}",
@@ -214,8 +216,8 @@ _SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), 
 def espeak(text: str, voice: str, rate: int = 170, pitch: int = 50, spread: int = 50) -> np.ndarray:
     """Synthesise a text with eSpeak NG.
 
-    The library keeps oscillator and random state between utterances; it is loaded afresh for every
-    call (0.3 ms), so that the same arguments always give the same samples.
+    The library keeps oscillator and random state between utterances; it is loaded afresh and seeded for
+    every call (0.3 ms), so that the same arguments always give the same samples.
 
     Args:
         text: what to say, UTF-8.
@@ -251,6 +253,8 @@ def espeak(text: str, voice: str, rate: int = 170, pitch: int = 50, spread: int 
             raise ConfigError(
                 f"eSpeak NG did not start (code {found}); reinstall the package espeakng-loader"
             )
+        library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # its own random numbers
+        _c_library().srand(1)  # breath noise comes from the C library's
         library.espeak_SetSynthCallback(collect)
         if library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise ConfigError(f"eSpeak NG knows no voice {voice!r}; reinstall the package espeakng-loader")
@@ -270,6 +274,11 @@ def espeak(text: str, voice: str, rate: int = 170, pitch: int = 50, spread: int 
         unload(library._handle)
     audio = np.concatenate(chunks) if chunks else np.zeros(0, np.int16)
     return audio.astype(np.float32) / 32768.0
+
+
+def _c_library() -> ctypes.CDLL:
+    """The C library that eSpeak draws random numbers from."""
+    return ctypes.CDLL("ucrtbase" if sys.platform == "win32" else None)
 
 
 def require_espeak():

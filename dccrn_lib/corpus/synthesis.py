@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import shutil
-import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +33,7 @@ from dccrn_lib.corpus.speech_synthesis import (
     require_espeak,
     speak_voice,
 )
+from dccrn_lib.corpus.workers import usable_cores, worker_pool
 from dccrn_lib.errors import ConfigError
 
 GENERATOR_VERSION = 1  # rises when the same hours and seed give other audio
@@ -114,13 +111,6 @@ def synthesise_corpus(
     return CorpusPaths.of(out)
 
 
-def usable_cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def plan_voices(root: Path, hours: float, seed: int) -> list[VoiceTask]:
     """Work orders for the speech: about 25 s a voice in train, at least 6 voices a split."""
     tasks = []
@@ -178,7 +168,10 @@ def _generate(root: Path, hours: float, seed: int, workers: int, progress: bool)
     noises = plan_noises(root, hours, seed, speech=None)
     babble_count = len(noises) // (len(LABELS) - 1)
     total = len(voices) + len(rooms) + len(noises) + babble_count
-    with _pool(workers) as run, tqdm(total=total, desc="corpus", unit="task", disable=not progress) as bar:
+    with (
+        worker_pool(workers) as run,
+        tqdm(total=total, desc="corpus", unit="task", disable=not progress) as bar,
+    ):
         speech: list[Entry] = []
         for task, files in zip(voices, run(speak_voice, voices, bar), strict=True):
             for path, seconds in files:
@@ -215,37 +208,6 @@ def _pick_speakers(entries: list[Entry], rng: np.random.Generator) -> tuple[str,
     chosen = rng.permutation(speakers)[: rng.integers(4, 10)]
     files = {name: [entry.path for entry in entries if entry.speaker == name] for name in chosen}
     return tuple(str(rng.choice(files[name])) for name in chosen)
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[Callable]:
-    """Yield run(function, tasks, bar) -> results in order, over processes or, with one worker, right here.
-
-    Workers use NumPy and SciPy alone. On Linux they are forked: it is quick, and a script needs no
-    ``__main__`` guard; elsewhere they are spawned.
-    """
-    if workers == 1:
-        yield lambda function, tasks, bar: _counted(map(function, tasks), bar)
-        return
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    with warnings.catch_warnings():
-        # newer Pythons warn of forking beside other threads; no lock of theirs is used in the workers
-        warnings.filterwarnings("ignore", message=".*multi-threaded.*fork.*", category=DeprecationWarning)
-        with ProcessPoolExecutor(max_workers=workers, mp_context=context) as executor:
-            try:
-                yield lambda function, tasks, bar: _counted(executor.map(function, tasks, chunksize=2), bar)
-            except BaseException:
-                executor.shutdown(wait=True, cancel_futures=True)
-                raise
-
-
-def _counted(results: Iterator, bar: tqdm) -> list:
-    """All results, the bar moved on by each."""
-    found = []
-    for result in results:
-        found.append(result)
-        bar.update()
-    return found
 
 
 def _already_there(out: Path, config: dict) -> bool:
