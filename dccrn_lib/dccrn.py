@@ -41,6 +41,8 @@ class DCCRNConfig:
         lstm: "real" (one LSTM over the stacked features, modes E/C/R of the paper) or "complex" (DCCRN-CL).
         norm: "batch" (plain BatchNorm over all channels) or "complex_batch".
         mask: "E" (polar, magnitude tanh), "C" (complex product), "R" (part-wise product).
+        initial_mask: real value of the mask before training, before tanh. 1 starts near "let everything pass", with
+            the right polarity, which SI-SNR alone cannot find; 0 is the authors' start (a mask of random phase).
         decoder_lookahead: frames of future each decoder layer uses: 1 as in the paper, 0 for low latency.
         stft: analysis and synthesis.
     """
@@ -51,6 +53,7 @@ class DCCRNConfig:
     lstm: str = "real"
     norm: str = "batch"
     mask: str = "E"
+    initial_mask: float = 1.0
     decoder_lookahead: int = 1
     stft: STFTConfig = field(default_factory=STFTConfig)
 
@@ -201,6 +204,10 @@ class DCCRN(nn.Module):
             DecoderLayer(2 * sizes[i + 1], sizes[i], c.norm, c.decoder_lookahead, last=i == 0)
             for i in reversed(range(n))
         )
+        if c.initial_mask:
+            # complex bias (br - bi) + j (br + bi) = initial_mask + 0j
+            nn.init.constant_(self.decoder[-1].conv.bias_real, c.initial_mask / 2)
+            nn.init.constant_(self.decoder[-1].conv.bias_imag, -c.initial_mask / 2)
 
     def estimate_mask(self, spectrum: Tensor) -> Tensor:
         """The decoder's output as a complex mask, 0 at DC: complex64 (batch, freq, frame) -> same."""
