@@ -308,6 +308,10 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
         step, best, history = _restore(saved, model, average, loss, optimiser)
     network = torch.compile(model) if config.compile else model
     if processes.world > 1:
+        dist.barrier()  # every process has looked at the folder of the run
+    if processes.rank == 0:  # only now: a wrong manifest or teacher leaves no run behind
+        _write_json(out / "config.json", dataclasses.asdict(config))
+    if processes.world > 1:
         network = nn.parallel.DistributedDataParallel(network, broadcast_buffers=True)
     loader = iter(
         DataLoader(
@@ -476,7 +480,6 @@ def _open_run(out: Path, config: TrainConfig, resume: bool) -> dict | None:
                 f"{out}: the run there has {key} = {old.get(key)!r}, asked for {now[key]!r}; "
                 "resume with the same config or choose another folder"
             )
-    _write_json(out / "config.json", record)
     return torch.load(checkpoint, map_location="cpu", weights_only=True) if resume and checkpoint.is_file() else None
 
 
