@@ -173,14 +173,41 @@ def _add_train(p: argparse.ArgumentParser) -> None:
 
 
 def _train(a: argparse.Namespace) -> int:
+    from dccrn_lib.corpus.mixing import MixConfig
     from dccrn_lib.parameters import override, split_assignments
     from dccrn_lib.profiles import get_profile
     from dccrn_lib.training import TrainConfig, train
 
-    names = ("model", "method", "teacher", "init", "speech", "noise", "rir", "out", "seed", "device", "steps")
-    given = {name: getattr(a, name) for name in (*names, "batch_size", "workers")}
-    options = get_profile(a.profile).training | {k: v for k, v in given.items() if v is not None}
-    config = override(TrainConfig(**options), split_assignments(a.set))
+    profile = get_profile(a.profile)
+    model = a.model or profile.student
+    steps = a.steps or (profile.teacher_steps if model.startswith("uformer") else profile.student_steps)
+    options = {
+        "batch_size": profile.batch_size,
+        "learning_rate": profile.learning_rate,
+        "amp": profile.amp,
+        "device": profile.device,
+        "workers": profile.workers,
+        "spectral_weight": profile.spectral_weight,
+        "ema_decay": profile.ema_decay,
+        "valid_mixtures": profile.valid_mixtures,
+        "valid_every": max(1, steps // 8),
+        "mix": MixConfig(segment_seconds=profile.segment_seconds, snr_db=profile.snr_db),
+    }
+    names = (
+        "method",
+        "teacher",
+        "init",
+        "speech",
+        "noise",
+        "rir",
+        "out",
+        "seed",
+        "device",
+        "batch_size",
+        "workers",
+    )
+    options |= {name: getattr(a, name) for name in names if getattr(a, name) is not None}
+    config = override(TrainConfig(model=model, steps=steps, **options), split_assignments(a.set))
     result = train(config, resume=a.resume, progress=not a.quiet)
     last = result.history["valid"][-1] if result.history["valid"] else None
     score = (
@@ -330,13 +357,16 @@ def _export(a: argparse.Namespace) -> int:
 
 def _add_bench(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", required=True, metavar="FILE", help="result file to write")
+    p.add_argument(
+        "--smoke", action="store_true", help="seconds instead of minutes; the numbers mean nothing"
+    )
     p.set_defaults(run=_bench)
 
 
 def _bench(a: argparse.Namespace) -> int:
     from dccrn_lib.bench import run_benchmarks
 
-    run_benchmarks(json_path=a.json, progress=not a.quiet)
+    run_benchmarks(json_path=a.json, quick=a.smoke, progress=not a.quiet)
     print(a.json)
     return 0
 

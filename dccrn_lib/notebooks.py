@@ -27,6 +27,7 @@ from dccrn_lib.cleaning import clean_notebook, cleaned, write_notebook
 from dccrn_lib.errors import ConfigError, DccrnError, nearest_name
 from dccrn_lib.parameters import assign, read_parameters, split_assignments
 from dccrn_lib.paths import atomic_path, notebooks_dir, runs_dir
+from dccrn_lib.profiles import get_profile
 from dccrn_lib.results import environment_record
 
 __all__ = [
@@ -167,7 +168,7 @@ def run_notebooks(
 
     values = dict(parameters or {})
     profile = str(values.pop("profile", profile))
-    _check_profile(profile)
+    get_profile(profile)
     paths = find_notebooks(only, notebooks_dir)
     known = {path.stem: read_parameters(path) for path in paths}
     given = assign(values, known, Path.cwd())
@@ -271,13 +272,6 @@ def _write_run(out: Path, profile: str, runs: list[NotebookRun]) -> None:
     }
     with atomic_path(out / "run.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def _check_profile(profile: str) -> None:
-    from dccrn_lib.profiles import PROFILES
-
-    if profile not in PROFILES:
-        raise ConfigError(f"no profile {profile!r}; {nearest_name(profile, list(PROFILES))}")
 
 
 def _needs(path: Path) -> list[str]:
