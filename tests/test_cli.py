@@ -192,6 +192,64 @@ def test_a_failing_notebook_makes_the_command_fail(
     assert "seed: int" in capsys.readouterr().out
 
 
+# ---- train
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list:
+    """The configs that ``train`` would have run with."""
+    from dccrn_lib import training
+
+    seen = []
+
+    def record(config: training.TrainConfig, resume: bool, progress: bool) -> training.TrainResult:
+        seen.append(config)
+        return training.TrainResult(
+            None, {"valid": []}, Path(config.out) / "best.safetensors", stopped=resume
+        )
+
+    monkeypatch.setattr(training, "train", record)
+    return seen
+
+
+TRAIN = ["train", "--speech", "s", "--noise", "n", "--out", "o"]
+
+
+def test_train_takes_sizes_from_the_profile_and_what_is_given(trained: list):
+    from dccrn_lib.profiles import PROFILES
+
+    assert exit_code(*TRAIN, "--profile", "gpu", "--model", "uformer") == 0
+    assert (
+        exit_code(
+            *TRAIN, "--profile", "quick", "--steps", "7", "--set", "mix.snr_db=0,5", "--set", "amp=true"
+        )
+        == 0
+    )
+    teacher, student = trained
+    gpu, quick = PROFILES["gpu"], PROFILES["quick"]
+    assert (teacher.model, teacher.steps, teacher.batch_size) == (
+        "uformer",
+        gpu.teacher_steps,
+        gpu.batch_size,
+    )
+    assert teacher.mix.segment_seconds == gpu.segment_seconds
+    assert (student.model, student.steps, student.amp) == (quick.student, 7, True)
+    assert student.mix.snr_db == (0.0, 5.0)
+    assert student.mix.segment_seconds == quick.segment_seconds
+
+
+def test_a_training_that_was_stopped_says_how_to_go_on(trained: list, capsys: pytest.CaptureFixture[str]):
+    assert exit_code(*TRAIN, "--resume") == 130
+    assert "--resume --out o" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("setting", ["mixx.snr_db=0,5", "mix=3", "mix.snr_db=0", "amp=yes", "stepss=3"])
+def test_a_wrong_setting_is_bad_usage(setting: str, trained: list, capsys: pytest.CaptureFixture[str]):
+    assert exit_code(*TRAIN, "--set", setting) == 2
+    assert setting.partition("=")[0].rpartition(".")[2] in capsys.readouterr().err
+    assert trained == []
+
+
 # ---- the package's own names
 
 
