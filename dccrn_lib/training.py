@@ -4,7 +4,7 @@ Read :func:`train` from top to bottom: data, model, teacher, loss, then per step
 now and then validate and checkpoint. A run lives in one folder:
 
     config.json        what was asked for
-    history.json       losses, validation, gradient balance, skipped batches
+    history.json       losses (mean and batch-to-batch spread), distance by layer, validation, gradient balance, skipped
     checkpoint.pt      everything needed to go on exactly where it stopped
     best.safetensors   (+ .json) the weights that validated best
 
@@ -21,6 +21,7 @@ import json
 import math
 import os
 import signal
+import statistics
 import threading
 import time
 from dataclasses import dataclass, field
@@ -303,9 +304,9 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
     trained = [*model.parameters(), *loss.parameters()]
     optimiser = torch.optim.Adam(trained, lr=config.learning_rate)
     average = copy.deepcopy(model) if config.ema_decay else model
-    step, best = 0, -math.inf
+    step, best, sums = 0, -math.inf, {}
     if saved:
-        step, best, history = _restore(saved, model, average, loss, optimiser)
+        step, best, history, sums = _restore(saved, model, average, loss, optimiser)
     network = torch.compile(model) if config.compile else model
     if processes.world > 1:
         dist.barrier()  # every process has looked at the folder of the run
@@ -325,7 +326,7 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
     stop = _StopSignal()
     bar = tqdm(total=config.steps, initial=step, unit="step", disable=not progress or processes.rank > 0, leave=True)
     started = checkpointed = time.monotonic()
-    spent, first_step, bad_in_a_row, sums = history["seconds"], step, 0, {}
+    spent, first_step, bad_in_a_row = history["seconds"], step, 0
     with stop:
         while step < config.steps:
             rate = learning_rate(step, config)
@@ -333,7 +334,7 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
                 group["lr"] = rate
             buffers = {name: value.clone() for name, value in model.named_buffers()}
             optimiser.zero_grad(set_to_none=True)
-            terms = {}
+            terms, layers = {}, {}
             for _ in range(config.accumulation):
                 batch = next(loader)
                 noisy, clean = (batch[k].to(device, non_blocking=True) for k in ("noisy", "clean"))
@@ -342,6 +343,10 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
                 for name in ("total", "clean", "teacher", "features"):
                     if name in part:
                         terms[name] = terms.get(name, 0.0) + part[name].item() / config.accumulation
+                if "layers" in part:  # distance of each tapped layer, one transfer for all
+                    values = torch.stack([v.detach() for v in part["layers"].values()]).tolist()
+                    for name, value in zip(part["layers"], values, strict=True):
+                        layers[name] = layers.get(name, 0.0) + value / config.accumulation
             norm = nn.utils.clip_grad_norm_(trained, config.gradient_clip)
             total = processes.mean(terms["total"], device)
             if math.isfinite(total) and torch.isfinite(norm):
@@ -349,7 +354,7 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
                 bad_in_a_row = 0
                 with torch.no_grad():
                     _update_average(average, model, config.ema_decay, step)
-                for name, value in terms.items():
+                for name, value in (terms | {f"layer {name}": v for name, v in layers.items()}).items():
                     sums.setdefault(name, []).append(value)
             else:  # leave weights and BatchNorm statistics as they were before this batch
                 for name, value in model.named_buffers():
@@ -374,7 +379,9 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
             if step % config.valid_every == 0 or step == config.steps:
                 if teacher is not None:
                     assert_frozen(teacher)
-                means = {name: processes.mean(sum(v) / len(v), device) for name, v in sums.items() if v}
+                means = {name: processes.mean(sum(v) / len(v), device) for name, v in sums.items()}
+                if len(sums.get("clean", [])) > 1:  # from batch to batch
+                    means["clean_std"] = processes.mean(statistics.stdev(sums["clean"]), device)
                 hours = step * config.batch_size * config.mix.segment_seconds / 3600
                 history["train"].append({"step": step, "hours": hours, "learning_rate": rate, **means})
                 history["valid"].append({"step": step, "hours": hours, **validate(average, valid_set, config, processes)})
@@ -389,7 +396,7 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
             if processes.world > 1:  # all processes must agree to stop
                 ended = processes.mean(float(ended), device) > 0
             if (ended or due or step == config.steps) and processes.rank == 0:
-                _save(out, config, step, best, history, model, average, loss, optimiser)
+                _save(out, step, best, history, sums, model, average, loss, optimiser)
                 checkpointed = time.monotonic()
             if ended:
                 break
@@ -483,18 +490,18 @@ def _open_run(out: Path, config: TrainConfig, resume: bool) -> dict | None:
     return torch.load(checkpoint, map_location="cpu", weights_only=True) if resume and checkpoint.is_file() else None
 
 
-def _save(out, config, step, best, history, model, average, loss, optimiser) -> None:
+def _save(out, step, best, history, sums, model, average, loss, optimiser) -> None:
     state = {
         "step": step, "best": best, "history": history, "model": model.state_dict(), "loss": loss.state_dict(),
         "average": average.state_dict(), "optimiser": optimiser.state_dict(), "rng": torch.get_rng_state(),
-        "feature_weight": loss.feature_weight,
+        "feature_weight": loss.feature_weight, "sums": sums,
     }  # fmt: skip
     with atomic_path(out / "checkpoint.pt") as temporary:
         torch.save(state, temporary)
     _write_json(out / "history.json", history)
 
 
-def _restore(saved: dict, model, average, loss, optimiser) -> tuple[int, float, dict]:
+def _restore(saved: dict, model, average, loss, optimiser) -> tuple[int, float, dict, dict]:
     model.load_state_dict(saved["model"])
     if average is not model:
         average.load_state_dict(saved["average"])
@@ -502,7 +509,7 @@ def _restore(saved: dict, model, average, loss, optimiser) -> tuple[int, float, 
     loss.feature_weight = saved["feature_weight"]
     optimiser.load_state_dict(saved["optimiser"])
     torch.set_rng_state(saved["rng"])
-    return saved["step"], saved["best"], saved["history"]
+    return saved["step"], saved["best"], saved["history"], saved["sums"]
 
 
 def hours_of_audio(config: TrainConfig) -> float:

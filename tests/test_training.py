@@ -1,0 +1,234 @@
+"""The training loop: learns, resumes bit for bit (also after kill -9), skips bad batches, keeps the teacher frozen."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+import dccrn_lib.training as training
+from dccrn_lib.corpus.mixing import MixConfig
+from dccrn_lib.corpus.recipes import generated_corpus
+from dccrn_lib.errors import ConfigError, ManifestError
+from dccrn_lib.models import build_model, load_model, save_model
+from dccrn_lib.training import TrainConfig, TrainingError, learning_rate, pick_device, train
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    made = generated_corpus(0.02, root=tmp_path_factory.mktemp("generated"), progress=False)
+    return {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def config(corpus, out, **changes) -> TrainConfig:
+    settings = {
+        "out": str(out), **corpus, "model": "distil_dccrn_mini", "steps": 6, "batch_size": 2, "warmup_steps": 2,
+        "learning_rate": 3e-3, "valid_every": 3, "valid_mixtures": 2, "epoch_mixtures": 7, "seed": 1,
+        "mix": MixConfig(segment_seconds=0.5),
+    }  # fmt: skip
+    return TrainConfig(**{**settings, **changes})
+
+
+def state(path) -> dict[str, torch.Tensor]:
+    return torch.load(path / "checkpoint.pt", weights_only=True)
+
+
+def assert_equal_runs(a, b):
+    first, second = state(a), state(b)
+    assert first["step"] == second["step"]
+    for part in ("model", "average"):
+        for name, value in first[part].items():
+            assert torch.equal(value, second[part][name]), name
+    histories = [json.loads((x / "history.json").read_text()) for x in (a, b)]
+    for part in ("train", "valid"):
+        assert histories[0][part] == histories[1][part]
+
+
+def test_overfits_one_mixture(corpus, tmp_path):
+    c = config(
+        corpus, tmp_path / "run", steps=40, epoch_mixtures=1, batch_size=1, valid_every=20, learning_rate=1e-2,
+        decay_fraction=0.1, mix=MixConfig(segment_seconds=0.5, snr_db=(0, 0), rir_probability=0),
+    )  # fmt: skip
+    history = train(c, progress=False).history
+    # index 0 of every epoch differs, so "clean" improves without ever seeing one mixture twice
+    assert history["train"][1]["clean"] < history["train"][0]["clean"] - 1
+    assert 0.3 < history["valid"][-1]["gain"] < 1.7  # polarity and gain
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_resume_is_exact(corpus, tmp_path, ema):
+    whole = config(corpus, tmp_path / "whole", ema_decay=ema)
+    train(whole, progress=False)
+    parts = replace(whole, out=str(tmp_path / "parts"))
+    assert train(parts, progress=False, stop_after=2).stopped
+    assert train(parts, resume=True, progress=False, stop_after=2).stopped
+    assert not train(parts, resume=True, progress=False).stopped
+    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+
+
+_SCRIPT = """
+import json, sys, torch
+torch.set_num_threads(1)
+from dccrn_lib.training import TrainConfig, train
+from dccrn_lib.corpus.mixing import MixConfig
+record = json.load(open(sys.argv[1]))
+mix = MixConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.pop("mix").items()})
+train(TrainConfig(**record, mix=mix), resume=True, progress=False)
+"""
+
+
+def _start(c, tmp_path):
+    path = tmp_path / "config_in.json"
+    path.write_text(json.dumps(asdict(c)))
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", _SCRIPT, str(path)], env=env)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_resume_after_a_kill_is_exact(corpus, tmp_path, how):
+    out = tmp_path / "killed"
+    c = config(corpus, out, steps=24, valid_every=6, checkpoint_minutes=1e-6)
+    process = _start(c, tmp_path)
+    deadline = time.monotonic() + 120
+    while not (out / "checkpoint.pt").is_file() and time.monotonic() < deadline:
+        assert process.poll() is None, "the run ended before its first checkpoint"
+        time.sleep(0.05)
+    process.send_signal(how)
+    process.wait(60)
+    reached = state(out)["step"]
+    assert 0 < reached < 24, "the run was not stopped in the middle"
+    assert not list(out.glob(".*")), "a half-written file was left" if how == signal.SIGTERM else True
+    train(c, resume=True, progress=False)
+    whole = replace(c, out=str(tmp_path / "whole"))
+    train(whole, progress=False)
+    assert_equal_runs(out, tmp_path / "whole")
+
+
+def test_bad_batches_are_skipped_and_named(corpus, tmp_path, monkeypatch):
+    real, calls = training.si_snr_loss, []
+
+    def sometimes_nan(estimate, target):
+        calls.append(1)
+        loss = real(estimate, target)
+        return loss * float("nan") if len(calls) == 2 else loss
+
+    monkeypatch.setattr(training, "si_snr_loss", sometimes_nan)
+    result = train(config(corpus, tmp_path / "run", steps=4), progress=False)
+    assert result.history["skipped"] == [{"step": 1, "mixtures": [2, 3]}]
+    assert all(v.isfinite().all() for v in result.model.state_dict().values())
+
+
+def test_a_skipped_batch_leaves_no_trace_in_batchnorm(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "si_snr_loss", lambda e, t: e.sum() * float("nan"))
+    c = config(corpus, tmp_path / "run", steps=3, valid_every=3)
+    train(c, progress=False)
+    torch.manual_seed(c.seed)
+    fresh = build_model(c.model).state_dict()
+    after = state(tmp_path / "run")["model"]
+    assert all(torch.equal(after[name], value) for name, value in fresh.items())
+
+
+def test_stops_when_losses_stay_bad(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "si_snr_loss", lambda e, t: e.sum() * float("inf"))
+    with pytest.raises(TrainingError, match="lower learning_rate"):
+        train(config(corpus, tmp_path / "run", steps=9, max_bad_batches=3), progress=False)
+
+
+@pytest.mark.parametrize("method", ["output", "at_kl", "at", "kl", "fitnets", "self_similarity"])
+def test_distillation_runs_and_leaves_the_teacher_alone(corpus, tmp_path, method):
+    torch.manual_seed(5)
+    weights = save_model(build_model("uformer_mini"), tmp_path / "teacher")
+    before = weights.read_bytes()
+    c = config(corpus, tmp_path / "run", steps=2, valid_every=2, method=method, teacher=str(weights))
+    history = train(c, progress=False).history
+    assert weights.read_bytes() == before
+    terms = history["train"][0]
+    assert "teacher" in terms and ("features" in terms) == (method != "output")
+    if method != "output":
+        b = history["balance"]
+        assert b["feature_weight"] == pytest.approx(0.1 * b["waveform_norm"] / b["feature_norm"])
+
+
+def test_resume_with_adapters(corpus, tmp_path):
+    torch.manual_seed(5)
+    weights = save_model(build_model("uformer_mini"), tmp_path / "teacher")
+    whole = config(corpus, tmp_path / "whole", steps=4, valid_every=2, method="fitnets", teacher=str(weights))
+    train(whole, progress=False)
+    parts = replace(whole, out=str(tmp_path / "parts"))
+    train(parts, progress=False, stop_after=2)
+    train(parts, resume=True, progress=False)
+    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_accumulation_counts_whole_batches_and_must_divide_them(corpus, tmp_path):
+    c = config(corpus, tmp_path / "a", steps=2, batch_size=4, accumulation=2, valid_every=2)
+    assert len(train(c, progress=False).history["valid"]) == 1
+    with pytest.raises(ConfigError, match="multiple of accumulation"):
+        replace(c, accumulation=3)
+
+
+def test_refuses_to_mix_runs(corpus, tmp_path):
+    c = config(corpus, tmp_path / "run", steps=2)
+    train(c, progress=False)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        train(c, progress=False)
+    with pytest.raises(ConfigError, match="learning_rate"):
+        train(replace(c, learning_rate=1e-4), resume=True, progress=False)
+    longer = train(replace(c, steps=3), resume=True, progress=False)
+    assert longer.history["valid"][-1]["step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"model": "distil_dcrn"}, "did you mean distil_dccrn"),
+        ({"method": "atkl", "teacher": "x"}, "did you mean at_kl"),
+        ({"method": "at_kl"}, "needs a teacher"),
+        ({"steps": 0}, "steps must be at least 1"),
+    ],
+)
+def test_config_errors(corpus, tmp_path, bad, message):
+    with pytest.raises(ConfigError, match=message):
+        config(corpus, tmp_path, **bad)
+
+
+def test_a_missing_manifest_begins_no_run(corpus, tmp_path):
+    with pytest.raises(ManifestError, match="nowhere"):
+        train(config({**corpus, "speech": "nowhere.jsonl"}, tmp_path / "run"), progress=False)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_schedule():
+    c = TrainConfig("o", "s", "n", steps=100, warmup_steps=10, decay_fraction=0.5, learning_rate=1.0)
+    rates = [learning_rate(step, c) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[49] == 1.0
+    assert rates[75] == pytest.approx(0.5) and rates[99] == pytest.approx(0.02)
+
+
+def test_device():
+    assert pick_device("cpu").type == "cpu"
+    if not torch.cuda.is_available():
+        assert pick_device("auto").type == "cpu"
+        with pytest.raises(ConfigError, match="no CUDA GPU"):
+            pick_device("cuda")
+
+
+def test_the_saved_weights_are_the_ones_returned(corpus, tmp_path):
+    result = train(config(corpus, tmp_path / "run", steps=3), progress=False)
+    x = torch.randn(1, 3000)
+    assert torch.equal(result.model(x), load_model(result.weights)(x))
