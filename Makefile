@@ -12,7 +12,7 @@ PROFILE ?= quick
 OUT     ?= runs/$(PROFILE)
 NPROC   ?= 1
 ONLY    ?=
-PYTHON  ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 
 PY    := $(VENV)/bin/python
