@@ -6,6 +6,9 @@ one. Systems have fixed keys: "noisy", "student", "student_at_kl", "teacher".
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,8 +24,10 @@ from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
 from dccrn_lib.corpus.recipes import generated_corpus
 from dccrn_lib.errors import ConfigError
 from dccrn_lib.models import load_model
-from dccrn_lib.paths import weights_dir
+from dccrn_lib.paths import atomic_path, weights_dir
 from dccrn_lib.profiles import Profile, get_profile
+from dccrn_lib.results import hash_files
+from dccrn_lib.statistics import paired_difference
 from dccrn_lib.training import TrainConfig, TrainResult, train
 
 #: Systems that are trained, in the order they must be.
@@ -91,6 +96,78 @@ def train_config(
         "mix": MixConfig(segment_seconds=profile.segment_seconds, snr_db=profile.snr_db),
     }  # fmt: skip
     return TrainConfig(**{**settings, **changes})
+
+
+#: Fields of TrainConfig that say where and how a run computes, not what.
+_WHERE = ("out", "speech", "noise", "rir", "teacher", "device", "workers", "checkpoint_minutes", "compile")
+
+
+def data_hash(corpus: dict[str, str]) -> str:
+    """SHA-256 of the corpus's manifests, wherever they lie."""
+    return hash_files(path for key in ("speech", "noise", "rir") for path in corpus[key].split(",") if path)
+
+
+def experiment_folder(out: str | Path, configs: Sequence[TrainConfig]) -> Path:
+    """``out/experiment-<hash>``: another config, seed or corpus is another folder, so no run is taken for another.
+
+    Args:
+        out: folder of the experiments.
+        configs: of the systems, from :func:`train_config` with any ``out``.
+    """
+    records = [{k: v for k, v in dataclasses.asdict(c).items() if k not in _WHERE} for c in configs]
+    corpora = sorted({data_hash({"speech": c.speech, "noise": c.noise, "rir": c.rir}) for c in configs})
+    text = json.dumps([records, corpora], sort_keys=True)
+    return Path(out) / f"experiment-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def record_experiment(folder: str | Path, profile: str, seed: int, corpus: dict[str, str], method: str) -> Path:
+    """Write ``experiment.json`` beside the experiment's folder: it names the latest one, for notebook 06."""
+    folder = Path(folder)
+    record = {"folder": folder.name, "profile": profile, "seed": seed, "corpus": corpus, "method": method}
+    with atomic_path(folder.parent / "experiment.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return folder.parent / "experiment.json"
+
+
+def find_experiment(out: str | Path, profile: str) -> dict | None:
+    """What :func:`record_experiment` wrote in ``out`` for that profile, its folder made whole; None if none is finished."""
+    file = Path(out) / "experiment.json"
+    if not file.is_file():
+        return None
+    record = json.loads(file.read_text(encoding="utf-8"))
+    record["folder"] = Path(out) / record["folder"]
+    finished = all((record["folder"] / name / "best.safetensors").is_file() for name in TRAINED)
+    return record if finished and record["profile"] == profile else None
+
+
+def compare_systems(items: dict[str, list[dict]], a: str, b: str, metric: str) -> dict:
+    """Paired difference a minus b of one metric, with ``verdict``: "better", "worse" or "not distinguishable".
+
+    Args:
+        items: from :func:`evaluate_systems`.
+        a, b: names of systems.
+        metric: higher is better.
+
+    Returns:
+        As ``dccrn_lib.statistics.paired_difference``, and ``verdict`` about a: the sign where the 95 % interval leaves
+        out 0.
+    """
+    difference = paired_difference([i[metric] for i in items[a]], [i[metric] for i in items[b]])
+    low, high = difference["ci"]
+    undecided = low is None or low <= 0 <= high
+    verdict = "not distinguishable" if undecided else "better" if low > 0 else "worse"
+    return {**difference, "verdict": verdict}
+
+
+def difference_text(difference: dict, unit: str = "") -> str:
+    """A paired difference in a line: mean, 95 % interval, count, effect size, share of items with a > b."""
+    if difference["mean"] is None:
+        return "no item could be scored for both"
+    low, high = difference["ci"]
+    interval = "" if low is None else f" [{low:+.3g}, {high:+.3g}]"
+    effect = "" if difference["effect_size"] is None else f", effect size {difference['effect_size']:+.2f}"
+    n, share = difference["n"], difference["share_better"]
+    return f"{difference['mean']:+.3g}{interval} {unit}".rstrip() + f" (n = {n}{effect}, higher on {100 * share:.0f} %)"
 
 
 def run_system(config: TrainConfig, progress: bool = True) -> TrainResult:
