@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -122,8 +122,9 @@ def run_sweep(
     for variant, seed in jobs[share[0] :: share[1]]:
         folder = out / variant.name.replace(":", "-") / f"seed{seed}"
         settings = {"method": variant.method, "reading": variant.reading, "normalisation": variant.normalisation}
-        settings |= {"teacher": str(teacher) if variant.method != "none" else "", "out": str(folder)}
-        result = run_system(train_config("student", profile, corpus, out, seed=seed, **{**changes, **settings}), progress)
+        settings["teacher"] = str(teacher) if variant.method != "none" else ""
+        config = train_config("student", profile, corpus, out, seed=seed, **{**changes, **settings})
+        result = run_system(replace(config, out=str(folder)), progress)
         if result.stopped:
             break
         items = _evaluate(result, tests, folder, data_hash(corpus), metrics, workers, progress)

@@ -71,7 +71,7 @@ def check_freeze(answer) -> Verdict:
     if gradients and training:
         return wrong("this network still learns: gradients are on and it is in training mode.")
     if training:
-        return wrong("gradients are off, but in training mode BatchNorm takes its statistics from every batch: call eval().")
+        return wrong("gradients are off, but BatchNorm in training mode follows every batch: call eval().")
     if gradients:
         return wrong("eval mode keeps the statistics, but the weights still ask for gradients: requires_grad_(False).")
     return right("no gradient reaches the weights and no batch reaches the statistics.")
