@@ -1,0 +1,95 @@
+"""Lesson 04's browser of layer pairs: attention maps of all systems, their distributions, and the KL."""
+
+from __future__ import annotations
+
+import ipywidgets
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from dccrn_lib.distillation import NORMALISATIONS, channel_attention, kl_divergence, log_distribution
+from dccrn_lib.errors import ConfigError, nearest_name
+from dccrn_lib.figures import LABELS, attention_transfer
+from dccrn_lib.stft import STFTConfig
+
+Features = dict[str, dict[str, Tensor]]
+
+
+def layer_distributions(
+    features: Features, layer: str, normalisation: str = "sum", power: float = 2.0, temperature: float = 1.0
+) -> dict[str, Tensor]:
+    """log P(f) of one layer for every system.
+
+    Args:
+        features: system -> layer -> (1, chan, freq, frame).
+        layer: "encoder.0" .. "decoder.5".
+        normalisation, power, temperature: as in ``AttentionTransferKL``.
+
+    Returns:
+        system -> (1, freq).
+    """
+    known = list(next(iter(features.values())))
+    if layer not in known:
+        raise ConfigError(f"unknown layer {layer!r}; {nearest_name(layer, known)}")
+    pooled = {name: channel_attention(f[layer], power).mean(-1) for name, f in features.items()}
+    return {name: log_distribution(q, normalisation, temperature) for name, q in pooled.items()}
+
+
+def divergences(features: Features, layer: str, **options) -> dict[str, float]:
+    """KL(teacher || system) in nats of one layer, for every system but the teacher; options as above."""
+    log_p = layer_distributions(features, layer, **options)
+    return {name: kl_divergence(log_p["teacher"], p).item() for name, p in log_p.items() if name != "teacher"}
+
+
+def report(features: Features, layer: str, **options) -> str:
+    """One line a system: ``student alone: KL 0.123 nat``."""
+    rows = divergences(features, layer, **options).items()
+    return "\n".join(f"{layer}, {LABELS.get(name, name)}: KL {value:.4f} nat" for name, value in rows)
+
+
+def draw(features: Features, stfts: dict[str, STFTConfig], layer: str, **options) -> tuple[Figure, Figure]:
+    """The maps side by side and the distributions above each other, for one layer."""
+    power = options.get("power", 2.0)
+    maps = {name: channel_attention(f[layer], power)[0].numpy() for name, f in features.items()}
+    log_p = layer_distributions(features, layer, **options)
+    first = attention_transfer.attention_maps({layer: maps}, {n: s.hop_length for n, s in stfts.items()})
+    first.set_size_inches(8.0, 2.4)
+    second = attention_transfer.distributions({layer: {n: p[0].exp().numpy() for n, p in log_p.items()}}, columns=1)
+    second.set_size_inches(8.0, 2.4)
+    return first, second
+
+
+def layer_browser(features: Features, stfts: dict[str, STFTConfig], layer: str = "encoder.1") -> ipywidgets.Widget:
+    """Choose a layer, a normalisation, a temperature and a power; see maps, distributions and KL.
+
+    Args:
+        features: system -> layer -> (1, chan, freq, frame); must hold "teacher".
+        stfts: system -> STFTConfig.
+        layer: shown first.
+    """
+    from IPython.display import display
+
+    features = {n: {k: v.detach() for k, v in f.items()} for n, f in features.items()}
+    layers = list(features["teacher"])
+    choose = {
+        "layer": ipywidgets.SelectionSlider(options=layers, value=layer, description="layer", continuous_update=False),
+        "normalisation": ipywidgets.ToggleButtons(options=NORMALISATIONS, description="norm"),
+        "temperature": ipywidgets.FloatLogSlider(
+            value=1.0, min=-2, max=0, step=0.25, description="temperature", continuous_update=False
+        ),
+        "power": ipywidgets.SelectionSlider(options=(1.0, 2.0, 4.0), value=2.0, description="power p"),
+    }
+    output = ipywidgets.Output()
+
+    def refresh(_change=None) -> None:
+        options = {name: widget.value for name, widget in choose.items()}
+        output.clear_output(wait=True)
+        with output, torch.no_grad():
+            print(report(features, **options))
+            for figure in draw(features, stfts, **options):
+                display(figure)
+
+    for widget in choose.values():
+        widget.observe(refresh, names="value")
+    refresh()
+    return ipywidgets.VBox([*choose.values(), output])
