@@ -18,7 +18,7 @@ from dccrn_lib.stft import STFTConfig
 from dccrn_lib.uformer import Uformer, UformerConfig
 
 _STUDENT = DCCRNConfig(channels=(16, 32, 64, 128, 128, 128), rnn_units=192, lstm="complex")
-_MINI = DCCRNConfig(channels=(4, 8, 16, 16, 32, 32), rnn_units=64, lstm="complex")
+_MINI = DCCRNConfig(channels=(8, 8, 16, 16, 32, 32), rnn_units=64, lstm="complex")
 
 #: Name -> config. The student's sizes are our reading of the paper; the *_mini models are for quick runs only.
 PRESETS: dict[str, DCCRNConfig | UformerConfig] = {

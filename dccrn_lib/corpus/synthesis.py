@@ -36,9 +36,9 @@ from dccrn_lib.corpus.speech_synthesis import (
 from dccrn_lib.corpus.workers import usable_cores, worker_pool
 from dccrn_lib.errors import ConfigError
 
-GENERATOR_VERSION = 1  # rises when the same hours and seed give other audio
+GENERATOR_VERSION = 2
 SHARE = {"train": 0.84, "valid": 0.08, "test": 0.08}
-NOISE_PER_SPEECH = 0.6
+NOISE_PER_SPEECH = 1.0
 _LICENCE = "CC0-1.0 (generated)"
 _CORPUS = "generated"
 _STALE_SECONDS = 6 * 3600  # an unfinished folder this old belongs to no running process
@@ -76,7 +76,7 @@ def synthesise_corpus(
 
     Args:
         out: folder to make. It appears complete or not at all.
-        hours: speech in h over all splits (84 % train, 8 % valid, 8 % test); noise is about 60 % of it. The
+        hours: speech in h over all splits (84 % train, 8 % valid, 8 % test); noise is as much again. The
             smallest corpora hold somewhat more, since every split has 6 voices and every kind of noise.
         seed: any integer >= 0.
         workers: processes; default one for each usable core. 1 works in this process.
@@ -134,7 +134,7 @@ def plan_noises(
     tasks = []
     for which, split in enumerate(SPLITS):
         seconds = 3600 * hours * SHARE[split] * NOISE_PER_SPEECH / len(LABELS)
-        count = max(1, round(seconds / 6))
+        count = max(2, round(seconds / 4))  # many short recordings rather than few long ones
         length = round(float(np.clip(seconds / count, 4.0, 12.0)), 1)
         for kind, label in enumerate(LABELS):
             if (label == "babble") != (speech is not None):
