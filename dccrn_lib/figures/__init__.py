@@ -64,15 +64,17 @@ def new_figure(rows: int = 1, columns: int = 1, height: float = 2.6, **kwargs) -
 
 
 def picture(figure: Figure) -> bytes:
-    """The figure as a PNG with a palette: as many colours, 256 to 16, as fit into ``PICTURE_BYTES``."""
+    """The figure as a palette PNG that fits into ``PICTURE_BYTES``: fewer colours first, then fewer pixels."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight")
-    image = Image.open(buffer).convert("RGB")
-    for colours in (256, 128, 64, 32, 16):
-        small = io.BytesIO()
-        image.quantize(colours, dither=Image.Dither.NONE).save(small, format="PNG", optimize=True)
-        if small.tell() <= PICTURE_BYTES:
-            break
+    full = Image.open(buffer).convert("RGB")
+    for scale in (1.0, 0.8, 0.6, 0.4):
+        image = full if scale == 1 else full.resize([round(side * scale) for side in full.size], Image.Resampling.LANCZOS)
+        for colours in (256, 128, 64, 32):
+            small = io.BytesIO()
+            image.quantize(colours, dither=Image.Dither.NONE).save(small, format="PNG", optimize=True)
+            if small.tell() <= PICTURE_BYTES:
+                return small.getvalue()
     return small.getvalue()
 
 

@@ -16,7 +16,7 @@ def test_a_noisy_spectrogram_fits():
     data = picture(spectrograms({"noisy": spectrum, "clean": spectrum * 0.1}))
     assert len(data) <= PICTURE_BYTES
     image = Image.open(io.BytesIO(data))
-    assert image.mode == "P" and 600 < image.width < 800
+    assert image.mode == "P" and 400 < image.width < 800
 
 
 def test_the_palette_keeps_the_systems_colours():
