@@ -57,7 +57,9 @@ def lesion(model: Uformer, part: str) -> Iterator[Uformer]:
         modules: list[nn.Module] = [m for m in model.modules() if isinstance(m, Fusion)]
     else:
         hit = [i for i, name in enumerate(names) if name.startswith(part)]
-        modules = [s[i] for s in (model.conformer.complex_stages, model.conformer.magnitude_stages) for i in hit]
+        modules = [
+            s[i] for s in (model.conformer.complex_stages, model.conformer.magnitude_stages) for i in hit
+        ]
     if not modules:
         raise ConfigError(f"no part {part!r} to bypass; known: fusion, {', '.join(names)}")
 
@@ -143,7 +145,13 @@ def run_study(profile: str = "quick", seeds: int = 3, steps: int = 150, tests: i
             systems[name]["parameters"], systems[name]["macs"] = count_parameters(model), count_macs(model)
             gain = sum(item["gain_db"] for item in systems[name]["items"][-tests:]) / tests
             print(f"seed {seed}, {name}: SI-SNR gain {gain:.2f} dB (n = {tests})", flush=True)
-    config = {"profile": profile, "model": sizes.teacher, "steps": steps, "batch_size": 4, "segment_seconds": 1.0}
+    config = {
+        "profile": profile,
+        "model": sizes.teacher,
+        "steps": steps,
+        "batch_size": 4,
+        "segment_seconds": 1.0,
+    }
     manifests = [corpus[key] for key in ("speech", "noise", "rir")]
     return {
         "config": config, "seed": list(range(seeds)), "data_hash": hash_files(manifests), "systems": systems,
