@@ -14,8 +14,8 @@ from dccrn_lib.figures import COLOURS, LABELS, new_figure
 
 MAP_LIMITS = (-30.0, 0.0)  # attention maps, dB relative to the loudest bin of the map
 NYQUIST_KHZ = 8.0
-#: Colours of things that are not systems, from the same palette.
-EXTRA = ("#0072b2", "#d55e00", "#56b4e9", "#f0e442", "#cc79a7")
+#: Colours of things that are not systems, none of them a system's.
+EXTRA = ("#56b4e9", "#d55e00", "#785ef0", "#a6a300", "#882255")
 
 
 def colour_of(name: str, index: int = 0) -> str:
@@ -42,7 +42,8 @@ def attention_maps(maps: dict[str, dict[str, np.ndarray]], hops: dict[str, int],
         sample_rate: in Hz.
     """
     columns = list(next(iter(maps.values())))
-    figure, axes = new_figure(len(maps), len(columns), height=1.75, sharex=True, sharey=True)
+    height = 1.75 if len(maps) > 1 else 2.4
+    figure, axes = new_figure(len(maps), len(columns), height=height, sharex=True, sharey=True)
     image = None
     for row, (layer, by_system) in zip(axes, maps.items(), strict=True):
         for axis, name in zip(row, columns, strict=True):
@@ -53,7 +54,8 @@ def attention_maps(maps: dict[str, dict[str, np.ndarray]], hops: dict[str, int],
                 vmin=MAP_LIMITS[0], vmax=MAP_LIMITS[1], interpolation="nearest",
             )  # fmt: skip
             axis.grid(False)
-            axis.set_title(f"{LABELS.get(name, name)}, {layer}: {m.shape[0]} x {m.shape[1]}", fontsize=9)
+            axis.set_title(f"{LABELS.get(name, name)}\n{layer}: {m.shape[0]} x {m.shape[1]}", fontsize=9)
+            axis.set_yticks([0, 4, 8])
         row[0].set_ylabel("freq (kHz)")
     for axis in axes[-1]:
         axis.set_xlabel("time (s)")
@@ -229,5 +231,5 @@ def descent(curve: Sequence[float], before: Sequence[float], after: Sequence[flo
     right.bar(positions + 0.2, after, 0.4, color=COLOURS["student_at_kl"], label="after")
     right.set_xticks(positions, [short_name(layer) for layer in layers])
     right.set(ylabel="KL (nat)", yscale="log", xlabel="layer")
-    right.legend(fontsize=8)
+    right.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure

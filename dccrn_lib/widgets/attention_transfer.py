@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
+
 import ipywidgets
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -53,10 +54,16 @@ def draw(features: Features, stfts: dict[str, STFTConfig], layer: str, **options
     maps = {name: channel_attention(f[layer], power)[0].numpy() for name, f in features.items()}
     log_p = layer_distributions(features, layer, **options)
     first = attention_transfer.attention_maps({layer: maps}, {n: s.hop_length for n, s in stfts.items()})
-    first.set_size_inches(8.0, 2.4)
     second = attention_transfer.distributions({layer: {n: p[0].exp().numpy() for n, p in log_p.items()}}, columns=1)
     second.set_size_inches(8.0, 2.4)
     return first, second
+
+
+def as_png(figure: Figure) -> bytes:
+    """The figure as PNG at 90 dots per inch."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90)
+    return buffer.getvalue()
 
 
 def layer_browser(features: Features, stfts: dict[str, STFTConfig], layer: str = "encoder.1") -> ipywidgets.Widget:
@@ -67,29 +74,25 @@ def layer_browser(features: Features, stfts: dict[str, STFTConfig], layer: str =
         stfts: system -> STFTConfig.
         layer: shown first.
     """
-    from IPython.display import display
-
     features = {n: {k: v.detach() for k, v in f.items()} for n, f in features.items()}
-    layers = list(features["teacher"])
     choose = {
-        "layer": ipywidgets.SelectionSlider(options=layers, value=layer, description="layer", continuous_update=False),
+        "layer": ipywidgets.SelectionSlider(
+            options=list(features["teacher"]), value=layer, description="layer", continuous_update=False
+        ),
         "normalisation": ipywidgets.ToggleButtons(options=NORMALISATIONS, description="norm"),
         "temperature": ipywidgets.FloatLogSlider(
             value=1.0, min=-2, max=0, step=0.25, description="temperature", continuous_update=False
         ),
         "power": ipywidgets.SelectionSlider(options=(1.0, 2.0, 4.0), value=2.0, description="power p"),
     }
-    output = ipywidgets.Output()
+    text, maps, profiles = ipywidgets.HTML(), ipywidgets.Image(format="png"), ipywidgets.Image(format="png")
 
     def refresh(_change=None) -> None:
         options = {name: widget.value for name, widget in choose.items()}
-        output.clear_output(wait=True)
-        with output, torch.no_grad():
-            print(report(features, **options))
-            for figure in draw(features, stfts, **options):
-                display(figure)
+        text.value = "<pre>" + report(features, **options) + "</pre>"
+        maps.value, profiles.value = map(as_png, draw(features, stfts, **options))
 
     for widget in choose.values():
         widget.observe(refresh, names="value")
     refresh()
-    return ipywidgets.VBox([*choose.values(), output])
+    return ipywidgets.VBox([*choose.values(), text, maps, profiles])

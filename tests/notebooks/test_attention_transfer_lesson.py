@@ -44,7 +44,7 @@ def test_attention_maps_share_seconds_and_kilohertz(features):
     assert panels[-1].get_xlabel() == "time (s)" and panels[0].get_ylabel() == "freq (kHz)"
     assert all(p.images[0].get_extent()[1:] == [8 * 100 / 16000, 0, 8] for p in panels if "student" in p.get_title())
     assert {p.images[0].get_clim() for p in panels} == {attention_transfer.MAP_LIMITS}
-    assert "teacher, encoder.5: 4 x 5" in [p.get_title() for p in panels]
+    assert "teacher\nencoder.5: 4 x 5" in [p.get_title() for p in panels]
 
 
 def test_map_db_is_relative_to_the_maximum_and_floored():
@@ -127,16 +127,21 @@ def test_unknown_layer_is_named(features):
         widget.report(features, "encoder.7")
 
 
-def test_browser_redraws_for_a_new_layer(features):
+def test_browser_redraws_for_every_control(features):
     box = widget.layer_browser(features, STFTS, "encoder.0")
-    layer, normalisation, _, power, output = box.children
-    assert tuple(layer.options) == LAYERS
-    drawn = []
-    output.clear_output = lambda **_: drawn.append(layer.value)
-    layer.value = "decoder.5"
-    normalisation.value = "softmax"
-    power.value = 1.0
-    assert drawn == ["decoder.5"] * 3
+    layer, normalisation, temperature, power, text, maps, profiles = box.children
+    assert tuple(layer.options) == LAYERS and bytes(maps.value[:4]) == b"\x89PNG"
+    seen = [(text.value, bytes(maps.value), bytes(profiles.value))]
+    for control, value in ((layer, "decoder.5"), (normalisation, "softmax"), (temperature, 0.1), (power, 1.0)):
+        control.value = value
+        seen.append((text.value, bytes(maps.value), bytes(profiles.value)))
+    assert len({s[0] for s in seen}) == len({s[2] for s in seen}) == 5
+    assert len({s[1] for s in seen}) == 3  # maps depend on layer and power only
+    expected = widget.report(features, "decoder.5", normalisation="softmax", temperature=0.1, power=1.0)
+    assert expected in text.value
+
+
+def test_maps_and_profiles_of_the_browser_are_labelled(features):
     first, second = widget.draw(features, STFTS, "decoder.5", normalisation="softmax", power=1.0)
     assert len(first.axes) == 4 and second.axes[0].get_title() == "decoder.5 (32 bins)"
 
