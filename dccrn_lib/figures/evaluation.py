@@ -59,6 +59,8 @@ def responses(curves: Mapping[str, tuple[Sequence[float], Sequence[Mapping[str, 
             if column == 0:
                 axis.set_ylabel(METRIC_LABELS[metric])
         axes[-1, column].set_xlabel(label)
+        if amounts[0] > amounts[-1]:  # damage grows to the right in every column
+            axes[-1, column].invert_xaxis()
     figure.align_ylabels()
     return figure
 
@@ -74,6 +76,7 @@ def one_number_many_sounds(scores: Mapping[str, Mapping[str, float]]) -> Figure:
         axis.barh(list(scores), [s[metric] for s in scores.values()], color=_METRIC_COLOURS[metric])
         axis.set_xlabel(METRIC_LABELS[metric])
         axis.invert_yaxis()
+    axes[0, 0].set_xlim(left=1.0)  # where the scale begins
     axes[0, 1].set_yticklabels([])
     return figure
 
@@ -115,7 +118,7 @@ def interval_by_count(unpaired: Sequence[float], paired: Sequence[float], wanted
         spread = float(np.std(values, ddof=1))
         axis.loglog(counts, 1.96 * factor * spread / np.sqrt(counts), color=colour, label=label)
     axis.axhline(wanted, color="#222222", linestyle="--", label=f"difference to see: {wanted:g} {unit}")
-    axis.set(xlabel="number of test mixtures", ylabel=f"half-width of the interval ({unit})")
+    axis.set(xlabel="number of test mixtures", ylabel=f"half-width ({unit})")
     axis.legend()
     return figure
 
