@@ -70,10 +70,10 @@ def block_weight(weight: np.ndarray) -> Figure:
     axis.axhline(rows / 2 - 0.5, color="black", linewidth=2)
     axis.axvline(columns / 2 - 0.5, color="black", linewidth=2)
     for (i, j), value in np.ndenumerate(weight):
-        axis.text(j, i, f"{value:+.2f}", ha="center", va="center", fontsize=9)
-    n, m = columns // 2, rows // 2
-    axis.set_xticks(range(columns), [f"re {i}" for i in range(n)] + [f"im {i}" for i in range(n)])
-    axis.set_yticks(range(rows), [f"re {i}" for i in range(m)] + [f"im {i}" for i in range(m)])
+        ink = "white" if abs(value) > 0.6 * limit else "black"
+        axis.text(j, i, f"{value:+.2f}", ha="center", va="center", fontsize=9, color=ink)
+    for size, ticks in ((columns // 2, axis.set_xticks), (rows // 2, axis.set_yticks)):
+        ticks(range(2 * size), [f"{part} {i}" for part in ("re", "im") for i in range(size)])
     axis.set(xlabel="input channel", ylabel="output channel", title="block weight  [[Wr, -Wi], [Wi, Wr]]")
     axis.grid(False)
     figure.colorbar(image, ax=axis, label="weight")
@@ -99,6 +99,7 @@ def stamps(x: Sequence[float], kernel: Sequence[float], stride: int, padding: in
     axis.axvspan(kept - 0.5, kept + padding - 0.5, color=GREY, alpha=0.3, label="cut by padding")
     axis.set_xticks(np.arange(full) - padding)
     axis.set(xlabel="output bin", ylabel="value", title=f"{len(x)} input bins -> {kept} output bins")
+    axis.set_ylim(0, 1.25 * bottom.max())
     axis.legend(ncols=2)
     return figure
 
@@ -124,9 +125,10 @@ def whitening(clouds: Mapping[str, np.ndarray]) -> Figure:
 def equivariance(degrees: Sequence[float], errors: Mapping[str, Sequence[float]]) -> Figure:
     """How far layers are from commuting with a turn of the phase: layer -> relative error at each angle."""
     figure, axes = new_figure(1, 1, height=2.8)
-    styles = zip((REAL, "#56b4e9", "#009e73", IMAG, ACCENT), ("o-", "s-", "^-", "v-", "D-"), strict=True)
+    styles = ((REAL, "o-"), ("#56b4e9", "s-"), ("#009e73", "^-"), (IMAG, "v-"), (ACCENT, "D-"))
     for (name, values), (colour, style) in zip(errors.items(), styles, strict=False):
-        axes[0, 0].plot(degrees, values, style, color=colour, label=name, markersize=4)
+        wide = {"linewidth": 5, "alpha": 0.5} if colour == REAL else {}  # stays visible below the next one
+        axes[0, 0].plot(degrees, values, style, color=colour, label=name, markersize=4, **wide)
     axes[0, 0].set(xlabel="angle (degrees)", ylabel="relative error", xticks=list(degrees))
     axes[0, 0].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
@@ -151,13 +153,13 @@ def unet(encoder: Sequence[tuple[int, int]], decoder: Sequence[tuple[int, int]])
         axis.bar(place, height, width=width, color=colour, edgecolor="black", linewidth=0.6, zorder=3)
         axis.text(place, height + 0.15, f"{chan} x {freq}", ha="center", fontsize=8, zorder=4)
     for i in range(1, n):  # output of encoder layer i joins the input of decoder layer n - i
-        start, end, level = places[i], places[len(places) - 1 - i], np.log2(encoder[i][1]) * 0.72
+        start, end, level = places[i], places[len(places) - 1 - i], np.log2(encoder[i][1]) - 0.45
         arrow = {"arrowstyle": "-|>", "color": ACCENT, "linewidth": 1.1, "linestyle": "--"}
         axis.annotate("", xy=(end, level), xytext=(start, level), arrowprops=arrow, zorder=2)
     names = ["in", *(f"enc {i}" for i in range(n - 1)), "LSTM", *(f"dec {i}" for i in range(len(decoder) - 1))]
     axis.set_xticks(places, names)
     axis.set_yticks(range(2, 9), [str(2**k) for k in range(2, 9)])
-    axis.set(ylabel="frequency bins", ylim=(0, 8.9), title="channels x frequency bins; dashed: skips")
+    axis.set(xlabel="output of", ylabel="frequency bins", ylim=(0, 8.9), title="channels x frequency bins; dashed: skips")
     axis.grid(False, axis="x")
     return figure
 
@@ -184,8 +186,8 @@ def constant_masks(degrees: Sequence[float], si_snr: Sequence[float], total: Seq
     axis = axes[0, 0]
     axis.plot(degrees, si_snr, color=REAL, label="SI-SNR loss")
     axis.plot(degrees, total, "--", color=ACCENT, label="SI-SNR loss + level term")
-    axis.set(xlabel="phase of the mask (degrees)", ylabel="loss (dB)", xticks=range(-180, 181, 45))
-    axis.legend()
+    axis.set(xlabel="phase of the mask (degrees)", ylabel="loss (dB)", xticks=range(-180, 181, 45), ylim=(-8, 40))
+    axis.legend(loc="upper center")
     return figure
 
 
