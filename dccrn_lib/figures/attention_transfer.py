@@ -29,12 +29,26 @@ def map_db(attention) -> np.ndarray:
     return 10 * np.log10(np.maximum(attention / max(float(attention.max()), 1e-20), 1e-12))
 
 
+def thinned(attention, columns: int = 200) -> np.ndarray:
+    """A map (freq, frame) with neighbouring frames averaged until at most ``columns`` are left, for drawing.
+
+    >>> thinned(np.array([[1.0, 3.0, 5.0, 7.0, 100.0]]), columns=2)
+    array([[2., 6.]])
+    """
+    attention = np.asarray(attention, dtype=float)
+    block = max(1, attention.shape[1] // columns)
+    whole = attention.shape[1] // block * block
+    return attention[:, :whole].reshape(len(attention), -1, block).mean(-1)
+
+
 def _edges(bins: int) -> np.ndarray:
     return np.linspace(0, NYQUIST_KHZ, bins + 1)
 
 
 def attention_maps(maps: dict[str, dict[str, np.ndarray]], hops: dict[str, int], sample_rate: int = 16000) -> Figure:
     """Attention maps M(f, t): one row a layer, one column a system, each in dB below its own maximum.
+
+    Neighbouring frames are averaged for drawing, see :func:`thinned`.
 
     Args:
         maps: layer -> system -> (freq, frame).
@@ -50,7 +64,7 @@ def attention_maps(maps: dict[str, dict[str, np.ndarray]], hops: dict[str, int],
             m = np.asarray(by_system[name])
             seconds = m.shape[1] * hops[name] / sample_rate
             image = axis.imshow(
-                map_db(m), origin="lower", aspect="auto", extent=(0, seconds, 0, NYQUIST_KHZ),
+                map_db(thinned(m)), origin="lower", aspect="auto", extent=(0, seconds, 0, NYQUIST_KHZ),
                 vmin=MAP_LIMITS[0], vmax=MAP_LIMITS[1], interpolation="nearest",
             )  # fmt: skip
             axis.grid(False)
@@ -77,7 +91,7 @@ def pooling(m: np.ndarray, q: np.ndarray, hop: int, layer: str = "", sample_rate
     left, right = axes[0]
     seconds = m.shape[1] * hop / sample_rate
     left.imshow(
-        map_db(m), origin="lower", aspect="auto", extent=(0, seconds, 0, NYQUIST_KHZ),
+        map_db(thinned(m)), origin="lower", aspect="auto", extent=(0, seconds, 0, NYQUIST_KHZ),
         vmin=MAP_LIMITS[0], vmax=MAP_LIMITS[1], interpolation="nearest",
     )  # fmt: skip
     left.grid(False)

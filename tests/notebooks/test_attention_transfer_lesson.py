@@ -52,6 +52,13 @@ def test_map_db_is_relative_to_the_maximum_and_floored():
     assert np.isfinite(attention_transfer.map_db(np.zeros((2, 2)))).all()
 
 
+def test_thinned_maps_keep_their_mean_and_short_ones_are_left_alone():
+    m = np.random.default_rng(0).random((3, 600))
+    assert attention_transfer.thinned(m, 200).shape == (3, 200)
+    assert attention_transfer.thinned(m, 200).mean() == pytest.approx(m.mean())
+    assert np.array_equal(attention_transfer.thinned(m[:, :150], 200), m[:, :150])
+
+
 def test_distributions_have_one_panel_a_layer_in_the_systems_colours():
     p = {k: {"teacher": np.full(8, 1 / 8), "student": np.full(8, 1 / 8)} for k in ("encoder.0", "decoder.1")}
     figure = attention_transfer.distributions(p)
