@@ -123,7 +123,7 @@ def experiment_folder(out: str | Path, configs: Sequence[TrainConfig]) -> Path:
 def record_experiment(folder: str | Path, profile: str, seed: int, corpus: dict[str, str], method: str) -> Path:
     """Write ``experiment.json`` beside the experiment's folder: it names the latest one, for notebook 06."""
     folder = Path(folder)
-    record = {"folder": folder.name, "profile": profile, "seed": seed, "corpus": corpus, "method": method}
+    record = {"folder": folder.name, "profile": profile, "seed": seed, "method": method, "data_hash": data_hash(corpus)}
     with atomic_path(folder.parent / "experiment.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return folder.parent / "experiment.json"

@@ -29,7 +29,7 @@ def learning_curves(histories: Mapping[str, dict]) -> Figure:
         valid.plot(*zip(*points, strict=True), "o-", color=colour, label=label, markersize=4)
     noisy = next(iter(histories.values()))["valid"][0]["noisy_si_snr_db"]
     valid.axhline(noisy, color=COLOURS["noisy"], linestyle="--", label=LABELS["noisy"])
-    loss.set(title="training batches, mean and spread", xlabel="audio seen (h)", ylabel="loss against clean (dB)")
+    loss.set(title="training batches, mean and spread", xlabel="audio seen (h)", ylabel="loss against the clean target")
     valid.set(title="valid split", xlabel="audio seen (h)", ylabel="SI-SNR (dB)")
     valid.legend(fontsize=9)
     return figure
