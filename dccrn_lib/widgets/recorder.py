@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import html
+import itertools
 from collections.abc import Callable
 
 import ipywidgets as widgets
@@ -19,6 +20,7 @@ from dccrn_lib.errors import AudioError
 
 MAX_RECORDING_SECONDS = 20
 FIELD_CLASS = "dccrn-recording"
+_count = itertools.count(1)
 
 _SCRIPT = """
 const say = (text) => { button.textContent = text; };
@@ -87,10 +89,11 @@ def recorder(on_recording: Callable[[str], None]) -> widgets.Widget:
         on_recording: called with the base64 text of a 16 kHz mono WAV file after each recording; pass it to
             :func:`decode_recording`.
     """
+    name = f"{FIELD_CLASS}-{next(_count)}"  # each button finds its own field on a page with several
     field = widgets.Textarea(continuous_update=False)
-    field.add_class(FIELD_CLASS)
+    field.add_class(name)
     field.layout = widgets.Layout(width="1px", height="1px", visibility="hidden", margin="0")
-    script = _SCRIPT.replace("FIELD", FIELD_CLASS).replace("SECONDS", str(MAX_RECORDING_SECONDS))
+    script = _SCRIPT.replace("FIELD", name).replace("SECONDS", str(MAX_RECORDING_SECONDS))
     run = "new Function('button', this.dataset.script)(this)"
     button = widgets.HTML(
         f'<button class="jupyter-button widget-button" data-script="{html.escape(script)}" onclick="{run}">'
@@ -102,4 +105,4 @@ def recorder(on_recording: Callable[[str], None]) -> widgets.Widget:
             on_recording(change["new"])
 
     field.observe(arrived, names="value")
-    return widgets.HBox([button, field])
+    return widgets.HBox([button, field], layout=widgets.Layout(overflow="hidden"))

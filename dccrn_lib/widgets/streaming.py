@@ -130,7 +130,7 @@ def latency_of(window: int, hop: int, lookahead: int, sample_rate: int = 16000) 
 def latency_explorer() -> widgets.Widget:
     """Window, hop and look-ahead by slider: the frames that wait, and the latency they cost."""
     window = widgets.SelectionSlider(options=[256, 320, 400, 480, 512], value=400, description="window")
-    parts = widgets.SelectionSlider(options=[1, 2, 4], value=4, description="window / hop")
+    parts = widgets.SelectionSlider(options=[1, 2, 4], value=4, description="win / hop")
     lookahead = widgets.IntSlider(6, 0, 6, description="look-ahead", continuous_update=False)
     sentence, picture = widgets.HTML(), widgets.Image(format="png")
 

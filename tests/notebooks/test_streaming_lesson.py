@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import re
 from datetime import UTC, datetime
@@ -153,8 +154,10 @@ def test_own_sound_answers_uploads_and_recordings(model):
 
 def test_recorder_button_carries_its_script(model):
     button, field = recording.recorder(lambda text: None).children
-    assert recording.FIELD_CLASS in field._dom_classes
-    assert f".{recording.FIELD_CLASS} textarea" in button.value and "SECONDS" not in button.value
+    (name,) = field._dom_classes
+    assert name.startswith(recording.FIELD_CLASS)
+    assert f".{name} textarea" in html.unescape(button.value) and "SECONDS" not in button.value
+    assert recording.recorder(lambda text: None).children[1]._dom_classes != field._dom_classes
     assert button.value.count("<button") == 1 and "getUserMedia" in button.value
 
 
@@ -272,3 +275,20 @@ def test_chunks_on_their_own_are_not_the_offline_output(model):
     streamed = torch.cat([*(stream.push(piece) for piece in x[0].split(800)), stream.flush()])
     assert (pieces - whole).abs().max() > 1e-3
     assert torch.allclose(streamed[stream.latency_samples :], whole[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "column"), [("distil_dccrn", 2), ("distil_dccrn_lookahead0", 3)])
+def test_the_table_of_states_in_the_latency_note(root, name, column):
+    text = (root / "docs" / "latency.md").read_text(encoding="utf-8")
+    table = text.split("## What a stream remembers")[1].split("##")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")]
+    noted = {row[0]: int(row[column].replace(",", "")) for row in rows[2:]}
+    counted = dict.fromkeys(noted, 0)
+    network = build_model(name)
+    for key, state in StreamingCore(network).initial_states().items():
+        place = {"lstm": "LSTM", "valid": "spectrum", "skip": "skips"}.get(key.split(".")[0], key.split(".")[0])
+        counted[place] += state.numel()
+    stream = StreamingEnhancer(network)
+    counted["STFT"], counted["overlap-add"] = stream._input.numel(), stream._tail.numel()
+    counted["sum"] = sum(counted.values())
+    assert noted == counted
