@@ -62,11 +62,10 @@ def rotation(points: Sequence[complex], factor: complex, matrix: np.ndarray) -> 
 def block_weight(weight: np.ndarray) -> Figure:
     """The block weight of a complex 1 x 1 layer as an image with its four blocks named: (out, in)."""
     weight = np.asarray(weight)
-    figure, axes = new_figure(1, 1, height=3.4)
+    figure, axes = new_figure(height=3.4)
     axis = axes[0, 0]
-    limit = np.abs(weight).max()
+    (rows, columns), limit = weight.shape, np.abs(weight).max()
     image = axis.imshow(weight, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    rows, columns = weight.shape
     axis.axhline(rows / 2 - 0.5, color="black", linewidth=2)
     axis.axvline(columns / 2 - 0.5, color="black", linewidth=2)
     for (i, j), value in np.ndenumerate(weight):
@@ -87,7 +86,7 @@ def stamps(x: Sequence[float], kernel: Sequence[float], stride: int, padding: in
     parts = np.zeros((len(x), full))
     for i, value in enumerate(x):
         parts[i, i * stride : i * stride + len(kernel)] = value * kernel
-    figure, axes = new_figure(1, 1, height=3.2)
+    figure, axes = new_figure(height=3.2)
     axis = axes[0, 0]
     bottom = np.zeros(full)
     shades = ("#0072b2", "#56b4e9", "#009e73", "#e69f00", "#cc79a7", "#f0e442")
@@ -124,7 +123,7 @@ def whitening(clouds: Mapping[str, np.ndarray]) -> Figure:
 
 def equivariance(degrees: Sequence[float], errors: Mapping[str, Sequence[float]]) -> Figure:
     """How far layers are from commuting with a turn of the phase: layer -> relative error at each angle."""
-    figure, axes = new_figure(1, 1, height=2.8)
+    figure, axes = new_figure(height=2.8)
     styles = ((REAL, "o-"), ("#56b4e9", "s-"), ("#009e73", "^-"), (IMAG, "v-"), (ACCENT, "D-"))
     for (name, values), (colour, style) in zip(errors.items(), styles, strict=False):
         wide = {"linewidth": 5, "alpha": 0.5} if colour == REAL else {}  # stays visible below the next one
@@ -141,7 +140,7 @@ def unet(encoder: Sequence[tuple[int, int]], decoder: Sequence[tuple[int, int]])
         encoder: (chan, freq) of the network's input and of each encoder layer's output.
         decoder: (chan, freq) of the bottleneck's output and of each decoder layer's output.
     """
-    figure, axes = new_figure(1, 1, height=4.0)
+    figure, axes = new_figure(height=4.0)
     axis = axes[0, 0]
     n = len(encoder)
     places = [*range(n), *(n + 0.6 + i for i in range(len(decoder)))]
@@ -153,7 +152,8 @@ def unet(encoder: Sequence[tuple[int, int]], decoder: Sequence[tuple[int, int]])
         axis.bar(place, height, width=width, color=colour, edgecolor="black", linewidth=0.6, zorder=3)
         axis.text(place, height + 0.15, f"{chan} x {freq}", ha="center", fontsize=8, zorder=4)
     for i in range(1, n):  # output of encoder layer i joins the input of decoder layer n - i
-        start, end, level = places[i], places[len(places) - 1 - i], np.log2(encoder[i][1]) - 0.45
+        edge = 0.08 + 0.3 * encoder[i][0] / largest
+        start, end, level = places[i], places[len(places) - 1 - i] - edge, np.log2(encoder[i][1]) - 0.45
         arrow = {"arrowstyle": "-|>", "color": ACCENT, "linewidth": 1.1, "linestyle": "--"}
         axis.annotate("", xy=(end, level), xytext=(start, level), arrowprops=arrow, zorder=2)
     names = ["in", *(f"enc {i}" for i in range(n - 1)), "LSTM", *(f"dec {i}" for i in range(len(decoder) - 1))]
@@ -182,7 +182,7 @@ def mask_reach(outputs: Mapping[str, np.ndarray], bin_value: complex, target: co
 
 def constant_masks(degrees: Sequence[float], si_snr: Sequence[float], total: Sequence[float]) -> Figure:
     """Loss of one phase for all bins: SI-SNR alone, and with the level term, over the phase in degrees."""
-    figure, axes = new_figure(1, 1, height=2.8)
+    figure, axes = new_figure(height=2.8)
     axis = axes[0, 0]
     axis.plot(degrees, si_snr, color=REAL, label="SI-SNR loss")
     axis.plot(degrees, total, "--", color=ACCENT, label="SI-SNR loss + level term")
@@ -193,7 +193,7 @@ def constant_masks(degrees: Sequence[float], si_snr: Sequence[float], total: Seq
 
 def gains(runs: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
     """Gain of the output before and after training, one line per seed: recipe -> [(before, after), ...]."""
-    figure, axes = new_figure(1, 1, height=0.9 + 0.8 * len(runs))
+    figure, axes = new_figure(height=0.9 + 0.8 * len(runs))
     axis = axes[0, 0]
     for row, pairs in enumerate(runs.values()):
         for i, (before, after) in enumerate(pairs):
@@ -213,7 +213,7 @@ def gains(runs: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
 def dependency(reached: Mapping[str, np.ndarray], frame: int) -> Figure:
     """Which frames of each layer a NaN in one input frame reaches: layer -> bool (frame,)."""
     table = np.stack([np.asarray(row) for row in reached.values()])
-    figure, axes = new_figure(1, 1, height=0.24 * len(table) + 0.9)
+    figure, axes = new_figure(height=0.24 * len(table) + 0.9)
     axis = axes[0, 0]
     axis.imshow(table, cmap="Blues", vmin=0, vmax=1.4, aspect="auto", interpolation="nearest",
                 extent=(-frame - 0.5, table.shape[1] - frame - 0.5, len(table) - 0.5, -0.5))  # fmt: skip
@@ -233,7 +233,7 @@ def reach(change: int, hit: np.ndarray, hop: int, window: int) -> Figure:
     """Input and output of the sample-level probe: where the NaN was put and which outputs it reached."""
     hit = np.asarray(hit)
     first = int(np.flatnonzero(hit)[0])
-    figure, axes = new_figure(1, 1, height=2.0)
+    figure, axes = new_figure(height=2.0)
     axis = axes[0, 0]
     axis.barh([1], [1], left=[change - 0.5], height=0.5, color=ACCENT, edgecolor=ACCENT)
     axis.barh([0], [len(hit) - first], left=[first], height=0.5, color=REAL)
@@ -290,7 +290,7 @@ def explored(noisy: np.ndarray, mask: np.ndarray, result: np.ndarray, hop: int =
 
 def part_sizes(sizes: Mapping[str, np.ndarray]) -> Figure:
     """How large an exact mask must be: share of bins whose largest mask part exceeds a value, kind -> sizes."""
-    figure, axes = new_figure(1, 1, height=2.6)
+    figure, axes = new_figure(height=2.6)
     thresholds = np.logspace(-1, 3, 60)
     for (name, values), colour in zip(sizes.items(), (REAL, IMAG, COLOURS["teacher"]), strict=False):
         share = [100 * float((np.asarray(values) > t).mean()) for t in thresholds]

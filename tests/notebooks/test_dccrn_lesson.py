@@ -31,7 +31,7 @@ BLOCKS = {"encoder": (10, 20.0), "bottleneck": (30, 4.0), "decoder": (20, 40.0)}
         (lambda: draw.stamps([1, 2], [1, 2, 1, 0, 1], 2, 2, 1), [("output bin", "value")]),
         (lambda: draw.whitening({"a": CLOUD, "b": CLOUD * 2}), [PLANE, ("real part", "")]),
         (lambda: draw.equivariance([0, 90], {"x": [0, 1], "y": [0, 0]}), [("angle (degrees)", "relative error")]),
-        (lambda: draw.unet([(2, 256), (16, 128), (32, 64)], [(32, 64), (16, 128), (2, 256)]), [("output of", "frequency bins")]),
+        (lambda: draw.unet([(2, 8), (4, 4)], [(4, 4), (2, 8)]), [("output of", "frequency bins")]),
         (lambda: draw.mask_reach({"E": CLOUD, "C": CLOUD}, 1 + 1j, 1j), [PLANE, ("real part", "")]),
         (lambda: draw.constant_masks([-180, 0, 180], [0, 1, 0], [2, 1, 2]), [("phase of the mask (degrees)", "loss (dB)")]),
         (lambda: draw.gains({"a": [(0, -0.5), (0.1, 0.5)]}), None),
