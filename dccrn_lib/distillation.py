@@ -81,6 +81,9 @@ class FeatureTap:
 def channel_attention(feature: Tensor, power: float = 2.0) -> Tensor:
     """M(f, t) = mean over chan of |A|^p: (batch, chan, freq, frame) -> (batch, freq, frame).
 
+    Real and imaginary parts are channels of their own here. For p = 2 that is half the mean of the complex |A|^2; for
+    any other p, |re|^p + |im|^p is no multiple of |A|^p and changes when the phase turns.
+
     Source: Zagoruyko and Komodakis 2017, eq. 1 (mean instead of sum over chan: a factor).
     """
     feature = feature.float()
