@@ -58,8 +58,8 @@ def architecture(channels: Sequence[int], bins: int = 256, stages: Sequence[str]
     for i in range(layers):
         columns.append((i + 1.0, f"E{i + 1}", channels[i + 1], bins >> (i + 1)))
     for i in range(layers):
-        columns.append((layers + 2.6 + i, f"D{i + 1}", channels[layers - 1 - i], bins >> (layers - 1 - i)))
-    middle, end = layers + 1.3, 2 * layers + 2.6
+        columns.append((layers + 2.8 + i, f"D{i + 1}", channels[layers - 1 - i], bins >> (layers - 1 - i)))
+    middle, end = layers + 1.4, 2 * layers + 2.8
     rows = {"complex": 1.7, "magnitude": -1.7}
     for stream, y in rows.items():
         colour = STREAMS[stream]
@@ -76,7 +76,9 @@ def architecture(channels: Sequence[int], bins: int = 256, stages: Sequence[str]
             top = y + 0.11 * np.log2(a[3]) if stream == "complex" else y - 0.11 * np.log2(a[3]) - 0.28
             top_b = y + 0.11 * np.log2(b[3]) if stream == "complex" else y - 0.11 * np.log2(b[3]) - 0.28
             _line(axis, (a[0], top), (b[0], top_b), "#cccccc", bend=-0.13 if stream == "complex" else 0.13)
-    _box(axis, middle, 0, 0.95, 4.4, "#56b4e9", "conformer\n\n12 stages\n\n12 fusions", 6.5)
+    _box(
+        axis, middle, 0, 1.15, 4.4, "#56b4e9", f"conformer\n\n{len(stages)} stages,\neach with\na fusion", 6.5
+    )
     for x, *_ in columns:
         for a, b in ((0.16, 0.75), (-0.16, -0.75)):
             axis.plot([x, x], [a, b], color=FUSED, linewidth=1, zorder=2)
@@ -92,7 +94,7 @@ def architecture(channels: Sequence[int], bins: int = 256, stages: Sequence[str]
     axis.text(
         end + 0.85, 0, "$\\frac{1}{2}(\\tanh|C|+\\sigma(M))$\n$\\arg C$", ha="center", va="center", fontsize=7
     )
-    axis.set(xlim=(-1.4, end + 1.7), ylim=(-4.5, 4.5))
+    axis.set(xlim=(-1.3, end + 1.7), ylim=(-3.7, 3.7))
     axis.axis("off")
     kinds = {"feed-forward": "#56b4e9", "time": "#d55e00", "frequency": "#cc79a7", "dilated": GREY}
     for i, name in enumerate(stages):
@@ -108,12 +110,22 @@ def architecture(channels: Sequence[int], bins: int = 256, stages: Sequence[str]
 
 
 # --------------------------------------------------------------------------------------------------- streams, fusion
-def streams(spectrum: np.ndarray, compressed: np.ndarray, real: np.ndarray) -> Figure:
+def _crop(values: np.ndarray, span: tuple[float, float], top_khz: float) -> tuple[np.ndarray, tuple]:
+    """The part of (256, frame) within ``span`` seconds and below ``top_khz``, and its extent for imshow."""
+    first, last = (round(t / FRAME_SECONDS) for t in span)
+    part = np.asarray(values)[: round(256 * top_khz / 8), first:last]
+    return part, (span[0], span[0] + part.shape[1] * FRAME_SECONDS, 0, top_khz)
+
+
+def streams(
+    spectrum: np.ndarray, compressed: np.ndarray, real: np.ndarray, span: tuple[float, float] = (0.6, 1.6)
+) -> Figure:
     """One spectrum as the network could see it: magnitude, compressed magnitude, compressed real part.
 
     Args:
-        spectrum, compressed: real, (freq, frame), each shown on a linear scale up to its own maximum.
-        real: (freq, frame), shown on a symmetric scale.
+        spectrum, compressed: real, (256, frame), each shown on a linear scale up to its own maximum.
+        real: (256, frame), shown on a symmetric scale.
+        span: s shown, up to 4 kHz.
     """
     figure, axes = new_figure(1, 3, height=2.7, sharey=True)
     panels = (
@@ -122,22 +134,18 @@ def streams(spectrum: np.ndarray, compressed: np.ndarray, real: np.ndarray) -> F
         ("real part, complex stream", real),
     )
     for axis, (title, values) in zip(axes[0], panels, strict=True):
-        values = np.asarray(values)
-        top = np.abs(values).max()
-        look = (
-            {"cmap": "RdBu_r", "vmin": -top, "vmax": top}
-            if values.min() < 0
-            else {"cmap": COLORMAP, "vmin": 0}
-        )
-        extent = (0, values.shape[1] * FRAME_SECONDS, 0, 8)
-        axis.imshow(values, origin="lower", aspect="auto", extent=extent, interpolation="nearest", **look)
+        part, extent = _crop(values, span, 4.0)
+        top = np.abs(part).max()
+        signed = {"cmap": "RdBu_r", "vmin": -top, "vmax": top}
+        look = signed if part.min() < 0 else {"cmap": COLORMAP, "vmin": 0, "vmax": top}
+        axis.imshow(part, origin="lower", aspect="auto", extent=extent, interpolation="nearest", **look)
         axis.set(title=title, xlabel="time (s)")
         axis.grid(False)
     axes[0, 0].set_ylabel("frequency (kHz)")
     return figure
 
 
-def fusion_field(gates: Sequence[float] = (-4.0, 0.0, 4.0)) -> Figure:
+def fusion_field(gates: Sequence[float] = (4.0, 0.0, -1.5)) -> Figure:
     """Where fusion moves the complex stream for some values M, and what it adds to the magnitude stream.
 
     Args:
@@ -145,19 +153,19 @@ def fusion_field(gates: Sequence[float] = (-4.0, 0.0, 4.0)) -> Figure:
     """
     figure, axes = new_figure(1, 2, height=3.4)
     plane, curve = axes[0]
-    grid = np.linspace(-2, 2, 5)
+    grid = np.array([-2.0, -0.5, 1.0])
     x, y = np.meshgrid(grid, grid)
-    for gate, colour in zip(gates, ("#bbbbbb", "#56b4e9", COMPLEX), strict=True):
+    for gate, colour in zip(gates, ("#9ecae1", COMPLEX, "black"), strict=True):
         push = 1 / (1 + np.exp(-gate))
         plane.quiver(
-            x, y, push, push, angles="xy", scale_units="xy", scale=1, color=colour, width=0.006,
+            x, y, push, push, angles="xy", scale_units="xy", scale=1, color=colour, width=0.009,
             label=f"M = {gate:g}: + {push:.2f} (1 + j)",
         )  # fmt: skip
     plane.axhline(0, color=GREY, linewidth=0.6)
     plane.axvline(0, color=GREY, linewidth=0.6)
     plane.set(
-        xlim=(-2.6, 3.4),
-        ylim=(-2.6, 3.4),
+        xlim=(-2.5, 3),
+        ylim=(-2.5, 3.9),
         xlabel="real part of C",
         ylabel="imaginary part of C",
         aspect="equal",
@@ -173,11 +181,12 @@ def fusion_field(gates: Sequence[float] = (-4.0, 0.0, 4.0)) -> Figure:
 
 
 def clouds(panels: Mapping[str, np.ndarray], limit: float | None = None) -> Figure:
-    """Point clouds in the complex plane side by side: title -> complex (point,)."""
+    """Point clouds in the complex plane side by side, on one scale: title -> complex (point,)."""
     figure, axes = new_figure(1, len(panels), height=2.9)
+    points = np.concatenate([np.asarray(z) for z in panels.values()])
+    reach = limit or 1.05 * float(max(np.abs(points.real).max(), np.abs(points.imag).max()))
     for axis, (title, z) in zip(axes[0], panels.items(), strict=True):
         z = np.asarray(z)
-        reach = limit or 1.05 * float(np.abs(np.r_[z.real, z.imag]).max())
         axis.plot(z.real, z.imag, ".", color=COMPLEX, markersize=2, alpha=0.5)
         axis.set(xlim=(-reach, reach), ylim=(-reach, reach), title=title, aspect="equal")
         axis.set(xlabel="real part")
@@ -213,9 +222,14 @@ def dilations(pairs: Sequence[tuple[int, int]], reach: Sequence[int]) -> Figure:
     total.barh(blocks, 2 * np.asarray(reach) + 1, left=-np.asarray(reach) - 0.5, height=0.6, color=FUSED)
     for k, frames in enumerate(reach):
         total.text(
-            0, k, f"±{frames} frames = {frames * FRAME_SECONDS:.2f} s", ha="center", va="center", fontsize=7.5
+            reach[-1] + 30, k, f"±{frames} frames, {frames * FRAME_SECONDS:.2f} s", va="center", fontsize=7.5
         )
-    total.set(xlabel="frames from the present one", title="seen after block k")
+    total.set(
+        xlabel="frames from the present one",
+        title="seen after block k",
+        xlim=(-1.1 * reach[-1], 2.2 * reach[-1]),
+    )
+    total.set_xticks([-reach[-1], 0, reach[-1]])
     return figure
 
 
@@ -238,7 +252,7 @@ def stage_bars(updates: Mapping[str, Mapping[str, float]], label: str = "|stage(
 def _level_axis(axis: Axes, level: np.ndarray) -> None:
     seconds = np.arange(len(level)) * FRAME_SECONDS
     axis.fill_between(seconds, level, level.min(), color=GREY, alpha=0.4, linewidth=0)
-    axis.set(xlim=(0, seconds[-1] + FRAME_SECONDS), xlabel="time looked at (s)", ylabel="level (dB)")
+    axis.set(xlim=(0, seconds[-1] + FRAME_SECONDS), xlabel="time looked at (s)", ylabel="speech\nlevel (dB)")
 
 
 def time_attention(weights: np.ndarray, level: np.ndarray, title: str = "") -> Figure:
@@ -274,14 +288,16 @@ def attention_row(
         weights: (frame, frame).
         frame: index of the asking frame.
         level: level of each frame in dB.
-        spectrum: complex (freq, frame).
+        spectrum: complex (257, frame), drawn in bands of 125 Hz.
         title: of the figure.
     """
     weights = np.asarray(weights)
     row = weights[frame] * weights.shape[1]
     figure, axes = new_figure(2, 1, height=2.0, sharex=True)
     above, below = axes[:, 0]
-    draw_spectrogram(above, spectrum, hop=round(FRAME_SECONDS * 16000), title=title)
+    power = np.abs(np.asarray(spectrum)[1:]) ** 2
+    coarse = np.sqrt(power.reshape(power.shape[0] // 4, 4, -1).mean(axis=1))  # 125 Hz bands
+    draw_spectrogram(above, coarse, hop=round(FRAME_SECONDS * 16000), title=title)
     above.set_xlabel("")
     above.axvline((frame + 0.5) * FRAME_SECONDS, color="white", linewidth=1.5, linestyle="--")
     seconds = (np.arange(len(row)) + 0.5) * FRAME_SECONDS
@@ -292,7 +308,7 @@ def attention_row(
     quiet = np.asarray(level) < np.max(level) - 30
     below.fill_between(
         seconds, 0, 1, where=quiet, transform=below.get_xaxis_transform(), color=GREY, alpha=0.2, linewidth=0,
-        label="30 dB below the loudest frame",
+        label="pause: 30 dB below the loudest frame",
     )  # fmt: skip
     below.legend(loc="upper right", fontsize=7.5, frameon=True)
     return figure
@@ -355,7 +371,7 @@ def frequency_attention(weights: np.ndarray, level: np.ndarray) -> Figure:
         )
     lines.axhline(1 / bins, color=GREY, linestyle=":", linewidth=1)
     lines.set(xlabel="time (s)", ylabel="weight received", title="attention each band receives")
-    lines.set_ylim(0, None)
+    lines.set_ylim(0, 1.25 * weights.mean(axis=1).max())
     twin = lines.twinx()
     twin.fill_between(seconds, level, np.min(level), color=GREY, alpha=0.2, linewidth=0)
     twin.set_yticks([])
@@ -390,18 +406,19 @@ def gain_plane() -> Figure:
 
 
 def masks(
-    complex_mask: np.ndarray, magnitude_mask: np.ndarray, gain: np.ndarray, phase: np.ndarray
-) -> Figure:
+    complex_mask: np.ndarray, magnitude_mask: np.ndarray, gain: np.ndarray, phase: np.ndarray,
+    span: tuple[float, float] = (0.6, 1.8),
+) -> Figure:  # fmt: skip
     """The parts of the output mask on one sentence.
 
     Args:
-        complex_mask: tanh|C|, (freq, frame), [0, 1].
+        complex_mask: tanh|C|, (256, frame), [0, 1].
         magnitude_mask: sigmoid(M), same.
         gain: their mean squared, |Y| / |X|, same.
         phase: arg C in radians, same.
+        span: s shown, up to 4 kHz.
     """
     figure, axes = new_figure(2, 2, height=2.4, sharex=True, sharey=True)
-    extent = (0, np.shape(gain)[1] * FRAME_SECONDS, 0, 8)
     panels = [
         ("tanh |C|", complex_mask, COLORMAP, (0, 1), ""),
         ("sigmoid(M)", magnitude_mask, COLORMAP, (0, 1), ""),
@@ -409,8 +426,9 @@ def masks(
         ("phase turned, arg C", np.degrees(phase), "RdBu_r", (-90, 90), "degrees"),
     ]
     for axis, (title, values, colours, limits, unit) in zip(axes.flat, panels, strict=True):
+        part, extent = _crop(values, span, 4.0)
         image = axis.imshow(
-            values, origin="lower", aspect="auto", cmap=colours, vmin=limits[0], vmax=limits[1], extent=extent,
+            part, origin="lower", aspect="auto", cmap=colours, vmin=limits[0], vmax=limits[1], extent=extent,
             interpolation="nearest",
         )  # fmt: skip
         axis.set_title(title)
@@ -440,7 +458,7 @@ def parts(parameters: Mapping[tuple[str, str], int], macs: Mapping[tuple[str, st
             axis.text(total, y, f" {total:,.0f}", va="center", fontsize=8)
         axis.set(xlabel=unit, xlim=(0, 1.18 * left.max()))
     axes[0, 0].invert_yaxis()
-    axes[0, 1].legend(title="stream", loc="lower right", fontsize=8)
+    axes[0, 1].legend(title="stream", loc="upper right", fontsize=8)
     return figure
 
 

@@ -72,7 +72,7 @@ def sentence(weights: np.ndarray, frame: int) -> str:
 
 def draw(
     maps: dict[str, dict[str, torch.Tensor]], spectrum: np.ndarray, head: str = "magnitude", band: int = 0,
-    frame: int = 100,
+    frame: int = 100, level: np.ndarray | None = None,
 ) -> Figure:  # fmt: skip
     """The explorer's picture for one choice; also its static twin.
 
@@ -81,27 +81,32 @@ def draw(
         spectrum: complex (freq, frame), drawn above.
         head, band: see :func:`choose_map`.
         frame: the asking frame; cut to what there is.
+        level: of each frame in dB, which marks the pauses; of ``spectrum`` by default.
     """
     weights = choose_map(maps, head, band)
     frame = min(max(frame, 0), len(weights) - 1)
     name = "magnitude stream" if head == "magnitude" else f"complex stream, {head}"
     title = f"{name}, {BANDS[band]}: where the frame at {frame * FRAME_SECONDS:.2f} s looks"
-    return attention_row(weights, frame, frame_level(spectrum), spectrum, title)
+    level = frame_level(spectrum) if level is None else level
+    return attention_row(weights, frame, level, spectrum, title)
 
 
-def frame_level(spectrum: np.ndarray) -> np.ndarray:
-    """Level of each frame in dB relative to the loudest: complex (freq, frame) -> (frame,)."""
+def frame_level(spectrum: np.ndarray, floor: float = -60.0) -> np.ndarray:
+    """Level of each frame in dB relative to the loudest, at least ``floor``: complex (freq, frame) -> (frame,)."""
     power = (np.abs(np.asarray(spectrum)) ** 2).sum(axis=0)
-    return 10 * np.log10(np.maximum(power / max(power.max(), 1e-20), 1e-8))
+    return 10 * np.log10(np.maximum(power / max(power.max(), 1e-20), 10 ** (floor / 10)))
 
 
-def attention_explorer(model: Uformer, spectrum: torch.Tensor, frame: int = 100) -> ipywidgets.Widget:
+def attention_explorer(
+    model: Uformer, spectrum: torch.Tensor, frame: int = 100, level: np.ndarray | None = None
+) -> ipywidgets.Widget:
     """Move a frame through a sentence and watch where it looks.
 
     Args:
         model: with attention, in eval mode.
         spectrum: complex (1, freq, frame).
         frame: at the start.
+        level: of each frame in dB, which marks the pauses; of ``spectrum`` by default.
     """
     maps, shown = attention_maps(model, spectrum), spectrum[0].numpy()
     last = spectrum.shape[-1] - 1
@@ -116,7 +121,7 @@ def attention_explorer(model: Uformer, spectrum: torch.Tensor, frame: int = 100)
     def update(_change=None) -> None:
         words.value = sentence(choose_map(maps, head.value, band.value), slider.value)
         buffer = io.BytesIO()
-        draw(maps, shown, head.value, band.value, slider.value).savefig(buffer, format="png", dpi=90)
+        draw(maps, shown, head.value, band.value, slider.value, level).savefig(buffer, format="png", dpi=90)
         picture.value = buffer.getvalue()
 
     for control in (slider, head, band):
