@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dccrn_lib.figures import COLOURS, draw_spectrogram, new_figure
+from dccrn_lib.figures import COLORMAP, COLOURS, draw_spectrogram, new_figure
 
 REAL, IMAG, ACCENT, GREY = "#0072b2", "#e69f00", "#d55e00", "#8c8c8c"
 BLOCK_COLOURS = {"encoder": "#56b4e9", "bottleneck": "#f0e442", "decoder": "#0072b2"}
@@ -275,7 +275,7 @@ def explored(noisy: np.ndarray, mask: np.ndarray, result: np.ndarray, hop: int =
     gain = 20 * np.log10(np.maximum(np.abs(result) / np.maximum(np.abs(noisy), 1e-9), 1e-3))
     seconds = gain.shape[-1] * hop / 16000
     image = axes[0, 1].imshow(
-        gain, origin="lower", aspect="auto", cmap="RdBu_r", vmin=-30, vmax=30, extent=(0, seconds, 0, 8),
+        gain, origin="lower", aspect="auto", cmap=COLORMAP, vmin=-40, vmax=15, extent=(0, seconds, 0, 8),
         interpolation="nearest",
     )  # fmt: skip
     angle = np.degrees(np.angle(np.asarray(mask).flat[-1]))
