@@ -37,8 +37,9 @@ def seams(
     top, bottom = axes[:, 0]
     top.plot(time, offline[first:last], color=COLOURS["clean"], linewidth=0.9, label="whole signal")
     top.plot(time, chunked[first:last], color=COLOURS["student"], linewidth=0.9, label="chunk by chunk")
-    top.set(ylabel="amplitude", title=f"Chunks of {1000 * chunk / sample_rate:.0f} ms, each enhanced on its own")
-    top.legend(loc="upper right", ncols=2)
+    top.set_title(f"Chunks of {1000 * chunk / sample_rate:.0f} ms, each enhanced on its own", loc="left", fontsize=11)
+    top.set_ylabel("amplitude")
+    top.legend(loc="lower right", bbox_to_anchor=(1.0, 0.98), ncols=2, fontsize=9)
     block = sample_rate // 400  # 2.5 ms
     error = (chunked - offline)[first:last]
     error = error[: len(error) // block * block].reshape(-1, block)  # (block, sample)

@@ -45,7 +45,7 @@ def test_seams_draw_both_signals_and_the_borders():
     figure = figures.seams(offline, np.where(np.arange(16000) % 800 < 20, 0, offline), chunk=800, start=0.5, seconds=0.25)
     top, bottom = figure.axes
     assert top.get_ylabel() == "amplitude" and bottom.get_xlabel() == "time (s)"
-    assert "dB" in bottom.get_ylabel() and "50 ms" in top.get_title()
+    assert "dB" in bottom.get_ylabel() and "50 ms" in top.get_title(loc="left")
     borders = [line for line in bottom.lines if line.get_linestyle() == ":"]
     assert len(borders) == 5  # samples 8000, 8800 ... 11200
 
