@@ -70,7 +70,7 @@ def picture(figure: Figure) -> bytes:
     full = Image.open(buffer).convert("RGB")
     for scale in (1.0, 0.8, 0.6, 0.4):
         image = full if scale == 1 else full.resize([round(side * scale) for side in full.size], Image.Resampling.LANCZOS)
-        for colours in (256, 128, 64, 32):
+        for colours in (256, 128, 64, 32, 20):
             small = io.BytesIO()
             image.quantize(colours, dither=Image.Dither.NONE).save(small, format="PNG", optimize=True)
             if small.tell() <= PICTURE_BYTES:
