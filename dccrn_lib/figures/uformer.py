@@ -249,6 +249,16 @@ def stage_bars(updates: Mapping[str, Mapping[str, float]], label: str = "|stage(
 
 
 # ---------------------------------------------------------------------------------------------------------- attention
+def _cells(weights: np.ndarray, size: int) -> np.ndarray:
+    """Means over cells of ``size`` x ``size`` frames, as a multiple of equal attention: (..., frame, frame)."""
+    ratio = np.asarray(weights) * np.shape(weights)[-1]
+    count = ratio.shape[-1] // size
+    if count < 1:
+        return ratio
+    ratio = ratio[..., : count * size, : count * size]
+    return ratio.reshape(*ratio.shape[:-2], count, size, count, size).mean(axis=(-3, -1))
+
+
 def _level_axis(axis: Axes, level: np.ndarray) -> None:
     seconds = np.arange(len(level)) * FRAME_SECONDS
     axis.fill_between(seconds, level, level.min(), color=GREY, alpha=0.4, linewidth=0)
@@ -259,7 +269,7 @@ def time_attention(weights: np.ndarray, level: np.ndarray, title: str = "") -> F
     """An attention map over time above the level of the speech, on one time axis.
 
     Args:
-        weights: (frame, frame), rows sum to 1; shown as a multiple of equal attention.
+        weights: (frame, frame), rows sum to 1; shown as a multiple of equal attention, in cells of 3 x 3 frames.
         level: level of each frame in dB.
         title: of the map.
     """
@@ -267,7 +277,7 @@ def time_attention(weights: np.ndarray, level: np.ndarray, title: str = "") -> F
     figure, axes = new_figure(2, 1, height=2.6, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
     axis, below = axes[:, 0]
     seconds = weights.shape[1] * FRAME_SECONDS
-    ratio = weights * weights.shape[1]
+    ratio = _cells(weights, 3)
     image = axis.imshow(
         ratio, aspect="auto", cmap=COLORMAP, vmin=0, vmax=float(np.quantile(ratio, 0.995)),
         extent=(0, seconds, seconds, 0), interpolation="nearest",
@@ -318,12 +328,12 @@ def eight_maps(weights: np.ndarray, triples: Sequence[str], signs: Sequence[floa
     """The eight maps of the complex branch with their signs, real result above, imaginary result below.
 
     Args:
-        weights: (8, sequence, sequence).
+        weights: (8, frame, frame), shown in cells of 6 x 6 frames on one scale.
         triples: names, e.g. "rri".
         signs: +1 or -1 each.
     """
     weights = np.asarray(weights)
-    ratio = weights * weights.shape[-1]
+    ratio = _cells(weights, 6)
     figure, axes = new_figure(2, 4, height=2.1, sharex=True, sharey=True)
     seconds = weights.shape[-1] * FRAME_SECONDS
     for axis, values, triple, sign in zip(axes.flat, ratio, triples, signs, strict=True):
