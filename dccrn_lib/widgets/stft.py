@@ -25,7 +25,7 @@ from dccrn_lib.losses import si_snr_db
 from dccrn_lib.stft import ComplexSTFT, STFTConfig
 
 PEAK = 0.98
-SHOWN = 2.4  # seconds of a spectrogram
+SHOWN = 1.8  # seconds of a spectrogram
 
 
 @dataclass(frozen=True)
