@@ -417,7 +417,7 @@ def gain_plane() -> Figure:
 
 def masks(
     complex_mask: np.ndarray, magnitude_mask: np.ndarray, gain: np.ndarray, phase: np.ndarray,
-    span: tuple[float, float] = (0.6, 1.8),
+    span: tuple[float, float] = (0.6, 1.4),
 ) -> Figure:  # fmt: skip
     """The parts of the output mask on one sentence.
 
@@ -425,15 +425,16 @@ def masks(
         complex_mask: tanh|C|, (256, frame), [0, 1].
         magnitude_mask: sigmoid(M), same.
         gain: their mean squared, |Y| / |X|, same.
-        phase: arg C in radians, same.
+        phase: arg C in radians, same; shown where the gain is above -12 dB.
         span: s shown, up to 4 kHz.
     """
     figure, axes = new_figure(2, 2, height=2.4, sharex=True, sharey=True)
+    heard = np.where(np.asarray(gain) > 0.25, np.degrees(phase), np.nan)  # NaN: below -12 dB, left blank
     panels = [
         ("tanh |C|", complex_mask, COLORMAP, (0, 1), ""),
         ("sigmoid(M)", magnitude_mask, COLORMAP, (0, 1), ""),
         ("gain |Y| / |X|", 20 * np.log10(np.maximum(gain, 1e-4)), COLORMAP, (-40, 0), "dB"),
-        ("phase turned, arg C", np.degrees(phase), "RdBu_r", (-90, 90), "degrees"),
+        ("phase turned where it passes", heard, "RdBu_r", (-60, 60), "degrees"),
     ]
     for axis, (title, values, colours, limits, unit) in zip(axes.flat, panels, strict=True):
         part, extent = _crop(values, span, 4.0)
