@@ -173,7 +173,6 @@ def _add_train(p: argparse.ArgumentParser) -> None:
 
 
 def _train(a: argparse.Namespace) -> int:
-    from dccrn_lib.corpus.mixing import MixConfig
     from dccrn_lib.parameters import override, split_assignments
     from dccrn_lib.profiles import get_profile
     from dccrn_lib.training import TrainConfig, train
@@ -191,7 +190,8 @@ def _train(a: argparse.Namespace) -> int:
         "ema_decay": profile.ema_decay,
         "valid_mixtures": profile.valid_mixtures,
         "valid_every": max(1, steps // 8),
-        "mix": MixConfig(segment_seconds=profile.segment_seconds, snr_db=profile.snr_db),
+        "decay_fraction": profile.decay_fraction,
+        "mix": profile.mix(profile.segment_seconds),
     }
     names = (
         "method",

@@ -20,7 +20,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from dccrn_lib.corpus.manifest import read_manifest
-from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
+from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.corpus.recipes import generated_corpus
 from dccrn_lib.errors import ConfigError
 from dccrn_lib.models import load_model
@@ -93,7 +93,7 @@ def train_config(
         "device": profile.device, "workers": profile.workers, "spectral_weight": profile.spectral_weight,
         "ema_decay": profile.ema_decay, "valid_every": profile.valid_every, "valid_mixtures": profile.valid_mixtures,
         "warmup_steps": min(100, profile.student_steps // 10), "seed": seed,
-        "mix": MixConfig(segment_seconds=profile.segment_seconds, snr_db=profile.snr_db),
+        "decay_fraction": profile.decay_fraction, "mix": profile.mix(profile.segment_seconds),
     }  # fmt: skip
     return TrainConfig(**{**settings, **changes})
 
@@ -192,9 +192,9 @@ def load_systems(folder: str | Path = "") -> dict[str, nn.Module]:
 def test_mixtures(profile: Profile | str, corpus: dict[str, str], count: int | None = None) -> MixtureDataset:
     """The fixed mixtures of the test split: speakers, sentences and noises that no training has seen."""
     profile = get_profile(profile) if isinstance(profile, str) else profile
-    mix = MixConfig(segment_seconds=profile.test_seconds, snr_db=profile.snr_db)
     sources = (corpus["speech"], corpus["noise"], corpus["rir"] or None)
-    return MixtureDataset(*sources, mix, seed=TEST_SEED, length=count or profile.test_mixtures, split="test")
+    mix, length = profile.mix(profile.test_seconds, training=False), count or profile.test_mixtures
+    return MixtureDataset(*sources, mix, seed=TEST_SEED, length=length, split="test")
 
 
 def _score(job: tuple) -> dict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dccrn_lib.corpus.mixing import MixConfig
 from dccrn_lib.errors import ConfigError, nearest_name
 
 
@@ -28,6 +29,10 @@ class Profile:
         workers: processes that mix.
         spectral_weight: of the compressed spectral loss beside SI-SNR.
         ema_decay: of the averaged weights.
+        decay_fraction: last share of the steps in which the learning rate falls.
+        level_dbfs: lowest and highest level of the mixtures in dB relative to full scale.
+        rir_probability: share of mixtures in a room.
+        speed_probability, equaliser_probability: shares of training mixtures that are augmented so.
     """
 
     name: str
@@ -49,6 +54,20 @@ class Profile:
     workers: int = 0
     spectral_weight: float = 0.0
     ema_decay: float = 0.0
+    decay_fraction: float = 0.3
+    level_dbfs: tuple[float, float] = (-35.0, -15.0)
+    rir_probability: float = 0.25
+    speed_probability: float = 0.3
+    equaliser_probability: float = 0.4
+
+    def mix(self, seconds: float, training: bool = True) -> MixConfig:
+        """How mixtures of this profile are drawn, at a length in s; test mixtures are not augmented."""
+        return MixConfig(
+            segment_seconds=seconds, snr_db=self.snr_db, level_dbfs=self.level_dbfs,
+            rir_probability=self.rir_probability,
+            speed_probability=self.speed_probability if training else 0.0,
+            equaliser_probability=self.equaliser_probability if training else 0.0,
+        )  # fmt: skip
 
     @property
     def valid_every(self) -> int:
@@ -64,8 +83,10 @@ PROFILES = {
     ),
     "quick": Profile(
         "quick", "the default: minutes on 2 CPU cores, mini models on generated speech", "uformer_mini",
-        "distil_dccrn_mini", corpus_hours=0.5, segment_seconds=2.0, batch_size=4, teacher_steps=450, student_steps=450,
-        learning_rate=4e-3, snr_db=(-5, 15), test_mixtures=32, test_seconds=4.0, valid_mixtures=12,
+        "distil_dccrn_mini", corpus_hours=1.0, segment_seconds=1.0, batch_size=4, teacher_steps=600,
+        student_steps=1100, learning_rate=6e-3, snr_db=(-5, 12), test_mixtures=40, test_seconds=4.0, valid_mixtures=24,
+        spectral_weight=50.0, ema_decay=0.98, decay_fraction=0.6, level_dbfs=(-28, -22), rir_probability=0.0,
+        equaliser_probability=0.6,
     ),
     "cpu": Profile(
         "cpu", "a real student in a night or two on a laptop", "uformer", "distil_dccrn", corpus_hours=5.0,
