@@ -22,8 +22,9 @@ from tqdm.auto import tqdm
 from dccrn_lib.corpus.manifest import read_manifest
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.corpus.recipes import generated_corpus
+from dccrn_lib.corpus.workers import usable_cores
 from dccrn_lib.errors import ConfigError
-from dccrn_lib.models import load_model
+from dccrn_lib.models import load_model, read_card, save_model
 from dccrn_lib.paths import atomic_path, weights_dir
 from dccrn_lib.profiles import Profile, get_profile
 from dccrn_lib.results import hash_files
@@ -171,8 +172,13 @@ def difference_text(difference: dict, unit: str = "") -> str:
 
 
 def run_system(config: TrainConfig, progress: bool = True) -> TrainResult:
-    """Train one system, or go on where it stopped; a finished run is loaded at once."""
-    return train(config, resume=True, progress=progress)
+    """Train one system on all cores, or go on where it stopped; a finished run is loaded at once."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(usable_cores())
+    try:
+        return train(config, resume=True, progress=progress)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def load_systems(folder: str | Path = "") -> dict[str, nn.Module]:
@@ -244,3 +250,26 @@ def evaluate_systems(
     for (name, head), score in zip(heads, scores, strict=True):
         items[name].append({**head, **score})
     return items
+
+
+def publish_systems(folder: str | Path, out: str | Path, card: dict) -> list[Path]:
+    """Copy the best weights of an experiment with cards, as ``weights/quick`` was made.
+
+    Args:
+        folder: of the experiment.
+        out: folder for ``<system>.safetensors`` and ``<system>.json``.
+        card: what every card says: "data", "licence", "limits" ...; steps, hours and validation are added.
+
+    Returns:
+        The safetensors files.
+    """
+    written = []
+    for name, model in load_systems(folder).items():
+        run = Path(folder) / name
+        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        trained = read_card(run / "best.safetensors")["card"]
+        hours = trained["step"] * config["batch_size"] * config["mix"]["segment_seconds"] / 3600
+        recipe = {k: v for k, v in config.items() if k not in ("out", "speech", "noise", "rir", "teacher", "init")}
+        own = {"system": name, "steps": trained["step"], "hours_of_audio": round(hours, 2), "valid": trained["valid"]}
+        written.append(save_model(model, Path(out) / name, {**card, **own, "recipe": recipe}))
+    return written
