@@ -31,7 +31,7 @@ def learning_curves(histories: Mapping[str, dict]) -> Figure:
     valid.axhline(noisy, color=COLOURS["noisy"], linestyle="--", label=LABELS["noisy"])
     loss.set(title="training batches, mean and spread", xlabel="audio seen (h)", ylabel="loss against the clean target")
     valid.set(title="valid split", xlabel="audio seen (h)", ylabel="SI-SNR (dB)")
-    valid.legend(fontsize=9)
+    figure.legend(*valid.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
     return figure
 
 

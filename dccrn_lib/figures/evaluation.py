@@ -143,7 +143,7 @@ def by_group(groups: Mapping[str, Mapping[str, tuple[float, float, float, int]]]
     axis.set_xticks(range(len(groups)), names, rotation=0 if len(groups) <= 5 else 20)
     axis.axhline(0, color="#222222", linewidth=0.8)
     axis.set_ylabel(label)
-    axis.legend(fontsize=9, ncols=2)
+    figure.legend(loc="outside upper center", ncols=len(systems), fontsize=9)
     return figure
 
 

@@ -34,7 +34,7 @@ def test_curves_have_a_band_a_colour_and_the_noisy_line():
     band = loss.collections[0].get_paths()[0].vertices
     assert band[:, 1].min() == pytest.approx(-5.5) and band[:, 1].max() == pytest.approx(-3.5)
     assert valid.lines[-1].get_ydata()[0] == 4.0
-    assert [t.get_text() for t in valid.get_legend().get_texts()] == ["student alone", "teacher", "noisy"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["student alone", "teacher", "noisy"]
 
 
 def test_schedule_shows_every_step():
