@@ -53,6 +53,10 @@ VARIANTS = {
     "valid": tuple("f5 m6 Andrea david quincy steph steph2 Lee gustave belinda rob".split()),
     "test": tuple("f3 m4 Annie benjamin pablo shelby grandpa Hugo linda victor".split()),
 }
+# the ones with women's voices; half of the voices of every split are drawn from these
+FEMALE = frozenset(
+    "f1 f2 f3 f4 f5 Alicia Andrea Annie Jacky anika aunty belinda grandma linda shelby steph steph2".split()
+)
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,13 @@ class VoiceTask:
 
 
 def make_voices(split: str, count: int, seed: int) -> list[Voice]:
-    """Draw ``count`` different voices of a split; two in five speak English."""
+    """Draw ``count`` different voices of a split; two in five speak English, every second one is a woman's."""
     rng = np.random.default_rng([seed, 1, ("train", "valid", "test").index(split)])
     others = list(rng.permutation([language for language in ACCENTS if language != "en"]))
-    variants: list[str] = []
-    while len(variants) < count:
-        variants += list(rng.permutation(VARIANTS[split]))
+    women, men = [[v for v in VARIANTS[split] if (v in FEMALE) == female] for female in (True, False)]
+    rounds = -(-count // min(len(women), len(men)))
+    drawn = [np.concatenate([rng.permutation(pool) for _ in range(rounds)])[:count] for pool in (women, men)]
+    variants = np.stack(drawn, axis=1).ravel()  # a woman's, a man's, a woman's ...
     voices = []
     for index in range(count):
         foreign = index - (index + 4) // 5 - (index + 1) // 5  # voices so far that do not speak English

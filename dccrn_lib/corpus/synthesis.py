@@ -36,7 +36,7 @@ from dccrn_lib.corpus.speech_synthesis import (
 from dccrn_lib.corpus.workers import usable_cores, worker_pool
 from dccrn_lib.errors import ConfigError
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 SHARE = {"train": 0.84, "valid": 0.08, "test": 0.08}
 NOISE_PER_SPEECH = 1.0
 _LICENCE = "CC0-1.0 (generated)"
