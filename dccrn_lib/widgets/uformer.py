@@ -10,7 +10,8 @@ import torch
 from matplotlib.figure import Figure
 
 from dccrn_lib.errors import ConfigError
-from dccrn_lib.figures.uformer import FRAME_SECONDS, attention_row
+from dccrn_lib.figures.uformer import FRAME_SECONDS
+from dccrn_lib.figures.uformer_attention import attention_row
 from dccrn_lib.uformer import Uformer
 from dccrn_lib.uformer.attention import TRIPLES
 from dccrn_lib.uformer.inspection import attention_maps

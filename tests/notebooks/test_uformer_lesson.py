@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from dccrn_lib.errors import ConfigError
 from dccrn_lib.exercises import uformer as exercises
 from dccrn_lib.figures import uformer as figures
+from dccrn_lib.figures import uformer_attention as attention_figures
+from dccrn_lib.figures import uformer_worth as worth_figures
 from dccrn_lib.uformer import Uformer, UformerConfig
 from dccrn_lib.uformer.ablation import VARIANTS, lesion, stage_names, train_briefly
 from dccrn_lib.uformer.attention import SIGNS, TRIPLES, AttentionBlock
@@ -137,7 +139,6 @@ def test_architecture_names_every_layer(model):
 
 def test_figures_carry_their_axes(maps, spectrum):
     level = widgets.frame_level(spectrum[0].numpy())
-    size = spectrum[0, 1:].abs().numpy()
     time_maps = maps["frame"]["complex"][0].numpy()
     counts = {(part, stream): 1000 for part in ("encoder", "decoder") for stream in ("complex", "magnitude")}
     seconds = np.array([1.0, 10.0])
@@ -147,17 +148,19 @@ def test_figures_carry_their_axes(maps, spectrum):
         "imaginary part": figures.clouds({"a": np.array([1 + 1j]), "b": np.array([1j])}),
         "frames from the present one": figures.dilations([(1, 2), (2, 1)], [2, 4]),
         "|stage(x) - x| / |x|": figures.stage_bars({"complex": {"a": 1.0}, "magnitude": {"a": 2.0}}),
-        "frame that asks (s)": figures.time_attention(time_maps[0], level),
-        "looked at (s)": figures.eight_maps(time_maps, TRIPLES, [s for row in SIGNS for s in row]),
-        "band looked at (kHz)": figures.frequency_attention(maps["freq"]["magnitude"].numpy(), level),
-        "gain (dB)": figures.gain_plane(),
-        "frequency (kHz)": figures.masks(*(np.full((256, 200), 0.5),) * 4),
-        "MMAC/s": figures.parts(counts, counts),
-        "GMAC per second of audio": figures.attention_cost(seconds, 1e9 * seconds, 3e9, 3.0),
-        "output time (s)": figures.nan_reach({"a": np.array([0, 1, 1, 0], dtype=bool)}, 1),
-        "dB": figures.worth({"a": [1.0, 2.0]}, "dB"),
-        "future given (s)": figures.future_value([0, 0.1, 1], [-10, -20, -30], [3, 4, 5]),
-        "optimiser step": figures.curves({"a": [[1.0, 2.0], [2.0, 3.0]]}),
+        "frame that asks (s)": attention_figures.time_attention(time_maps[0], level),
+        "looked at (s)": attention_figures.eight_maps(time_maps, TRIPLES, [s for row in SIGNS for s in row]),
+        "band looked at (kHz)": attention_figures.frequency_attention(
+            maps["freq"]["magnitude"].numpy(), level
+        ),
+        "gain (dB)": attention_figures.gain_plane(),
+        "frequency (kHz)": attention_figures.masks(*(np.full((256, 200), 0.5),) * 4),
+        "MMAC/s": worth_figures.parts(counts, counts),
+        "GMAC per second of audio": worth_figures.attention_cost(seconds, 1e9 * seconds, 3e9, 3.0),
+        "output time (s)": worth_figures.nan_reach({"a": np.array([0, 1, 1, 0], dtype=bool)}, 1),
+        "dB": worth_figures.worth({"a": [1.0, 2.0]}, "dB"),
+        "future given (s)": worth_figures.future_value([0, 0.1, 1], [-10, -20, -30], [3, 4, 5]),
+        "optimiser step": worth_figures.curves({"a": [[1.0, 2.0], [2.0, 3.0]]}),
     }
     for label, figure in made.items():
         assert isinstance(figure, Figure) and label in _labels(figure), label
@@ -171,7 +174,7 @@ def test_dilations_draw_the_reach_they_are_given():
 def test_nan_reach_draws_one_run_a_model():
     hit = np.zeros(16000, dtype=bool)
     hit[4000:8000] = True
-    box = figures.nan_reach({"a": hit}, 5000).axes[0].collections[0].get_paths()[0].vertices
+    box = worth_figures.nan_reach({"a": hit}, 5000).axes[0].collections[0].get_paths()[0].vertices
     assert box[:, 0].min() == 0.25 and box[:, 0].max() == 0.5
 
 
