@@ -254,6 +254,9 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
         raise ConfigError(f"batch_size {config.batch_size} must be a multiple of {processes.world} processes")
     out = Path(config.out)
     saved = _open_run(out, config, resume)
+    weights = out / "best.safetensors"
+    if saved and saved["step"] >= config.steps and weights.is_file():  # finished: nothing to build, nothing to do
+        return TrainResult(load_model(weights, device), saved["history"], weights, stopped=False)
 
     # ---- data
     sources = {"speech": config.speech, "noise": config.noise, "rir": config.rir or None, "config": config.mix}
@@ -406,7 +409,6 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
             t.close()
     if processes.world > 1:
         dist.barrier()
-    weights = out / "best.safetensors"
     final = load_model(weights, device) if weights.is_file() else average.eval()
     return TrainResult(final, history, weights, stopped=step < config.steps)
 

@@ -177,3 +177,28 @@ def test_history_keeps_spread_and_layers(corpus, tmp_path):
     assert row["clean_std"] > 0
     layers = [k for k in row if k.startswith("layer ")]
     assert len(layers) == 12 and np.mean([row[k] for k in layers]) == pytest.approx(row["features"], rel=1e-5)
+
+
+def test_systems_side_by_side_are_what_they_are_one_by_one(corpus, tmp_path):
+    both = [experiment.train_config(name, "smoke", corpus, tmp_path / "both") for name in ("teacher", "student")]
+    experiment.run_systems(both)
+    alone = experiment.train_config("student", "smoke", corpus, tmp_path / "alone")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    experiment.run_system(alone, progress=False)
+    torch.set_num_threads(threads)
+    weights = [tmp_path / where / "student" / "best.safetensors" for where in ("both", "alone")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    before = weights[0].stat().st_mtime_ns
+    experiment.run_systems(both)  # finished: nothing is trained again
+    assert weights[0].stat().st_mtime_ns == before
+
+
+def test_a_finished_run_is_loaded_and_nothing_is_built(corpus, tmp_path, monkeypatch):
+    c = experiment.train_config("teacher", TINY, corpus, tmp_path)
+    first = experiment.run_system(c, progress=False)
+    monkeypatch.setattr("dccrn_lib.training.MixtureDataset", None)
+    again = experiment.run_system(c, progress=False)
+    assert again.history == first.history and not again.stopped
+    for a, b in zip(first.model.state_dict().values(), again.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
