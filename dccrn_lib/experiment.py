@@ -172,13 +172,40 @@ def difference_text(difference: dict, unit: str = "") -> str:
 
 
 def run_system(config: TrainConfig, progress: bool = True) -> TrainResult:
-    """Train one system on all cores, or go on where it stopped; a finished run is loaded at once."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(usable_cores())
-    try:
-        return train(config, resume=True, progress=progress)
-    finally:
-        torch.set_num_threads(threads)
+    """Train one system, or go on where it stopped; a finished run is loaded at once."""
+    return train(config, resume=True, progress=progress)
+
+
+def _run_alone(config: TrainConfig) -> None:
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    run_system(config, progress=False)
+
+
+def run_systems(configs: Sequence[TrainConfig]) -> None:
+    """Train systems that do not need each other at once, one process with one thread each; finished ones are kept.
+
+    Small networks gain little from a second thread and lose much when anything else runs, so two processes are the
+    better use of two cores. Only for profiles on the CPU: a GPU is better given one system after the other.
+
+    Args:
+        configs: from :func:`train_config`; none of them may be another one's teacher.
+    """
+    todo = [c for c in configs if not _finished(c)]
+    if len(todo) > 1 and usable_cores() > 1 and all(c.device == "cpu" for c in todo):
+        with ProcessPoolExecutor(min(len(todo), usable_cores()), mp_context=get_context("spawn")) as pool:
+            list(pool.map(_run_alone, todo))
+    else:
+        for config in todo:
+            run_system(config, progress=False)
+
+
+def _finished(config: TrainConfig) -> bool:
+    path = Path(config.out) / "history.json"
+    if not path.is_file():
+        return False
+    valid = json.loads(path.read_text(encoding="utf-8"))["valid"]
+    return bool(valid) and valid[-1]["step"] >= config.steps
 
 
 def load_systems(folder: str | Path = "") -> dict[str, nn.Module]:
