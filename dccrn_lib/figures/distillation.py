@@ -98,7 +98,7 @@ def paired_differences(values: Sequence[float], difference: Mapping, unit: str =
     low, high = difference["ci"]
     if low is not None:
         axis.axhspan(low, high, color="#222222", alpha=0.12, linewidth=0, label="95 % interval of the mean")
-    axis.set(xlabel="test mixture, sorted by the difference", ylabel=f"with AT-KL minus alone ({unit})")
+    axis.set(xlabel="test mixture, sorted by the difference", ylabel=f"{LABELS['student_at_kl']}\nminus alone ({unit})")
     axis.legend()
     return figure
 
