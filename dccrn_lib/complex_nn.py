@@ -174,18 +174,21 @@ class ComplexBatchNorm2d(nn.Module):
         self.register_buffer("running_cov", torch.tensor([[1.0], [0.0], [1.0]]).repeat(1, n))  # rr, ri, ii
         self.register_buffer("num_batches_tracked", torch.tensor(0, dtype=torch.long))
 
+    def batch_mean(self, x: Tensor) -> Tensor:
+        """Mean over batch, freq and frame: (batch, chan / 2, freq, frame) -> (chan / 2,)."""
+        return x.mean((0, 2, 3))
+
     def forward(self, x: Tensor) -> Tensor:
         dtype = x.dtype
         real, imag = x.float().chunk(2, dim=1)  # each (batch, chan / 2, freq, frame); statistics want fp32
-        axes = (0, 2, 3)
         if self.training:
-            mean = torch.stack([real.mean(axes), imag.mean(axes)])
+            mean = torch.stack([self.batch_mean(real), self.batch_mean(imag)])
         else:
             mean = self.running_mean
         real = real - mean[0][None, :, None, None]
         imag = imag - mean[1][None, :, None, None]
         if self.training:
-            cov = torch.stack([(real * real).mean(axes), (real * imag).mean(axes), (imag * imag).mean(axes)])
+            cov = torch.stack([self.batch_mean(v) for v in (real * real, real * imag, imag * imag)])
             with torch.no_grad():
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_cov.lerp_(cov, self.momentum)

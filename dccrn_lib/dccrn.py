@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dccrn_lib.activation import PReLU
 from dccrn_lib.complex_nn import (
     ComplexBatchNorm2d,
     ComplexConv2d,
@@ -86,7 +87,7 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.conv = ComplexConv2d(in_channels, out_channels, KERNEL, STRIDE, (2, 0), causal_frames=1)
         self.norm = _norm(norm, out_channels)
-        self.act = nn.PReLU()
+        self.act = PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.norm(self.conv(x)))
@@ -105,7 +106,7 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.conv = ComplexConvTranspose2d(in_channels, out_channels, KERNEL, STRIDE, (2, 0), (1, 0))
         self.norm = nn.Identity() if last else _norm(norm, out_channels)
-        self.act = nn.Identity() if last else nn.PReLU()
+        self.act = nn.Identity() if last else PReLU()
         self.lookahead = lookahead
 
     def forward(self, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dccrn_lib.activation import PReLU
 from dccrn_lib.complex_nn import ComplexLinear
 from dccrn_lib.errors import ConfigError
 
@@ -141,7 +142,7 @@ class AttentionBlock(nn.Module):
         self.norm_head = PartLayerNorm(hidden, parts)
         self.linear = stacked_linear(parts, hidden, channels)
         self.norm_out = PartLayerNorm(channels, parts)
-        self.activation = nn.PReLU()
+        self.activation = PReLU()
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:

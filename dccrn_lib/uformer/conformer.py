@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dccrn_lib.activation import PReLU
 from dccrn_lib.complex_nn import ComplexConv2d
 from dccrn_lib.uformer.attention import AttentionBlock, PartLayerNorm, stacked_linear
 from dccrn_lib.uformer.fusion import Fusion
@@ -36,7 +37,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.norm = PartLayerNorm(channels, parts)
         self.expand = stacked_linear(parts, channels, hidden)
-        self.activation = nn.PReLU()
+        self.activation = PReLU()
         self.contract = stacked_linear(parts, hidden, channels)
         self.dropout = nn.Dropout(dropout)
 
@@ -66,7 +67,7 @@ class DilatedBlock(nn.Module):
         widening, narrowing = 2**index, 2 ** (DILATED_BLOCKS - 1 - index)
         self.norm_in = PartLayerNorm(channels, parts)
         self.reduce = stacked_linear(parts, channels, hidden)  # a 1 x 1 convolution is a linear map
-        self.activation = nn.PReLU()
+        self.activation = PReLU()
         self.dilated = _dilated_conv(hidden, widening, parts)
         self.gate = _dilated_conv(hidden, narrowing, parts)
         self.norm_gated = PartLayerNorm(hidden, parts)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dccrn_lib.activation import PReLU
 from dccrn_lib.complex_nn import ComplexConv2d, ComplexConvTranspose2d
 
 EPS = torch.finfo(torch.float32).eps  # 2^-23, the authors' floor under re^2 + im^2
@@ -97,7 +98,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
 def _activation(channels: int, complex_stream: bool) -> nn.Module:
     norm = SharedBatchNorm2d(channels) if complex_stream else nn.BatchNorm2d(channels)
-    return nn.Sequential(norm, nn.PReLU())
+    return nn.Sequential(norm, PReLU())
 
 
 class EncoderLayer(nn.Module):
