@@ -1,4 +1,4 @@
-"""One line of a manifest: an audio file, what it holds, and the split it belongs to."""
+"""One line of a manifest: an audio file, perhaps inside a tar shard, what it holds, and the split it belongs to."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Entry:
         recording: which recording it was cut from (noise, rir).
         label: kind of noise, for tables by noise kind.
         language: language code of speech.
+        offset, bytes: where the file lies in a tar shard; ``path`` is then ``shard.tar::member``.
     """
 
     path: str
@@ -44,6 +45,8 @@ class Entry:
     recording: str | None = None
     label: str | None = None
     language: str | None = None
+    offset: int | None = None
+    bytes: int | None = None
 
     @property
     def group(self) -> str:
@@ -81,6 +84,9 @@ def parse_entry(line: str, where: str, folder: str) -> Entry:
             f"{where}: seconds and sample_rate must be positive numbers, "
             f"found {record['seconds']!r} and {record['sample_rate']!r}"
         )
+    place = [record.get("offset"), record.get("bytes")]
+    if place != [None, None] and not all(type(value) is int and value >= 0 for value in place):
+        raise ManifestError(f"{where}: offset and bytes must be whole numbers, both of them, found {place}")
     known_fields = {key: record[key] for key in FIELDS if key in record}
     known_fields["path"] = os.path.normpath(os.path.join(folder, record["path"]))
     known_fields["seconds"], known_fields["sample_rate"] = seconds, sample_rate

@@ -22,6 +22,7 @@ import torch
 from scipy.signal import fftconvolve, resample_poly
 from torch.utils.data import Dataset
 
+from dccrn_lib.corpus.archive import open_audio
 from dccrn_lib.corpus.manifest import Entry, read_manifest
 from dccrn_lib.errors import AudioError, ConfigError, ManifestError
 
@@ -85,9 +86,9 @@ class _AudioCache:
     def read(self, entry: Entry, start: float, seconds: float) -> np.ndarray:
         """Up to ``seconds`` s from ``start`` s, mono float32 at 16 kHz."""
         if entry.seconds > 60:  # a long file is sought in, never held
-            return _decode(entry, start, seconds)
+            return decode(entry, start, seconds)
         if entry.path not in self.items:
-            samples = (_decode(entry, 0.0, entry.seconds + 1) * 32767).clip(-32768, 32767).astype(np.int16)
+            samples = (decode(entry, 0.0, entry.seconds + 1) * 32767).clip(-32768, 32767).astype(np.int16)
             self.items[entry.path] = samples
             self.size += samples.nbytes
             while self.size > self.limit and len(self.items) > 1:
@@ -97,10 +98,18 @@ class _AudioCache:
         return self.items[entry.path][first : first + round(seconds * SAMPLE_RATE)].astype(np.float32) / 32767
 
 
-def _decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
-    """Read a piece of a file, averaged to mono and brought to 16 kHz."""
+def decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
+    """Read a piece of a file, averaged to mono and brought to 16 kHz: float32 (sample,).
+
+    Args:
+        entry: a file, or a member of a shard.
+        start, seconds: in s; what lies past the end is left out.
+
+    Raises:
+        AudioError: the file cannot be read, or holds NaN.
+    """
     try:
-        with soundfile.SoundFile(entry.path) as file:
+        with open_audio(entry) as file:
             rate = file.samplerate
             file.seek(min(int(start * rate), max(file.frames - 1, 0)))
             x = file.read(int(np.ceil(seconds * rate)), dtype="float32", always_2d=True).mean(axis=1)
