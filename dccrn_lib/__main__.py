@@ -59,10 +59,12 @@ def build_parser() -> argparse.ArgumentParser:
     def command(name: str, text: str, into: Any = commands) -> argparse.ArgumentParser:
         return into.add_parser(name, help=text, description=text, parents=[shared])
 
-    corpus = commands.add_parser("corpus", help="make a corpus or list one in a manifest")
+    corpus = commands.add_parser("corpus", help="make a corpus, list one in a manifest, pack it")
     actions = corpus.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add_synth(command("synth", "generate speech, noise and rooms; needs no network", actions))
     _add_scan(command("scan", "list a folder of recordings in a manifest", actions))
+    _add_pack(command("pack", "write the audio of manifests into compact tar shards that training reads", actions))
+    _add_unpack(command("unpack", "write the members of packed manifests as files again", actions))
     _add_train(command("train", "train or distil a model; also under torchrun"))
     _add_enhance(command("enhance", "enhance audio files or folders"))
     _add_evaluate(
@@ -140,6 +142,46 @@ def _corpus_scan(a: argparse.Namespace) -> int:
     return 0
 
 
+def _add_pack(p: argparse.ArgumentParser) -> None:
+    p.add_argument("manifests", nargs="+", metavar="FILE", help="manifests of speech, noise and room responses (.jsonl)")
+    p.add_argument("--out", required=True, metavar="DIR", help="new folder for shards and manifests")
+    p.add_argument(
+        "--codec", choices=["opus", "vorbis", "flac"], default="opus", help="of speech and noise; room responses are FLAC"
+    )
+    p.add_argument("--bitrate", type=_positive, default=32.0, metavar="KBIT", help="of Opus, in kbit/s, 6 to 256")
+    p.add_argument("--shard-mb", type=_positive, default=256.0, metavar="N", help="size of a shard in MiB")
+    p.add_argument("--workers", type=int, metavar="N", help="processes that encode; all cores when not given")
+    p.set_defaults(run=_corpus_pack)
+
+
+def _corpus_pack(a: argparse.Namespace) -> int:
+    from dccrn_lib.corpus.pack import pack_corpus
+
+    report = pack_corpus(
+        a.manifests, a.out, a.codec, a.bitrate, a.shard_mb, workers=a.workers, progress=not a.quiet
+    )
+    for manifest in report.manifests:
+        print(manifest)
+    print(report)
+    return 0
+
+
+def _add_unpack(p: argparse.ArgumentParser) -> None:
+    p.add_argument("manifests", nargs="+", metavar="FILE", help="packed manifests (.jsonl)")
+    p.add_argument("--out", required=True, metavar="DIR", help="new folder for files and manifests")
+    p.set_defaults(run=_corpus_unpack)
+
+
+def _corpus_unpack(a: argparse.Namespace) -> int:
+    from dccrn_lib.corpus.pack import unpack_corpus
+
+    report = unpack_corpus(a.manifests, a.out, progress=not a.quiet)
+    for manifest in report.manifests:
+        print(manifest)
+    print(report)
+    return 0
+
+
 def _add_train(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--profile", default="quick", metavar="NAME", help="size of the run: smoke, quick, cpu or gpu"
@@ -173,10 +215,13 @@ def _add_train(p: argparse.ArgumentParser) -> None:
 
 
 def _train(a: argparse.Namespace) -> int:
+    import torch
+
     from dccrn_lib.parameters import override, split_assignments
     from dccrn_lib.profiles import get_profile
     from dccrn_lib.training import TrainConfig, train
 
+    torch.set_flush_denormal(True)  # numbers below 1e-38 slow a CPU down many times
     profile = get_profile(a.profile)
     model = a.model or profile.student
     steps = a.steps or (profile.teacher_steps if model.startswith("uformer") else profile.student_steps)
@@ -262,6 +307,8 @@ def _add_evaluate(p: argparse.ArgumentParser) -> None:
     group.add_argument("--enhanced", metavar="DIR", help="score these files; with neither, the noisy ones")
     p.add_argument("--json", required=True, metavar="FILE", help="result file to write")
     p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
+    p.add_argument("--metrics", metavar="NAMES", help="pesq_wb,stoi ...; all that are installed when not given")
+    p.add_argument("--workers", type=int, metavar="N", help="processes that score; all cores when not given")
     p.set_defaults(run=_evaluate)
 
 
@@ -269,8 +316,9 @@ def _evaluate(a: argparse.Namespace) -> int:
     from dccrn_lib.metrics import evaluate_directories
 
     result = evaluate_directories(
-        a.clean, a.noisy, model=a.model, enhanced=a.enhanced, json_path=a.json, device=a.device
-    )
+        a.clean, a.noisy, model=a.model, enhanced=a.enhanced, json_path=a.json, device=a.device,
+        workers=a.workers, progress=not a.quiet, metrics=a.metrics.split(",") if a.metrics else None,
+    )  # fmt: skip
     means = ", ".join(f"{k} {v:.4g}" for k, v in result["mean"].items() if v is not None)
     print(f"{result['n_scored']} of {result['n']} files scored: {means or 'nothing'}")
     return 0 if result["n_scored"] else 1
@@ -291,6 +339,7 @@ def _add_notebooks(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--timeout", type=float, metavar="S", help="seconds a cell may take; no limit when not given"
     )
+    p.add_argument("--jobs", type=int, metavar="N", help="notebooks at a time; 2 where there are two cores")
     p.add_argument("--list-parameters", action="store_true", help="print the notebooks' parameters and stop")
     p.add_argument(
         "--in-place",
@@ -319,6 +368,7 @@ def _run_notebooks(a: argparse.Namespace) -> int:
             parameters=notebooks.split_assignments(a.parameter),
             timeout=a.timeout,
             progress=not a.quiet,
+            jobs=a.jobs,
         )
     for line in report.errors:
         print(f"error: {line}", file=sys.stderr)

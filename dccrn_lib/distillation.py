@@ -11,6 +11,7 @@ Source: Han et al. 2024 name AT-KL and what it ties together; the formulas are o
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from dccrn_lib.errors import ConfigError, nearest_name
 from dccrn_lib.losses import si_snr_loss
+from dccrn_lib.processes import mean_over_processes
 
 EPS = 1e-8
 READINGS = ("frequency", "time_frequency")
@@ -246,6 +248,19 @@ class AttentionTransferKL(FeatureLoss):
         return loss
 
 
+class CentredAttentionTransferKL(AttentionTransferKL):
+    """AT-KL of what changes over time: each channel and frequency loses its mean over frame first.
+
+    Uformer's fusion leaves most of a tapped feature's energy in an offset that is the same in every frame; AT-KL
+    compares mainly that. Here only the rest is compared. Args as :class:`AttentionTransferKL`. Source: ours.
+    """
+
+    def layer(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
+        # A(c, f, t) - mean_t A(c, f, t)
+        student, teacher = (a.float() - a.float().mean(-1, keepdim=True) for a in (student, teacher))
+        return super().layer(name, student, teacher)
+
+
 class AttentionTransfer(FeatureLoss):
     """AT: squared distance of L2-normalised attention maps M(f, t), the teacher's at the student's frames.
 
@@ -281,7 +296,8 @@ class FitNets(_Projected):
 
     def layer(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
         projected, target = self._pair(name, student, teacher)
-        return (projected - target).square().mean() / (target.square().mean() + EPS)
+        power = mean_over_processes(target.square().mean())  # of the whole batch, however many processes share it
+        return (projected - target).square().mean() / (power + EPS)
 
 
 class ChannelKL(_Projected):
@@ -321,6 +337,7 @@ METHODS: dict[str, type[FeatureLoss] | None] = {
     "at": AttentionTransfer,
     "kl": ChannelKL,
     "at_kl": AttentionTransferKL,
+    "at_kl_centred": CentredAttentionTransferKL,
     "fitnets": FitNets,
     "self_similarity": SelfSimilarity,
 }
@@ -357,10 +374,12 @@ class DistillationLoss(nn.Module):
         self.output_weight = 0.0 if method == "none" else output_weight
         self.feature_weight = feature_weight
         kind = METHODS[method]
-        try:
-            self.feature_loss = kind(**options) if kind else None
-        except TypeError as error:
-            raise ConfigError(f"method {method}: {error}") from None
+        known = list(inspect.signature(kind).parameters) if kind else []
+        for name in options:
+            if name not in known:
+                hint = nearest_name(name, known) if known else "it has no feature term and takes none"
+                raise ConfigError(f"method {method}: unknown option {name!r}; {hint}")
+        self.feature_loss = kind(**options) if kind else None
 
     @property
     def needs_teacher(self) -> bool:
@@ -429,12 +448,12 @@ class DistillationLoss(nn.Module):
 
 @contextmanager
 def frozen(teacher: nn.Module) -> Iterator[nn.Module]:
-    """The teacher in eval mode without gradients; asserted on leaving, so that no step can have trained it."""
-    freeze(teacher)
-    try:
-        yield teacher
-    finally:
-        assert_frozen(teacher)
+    """The teacher in eval mode without gradients; checked on leaving, so that no step can have trained it.
+
+    An exception inside the block passes unchanged: the check is for blocks that end well.
+    """
+    yield freeze(teacher)
+    assert_frozen(teacher)
 
 
 def freeze(teacher: nn.Module) -> nn.Module:

@@ -18,7 +18,7 @@ from dccrn_lib.stft import STFTConfig
 from dccrn_lib.uformer import Uformer, UformerConfig
 
 _STUDENT = DCCRNConfig(channels=(16, 32, 64, 128, 128, 128), rnn_units=192, lstm="complex")
-_MINI = DCCRNConfig(channels=(8, 8, 16, 16, 32, 32), rnn_units=64, lstm="complex")
+_MINI = DCCRNConfig(channels=(4, 8, 16, 16, 16, 16), rnn_units=64, lstm="complex")
 
 #: Name -> config. The student's sizes are our reading of the paper; the *_mini models are for quick runs only.
 PRESETS: dict[str, DCCRNConfig | UformerConfig] = {
@@ -29,7 +29,8 @@ PRESETS: dict[str, DCCRNConfig | UformerConfig] = {
     "uformer": UformerConfig(),
     "distil_dccrn_mini": _MINI,
     "uformer_mini": UformerConfig(
-        channels=(1, 2, 4, 8, 16, 16, 16), conformer_hidden=16, attention_hidden=8, dilated_channels=8
+        channels=(1, 2, 4, 8, 16, 16, 16), conformer_hidden=16, attention_hidden=8, dilated_channels=8,
+        dropout=0.0,  # a mini model underfits as it is
     ),
     "dccrn_e_lookahead0": DCCRNConfig(decoder_lookahead=0),
     "distil_dccrn_lookahead0": dataclasses.replace(_STUDENT, decoder_lookahead=0),

@@ -33,6 +33,7 @@ class Profile:
         level_dbfs: lowest and highest level of the mixtures in dB relative to full scale.
         rir_probability: share of mixtures in a room.
         speed_probability, equaliser_probability: shares of training mixtures that are augmented so.
+        babble_probability: share of training mixtures whose noise is other speakers of the corpus.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Profile:
     rir_probability: float = 0.25
     speed_probability: float = 0.3
     equaliser_probability: float = 0.4
+    babble_probability: float = 0.0
 
     def mix(self, seconds: float, training: bool = True) -> MixConfig:
         """How mixtures of this profile are drawn, at a length in s; test mixtures are not augmented."""
@@ -67,6 +69,7 @@ class Profile:
             rir_probability=self.rir_probability,
             speed_probability=self.speed_probability if training else 0.0,
             equaliser_probability=self.equaliser_probability if training else 0.0,
+            babble_probability=self.babble_probability if training else 0.0,
         )  # fmt: skip
 
     @property
@@ -83,16 +86,17 @@ PROFILES = {
     ),
     "quick": Profile(
         "quick", "the default: minutes on 2 CPU cores, mini models on generated speech", "uformer_mini",
-        "distil_dccrn_mini", corpus_hours=1.0, segment_seconds=1.0, batch_size=4, teacher_steps=600,
-        student_steps=1100, learning_rate=6e-3, snr_db=(-5, 12), test_mixtures=40, test_seconds=4.0, valid_mixtures=24,
+        "distil_dccrn_mini", corpus_hours=1.0, segment_seconds=1.0, batch_size=4, teacher_steps=900,
+        student_steps=1600, learning_rate=6e-3, snr_db=(-5, 12), test_mixtures=80, test_seconds=4.0, valid_mixtures=24,
         spectral_weight=50.0, ema_decay=0.98, decay_fraction=0.6, level_dbfs=(-28, -22), rir_probability=0.0,
         equaliser_probability=0.6,
     ),
     "cpu": Profile(
-        "cpu", "a real student in a night or two on a laptop", "uformer", "distil_dccrn", corpus_hours=5.0,
-        segment_seconds=3.0, batch_size=8, teacher_steps=6000, student_steps=12000, learning_rate=1e-3, snr_db=(-5, 20),
-        test_mixtures=100, test_seconds=6.0, valid_mixtures=40, amp=True, workers=1, spectral_weight=100.0,
-        ema_decay=0.999,
+        "cpu", "a real student in a night on a laptop: 15 h of audio for the teacher, 30 h for the student", "uformer",
+        "distil_dccrn", corpus_hours=5.0, segment_seconds=2.0, batch_size=4, teacher_steps=6750, student_steps=13500,
+        learning_rate=2e-3, snr_db=(-5, 20), test_mixtures=100, test_seconds=6.0, valid_mixtures=40, amp=True,
+        spectral_weight=100.0, ema_decay=0.999, decay_fraction=0.7, rir_probability=0.15, speed_probability=0.4,
+        equaliser_probability=0.5, babble_probability=0.06,
     ),
     "gpu": Profile(
         "gpu", "the full models on all of your data, on a GPU", "uformer", "distil_dccrn", corpus_hours=20.0,

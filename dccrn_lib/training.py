@@ -1,15 +1,12 @@
 """Training: one loop from a laptop to several GPUs.
 
 Read :func:`train` from top to bottom: data, model, teacher, loss, then per step: forward, loss, backward, clip, step;
-now and then validate and checkpoint. A run lives in one folder:
-
-    config.json        what was asked for
-    history.json       losses (mean and batch-to-batch spread), distance by layer, validation, gradient balance, skipped
-    checkpoint.pt      everything needed to go on exactly where it stopped
-    best.safetensors   (+ .json) the weights that validated best
+now and then validate and checkpoint. A run lives in one folder, see ``run_folder``; docs/training.md shows how to start
+one on one machine or many.
 
 Batch k holds the mixtures k * batch .. (k + 1) * batch - 1, each a pure function of (seed, epoch, index): a resumed
-run sees what an uninterrupted one would have seen, whatever the number of workers or processes.
+run sees what an uninterrupted one would have seen, whatever the number of workers or processes. With the statistics of
+BatchNorm shared, several processes compute what one would have computed, up to rounding (and dropout).
 """
 
 from __future__ import annotations
@@ -17,119 +14,36 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import json
 import math
-import os
-import signal
 import statistics
-import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
-from dccrn_lib.distillation import METHODS, DistillationLoss, FeatureTap, assert_frozen, freeze
-from dccrn_lib.errors import ConfigError, DccrnError, nearest_name
+from dccrn_lib.ahead import Ahead
+from dccrn_lib.corpus.mixing import MixtureDataset
+from dccrn_lib.distillation import METHODS, DistillationLoss, FeatureTap, assert_frozen
+from dccrn_lib.errors import ConfigError, DccrnError
 from dccrn_lib.losses import compressed_spectral_loss, level_loss, si_snr_db, si_snr_loss
-from dccrn_lib.models import PRESETS, build_model, load_model, save_model
-from dccrn_lib.paths import atomic_path
+from dccrn_lib.models import build_model, load_model, save_model
+from dccrn_lib.processes import Processes, StopSignal, pick_device
+from dccrn_lib.run_folder import Run, open_run, write_config, write_json
+from dccrn_lib.scalars import ScalarLog
+from dccrn_lib.sync_batch_norm import synchronise_batch_norm
+from dccrn_lib.teacher import CachedTeacher, Teacher, file_digest
+from dccrn_lib.train_config import MAY_CHANGE, TrainConfig
+
+__all__ = ["TrainConfig", "TrainResult", "TrainingError", "hours_of_audio", "learning_rate", "pick_device", "train"]
 
 
 class TrainingError(DccrnError, RuntimeError):
     """Training cannot go on: losses stay non-finite."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides a run.
-
-    Args:
-        out: folder of the run.
-        speech, noise, rir: manifests (several joined by commas); their train and valid splits are used. rir may be "".
-        model: preset to train.
-        init: weights to start from ("" = fresh), a shipped name or a path.
-        method: distillation method, see ``dccrn_lib.distillation.METHODS``.
-        teacher: weights of the teacher (shipped name or path); needed unless method is "none".
-        reading, normalisation: of AT-KL.
-        output_weight: a, weight of the teacher's waveform against the clean one, in [0, 1].
-        feature_weight: b; 0 = chosen at the start so that its gradient norm is ``feature_share`` of the waveform terms'.
-        level_weight: of the level term (gain and polarity); 0 = the paper's loss.
-        spectral_weight: of the compressed spectral loss; 0 = the paper's loss.
-        steps: optimiser steps.
-        batch_size: mixtures a step, over all processes.
-        accumulation: parts a batch is cut into to save memory.
-        learning_rate: of Adam, after ``warmup_steps`` of linear rise; it falls linearly to 2 % over the last
-            ``decay_fraction`` of the steps.
-        gradient_clip: largest gradient norm.
-        ema_decay: of the averaged weights that are validated and saved; 0 = none.
-        amp: bfloat16 autocast for the layers; STFT, masks and losses stay float32.
-        device: "cpu", "cuda" or "auto".
-        workers: processes that mix.
-        epoch_mixtures: mixtures an epoch.
-        valid_every: steps between validations.
-        valid_mixtures: fixed mixtures of the valid split.
-        checkpoint_minutes: minutes between checkpoints.
-        compile: torch.compile the network.
-        mix: how mixtures are drawn.
-    """
-
-    out: str
-    speech: str
-    noise: str
-    rir: str = ""
-    model: str = "distil_dccrn"
-    init: str = ""
-    method: str = "none"
-    teacher: str = ""
-    reading: str = "frequency"
-    normalisation: str = "sum"
-    output_weight: float = 0.5
-    feature_weight: float = 0.0
-    feature_share: float = 0.1
-    level_weight: float = 1.0
-    spectral_weight: float = 0.0
-    steps: int = 1000
-    batch_size: int = 8
-    accumulation: int = 1
-    learning_rate: float = 1e-3
-    warmup_steps: int = 100
-    decay_fraction: float = 0.3
-    gradient_clip: float = 5.0
-    ema_decay: float = 0.0
-    amp: bool = False
-    device: str = "cpu"
-    seed: int = 0
-    workers: int = 0
-    epoch_mixtures: int = 2000
-    valid_every: int = 200
-    valid_mixtures: int = 16
-    checkpoint_minutes: float = 5.0
-    max_bad_batches: int = 10
-    compile: bool = False
-    mix: MixConfig = field(default_factory=MixConfig)
-
-    def __post_init__(self) -> None:
-        if self.model not in PRESETS:
-            raise ConfigError(f"unknown model {self.model!r}; {nearest_name(self.model, list(PRESETS))}")
-        if self.method not in METHODS:
-            raise ConfigError(f"unknown distillation method {self.method!r}; {nearest_name(self.method, list(METHODS))}")
-        if self.method != "none" and not self.teacher:
-            raise ConfigError(f"method {self.method} needs a teacher: give the name or path of its weights")
-        for name in ("steps", "batch_size", "accumulation", "valid_every", "valid_mixtures", "epoch_mixtures"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.batch_size % self.accumulation:
-            raise ConfigError(f"batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}")
-
-
-#: What may change between stretches of one run.
-_MAY_CHANGE = {"out", "steps", "device", "workers", "valid_every", "checkpoint_minutes", "accumulation", "amp", "compile"}
 
 
 @dataclass
@@ -140,31 +54,6 @@ class TrainResult:
     history: dict
     weights: Path
     stopped: bool
-
-
-@dataclass(frozen=True)
-class Processes:
-    """This process among those started by torchrun; one process without it."""
-
-    rank: int = 0
-    world: int = 1
-    local_rank: int = 0
-
-    @classmethod
-    def start(cls, device: str) -> Processes:
-        """Join the group that torchrun describes in the environment: nccl on GPUs, gloo on CPUs."""
-        world = int(os.environ.get("WORLD_SIZE", "1"))
-        if world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-        return cls(int(os.environ.get("RANK", "0")), world, int(os.environ.get("LOCAL_RANK", "0")))
-
-    def mean(self, value: float, device: torch.device) -> float:
-        """Mean over the processes."""
-        if self.world == 1:
-            return value
-        tensor = torch.tensor(value, dtype=torch.float64, device=device)
-        dist.all_reduce(tensor)
-        return tensor.item() / self.world
 
 
 class WaveformLoss:
@@ -182,20 +71,28 @@ class WaveformLoss:
         return loss
 
 
-class _Slice(torch.utils.data.Sampler):
-    """Indices of this process's share of every global batch, from ``start_step`` on."""
+class _Share(torch.utils.data.Sampler):
+    """Indices of this process's share of every part of every global batch, from ``start`` on.
 
-    def __init__(self, config: TrainConfig, processes: Processes, start_step: int) -> None:
-        self.config, self.processes, self.start = config, processes, start_step
-        self.share = config.batch_size // processes.world
+    Part p of a batch holds the same mixtures whatever the number of processes: BatchNorm sees them together.
+    """
+
+    def __init__(self, config: TrainConfig, processes: Processes, start: int) -> None:
+        self.config, self.processes, self.start = config, processes, start
+        self.part = config.batch_size // config.accumulation
+        self.size = self.part // processes.world
 
     def __iter__(self):
-        for step in range(self.start, self.config.steps):
-            first = step * self.config.batch_size + self.processes.rank * self.share
-            yield from range(first, first + self.share)
+        for part in range(self.start * self.config.accumulation, self.config.steps * self.config.accumulation):
+            first = part * self.part + self.processes.rank * self.size
+            yield from (self.index(i) for i in range(first, first + self.size))
+
+    def index(self, i: int) -> int:
+        """Index in the dataset of mixture ``i`` of the run."""
+        return i % self.config.epoch_mixtures if self.config.repeat_epoch else i
 
     def __len__(self) -> int:
-        return (self.config.steps - self.start) * self.share
+        return (self.config.steps - self.start) * self.config.accumulation * self.size
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -205,19 +102,11 @@ def learning_rate(step: int, config: TrainConfig) -> float:
     return config.learning_rate * rise * max(0.02, min(1.0, left))
 
 
-def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """ "auto" takes a GPU if there is one; ConfigError when "cuda" is asked for and there is none."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device {name!r}: torch sees no CUDA GPU here; use device cpu or auto")
-    return torch.device("cuda", local_rank) if name == "cuda" else torch.device(name)
-
-
 def validate(model: nn.Module, dataset: MixtureDataset, config: TrainConfig, processes: Processes) -> dict[str, float]:
     """SI-SNR of the model and of the input on the fixed valid mixtures, in dB, and the gain of the output."""
     device = next(model.parameters()).device
     training, sums = model.training, torch.zeros(4, dtype=torch.float64)
+    processes.copy_from_first(model.buffers())  # what is validated is what will be saved
     model.eval()
     with torch.no_grad():
         for i in range(processes.rank, config.valid_mixtures, processes.world):
@@ -248,12 +137,14 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
             does not divide among the processes; a teacher missing.
         TrainingError: more than ``max_bad_batches`` batches in a row gave a non-finite loss or gradient.
     """
-    processes = Processes.start(config.device)
-    device = pick_device(config.device, processes.local_rank)
+    processes, device = Processes.start(config.device)
     if config.batch_size % (processes.world * config.accumulation):
-        raise ConfigError(f"batch_size {config.batch_size} must be a multiple of {processes.world} processes")
+        raise ConfigError(
+            f"batch_size {config.batch_size} must be a multiple of {processes.world} processes x "
+            f"{config.accumulation} parts (accumulation)"
+        )
     out = Path(config.out)
-    saved = _open_run(out, config, resume)
+    saved = open_run(out, config, resume, MAY_CHANGE)
     weights = out / "best.safetensors"
     if saved and saved["step"] >= config.steps and weights.is_file():  # finished: nothing to build, nothing to do
         return TrainResult(load_model(weights, device), saved["history"], weights, stopped=False)
@@ -270,10 +161,10 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
     torch.manual_seed(config.seed)
     model = build_model(config.model) if not config.init else load_model(config.init)
     model = model.to(device).train()
-    teacher = freeze(load_model(config.teacher, device)) if config.method != "none" else None
+    teacher_network = load_model(config.teacher, device) if config.method != "none" else None
     options = {}
     if METHODS[config.method] is not None:
-        options = {"student_stft": model.config.stft, "teacher_stft": teacher.config.stft}
+        options = {"student_stft": model.config.stft, "teacher_stft": teacher_network.config.stft}
         if config.method == "at_kl":
             options |= {"reading": config.reading, "normalisation": config.normalisation}
     loss = DistillationLoss(
@@ -282,172 +173,163 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
     )  # fmt: skip
     needs_features = loss.feature_loss is not None
     tap = FeatureTap(model) if needs_features else None
-    teacher_tap = FeatureTap(teacher) if needs_features else None
+    teacher = _teacher(config, teacher_network, needs_features)
 
-    def forward(network: nn.Module, noisy: Tensor, clean: Tensor) -> dict:
-        """Both networks on one batch -> the terms of the loss."""
+    def taught(batch: dict) -> tuple:
+        """What the network learns from, on the device: noisy, clean, the teacher's output and features."""
+        noisy, clean = (batch[k].to(device, non_blocking=True) for k in ("noisy", "clean"))
         with torch.autocast(device.type, torch.bfloat16, enabled=config.amp):
-            target = None
-            if teacher is not None:
-                with torch.no_grad():
-                    target = teacher(noisy)
+            return noisy, clean, *(teacher(noisy, batch["id"]) if teacher else (None, None))
+
+    def answers(network: nn.Module, noisy: Tensor, clean: Tensor, target: Tensor | None, features: dict | None) -> tuple:
+        """The network on one taught batch -> estimate, clean, teacher's output, features of both."""
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.amp):
             estimate = network(noisy)
-        features = (tap.features, teacher_tap.features) if needs_features else (None, None)
-        return loss(estimate, clean, target, *features)
+        return estimate, clean, target, tap.features if tap else None, features
 
     history = {"balance": {}, "train": [], "valid": [], "skipped": [], "seconds": 0.0}
     if needs_features:
-        history["balance"] = _prepare_features(loss, model, train_set, config, forward, tap, teacher_tap, device)
+        b = history["balance"] = _prepare_features(loss, model, train_set, config, taught, answers)
         if progress and processes.rank == 0:
-            b = history["balance"]
             print(
                 f"gradient norms at the start: waveform {b['waveform_norm']:.3g}, features {b['feature_norm']:.3g}; "
                 f"b = {b['feature_weight']:.3g}"
             )
     trained = [*model.parameters(), *loss.parameters()]
-    optimiser = torch.optim.Adam(trained, lr=config.learning_rate)
+    optimiser = torch.optim.Adam(trained, lr=config.learning_rate, fused=True)
     average = copy.deepcopy(model) if config.ema_decay else model
-    step, best, sums = 0, -math.inf, {}
+    run = Run(model, average, loss, optimiser, history)
     if saved:
-        step, best, history, sums = _restore(saved, model, average, loss, optimiser)
+        run.restore(saved)
+    history = run.history
+    processes.wait()  # every process has looked at the folder of the run
+    log = ScalarLog(out / "tensorboard") if config.tensorboard and processes.rank == 0 else None
+    if processes.rank == 0:  # only now: a wrong manifest or teacher leaves no run behind
+        write_config(out, config)
+    if processes.world > 1 and config.sync_batch_norm:
+        synchronise_batch_norm(model)
     network = torch.compile(model) if config.compile else model
     if processes.world > 1:
-        dist.barrier()  # every process has looked at the folder of the run
-    if processes.rank == 0:  # only now: a wrong manifest or teacher leaves no run behind
-        _write_json(out / "config.json", dataclasses.asdict(config))
-    if processes.world > 1:
-        network = nn.parallel.DistributedDataParallel(network, broadcast_buffers=True)
+        network = nn.parallel.DistributedDataParallel(network, broadcast_buffers=not config.sync_batch_norm)
+    share = _Share(config, processes, run.step)
     loader = iter(
         DataLoader(
-            train_set, config.batch_size // processes.world // config.accumulation,
-            sampler=_Slice(config, processes, step), num_workers=config.workers,
+            train_set, share.size, sampler=share, num_workers=config.workers,
             pin_memory=device.type == "cuda", persistent_workers=config.workers > 0,
         )
     )  # fmt: skip
 
     # ---- the loop
-    stop = _StopSignal()
-    bar = tqdm(total=config.steps, initial=step, unit="step", disable=not progress or processes.rank > 0, leave=True)
+    stop = StopSignal()
+    batches = Ahead(lambda: taught(next(loader)), depth=1 if device.type == "cpu" else 0)
+    bar = tqdm(total=config.steps, initial=run.step, unit="step", disable=not progress or processes.rank > 0, leave=True)
     started = checkpointed = time.monotonic()
-    spent, first_step, bad_in_a_row = history["seconds"], step, 0
-    with stop:
-        while step < config.steps:
-            rate = learning_rate(step, config)
+    spent, first_step, bad_in_a_row = history["seconds"], run.step, 0
+    with stop, batches:
+        while run.step < config.steps:
+            rate = learning_rate(run.step, config)
             for group in optimiser.param_groups:
                 group["lr"] = rate
+            if processes.world > 1:  # dropout: drawn by step and process, so that resuming needs no state of others
+                torch.manual_seed((config.seed * processes.world + processes.rank << 32) + run.step)
             buffers = {name: value.clone() for name, value in model.named_buffers()}
             optimiser.zero_grad(set_to_none=True)
-            terms, layers = {}, {}
-            for _ in range(config.accumulation):
-                batch = next(loader)
-                noisy, clean = (batch[k].to(device, non_blocking=True) for k in ("noisy", "clean"))
-                part = forward(network, noisy, clean)
-                (part["total"] / config.accumulation).backward()
-                for name in ("total", "clean", "teacher", "features"):
-                    if name in part:
-                        terms[name] = terms.get(name, 0.0) + part[name].item() / config.accumulation
-                if "layers" in part:  # distance of each tapped layer, one transfer for all
-                    values = torch.stack([v.detach() for v in part["layers"].values()]).tolist()
-                    for name, value in zip(part["layers"], values, strict=True):
-                        layers[name] = layers.get(name, 0.0) + value / config.accumulation
+            terms = {}
+            for part in range(config.accumulation):
+                last = part == config.accumulation - 1
+                with contextlib.nullcontext() if last or processes.world == 1 else network.no_sync():
+                    found = loss(*answers(network, *next(batches)))
+                    (found["total"] / config.accumulation).backward()
+                # the terms, and the distance of each tapped layer: one transfer from the device for all
+                values = {k: found[k] for k in ("total", "clean", "teacher", "features") if k in found}
+                values |= {f"layer {name}": value for name, value in found.get("layers", {}).items()}
+                numbers = torch.stack([value.detach() for value in values.values()]).tolist()
+                for name, number in zip(values, numbers, strict=True):
+                    terms[name] = terms.get(name, 0.0) + number / config.accumulation
+            processes.average_gradients(loss.parameters())  # adapters are outside DistributedDataParallel
             norm = nn.utils.clip_grad_norm_(trained, config.gradient_clip)
-            total = processes.mean(terms["total"], device)
-            if math.isfinite(total) and torch.isfinite(norm):
+            terms = processes.means(terms, device)
+            if math.isfinite(terms["total"]) and torch.isfinite(norm):
                 optimiser.step()
                 bad_in_a_row = 0
                 with torch.no_grad():
-                    _update_average(average, model, config.ema_decay, step)
-                for name, value in (terms | {f"layer {name}": v for name, v in layers.items()}).items():
-                    sums.setdefault(name, []).append(value)
+                    _update_average(average, model, config.ema_decay, run.step)
+                for name, value in terms.items():
+                    run.sums.setdefault(name, []).append(value)
             else:  # leave weights and BatchNorm statistics as they were before this batch
                 for name, value in model.named_buffers():
                     value.copy_(buffers[name])
                 bad_in_a_row += 1
-                history["skipped"].append({"step": step, "mixtures": [int(i) for i in batch["index"]]})
+                first = run.step * config.batch_size
+                mixtures = [i % config.epoch_mixtures for i in range(first, first + config.batch_size)]
+                history["skipped"].append({"step": run.step, "mixtures": mixtures})
                 if bad_in_a_row > config.max_bad_batches:
                     raise TrainingError(
-                        f"{bad_in_a_row} batches in a row up to step {step} gave a non-finite loss or gradient; "
+                        f"{bad_in_a_row} batches in a row up to step {run.step} gave a non-finite loss or gradient; "
                         f"lower learning_rate (now {config.learning_rate:g}) or check the corpus; see {out}/history.json"
                     )
-            step += 1
+            run.step += 1
             bar.update()
-            if step % 10 == 0:
-                recent = sums.get("clean", [math.nan])[-10:]
-                speed = (step - first_step) * config.batch_size * config.mix.segment_seconds
+            if run.step % 10 == 0:
+                recent = run.sums.get("clean", [math.nan])[-10:]
+                speed = (run.step - first_step) * config.batch_size * config.mix.segment_seconds
                 speed /= time.monotonic() - started
                 bar.set_postfix_str(f"loss {sum(recent) / len(recent):.2f}, {speed:.1f} s audio/s")
 
             # ---- now and then
             history["seconds"] = spent + time.monotonic() - started
-            if step % config.valid_every == 0 or step == config.steps:
+            if run.step % config.valid_every == 0 or run.step == config.steps:
                 if teacher is not None:
-                    assert_frozen(teacher)
-                means = {name: processes.mean(sum(v) / len(v), device) for name, v in sums.items()}
-                if len(sums.get("clean", [])) > 1:  # from batch to batch
-                    means["clean_std"] = processes.mean(statistics.stdev(sums["clean"]), device)
-                hours = step * config.batch_size * config.mix.segment_seconds / 3600
-                history["train"].append({"step": step, "hours": hours, "learning_rate": rate, **means})
-                history["valid"].append({"step": step, "hours": hours, **validate(average, valid_set, config, processes)})
-                sums = {}
+                    assert_frozen(teacher.network)
+                means = {name: sum(v) / len(v) for name, v in run.sums.items()}
+                if len(run.sums.get("clean", [])) > 1:  # from batch to batch
+                    means["clean_std"] = statistics.stdev(run.sums["clean"])
+                now = {"step": run.step, "hours": hours_of_audio(config, run.step)}
+                history["train"].append({**now, "learning_rate": rate, **means})
+                history["valid"].append({**now, **validate(average, valid_set, config, processes)})
+                run.sums = {}
                 if processes.rank == 0:
-                    if history["valid"][-1]["si_snr_db"] > best:
-                        save_model(average, out / "best", {"step": step, "valid": history["valid"][-1]})
-                    _write_json(out / "history.json", history)
-                best = max(best, history["valid"][-1]["si_snr_db"])
-            ended = stop.asked or (stop_after is not None and step - first_step >= stop_after)
+                    if history["valid"][-1]["si_snr_db"] > run.best:
+                        save_model(average, out / "best", {"step": run.step, "valid": history["valid"][-1]})
+                    write_json(out / "history.json", history)
+                if log is not None:
+                    log.write("train", run.step, history["train"][-1])
+                    log.write("valid", run.step, history["valid"][-1])
+                run.best = max(run.best, history["valid"][-1]["si_snr_db"])
+            ended = stop.asked or (stop_after is not None and run.step - first_step >= stop_after)
+            ended = processes.mean(float(ended), device) > 0  # all processes must agree to stop
             due = time.monotonic() - checkpointed > 60 * config.checkpoint_minutes
-            if processes.world > 1:  # all processes must agree to stop
-                ended = processes.mean(float(ended), device) > 0
-            if (ended or due or step == config.steps) and processes.rank == 0:
-                _save(out, step, best, history, sums, model, average, loss, optimiser)
+            if (ended or due or run.step == config.steps) and processes.rank == 0:
+                run.save(out)
                 checkpointed = time.monotonic()
             if ended:
                 break
     bar.close()
-    for t in (tap, teacher_tap):
-        if t is not None:
-            t.close()
-    if processes.world > 1:
-        dist.barrier()
+    for opened in (tap, teacher, log):
+        if opened is not None:
+            opened.close()
+    processes.wait()
     final = load_model(weights, device) if weights.is_file() else average.eval()
-    return TrainResult(final, history, weights, stopped=step < config.steps)
+    return TrainResult(final, history, weights, stopped=run.step < config.steps)
 
 
-class _StopSignal:
-    """SIGINT and SIGTERM ask the loop to checkpoint and stop after the current step; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.previous: dict[int, object] = {}
-
-    def __enter__(self) -> _StopSignal:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def _handle(self, number, frame) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def __exit__(self, *_exc) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
+def _teacher(config: TrainConfig, network: nn.Module | None, tapped: bool) -> Teacher | None:
+    """The teacher as the config wants it: none, live, or from disk where it has answered before."""
+    if network is None or not config.teacher_cache:
+        return Teacher(network, tapped) if network is not None else None
+    key = {"seed": config.seed, "amp": config.amp, "mix": dataclasses.asdict(config.mix)}
+    key |= {kind: file_digest(getattr(config, kind)) for kind in ("speech", "noise", "rir")}
+    return CachedTeacher(network, tapped, config.teacher_cache, key)
 
 
-def _prepare_features(loss, model, train_set, config, forward, tap, teacher_tap, device) -> dict[str, float]:
-    """Build adapters and choose b on the first batch; the model is left as it was."""
+def _prepare_features(loss, model, train_set, config: TrainConfig, taught, answers) -> dict[str, float]:
+    """Build adapters and choose b on the first mixtures, the same in every process; the model is left as it was."""
     count = min(config.batch_size // config.accumulation, 4)
-    items = [train_set[i] for i in range(count)]
-    noisy, clean = (torch.stack([item[k] for item in items]).to(device) for k in ("noisy", "clean"))
+    batch = taught(torch.utils.data.default_collate([train_set[i] for i in range(count)]))
     buffers = {name: value.clone() for name, value in model.named_buffers()}
-    wanted, loss.feature_weight = loss.feature_weight, 0.0
-    with contextlib.suppress(ConfigError):  # the first pass fills the taps; adapters may still be missing
-        forward(model, noisy, clean)
-    loss.feature_loss.prepare(tap.features, teacher_tap.features)
-    terms = forward(model, noisy, clean)
-    loss.feature_weight = wanted
+    *_, student_features, teacher_features = answers(model, *batch)
+    loss.feature_loss.prepare(student_features, teacher_features)
+    terms = loss(*answers(model, *batch))
     a = loss.output_weight
     waveform = (1 - a) * terms["clean"] + a * terms["teacher"]
     balance = loss.balance(list(model.parameters()), waveform, terms["features"], config.feature_share)
@@ -462,58 +344,11 @@ def _update_average(average: nn.Module, model: nn.Module, decay: float, step: in
     if average is model:
         return
     decay = min(decay, (1 + step) / (10 + step))
-    for a, p in zip(average.parameters(), model.parameters(), strict=True):
-        a.lerp_(p, 1 - decay)
+    get_ema_multi_avg_fn(decay)(list(average.parameters()), list(model.parameters()), None)  # in one call
     for a, b in zip(average.buffers(), model.buffers(), strict=True):
         a.copy_(b)
 
 
-def _write_json(path: Path, record: dict) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def _open_run(out: Path, config: TrainConfig, resume: bool) -> dict | None:
-    """The checkpoint to go on from, or None for a new run; refuses to mix two runs in one folder."""
-    checkpoint = out / "checkpoint.pt"
-    record = dataclasses.asdict(config)
-    if (out / "config.json").is_file():
-        if not resume:
-            raise ConfigError(f"{out} already holds a run: resume it, or choose another folder")
-        old = json.loads((out / "config.json").read_text(encoding="utf-8"))
-        now = json.loads(json.dumps(record))
-        differing = [k for k in now if k not in _MAY_CHANGE and old.get(k) != now[k]]
-        if differing:
-            key = differing[0]
-            raise ConfigError(
-                f"{out}: the run there has {key} = {old.get(key)!r}, asked for {now[key]!r}; "
-                "resume with the same config or choose another folder"
-            )
-    return torch.load(checkpoint, map_location="cpu", weights_only=True) if resume and checkpoint.is_file() else None
-
-
-def _save(out, step, best, history, sums, model, average, loss, optimiser) -> None:
-    state = {
-        "step": step, "best": best, "history": history, "model": model.state_dict(), "loss": loss.state_dict(),
-        "average": average.state_dict(), "optimiser": optimiser.state_dict(), "rng": torch.get_rng_state(),
-        "feature_weight": loss.feature_weight, "sums": sums,
-    }  # fmt: skip
-    with atomic_path(out / "checkpoint.pt") as temporary:
-        torch.save(state, temporary)
-    _write_json(out / "history.json", history)
-
-
-def _restore(saved: dict, model, average, loss, optimiser) -> tuple[int, float, dict, dict]:
-    model.load_state_dict(saved["model"])
-    if average is not model:
-        average.load_state_dict(saved["average"])
-    loss.load_state_dict(saved["loss"])
-    loss.feature_weight = saved["feature_weight"]
-    optimiser.load_state_dict(saved["optimiser"])
-    torch.set_rng_state(saved["rng"])
-    return saved["step"], saved["best"], saved["history"], saved["sums"]
-
-
-def hours_of_audio(config: TrainConfig) -> float:
-    """Audio a run passes through the network, in hours."""
-    return config.steps * config.batch_size * config.mix.segment_seconds / 3600
+def hours_of_audio(config: TrainConfig, steps: int | None = None) -> float:
+    """Audio that ``steps`` steps (all by default) pass through the network, in hours."""
+    return (config.steps if steps is None else steps) * config.batch_size * config.mix.segment_seconds / 3600

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 import dccrn_lib
 from dccrn_lib import __main__ as cli
@@ -19,6 +22,8 @@ COMMANDS = [
     ["corpus"],
     ["corpus", "synth"],
     ["corpus", "scan"],
+    ["corpus", "pack"],
+    ["corpus", "unpack"],
     ["train"],
     ["enhance"],
     ["evaluate"],
@@ -63,6 +68,8 @@ def test_help_shows_defaults(capsys: pytest.CaptureFixture[str]):
         ["corpus", "synth"],
         ["corpus", "synth", "--out", "x", "--hours", "-1"],
         ["corpus", "scan", "x", "--kind", "music", "--out", "y"],
+        ["corpus", "pack", "x", "--out", "y", "--codec", "mp3"],
+        ["corpus", "unpack", "x"],
         ["enhance"],
         ["evaluate", "--clean", "a", "--noisy", "b", "--json", "c", "--model", "m", "--enhanced", "e"],
         ["run-notebooks", "--in-place", "-p", "seed=1"],
@@ -261,3 +268,19 @@ def test_public_names_are_there_and_lazy(root: Path):
         dccrn_lib.build_modle  # noqa: B018
     code = "import sys, dccrn_lib, dccrn_lib.__main__; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+def test_evaluate_scores_the_metrics_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for part, scale in (("clean", 1.0), ("noisy", 0.5)):
+        (tmp_path / part).mkdir()
+        x = np.random.default_rng(0).normal(0, 0.1, 16000)
+        soundfile.write(tmp_path / part / "a.wav", scale * x, 16000)
+    folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy")]
+    file = tmp_path / "r.json"
+    arguments = ["evaluate", *folders, "--json", str(file), "--workers", "1", "--quiet"]
+    assert exit_code(*arguments, "--metrics", "gain,polarity") == 0
+    item = json.loads(file.read_text())["items"][0]
+    assert item["gain"] == pytest.approx(0.5, abs=1e-3) and item["polarity"] == 1 and "stoi" not in item
+    file.unlink()
+    assert exit_code(*arguments, "--metrics", "gian") == 2
+    assert "did you mean gain" in capsys.readouterr().err and not file.exists()

@@ -11,6 +11,7 @@ from dccrn_lib.distillation import (
     METHODS,
     AttentionTransfer,
     AttentionTransferKL,
+    CentredAttentionTransferKL,
     ChannelKL,
     DistillationLoss,
     FeatureTap,
@@ -325,6 +326,18 @@ def test_at_kl_ignores_gain_per_item_and_order_of_channels(reading, normalisatio
         assert loss.layer("", student, changed).item() == pytest.approx(value, rel=1e-4)
 
 
+def test_centred_at_kl_does_not_see_what_is_the_same_in_every_frame():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(2, 6, 8, 10, generator=generator) for _ in range(2))
+    offset = 5 * torch.randn(1, 6, 8, 1, generator=generator)
+    plain, centred = AttentionTransferKL(), CentredAttentionTransferKL()
+    value = centred.layer("", student, teacher).item()
+    assert centred.layer("", student, teacher + offset).item() == pytest.approx(value, rel=1e-4)
+    assert plain.layer("", student, teacher + offset).item() > 1.1 * plain.layer("", student, teacher).item()
+    by_hand = plain.layer("", student - student.mean(-1, True), teacher - teacher.mean(-1, True)).item()
+    assert value == pytest.approx(by_hand, rel=1e-6)
+
+
 @pytest.mark.parametrize("normalisation", ["sum", "softmax"])
 def test_only_the_frequency_reading_ignores_the_order_of_frames(normalisation):
     generator = torch.Generator().manual_seed(0)
@@ -489,6 +502,10 @@ def test_frozen_teacher_is_asserted(pair):
     with pytest.raises(AssertionError, match="training mode"):
         with frozen(teacher):
             teacher.train()
+    with pytest.raises(KeyError, match="first"):  # the error in flight is the one to be seen
+        with frozen(teacher):
+            teacher.train()
+            raise KeyError("first")
 
 
 # ---- errors
@@ -501,12 +518,19 @@ def test_frozen_teacher_is_asserted(pair):
         ({"normalisation": "sofmax"}, "unknown normalisation 'sofmax'.*softmax"),
         ({"power": 0.0}, "power and temperature must be above 0, got 0.0"),
         ({"temperature": -1.0}, "power and temperature must be above 0"),
-        ({"tau": 1.0}, "method at_kl: .*tau"),
+        ({"tau": 1.0}, "method at_kl: unknown option 'tau'; known: reading, normalisation, power"),
+        ({"temprature": 1.0}, "method at_kl: unknown option 'temprature'; did you mean temperature"),
     ],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ConfigError, match=message):
         DistillationLoss("at_kl", **options)
+
+
+@pytest.mark.parametrize("method", ["none", "output"])
+def test_methods_without_a_feature_term_take_no_option(method):
+    with pytest.raises(ConfigError, match=f"method {method}: unknown option 'reading'; it has no feature term"):
+        DistillationLoss(method, reading="frequency")
 
 
 def test_wrong_method_and_weight_are_named():

@@ -160,6 +160,25 @@ def test_sweep_resumes_shares_and_refuses(corpus, tmp_path, monkeypatch):
             sweep.run_sweep(**wrong, **arguments)
 
 
+def test_scores_are_kept_for_the_same_weights_mixtures_and_metrics(corpus, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    tests = experiment.test_mixtures(TINY, corpus)
+    systems = {"noisy": None, "student": build_model("distil_dccrn_mini")}
+    arguments = {"metrics": ("si_snr_db",), "workers": 1, "progress": False, "keep": tmp_path / "scores.json"}
+    first = experiment.evaluate_systems(systems, tests, **arguments)
+    scored = []
+    monkeypatch.setattr(experiment, "_score", lambda job: scored.append(job) or {"si_snr_db": 0.0})
+    assert experiment.evaluate_systems(dict(reversed(systems.items())), tests, **arguments) == first and not scored
+    with torch.no_grad():
+        next(systems["student"].parameters()).add_(1e-3)
+    changed = experiment.evaluate_systems(systems, tests, **arguments)
+    assert len(scored) == 2 * len(tests) and changed["student"][0]["si_snr_db"] == 0.0
+    experiment.evaluate_systems(systems, tests, **{**arguments, "metrics": ("si_snr_db", "gain")})
+    other = experiment.test_mixtures(TINY, corpus, count=2)
+    experiment.evaluate_systems(systems, other, **arguments)
+    assert len(scored) == 4 * len(tests) + 2 * 2
+
+
 def test_evaluation_of_other_weights_is_not_reused(corpus, tmp_path):
     arguments = {"profile": TINY, "corpus": corpus, "metrics": ("si_snr_db",), "progress": False}
     run = sweep.run_sweep(["none"], [0], out=tmp_path, **arguments)[0]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from dataclasses import asdict, replace
 
 import pytest
@@ -19,6 +20,7 @@ from dccrn_lib.corpus.recipes import generated_corpus
 from dccrn_lib.errors import ConfigError, ManifestError
 from dccrn_lib.models import build_model, load_model, save_model
 from dccrn_lib.training import TrainConfig, TrainingError, learning_rate, pick_device, train
+from dccrn_lib.uformer import Uformer
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +151,7 @@ def test_stops_when_losses_stay_bad(corpus, tmp_path, monkeypatch):
         train(config(corpus, tmp_path / "run", steps=9, max_bad_batches=3), progress=False)
 
 
-@pytest.mark.parametrize("method", ["output", "at_kl", "at", "kl", "fitnets", "self_similarity"])
+@pytest.mark.parametrize("method", ["output", "at_kl", "at_kl_centred", "at", "kl", "fitnets", "self_similarity"])
 def test_distillation_runs_and_leaves_the_teacher_alone(corpus, tmp_path, method):
     torch.manual_seed(5)
     weights = save_model(build_model("uformer_mini"), tmp_path / "teacher")
@@ -232,3 +234,99 @@ def test_the_saved_weights_are_the_ones_returned(corpus, tmp_path):
     result = train(config(corpus, tmp_path / "run", steps=3), progress=False)
     x = torch.randn(1, 3000)
     assert torch.equal(result.model(x), load_model(result.weights)(x))
+
+
+def test_a_skipped_batch_is_named_whole_when_it_is_cut_into_parts(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "si_snr_loss", lambda e, t: e.sum() * float("nan"))
+    c = config(corpus, tmp_path / "run", steps=2, batch_size=4, accumulation=2, valid_every=2)
+    skipped = train(c, progress=False).history["skipped"]
+    assert skipped == [{"step": 0, "mixtures": [0, 1, 2, 3]}, {"step": 1, "mixtures": [4, 5, 6, 0]}]
+
+
+def test_a_run_older_than_a_setting_goes_on_with_its_default(corpus, tmp_path):
+    c = config(corpus, tmp_path / "run", steps=1, valid_every=1)
+    train(c, progress=False)
+    path = tmp_path / "run" / "config.json"
+    record = json.loads(path.read_text())
+    del record["repeat_epoch"], record["mix"]["equaliser_db"]
+    path.write_text(json.dumps(record))
+    assert train(replace(c, steps=2), resume=True, progress=False).history["valid"][-1]["step"] == 2
+    path.write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match="repeat_epoch = False, asked for True"):
+        train(replace(c, repeat_epoch=True), resume=True, progress=False)
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_epochs_repeat_only_when_asked(corpus, tmp_path, repeat):
+    c = config(corpus, tmp_path, epoch_mixtures=3, batch_size=2, steps=3, repeat_epoch=repeat)
+    share = training._Share(c, training.Processes(), 0)
+    assert list(share) == ([0, 1, 2, 0, 1, 2] if repeat else [0, 1, 2, 3, 4, 5])
+
+
+@pytest.mark.parametrize("method", ["output", "at", "at_kl"])
+def test_a_cached_teacher_gives_the_losses_of_a_live_one(corpus, tmp_path, method, monkeypatch):
+    torch.manual_seed(5)
+    weights = str(save_model(build_model("uformer_mini"), tmp_path / "teacher"))
+    calls = []
+    real = Uformer.forward
+    monkeypatch.setattr(Uformer, "forward", lambda self, x: calls.append(len(x)) or real(self, x))
+    c = config(
+        corpus, tmp_path / "live", method=method, teacher=weights, reading="time_frequency", repeat_epoch=True,
+        epoch_mixtures=4, steps=4, valid_every=4,
+    )  # fmt: skip
+    live = train(c, progress=False).history
+    calls.clear()
+    cached = replace(c, out=str(tmp_path / "cached"), teacher_cache=str(tmp_path / "cache"))
+    history = train(cached, progress=False).history
+    assert sum(calls) == 4, "each mixture passes the teacher once, though every one is used twice or more"
+    for name, value in live["train"][-1].items():
+        assert history["train"][-1][name] == pytest.approx(value, rel=1e-5, abs=1e-5), name
+    calls.clear()
+    again = train(replace(cached, out=str(tmp_path / "again")), progress=False).history
+    assert calls == [] and again["train"] == history["train"]
+    train(replace(cached, out=str(tmp_path / "other"), seed=2, steps=1), progress=False)
+    assert calls, "other mixtures must not be found under the names of these"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"repeat_epoch": False}, "needs repeat_epoch"), ({"method": "fitnets"}, "serves the methods output, at, at_kl")],
+)
+def test_a_teacher_is_cached_only_where_it_makes_sense(corpus, tmp_path, changes, message):
+    settings = {"method": "at_kl", "teacher": "t", "repeat_epoch": True, "teacher_cache": "c", **changes}
+    with pytest.raises(ConfigError, match=message):
+        config(corpus, tmp_path, **settings)
+
+
+def test_tensorboard_that_is_not_installed_is_one_line_and_no_run(corpus, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # importing it fails
+    with pytest.raises(ConfigError, match=r"pip install -e '.\[tensorboard\]'") as caught:
+        train(config(corpus, tmp_path / "run", tensorboard=True), progress=False)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_scalars_go_to_tensorboard(corpus, tmp_path, monkeypatch):
+    written = {}
+
+    class Writer:
+        def __init__(self, folder):
+            self.folder = folder
+
+        def add_scalar(self, name, value, step):
+            written[name, step] = value
+
+        def flush(self):
+            written["flushed"] = self.folder
+
+        def close(self):
+            written["closed"] = True
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    history = train(config(corpus, tmp_path / "run", tensorboard=True), progress=False).history
+    assert written.pop("flushed") == str(tmp_path / "run" / "tensorboard") and written.pop("closed")
+    expected = {}
+    for part in ("train", "valid"):
+        for record in history[part]:
+            expected |= {(f"{part}/{k}", record["step"]): v for k, v in record.items() if k != "step"}
+    assert written == expected and ("valid/si_snr_db", 6) in written
