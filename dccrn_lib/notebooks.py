@@ -1,30 +1,23 @@
-"""Running the notebooks: papermill with strict parameters, and cleaning them for the repository.
-
-The kernel is always the running interpreter with this very package on its path, whatever kernels the user has
-installed, and its working folder is the notebooks' own, as under JupyterLab and nbval.
-"""
+"""Running the notebooks: papermill with strict parameters, and cleaning them for the repository."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm
 
 from dccrn_lib.cleaning import clean_notebook, cleaned, write_notebook
+from dccrn_lib.corpus.workers import usable_cores
 from dccrn_lib.errors import ConfigError, DccrnError, nearest_name
+from dccrn_lib.lanes import Job, NotebookRun, ThisInterpreter, one_line, run_in_lanes, ticker
 from dccrn_lib.parameters import assign, read_parameters, split_assignments
 from dccrn_lib.paths import atomic_path, notebooks_dir, runs_dir
 from dccrn_lib.profiles import get_profile
@@ -43,25 +36,14 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class NotebookRun:
-    """What became of one notebook. ``status`` is "ok", "failed" or "skipped"; ``seconds`` is wall time."""
-
-    name: str
-    status: str
-    seconds: float
-    path: str
-    error: str | None = None
-    parameters: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class RunReport:
-    """What became of a run. ``report`` is the HTML report, None when notebooks were executed in place."""
+    """What became of a run, in ``seconds`` of wall time. ``report`` is None when notebooks were executed in place."""
 
     profile: str
     out: Path
     notebooks: tuple[NotebookRun, ...]
     report: Path | None = None
+    seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -75,24 +57,8 @@ class RunReport:
 
     def __str__(self) -> str:
         done = sum(run.status == "ok" for run in self.notebooks)
-        seconds = sum(run.seconds for run in self.notebooks)
         where = self.report or self.out
-        return f"{done} of {len(self.notebooks)} notebooks ran in {seconds:.0f} s: {where}"
-
-
-class _ThisInterpreter(AsyncKernelManager):
-    """Starts kernels of the running interpreter; a kernelspec of the same name elsewhere cannot shadow it."""
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        package_root = str(Path(__file__).resolve().parent.parent)
-        inherited = os.environ.get("PYTHONPATH")
-        return KernelSpec(
-            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"],
-            display_name="Python 3",
-            language="python",
-            env={"PYTHONPATH": os.pathsep.join([package_root, *([inherited] if inherited else [])])},
-        )
+        return f"{done} of {len(self.notebooks)} notebooks ran in {self.seconds:.0f} s: {where}"
 
 
 def find_notebooks(only: list[str] | None = None, folder: str | os.PathLike | None = None) -> list[Path]:
@@ -141,6 +107,7 @@ def run_notebooks(
     timeout: float | None = None,
     notebooks_dir: str | os.PathLike | None = None,
     progress: bool = True,
+    jobs: int | None = None,
 ) -> RunReport:
     """Execute notebooks with parameters; write them, ``run.json`` and ``report.html`` into a folder.
 
@@ -157,15 +124,16 @@ def run_notebooks(
         timeout: seconds that one cell may take; None sets no limit.
         notebooks_dir: folder of the notebooks; the project's when None.
         progress: show a progress bar on stderr.
+        jobs: notebooks executed at a time; None takes 2 where there are two cores. Results do not depend on it.
 
     Raises:
         ConfigError: unknown profile, notebook or parameter, or a value of the wrong type. Nothing has run.
     """
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
     from dccrn_lib.report import write_report
 
+    jobs = min(2, usable_cores()) if jobs is None else jobs
+    if jobs < 1:
+        raise ConfigError(f"jobs must be at least 1, got {jobs}")
     values = dict(parameters or {})
     profile = str(values.pop("profile", profile))
     get_profile(profile)
@@ -178,46 +146,14 @@ def run_notebooks(
         defaults = {"profile": profile, "out": str(out)}
         given[name] = {p.name: defaults[p.name] for p in parameter_list if p.name in defaults} | given[name]
 
-    runs: list[NotebookRun] = []
-    failed: set[str] = set()
+    start = time.perf_counter()
+    plan = {path.stem: Job(path, out / path.name, given[path.stem], timeout) for path in paths}
     with _cell_bar(paths, progress) as bar:
-        for path in paths:
-            target = out / path.name
-            missing = sorted(failed.intersection(_needs(path)))
-            if missing:
-                failed.add(path.stem)
-                error = f"skipped, because it needs {', '.join(missing)}"
-                runs.append(NotebookRun(path.stem, "skipped", 0.0, target.name, error, given[path.stem]))
-                continue
-            bar.set_description(path.stem)
-            start = time.perf_counter()
-            error = None
-            try:
-                papermill.execute_notebook(
-                    str(path),
-                    str(target),
-                    parameters=given[path.stem],
-                    cwd=str(path.parent),
-                    kernel_name="python3",
-                    language="python",
-                    progress_bar=False,
-                    execution_timeout=None if timeout is None else max(1, round(timeout)),
-                    kernel_manager_class=_ThisInterpreter,
-                    on_cell_executed=_ticker(bar),
-                )
-            except PapermillExecutionError as problem:
-                error = _one_line(f"cell {problem.cell_index}: {problem.ename}: {problem.evalue}")
-            except (CellTimeoutError, DeadKernelError) as problem:
-                error = _one_line(f"{type(problem).__name__}: {problem}")
-            if error:
-                failed.add(path.stem)
-            status = "failed" if error else "ok"
-            seconds = round(time.perf_counter() - start, 1)
-            runs.append(NotebookRun(path.stem, status, seconds, target.name, error, given[path.stem]))
-            _write_run(out, profile, runs)
-    _write_run(out, profile, runs)
-    report = write_report(out / "report.html", out, runs, title=f"Run with profile {profile}")
-    return RunReport(profile, out, tuple(runs), report)
+        runs = run_in_lanes(plan, min(jobs, len(plan)), bar, lambda done: _write_run(out, profile, done, start))
+    _write_run(out, profile, runs, start)
+    seconds = time.perf_counter() - start
+    report = write_report(out / "report.html", out, runs, f"Run with profile {profile}", seconds)
+    return RunReport(profile, out, tuple(runs), report, seconds)
 
 
 def execute_in_place(
@@ -241,41 +177,37 @@ def execute_in_place(
                 notebook,
                 timeout=None if timeout is None else max(1, round(timeout)),
                 kernel_name="python3",
-                kernel_manager_class=_ThisInterpreter,
+                kernel_manager_class=ThisInterpreter,
                 resources={"metadata": {"path": str(path.parent)}},
                 store_widget_state=False,
                 record_timing=False,
                 coalesce_streams=True,
-                on_cell_executed=_ticker(bar),
+                on_cell_executed=ticker(bar),
             )
             error = None
             try:
                 client.execute()
                 write_notebook(cleaned(notebook, path.name), path)
             except CellExecutionError as problem:
-                error = _one_line(f"cell {_failed_cell(notebook)}: {problem.ename}: {problem.evalue}")
+                error = one_line(f"cell {_failed_cell(notebook)}: {problem.ename}: {problem.evalue}")
             except (CellTimeoutError, DeadKernelError, DccrnError) as problem:
-                error = _one_line(f"{type(problem).__name__}: {problem}")
+                error = one_line(f"{type(problem).__name__}: {problem}")
             status = "failed" if error else "ok"
             seconds = round(time.perf_counter() - start, 1)
             runs.append(NotebookRun(path.stem, status, seconds, str(path), error))
-    return RunReport("in place", paths[0].parent, tuple(runs))
+    return RunReport("in place", paths[0].parent, tuple(runs), None, sum(run.seconds for run in runs))
 
 
-def _write_run(out: Path, profile: str, runs: list[NotebookRun]) -> None:
+def _write_run(out: Path, profile: str, runs: list[NotebookRun], start: float) -> None:
     record = {
         "profile": profile,
         "ok": all(run.status == "ok" for run in runs),
-        "seconds": round(sum(run.seconds for run in runs), 1),
+        "seconds": round(time.perf_counter() - start, 1),  # wall time; notebooks may run side by side
         "notebooks": [asdict(run) for run in runs],
         "environment": environment_record(),
     }
     with atomic_path(out / "run.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def _needs(path: Path) -> list[str]:
-    return json.loads(path.read_text(encoding="utf-8")).get("metadata", {}).get("dccrn", {}).get("needs", [])
 
 
 def _cell_bar(paths: list[Path], progress: bool) -> tqdm:
@@ -284,20 +216,9 @@ def _cell_bar(paths: list[Path], progress: bool) -> tqdm:
     return tqdm(total=code, unit="cell", disable=not progress, dynamic_ncols=True)
 
 
-def _ticker(bar: tqdm) -> Callable[..., None]:
-    def tick(**_: Any) -> None:
-        bar.update()
-
-    return tick
-
-
 def _failed_cell(notebook: nbformat.NotebookNode) -> int:
     return next(
         i
         for i, cell in enumerate(notebook.cells)
         if any(output.output_type == "error" for output in cell.get("outputs", []))
     )
-
-
-def _one_line(text: str) -> str:
-    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", text).split())[:300]

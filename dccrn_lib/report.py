@@ -31,9 +31,9 @@ _PATH = re.compile(r"\b([\w-]+\.ipynb)\b")
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2733; --dim: #5b6875; --line: #d8dee4; --paper: #fff;
-  --shade: #f4f6f8; --link: #0b62a4; --bad: #b42318; }
+  --shade: #f4f6f8; --link: #0b62a4; --bad: #b42318; --edge: #1c27334d; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e3e8ed; --dim: #9aa7b3; --line: #36414c;
-  --paper: #14191f; --shade: #1d242c; --link: #6db8f2; --bad: #ff8a7a; }
+  --paper: #14191f; --shade: #1d242c; --link: #6db8f2; --bad: #ff8a7a; --edge: #000000b3; }
   img { background: #fff; } pre { color: var(--ink); } }
 * { box-sizing: border-box; }
 html { scroll-behavior: smooth; -webkit-text-size-adjust: 100%; }
@@ -44,11 +44,21 @@ h1, h2, h3, h4 { line-height: 1.25; margin: 2em 0 .6em; }
 section > h1, section > h2.title { border-top: 2px solid var(--line); padding-top: 1.2em; }
 a { color: var(--link); }
 img, svg, video { max-width: 100%; height: auto; }
+.figure { display: block; margin: 1em 0; overflow-x: auto; }
+.figure input { position: absolute; opacity: 0; pointer-events: none; }
+.figure :focus-visible + img { outline: 2px solid var(--link); }
 audio { width: min(100%, 26rem); height: 2.4rem; display: block; }
-pre { background: var(--shade); padding: .7rem .8rem; overflow-x: auto; font-size: .84rem; line-height: 1.45;
-  border-radius: 4px; margin: .5em 0; }
+pre { padding: .7rem .8rem; overflow-x: auto; font-size: .84rem; line-height: 1.45;
+  border-radius: 4px; margin: .5em 0; --back: var(--shade); }
+pre.words { white-space: pre-wrap; }
 code { font-size: .9em; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; --back: var(--paper); }
+/* a shadow at the edge behind which there is more: it is covered by the content's own ends */
+pre, .scroll { background: linear-gradient(to right, var(--back) 50%, transparent) 0 0 / 2rem 100% local,
+  linear-gradient(to left, var(--back) 50%, transparent) 100% 0 / 2rem 100% local,
+  linear-gradient(to right, var(--edge), transparent) 0 0 / .8rem 100% scroll,
+  linear-gradient(to left, var(--edge), transparent) 100% 0 / .8rem 100% scroll, var(--back);
+  background-repeat: no-repeat; }
 table { border-collapse: collapse; font-size: .92rem; margin: .8em 0; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem .3rem 0; text-align: left; }
 details > summary { color: var(--dim); font-size: .8rem; cursor: pointer; padding: .2rem 0; }
@@ -56,8 +66,18 @@ nav ol { padding-left: 1.4rem; } nav ul { padding-left: 1.1rem; }
 nav ul { columns: 16rem; font-size: .88rem; }
 .dim { color: var(--dim); font-size: .9rem; } .bad { color: var(--bad); }
 .out { margin: .4em 0 1em; }
+math { font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", "DejaVu Math TeX Gyre", math; }
 math[display=block] { overflow-x: auto; overflow-y: hidden; padding: .4em 0; }
 code.tex { background: var(--shade); padding: .1em .3em; }
+.small { display: none; }
+@media (max-width: 40rem) {
+  .small { display: inline; }
+  .figure { margin: 1em -1.1rem; } /* edge to edge; a tap shows it at its own size, to be moved sideways */
+  .figure img { cursor: zoom-in; }
+  .figure input:checked + img { max-width: none; cursor: zoom-out; }
+  h1 { font-size: 1.6rem; } pre { font-size: .78rem; } table { font-size: .86rem; } td, th { line-height: 1.4; }
+  details > summary { padding: .5rem 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+}
 @media print { details { display: none; } }
 """
 
@@ -116,7 +136,11 @@ def equation(tex: str, block: bool) -> str:
 
 
 def write_report(
-    path: str | os.PathLike, folder: str | os.PathLike, runs: Sequence[NotebookRun], title: str = "Run"
+    path: str | os.PathLike,
+    folder: str | os.PathLike,
+    runs: Sequence[NotebookRun],
+    title: str = "Run",
+    seconds: float | None = None,
 ) -> Path:
     """Write the report of a run.
 
@@ -125,6 +149,7 @@ def write_report(
         folder: where the executed notebooks lie (``NotebookRun.path`` is relative to it).
         runs: what became of each notebook.
         title: first heading.
+        seconds: wall time of the run in s; the sum over its notebooks when None (they may have run side by side).
 
     Returns:
         The file written.
@@ -150,7 +175,7 @@ def write_report(
         mark = "" if run.status == "ok" else f' <span class="bad">{run.status}</span>'
         contents.append(f'<li><a href="#{run.name}">{heading}</a>{mark}{inner}</li>')
     done = sum(run.status == "ok" for run in runs)
-    seconds = sum(run.seconds for run in runs)
+    seconds = sum(run.seconds for run in runs) if seconds is None else seconds
     document = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -158,7 +183,8 @@ def write_report(
         f"<style>{_STYLE}{HtmlFormatter().get_style_defs('.highlight')}</style>\n"
         f"</head><body>\n<h1>{html.escape(title)}</h1>\n"
         f'<p class="dim">{done} of {len(runs)} notebooks ran to the end, in {seconds:.0f} s. '
-        "Code is folded; players and figures are part of this file.</p>\n"
+        "Code is folded; players and figures are part of this file."
+        '<span class="small"> Tap a figure to see it large.</span></p>\n'
         f"<nav><ol>{''.join(contents)}</ol></nav>\n{''.join(sections)}\n</body></html>\n"
     )
     with atomic_path(path) as temporary:
@@ -193,7 +219,7 @@ def _section(
 def _output(output: nbformat.NotebookNode) -> str:
     """One output of a code cell as HTML. Progress bars (stderr) and bare widgets are left out."""
     if output.output_type == "stream":
-        return "" if output.name == "stderr" else f"<pre>{html.escape(output.text)}</pre>"
+        return "" if output.name == "stderr" else _printed(output.text)
     if output.output_type == "error":
         return f'<pre class="bad">{ansi2html(chr(10).join(output.traceback))}</pre>'
     data = output.get("data", {})
@@ -202,7 +228,10 @@ def _output(output: nbformat.NotebookNode) -> str:
     for kind, subtype in _PICTURES.items():
         if kind in data:
             picture = data[kind].replace("\n", "")
-            return f'<p><img alt="figure" loading="lazy" src="data:image/{subtype};base64,{picture}"></p>'
+            return (
+                '<label class="figure"><input type="checkbox" aria-label="show the figure large">'
+                f'<img alt="figure" loading="lazy" src="data:image/{subtype};base64,{picture}"></label>'
+            )
     if "image/svg+xml" in data:
         return data["image/svg+xml"]
     if "text/html" in data:
@@ -211,7 +240,13 @@ def _output(output: nbformat.NotebookNode) -> str:
         return MarkdownWithMath(renderer=_Renderer("out", set(), {}, ".")).render(data["text/markdown"])
     if "text/latex" in data:
         return equation(data["text/latex"].strip().strip("$"), block=True)
-    return f"<pre>{html.escape(data['text/plain'])}</pre>" if "text/plain" in data else ""
+    return _printed(data["text/plain"]) if "text/plain" in data else ""
+
+
+def _printed(text: str) -> str:
+    """Printed text: sentences may be broken into lines, columns (two blanks within a line) keep theirs and scroll."""
+    columns = any(re.search(r"\S {2,}\S", line) or line.startswith("  ") for line in text.splitlines())
+    return f"<pre>{html.escape(text)}</pre>" if columns else f'<pre class="words">{html.escape(text)}</pre>'
 
 
 def _source(tex: str, block: bool) -> str:

@@ -180,8 +180,9 @@ def printed(path: Path) -> str:
     return "".join(o.get("text", "") for c in notebook.cells if c.cell_type == "code" for o in c.outputs)
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_a_run_keeps_going_and_tells_what_failed(
-    three_lessons: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    three_lessons: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
 ):
     # a kernel of the same name that would fail, as a user may have installed it
     fake = tmp_path / "jupyter" / "kernels" / "python3"
@@ -199,6 +200,7 @@ def test_a_run_keeps_going_and_tells_what_failed(
         parameters={"seed": "3", "plot": "false"},
         notebooks_dir=three_lessons,
         progress=False,
+        jobs=jobs,
     )
 
     assert [(r.name, r.status) for r in report.notebooks] == [
@@ -233,6 +235,28 @@ def test_a_run_keeps_going_and_tells_what_failed(
     assert "data:image/png;base64," in html and "<audio" in html and "<math" in html
     assert "ValueError" in html and 'href="#04_alone"' in html
     assert not re.search(r"""<script|(?:src|href)=["']https?:|url\(\s*["']?https?:|@import""", html)
+
+
+def test_two_lessons_run_side_by_side_and_a_needed_one_comes_first(
+    write_notebook: Callable[..., Path], tmp_path: Path
+):
+    # each waits for the other's file: one after the other, neither would end
+    meet = "import pathlib, time\nwhile not pathlib.Path({other!r}).exists(): time.sleep(0.05)"
+    for name, other in (("01_a", "b"), ("02_b", "a")):
+        mine = str(tmp_path / name[-1])
+        folder = write_notebook(
+            name, None, f"open({mine!r}, 'w').close()\n" + meet.format(other=str(tmp_path / other))
+        )
+    report = run_notebooks("smoke", out=tmp_path / "o", notebooks_dir=folder, progress=False, jobs=2, timeout=60)
+    assert report.ok, report.errors
+    # run.json was written a little before the run ended, and rounds to 0.1 s
+    assert json.loads((tmp_path / "o" / "run.json").read_text())["seconds"] <= report.seconds + 0.1
+
+
+def test_jobs_must_be_positive(three_lessons: Path, tmp_path: Path):
+    with pytest.raises(ConfigError, match="jobs"):
+        run_notebooks("smoke", out=tmp_path / "o", notebooks_dir=three_lessons, jobs=0)
+    assert not (tmp_path / "o").exists()
 
 
 def test_nothing_runs_when_a_parameter_is_wrong(three_lessons: Path, tmp_path: Path):
