@@ -1,0 +1,55 @@
+"""The published table: fixed mixtures, whole and in groups."""
+
+import json
+
+import pytest
+
+from dccrn_lib import published
+from dccrn_lib.corpus.recipes import generated_corpus
+from dccrn_lib.errors import ConfigError
+from dccrn_lib.models import build_model, save_model
+
+
+def item(group, value):
+    return {"group": group, "pesq_wb": value, "stoi": 0.5, "si_snr_db": 1.0}
+
+
+def test_breakdown_counts_and_averages_each_group_by_system():
+    items = {
+        "noisy": [item("10 to 15 dB", 1.0), item("-5 to 0 dB", 2.0), item("10 to 15 dB", 3.0)],
+        "student": [item("10 to 15 dB", 2.0), item("-5 to 0 dB", 4.0), item("10 to 15 dB", 2.0)],
+    }
+    rows = published.breakdown(items, lambda i: i["group"], "SNR")
+    assert [(r["SNR"], r["system"], r["n"], r["pesq_wb"]) for r in rows] == [
+        ("-5 to 0 dB", "noisy", 1, 2.0),
+        ("-5 to 0 dB", "student", 1, 4.0),
+        ("10 to 15 dB", "noisy", 2, 2.0),
+        ("10 to 15 dB", "student", 2, 2.0),
+    ]
+    assert rows[0]["pesq_wb 95 %"] == "-"
+    assert rows[3]["pesq_wb 95 %"] == "[2.00, 2.00]"
+
+
+@pytest.mark.parametrize("models", [{}, {"noisy": "distil_dccrn"}])
+def test_a_table_without_models_is_refused(models, tmp_path):
+    with pytest.raises(ConfigError, match="system=weights"):
+        published.publish(models, {"speech": "", "noise": ""}, folder=tmp_path)
+
+
+def test_command_line_names_what_is_not_a_pair(capsys):
+    assert published._main(["distil_dccrn", "--speech", "a", "--noise", "b"]) == 2
+    assert "'distil_dccrn' is not SYSTEM=WEIGHTS" in capsys.readouterr().err
+
+
+def test_three_files_from_a_corpus(tmp_path):
+    made = generated_corpus(0.02, root=tmp_path / "generated", progress=False)
+    weights = save_model(build_model("distil_dccrn_mini"), tmp_path / "m", {"hours_of_audio": 0.5})
+    corpus = {"speech": str(made.speech), "noise": str(made.noise)}
+    files = published.publish({"student": str(weights)}, corpus, 3, tmp_path / "results", workers=1, progress=False)
+    assert [f.name for f in files] == ["real_test.json", "real_by_snr.json", "real_by_noise.json"]
+    whole = json.loads(files[0].read_text())
+    assert {k: v["n"] for k, v in whole["systems"].items()} == {"noisy": 3, "student": 3}
+    assert "student: 0.5 h" in whole["note"]
+    for file in files[1:]:
+        rows = json.loads(file.read_text())["rows"]
+        assert sum(r["n"] for r in rows if r["system"] == "noisy") == 3
