@@ -60,7 +60,7 @@ def distance_by_layer(distances: Mapping[str, Mapping[str, float]]) -> Figure:
     axis.set_yscale("log")
     axis.set(xlabel="layer", ylabel="KL to the teacher (nats)")
     axis.tick_params(axis="x", rotation=35)
-    axis.legend()
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(axis.lines))
     return figure
 
 

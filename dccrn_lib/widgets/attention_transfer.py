@@ -75,15 +75,19 @@ def layer_browser(features: Features, stfts: dict[str, STFTConfig], layer: str =
         layer: shown first.
     """
     features = {n: {k: v.detach() for k, v in f.items()} for n, f in features.items()}
+    style = {"description_width": "90px"}  # holds "temperature"
     choose = {
         "layer": ipywidgets.SelectionSlider(
-            options=list(features["teacher"]), value=layer, description="layer", continuous_update=False
+            options=list(features["teacher"]), value=layer, description="layer", continuous_update=False, style=style
         ),
-        "normalisation": ipywidgets.ToggleButtons(options=NORMALISATIONS, description="norm"),
+        "normalisation": ipywidgets.ToggleButtons(
+            options=NORMALISATIONS, description="norm", style=style | {"button_width": "90px"},
+            layout={"width": "auto"},
+        ),
         "temperature": ipywidgets.FloatLogSlider(
-            value=1.0, min=-2, max=0, step=0.25, description="temperature", continuous_update=False
+            value=1.0, min=-2, max=0, step=0.25, description="temperature", continuous_update=False, style=style
         ),
-        "power": ipywidgets.SelectionSlider(options=(1.0, 2.0, 4.0), value=2.0, description="power p"),
+        "power": ipywidgets.SelectionSlider(options=(1.0, 2.0, 4.0), value=2.0, description="power p", style=style),
     }
     text, maps, profiles = ipywidgets.HTML(), ipywidgets.Image(format="png"), ipywidgets.Image(format="png")
 

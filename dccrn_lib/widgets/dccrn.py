@@ -124,7 +124,8 @@ def render(result: Exploration) -> str:
     draw(result).savefig(picture, format="png")
     data = base64.b64encode(picture.getvalue()).decode()
     sound = player(result.samples, title="your mask").data
-    return f'<img alt="spectra" src="data:image/png;base64,{data}"/><p>{html.escape(str(result))}</p>{sound}'
+    image = f'<img alt="spectra" style="max-width:100%" src="data:image/png;base64,{data}"/>'
+    return f"{image}<p>{html.escape(str(result))}</p>{sound}"
 
 
 def mask_explorer(noisy: Tensor, clean: Tensor):
@@ -138,17 +139,19 @@ def mask_explorer(noisy: Tensor, clean: Tensor):
     """
     import ipywidgets as widgets
 
+    wide = {"description_width": "130px"}  # holds "4000-8000 Hz (dB)"
+
     def slider(value: float, low: float, high: float, step: float, label: str):
         return widgets.FloatSlider(
             value, min=low, max=high, step=step, description=label, continuous_update=False, readout_format=".0f",
-            style={"description_width": "110px"},
+            style=wide, layout={"width": "330px"},
         )  # fmt: skip
 
     bands = [
         slider(g, -40, 12, 1, f"{low}-{high} Hz (dB)")
         for g, low, high in zip(DEFAULT_GAINS_DB, BANDS_HZ[:-1], BANDS_HZ[1:], strict=True)
     ]
-    mode = widgets.Dropdown(options=["C", "E", "R"], value="C", description="mode", style={"description_width": "110px"})
+    mode = widgets.Dropdown(options=["C", "E", "R"], value="C", description="mode", style=wide)
     phase = slider(0, -180, 180, 15, "phase (degrees)")
     gate = slider(DEFAULT_GATE_DB, -120, 0, 2, "gate (dB)")
     view = widgets.HTML()
@@ -160,4 +163,5 @@ def mask_explorer(noisy: Tensor, clean: Tensor):
     for control in (*bands, mode, phase, gate):
         control.observe(refresh, names="value")
     refresh()
-    return widgets.VBox([widgets.HBox([widgets.VBox(bands), widgets.VBox([mode, phase, gate])]), view])
+    columns = [widgets.VBox(bands), widgets.VBox([mode, phase, gate])]
+    return widgets.VBox([widgets.HBox(columns, layout={"flex_flow": "row wrap"}), view])

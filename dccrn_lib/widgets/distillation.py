@@ -65,4 +65,4 @@ def mixture_browser(mixtures: MixtureDataset, systems: Mapping) -> widgets.VBox:
     index.observe(show, "value")
     system.observe(show, "value")
     show()
-    return widgets.VBox([widgets.HBox([index, system]), caption, picture, sound])
+    return widgets.VBox([widgets.HBox([index, system], layout={"flex_flow": "row wrap"}), caption, picture, sound])

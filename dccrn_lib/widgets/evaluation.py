@@ -169,4 +169,4 @@ def band_browser(items: Mapping, metrics: Sequence[str] = ("si_snr_db", "pesq_wb
     band.observe(show, "value")
     metric.observe(show, "value")
     show()
-    return widgets.VBox([widgets.HBox([band, metric]), text, picture])
+    return widgets.VBox([widgets.HBox([band, metric], layout={"flex_flow": "row wrap"}), text, picture])

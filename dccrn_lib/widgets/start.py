@@ -85,4 +85,4 @@ def gate(noisy: np.ndarray, clean: np.ndarray) -> ipywidgets.VBox:
     for slider in (strength, floor):
         slider.observe(update, names="value")
     update()
-    return ipywidgets.VBox([ipywidgets.HBox([strength, floor]), picture, text, sound])
+    return ipywidgets.VBox([ipywidgets.HBox([strength, floor], layout={"flex_flow": "row wrap"}), picture, text, sound])

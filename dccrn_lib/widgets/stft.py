@@ -131,7 +131,9 @@ def mixer(clips: dict[str, np.ndarray], snr_db: float = 5.0, kind: str = "fan", 
     """
     clip = ipywidgets.Dropdown(options=list(clips), description="speech")
     noise = ipywidgets.Dropdown(options=list(NOISE_KINDS), value=kind, description="noise")
-    snr = _slider(ipywidgets.FloatSlider, value=snr_db, min=-15, max=30, step=1, description="SNR (dB)")
+    snr = _slider(
+        ipywidgets.FloatSlider, value=snr_db, min=-15, max=30, step=1, description="SNR (dB)", readout_format=".0f"
+    )
     return _panel(lambda: mixer_view(clips[clip.value], noise.value, snr.value, seed), clip, noise, snr)
 
 
@@ -143,7 +145,7 @@ def explorer(x: np.ndarray, window_length: int = 400, hop_length: int = 100) -> 
         value=min((0.25, 0.5, 0.6, 0.75, 0.875), key=lambda v: abs(v - 1 + hop_length / window_length)),
         description="overlap",
     )
-    window = ipywidgets.Dropdown(options=["hann", "sqrt_hann"], description="window")
+    window = ipywidgets.Dropdown(options=["hann", "sqrt_hann"], description="type")
     return _panel(lambda: explorer_view(x, length.value, overlap.value, window.value), length, overlap, window)
 
 
@@ -164,7 +166,7 @@ def _panel(render, *controls) -> ipywidgets.VBox:
     for control in controls:
         control.observe(update, names="value")
     update()
-    return ipywidgets.VBox([ipywidgets.HBox(list(controls)), picture, text, sound])
+    return ipywidgets.VBox([ipywidgets.HBox(list(controls), layout={"flex_flow": "row wrap"}), picture, text, sound])
 
 
 def png(figure: Figure) -> bytes:

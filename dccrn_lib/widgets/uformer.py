@@ -128,4 +128,4 @@ def attention_explorer(
     for control in (slider, head, band):
         control.observe(update, names="value")
     update()
-    return ipywidgets.VBox([ipywidgets.HBox([head, band]), slider, words, picture])
+    return ipywidgets.VBox([ipywidgets.HBox([head, band], layout={"flex_flow": "row wrap"}), slider, words, picture])

@@ -1,0 +1,108 @@
+"""Applying a mutation to a copy of the package, and asking a test and a lesson about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .catalogue import Mutation
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 900.0  # that one test or lesson may take
+
+
+class MutationError(Exception):
+    """A mutation that says nothing: its text is not there once, or the unbroken library fails its checks."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a check said: ``passed``, and one line on ``why`` not."""
+
+    passed: bool
+    why: str = ""
+
+
+def mutated(mutation: Mutation, source: str) -> str:
+    """The source of the file with the mutation in it.
+
+    Raises:
+        MutationError: ``old`` does not stand there exactly once.
+    """
+    count = source.count(mutation.old)
+    if count != 1:
+        where = f"{count} times in dccrn_lib/{mutation.file}"
+        raise MutationError(f"{mutation.name}: its text stands {where}, not once; bring it up to date")
+    return source.replace(mutation.old, mutation.new)
+
+
+@contextmanager
+def package(mutation: Mutation | None) -> Iterator[Path]:
+    """A temporary folder with a copy of dccrn_lib, broken by ``mutation`` (None leaves it whole)."""
+    with tempfile.TemporaryDirectory(prefix="mutation_") as name:
+        folder = Path(name)
+        shutil.copytree(ROOT / "dccrn_lib", folder / "dccrn_lib", ignore=shutil.ignore_patterns("__pycache__"))
+        if mutation is not None:
+            file = folder / "dccrn_lib" / mutation.file
+            file.write_text(mutated(mutation, file.read_text(encoding="utf-8")), encoding="utf-8")
+        yield folder
+
+
+def _call(folder: Path, *command: str) -> subprocess.CompletedProcess:
+    """Run Python in ``folder`` with its copy of the package first, and the checkout's data."""
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {
+        "PYTHONPATH": path, "DCCRN_ROOT": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }  # fmt: skip
+    try:
+        return subprocess.run(
+            [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise MutationError(f"no answer after {SECONDS:g} s: {' '.join(command)}") from None
+
+
+def ask_tests(folder: Path, *nodes: str) -> Answer:
+    """Run tests of the checkout against the package in ``folder``.
+
+    Raises:
+        MutationError: pytest did not run them (no such test, an error while collecting).
+    """
+    options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-qx", "--tb=line"]
+    done = _call(folder, "-m", "pytest", *options, *(f"{ROOT}/{node}" for node in nodes))
+    if done.returncode not in (0, 1):
+        raise MutationError(f"{nodes[0]}: pytest did not run: {(done.stdout + done.stderr).strip().splitlines()[-1]}")
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return Answer(done.returncode == 0, (failed or [""])[0])
+
+
+def ask_lesson(folder: Path, number: str, cells: list[str]) -> Answer:
+    """Run a lesson up to the last of the checking cells named, against the package in ``folder``.
+
+    Raises:
+        MutationError: the run broke off without an answer, or another package was used.
+    """
+    notebook = find_lesson(number)
+    out = folder / "out"
+    done = _call(folder, "-P", str(Path(__file__).with_name("cells.py")), str(notebook), str(out), *cells)
+    if done.returncode != 0 or not done.stdout.strip():
+        raise MutationError(f"{notebook.name}: {(done.stderr.strip() or 'no answer').splitlines()[-1]}")
+    answer = json.loads(done.stdout.strip().splitlines()[-1])
+    if answer["package"] and not Path(answer["package"]).is_relative_to(folder):
+        raise MutationError(f"{notebook.name} used {answer['package']}")
+    return Answer(answer["failed"] is None, f"cell {answer['failed']}: {answer['why']}" if answer["failed"] else "")
+
+
+def find_lesson(number: str) -> Path:
+    """The notebook with this number."""
+    (found,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+    return found
