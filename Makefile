@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install tutorial test lint unit nbval lab notebooks bench results train-real clean
+.PHONY: help install tutorial test lint unit nbval mutations browser lab notebooks bench results train-real clean
 
 VENV    ?= .venv
 EXTRAS  ?= notebooks,metrics,speech,export,dev
@@ -44,6 +44,13 @@ unit: $(STAMP)  ## the tests without the notebooks
 
 nbval: $(STAMP)  ## the committed notebooks: they run, and their checked outputs are unchanged
 	@if ls notebooks/*.ipynb >/dev/null 2>&1; then "$(PY)" -m pytest --nbval-lax --nbval-current-env notebooks; else echo "no notebooks to check"; fi
+
+mutations: $(STAMP)  ## break the library in known ways: a unit test and a notebook check must see each (minutes)
+	"$(PY)" -m tests.mutations
+
+browser: $(STAMP)  ## the lessons' widgets and the report in a headless Chromium (DCCRN_BROWSER=/path names another)
+	"$(PY)" -m pip install --quiet --disable-pip-version-check -e ".[browser]"
+	"$(PY)" -m pytest tests/browser -m browser
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks
 	"$(PY)" -m jupyterlab --ServerApp.root_dir=notebooks
