@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import platform
 import signal
 import threading
 import time
@@ -133,6 +134,13 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device {name!r}: torch sees no CUDA GPU here; use device cpu or auto")
     return torch.device("cuda", local_rank) if name == "cuda" else torch.device(name)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 itself; an x86 CPU without AVX512-BF16 or AMX emulates it, slowly."""
+    if device.type != "cpu" or platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 #: Seconds in which further signals are echoes of the first: torchrun and Slurm send theirs on to every process.

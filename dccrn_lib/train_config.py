@@ -34,7 +34,8 @@ class TrainConfig:
             ``decay_fraction`` of the steps.
         gradient_clip: largest gradient norm.
         ema_decay: of the averaged weights that are validated and saved; 0 = none.
-        amp: bfloat16 autocast for the layers; STFT, masks and losses stay float32.
+        amp: bfloat16 autocast for the layers; STFT, masks and losses stay float32. Without effect on a CPU that only
+            emulates bfloat16: config.json then says false.
         device: "cpu", "cuda" or "auto".
         workers: processes that mix.
         epoch_mixtures: mixtures an epoch.

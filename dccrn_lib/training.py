@@ -32,7 +32,7 @@ from dccrn_lib.distillation import METHODS, DistillationLoss, FeatureTap, assert
 from dccrn_lib.errors import ConfigError, DccrnError
 from dccrn_lib.losses import compressed_spectral_loss, level_loss, si_snr_db, si_snr_loss
 from dccrn_lib.models import build_model, load_model, save_model
-from dccrn_lib.processes import Processes, StopSignal, pick_device
+from dccrn_lib.processes import Processes, StopSignal, has_bfloat16, pick_device
 from dccrn_lib.run_folder import Run, open_run, write_config, write_json
 from dccrn_lib.scalars import ScalarLog
 from dccrn_lib.sync_batch_norm import synchronise_batch_norm
@@ -143,6 +143,10 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
             f"batch_size {config.batch_size} must be a multiple of {processes.world} processes x "
             f"{config.accumulation} parts (accumulation)"
         )
+    if config.amp and not has_bfloat16(device):
+        config = dataclasses.replace(config, amp=False)
+        if progress and processes.rank == 0:
+            print("this CPU has no bfloat16 arithmetic and would emulate it slowly: training in float32")
     out = Path(config.out)
     saved = open_run(out, config, resume, MAY_CHANGE)
     weights = out / "best.safetensors"

@@ -19,6 +19,7 @@ from dccrn_lib.corpus.mixing import MixConfig
 from dccrn_lib.corpus.recipes import generated_corpus
 from dccrn_lib.errors import ConfigError, ManifestError
 from dccrn_lib.models import build_model, load_model, save_model
+from dccrn_lib.processes import has_bfloat16
 from dccrn_lib.training import TrainConfig, TrainingError, learning_rate, pick_device, train
 from dccrn_lib.uformer import Uformer
 
@@ -228,6 +229,26 @@ def test_device():
         assert pick_device("auto").type == "cpu"
         with pytest.raises(ConfigError, match="no CUDA GPU"):
             pick_device("cuda")
+
+
+def test_bfloat16_is_left_where_it_would_be_emulated(corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "has_bfloat16", lambda device: False)
+    train(config(corpus, tmp_path / "asked", amp=True))
+    assert "training in float32" in capsys.readouterr().out
+    assert json.loads((tmp_path / "asked" / "config.json").read_text())["amp"] is False
+    train(config(corpus, tmp_path / "plain"), progress=False)
+    assert_equal_runs(tmp_path / "asked", tmp_path / "plain")
+
+
+def test_who_has_bfloat16(monkeypatch):
+    assert has_bfloat16(torch.device("cuda"))  # asked of the name alone
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    for avx, amx in ((False, False), (True, False), (False, True)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx=avx: avx)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        assert has_bfloat16(torch.device("cpu")) is (avx or amx)
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    assert has_bfloat16(torch.device("cpu"))
 
 
 def test_the_saved_weights_are_the_ones_returned(corpus, tmp_path):
