@@ -64,7 +64,10 @@ def new_figure(rows: int = 1, columns: int = 1, height: float = 2.6, **kwargs) -
 
 
 def picture(figure: Figure) -> bytes:
-    """The figure as a palette PNG that fits into ``PICTURE_BYTES``: fewer colours first, then fewer pixels."""
+    """The figure as a palette PNG that fits into ``PICTURE_BYTES``: fewer colours first, then fewer pixels.
+
+    The palette covers the range of colours, so that a rare one (a label, the end of a colour bar) stays itself.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", bbox_inches="tight")
     full = Image.open(buffer).convert("RGB")
@@ -72,7 +75,8 @@ def picture(figure: Figure) -> bytes:
         image = full if scale == 1 else full.resize([round(side * scale) for side in full.size], Image.Resampling.LANCZOS)
         for colours in (256, 128, 64, 32, 20):
             small = io.BytesIO()
-            image.quantize(colours, dither=Image.Dither.NONE).save(small, format="PNG", optimize=True)
+            palette = image.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+            palette.save(small, format="PNG", optimize=True)
             if small.tell() <= PICTURE_BYTES:
                 return small.getvalue()
     return small.getvalue()
@@ -118,6 +122,7 @@ def spectrograms(
     image = None
     for axis, (name, spectrum) in zip(axes.flat, arrays.items(), strict=False):
         image = draw_spectrogram(axis, spectrum, hop, title=LABELS.get(name, name), reference=reference)
+        axis.label_outer()
     for axis in list(axes.flat)[len(arrays) :]:
         axis.set_visible(False)
     figure.colorbar(image, ax=axes, label="dB", shrink=0.9)
