@@ -21,7 +21,7 @@ FRAME_SECONDS = 0.01  # hop 160 at 16 kHz
 
 # ------------------------------------------------------------------------------------------------ the whole network
 def _box(
-    axis: Axes, x: float, y: float, width: float, height: float, colour: str, text: str = "", size: float = 7
+    axis: Axes, x: float, y: float, width: float, height: float, colour: str, text: str = "", size: float = 7.5
 ):
     """A rounded box centred at (x, y)."""
     corner = (x - width / 2, y - height / 2)
@@ -67,7 +67,7 @@ def architecture(channels: Sequence[int], bins: int = 256, stages: Sequence[str]
             height = 0.22 * np.log2(freq)
             _box(axis, x, y, 0.62, height, colour, title)
             parts = f"2·{chan}" if stream == "complex" else f"{chan}"
-            axis.text(x, y - height / 2 - 0.07, f"{parts}×{freq}", ha="center", va="top", fontsize=5.8)
+            axis.text(x, y - height / 2 - 0.07, f"{parts}×{freq}", ha="center", va="top", fontsize=6.1)
         xs = [0.1, *(c[0] for c in columns[:layers]), middle, *(c[0] for c in columns[layers:]), end + 0.3]
         for a, b in zip(xs[:-1], xs[1:], strict=True):
             _line(axis, (a + 0.31, y), (b - 0.31, y), colour)
@@ -77,33 +77,33 @@ def architecture(channels: Sequence[int], bins: int = 256, stages: Sequence[str]
             top_b = y + 0.11 * np.log2(b[3]) if stream == "complex" else y - 0.11 * np.log2(b[3]) - 0.28
             _line(axis, (a[0], top), (b[0], top_b), "#cccccc", bend=-0.13 if stream == "complex" else 0.13)
     _box(
-        axis, middle, 0, 1.15, 4.4, "#56b4e9", f"conformer\n\n{len(stages)} stages,\neach with\na fusion", 6.5
+        axis, middle, 0, 1.35, 4.4, "#56b4e9", f"conformer\n\n{len(stages)} stages,\neach with\na fusion", 7
     )
     for x, *_ in columns:
-        for a, b in ((0.16, 0.75), (-0.16, -0.75)):
+        for a, b in ((0.16, 0.48), (-0.16, -0.72)):
             axis.plot([x, x], [a, b], color=FUSED, linewidth=1, zorder=2)
         axis.add_patch(Circle((x, 0), 0.16, facecolor=FUSED, edgecolor="white", zorder=3))
         axis.text(x, -0.01, "+", ha="center", va="center", color="white", fontsize=8, zorder=4)
     axis.text(
-        -0.62, rows["complex"], "$|X|^{0.5}e^{j\\arg X}$", ha="center", va="center", color=COMPLEX, fontsize=8
+        -0.62, rows["complex"], "$|X|^{0.5}e^{j\\arg X}$", ha="center", va="center", color=COMPLEX, fontsize=9
     )
-    axis.text(-0.62, rows["magnitude"], "$|X|^{0.5}$", ha="center", va="center", color=MAGNITUDE, fontsize=8)
+    axis.text(-0.62, rows["magnitude"], "$|X|^{0.5}$", ha="center", va="center", color=MAGNITUDE, fontsize=9)
     axis.text(end + 0.75, rows["complex"], "$C$", ha="center", va="center", color=COMPLEX, fontsize=9)
     axis.text(end + 0.75, rows["magnitude"], "$M$", ha="center", va="center", color=MAGNITUDE, fontsize=9)
-    axis.text(-0.62, 0, "fusion", ha="center", va="center", color=FUSED, fontsize=8)
+    axis.text(-0.62, 0, "fusion", ha="center", va="center", color=FUSED, fontsize=9)
     axis.text(
-        end + 0.85, 0, "$\\frac{1}{2}(\\tanh|C|+\\sigma(M))$\n$\\arg C$", ha="center", va="center", fontsize=7
+        end + 0.95, 0, "$\\frac{1}{2}(\\tanh|C|+\\sigma(M))$\n$\\arg C$", ha="center", va="center", fontsize=7.8
     )
-    axis.set(xlim=(-1.3, end + 1.7), ylim=(-3.7, 3.7))
+    axis.set(xlim=(-1.4, end + 2), ylim=(-3.7, 3.7))
     axis.axis("off")
     kinds = {"feed-forward": "#56b4e9", "time": "#d55e00", "frequency": "#cc79a7", "dilated": GREY}
     for i, name in enumerate(stages):
         colour = next((c for word, c in kinds.items() if name.startswith(word)), GREY)
-        _box(lower, i, 0, 0.9, 0.8, colour, name.replace(" ", "\n", 1), 5.6)
+        _box(lower, i, 0, 0.9, 0.8, colour, name.replace(" ", "\n", 1).replace("-", "-\n", 1), 6.3)
         _line(lower, (i - 0.55, 0), (i - 0.45, 0))
     if stages:
-        _box(lower, len(stages), 0, 0.9, 0.8, "#222222", "LayerNorm", 5.6)
-        lower.text(-0.5, 0.62, "inside the conformer; a fusion after every box but the last", fontsize=7.5)
+        _box(lower, len(stages), 0, 0.9, 0.8, "#222222", "LayerNorm", 6.3)
+        lower.text(-0.5, 0.62, "inside the conformer; a fusion after every box but the last", fontsize=9)
     lower.set(xlim=(-0.7, len(stages) + 0.7), ylim=(-0.55, 0.9))
     lower.axis("off")
     return figure
