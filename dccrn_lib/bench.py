@@ -156,14 +156,28 @@ def bench_offline(name: str, quick: bool = False) -> Rows:
     ]
 
 
+def peak_memory() -> float:
+    """Most memory in MiB that this process has held since it began.
+
+    On Linux ``ru_maxrss`` would not do: a new process starts it with the peak of the one that called it.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 2**10
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
 _CHILD = """
-import resource, sys, torch
+import sys, torch
+from dccrn_lib.bench import peak_memory
 from dccrn_lib.enhance import enhance_file
 from dccrn_lib.models import build_model
 torch.set_num_threads(1)
 enhance_file(sys.argv[1], sys.argv[2], model=build_model(sys.argv[3]).eval())
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(peak / (2**20 if sys.platform == "darwin" else 2**10))
+print(peak_memory())
 """
 
 

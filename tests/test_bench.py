@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
@@ -58,6 +60,16 @@ def test_memory_does_not_grow_with_the_file(record):
     rows = [row for row in record[0]["rows"] if "peak memory" in row["measurement"]]
     for row in rows:
         assert abs(row["value"] - row["reference"]) < 100  # MiB
+
+
+def test_peak_memory_is_the_process_own():
+    pytest.importorskip("resource", reason="no resource module on this system")
+    before = bench.peak_memory()
+    ballast = b"x" * (800 << 20)  # makes this process larger than its child can be
+    assert bench.peak_memory() > max(before, len(ballast) / 2**20)
+    code = "from dccrn_lib.bench import peak_memory; print(peak_memory())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 10 < float(done.stdout) < 800
 
 
 def test_record_makes_a_table(record):
