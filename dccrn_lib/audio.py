@@ -8,6 +8,7 @@ lives in ``dccrn_lib.resampling`` and is offered here too.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,6 +41,10 @@ _SUFFIX_FORMATS |= {"wave": ("WAV", None), "snd": ("AU", None), "sf": ("IRCAM", 
 _NOT_AUDIO_SUFFIXES = {"raw", "mat4", "mat5", "mat"}  # no header, or not audio by habit
 _SUFFIXES = {name.lower() for name in soundfile.available_formats()} | set(_SUFFIX_FORMATS)
 AUDIO_SUFFIXES = tuple(sorted(f".{name}" for name in _SUFFIXES - _NOT_AUDIO_SUFFIXES))
+# what libsndfile notes about a WAV or AIFF file that holds fewer bytes of audio than its header says
+_TOO_SHORT = re.compile(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
+_UNKNOWN_LENGTH = 0x7FFFF000  # bytes; programs that write into a pipe put this or more
+_OGG_CUT = ("Ogg: Last page lacks an end-of-stream bit.", "Ogg: Junk after the last page.")
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,30 @@ class AudioInfo:
         return self.samples / self.sample_rate
 
 
+def _native(path: Path) -> Path | bytes:
+    """The path as soundfile takes it: names that are not valid text (Linux allows them) as bytes."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
+
+
+def _refuse_cut(path: Path, notes: str) -> None:
+    """AudioError if the container says that its end is missing; libsndfile would only read what is left."""
+    found = _TOO_SHORT.search(notes)
+    if found:
+        promised, there = map(int, found.groups())
+        # some programs count their header as audio: a little less is no damage
+        if promised < _UNKNOWN_LENGTH and there < min(0.98 * promised, promised - 1024):
+            raise AudioError(
+                f"{path} is cut off: its header promises {promised} bytes of audio, {there} are there; "
+                "copy or record it again"
+            )
+    if all(note in notes for note in _OGG_CUT):
+        raise AudioError(f"{path} is cut off: its last page is incomplete; copy or record it again")
+
+
 @contextmanager
 def _opened(path: PathLike) -> Iterator[soundfile.SoundFile]:
     """Open for reading; every way in which that can fail becomes a one-line AudioError."""
@@ -70,7 +99,8 @@ def _opened(path: PathLike) -> Iterator[soundfile.SoundFile]:
     try:
         if path.stat().st_size == 0:
             raise AudioError(f"{path} is empty (0 bytes); record or copy it again")
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(_native(path)) as file:
+            _refuse_cut(path, file.extra_info)
             yield file
     except soundfile.SoundFileError as error:
         reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
@@ -85,7 +115,7 @@ def audio_info(path: PathLike) -> AudioInfo:
     """Read the header only.
 
     Raises:
-        AudioError: the file is missing, a folder, empty, corrupt or not audio, or has no samples.
+        AudioError: the file is missing, a folder, empty, corrupt, cut off or not audio, or has no samples.
     """
     with _opened(path) as file:
         info = AudioInfo(Path(path), file.samplerate, file.channels, file.frames, file.format, file.subtype)
@@ -224,7 +254,7 @@ class AudioWriter:
         temporary = self._atomic.__enter__()
         try:
             self._file = soundfile.SoundFile(
-                temporary, "w", self.sample_rate, self.channels, self.subtype, format=self.format
+                _native(temporary), "w", self.sample_rate, self.channels, self.subtype, format=self.format
             )
         except soundfile.SoundFileError as error:
             mended = AudioError(

@@ -77,8 +77,13 @@ class _Overload(Exception):
         self.peak = peak
 
 
+def _real(path: Path) -> Path:
+    """The path without symbolic links; unlike ``Path.resolve`` also of links that lead in a circle."""
+    return Path(os.path.realpath(path))
+
+
 def _same_file(a: Path, b: Path) -> bool:
-    return a.resolve() == b.resolve() or (a.exists() and b.exists() and os.path.samefile(a, b))
+    return _real(a) == _real(b) or (a.exists() and b.exists() and os.path.samefile(a, b))
 
 
 def _output_format(info: AudioInfo, destination: Path, subtype: str | None) -> tuple[str, str]:
@@ -168,10 +173,12 @@ def _planned(inputs: Iterable[Path], out: Path) -> Iterator[tuple[Path, Path | N
     for given in inputs:
         if given.is_dir():
             files = list_audio_files(given)
-            if out.resolve() != given.resolve():  # outputs of an earlier run inside the folder are not inputs
-                files = [file for file in files if out.resolve() not in file.resolve().parents]
+            inside = _real(given) in _real(out).parents
+            if inside:  # outputs of an earlier run inside the folder are not inputs
+                files = [file for file in files if _real(out) not in _real(file).parents]
             if not files:
-                yield given, None, f"no audio file in {given}"
+                where = f"{given} outside the output folder {out}" if inside else str(given)
+                yield given, None, f"no audio file in {where}"
             for file in files:
                 yield file, out / file.relative_to(given), ""
         elif given.exists():
@@ -183,16 +190,16 @@ def _planned(inputs: Iterable[Path], out: Path) -> Iterator[tuple[Path, Path | N
 def _plan(inputs: list[Path], out: Path, report: EnhanceReport) -> list[tuple[Path, Path]]:
     """Pairs (source, destination); what cannot be done goes into ``report.failed``."""
     rows = list(_planned(inputs, out))
-    sources = {source.resolve() for source, destination, _ in rows if destination is not None}
+    sources = {_real(source) for source, destination, _ in rows if destination is not None}
     taken: dict[Path, Path] = {}
     for source, destination, reason in rows:
         if destination is None:
             report.failed.append((source, reason))
-        elif destination.resolve() in sources:
+        elif _real(destination) in sources:
             report.failed.append((source, f"{destination} is an input; choose another output folder"))
         elif destination not in taken:
             taken[destination] = source
-        elif taken[destination].resolve() != source.resolve():
+        elif _real(taken[destination]) != _real(source):
             reason = (
                 f"{destination} is the output of {taken[destination]} too; name their common folder instead"
             )

@@ -25,13 +25,18 @@ _LARGEST_KERNEL = 4_000_000  # elements; beyond it (44,056 to 16,000 Hz, say) ta
 _TABLE_STEPS = 4096  # table entries per zero crossing
 
 
+def checked_rate(rate: float) -> int:
+    """The rate in Hz as an int; AudioError unless it is a positive whole number."""
+    if not float(rate).is_integer() or rate < 1:
+        raise AudioError(f"a sampling rate must be a positive whole number of Hz, got {rate}")
+    return int(rate)
+
+
 def _reduced(from_rate: int, to_rate: int) -> tuple[int, int]:
     """The two rates divided by their greatest common divisor; AudioError unless positive integers."""
-    for rate in (from_rate, to_rate):
-        if int(rate) != rate or rate < 1:
-            raise AudioError(f"a sampling rate must be a positive whole number of Hz, got {rate}")
-    divisor = math.gcd(int(from_rate), int(to_rate))
-    return int(from_rate) // divisor, int(to_rate) // divisor
+    old, new = checked_rate(from_rate), checked_rate(to_rate)
+    divisor = math.gcd(old, new)
+    return old // divisor, new // divisor
 
 
 def _half_width(old: int, new: int) -> int:

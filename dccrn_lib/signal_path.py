@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from dccrn_lib.dccrn import DCCRN
 from dccrn_lib.errors import AudioError, ConfigError
-from dccrn_lib.resampling import StreamingResampler
+from dccrn_lib.resampling import StreamingResampler, checked_rate
 
 SAMPLE_RATE = 16000
 WHOLE_SECONDS = 5.0  # longer signals stream where the network can, which is also twice as fast on a CPU
@@ -146,6 +146,19 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
         model.train(training)
 
 
+def require_device(name: str) -> torch.device:
+    """The device of this name, if torch can compute on it here; ConfigError otherwise."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"unknown device {name!r}; use cpu, cuda or cuda:1") from error
+    try:
+        torch.ones(1, device=device).sum().item()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        raise ConfigError(f"device {name!r} is not available here; use cpu") from error
+    return device
+
+
 def resolve_model(model: nn.Module | str | os.PathLike, device: str = "cpu") -> nn.Module:
     """A network on ``device``: itself, or loaded by shipped name or path.
 
@@ -155,12 +168,7 @@ def resolve_model(model: nn.Module | str | os.PathLike, device: str = "cpu") -> 
     """
     from dccrn_lib.models import load_model
 
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise ConfigError(f"unknown device {device!r}; use cpu, cuda or cuda:1") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r} is not available here; use cpu")
+    require_device(device)
     return model.to(device) if isinstance(model, nn.Module) else load_model(model, device)
 
 
@@ -180,13 +188,13 @@ def enhance_waveform(
         The same kind, shape and rate, float32; not limited to +-1.
 
     Raises:
-        AudioError: no sample, NaN or infinite samples, a wrong shape, or too long for a network that cannot
-        stream.
+        AudioError: no sample, NaN or infinite samples, a wrong shape or rate, or too long for a network that
+        cannot stream.
 
     >>> enhance_waveform(nn.Identity(), np.zeros((2, 441)), 44100).shape
     (2, 441)
     """
-    is_tensor = isinstance(samples, Tensor)
+    sample_rate, is_tensor = checked_rate(sample_rate), isinstance(samples, Tensor)
     x = np.asarray(samples.detach().cpu() if is_tensor else samples, dtype=np.float32)
     if x.ndim not in (1, 2) or x.size == 0:
         raise AudioError(f"samples must be (sample,) or (channel, sample) with >= 1 sample, got {x.shape}")

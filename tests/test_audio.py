@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -119,6 +123,34 @@ def test_a_cut_mp3_is_refused(tmp_path):
     one_line(error, "half.mp3", "cut off")
 
 
+@pytest.mark.parametrize("suffix", [".wav", ".aiff", ".ogg"])
+def test_a_file_without_its_end_is_refused(tmp_path, suffix):
+    write_audio(tmp_path / f"x{suffix}", noise(1, 48000)[0], 16000)
+    data = (tmp_path / f"x{suffix}").read_bytes()
+    cut = tmp_path / f"cut{suffix}"
+    cut.write_bytes(data[: int(0.6 * len(data))])
+    for read in (audio_info, read_audio):
+        with pytest.raises(AudioError) as error:
+            read(cut)
+        one_line(error, f"cut{suffix}", "cut off")
+
+
+def test_a_header_that_does_not_know_the_length_is_no_damage(tmp_path):
+    write_audio(tmp_path / "x.wav", noise(1, 4000), 16000)
+    data = bytearray((tmp_path / "x.wav").read_bytes())
+    for size in (b"\xff\xff\xff\xff", (len(data)).to_bytes(4, "little")):  # a pipe; the header counted too
+        data[40:44] = size
+        (tmp_path / "y.wav").write_bytes(data)
+        assert read_audio(tmp_path / "y.wav")[0].shape == (1, 4000)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not text exist on Linux only")
+def test_a_name_that_is_not_text(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/x\xff.wav"))
+    write_audio(path, noise(1, 100), 16000)
+    assert audio_info(path).samples == read_audio(path)[0].shape[1] == 100
+
+
 def test_peaks_never_wrap(tmp_path):
     x = np.array([0.5, 1.5, -1.5, 1.0, -1.0, 3.0], dtype=np.float32)
     assert write_audio(tmp_path / "clip.wav", x, 16000) == 3
@@ -216,7 +248,7 @@ def test_resampling_removes_what_would_alias():
 def test_equal_rates_are_the_identity():
     x = noise(1, 10)
     assert resample(x, 16000, 16000) is x
-    for rate in (0, -1, 16000.5):
+    for rate in (0, -1, 16000.5, float("nan"), float("inf")):
         with pytest.raises(AudioError, match="positive whole number"):
             resample(x, rate, 16000)
 

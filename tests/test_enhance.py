@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import soundfile
@@ -118,6 +120,9 @@ def test_unusable_signals(student):
     ):
         with pytest.raises(AudioError, match=words):
             enhance_waveform(student, bad)
+    for rate in (0, -1, 16000.5, float("nan")):
+        with pytest.raises(AudioError, match="positive whole number"):
+            enhance_waveform(student, np.zeros(10), rate)
 
 
 def test_uformer_takes_short_signals_only(monkeypatch, tmp_path):
@@ -225,6 +230,9 @@ def test_unknown_model_and_device(tmp_path):
         enhance_file(tmp_path / "x.wav", tmp_path / "y.wav", "no_such_weights")
     with pytest.raises(ConfigError, match="unknown device"):
         enhance_file(tmp_path / "x.wav", tmp_path / "y.wav", Gain(1.0), device="gpu7")
+    for absent in ("meta", "cuda:99"):  # names that torch knows; the first computes nothing
+        with pytest.raises(ConfigError, match="not available here"):
+            enhance_file(tmp_path / "x.wav", tmp_path / "y.wav", Gain(1.0), device=absent)
 
 
 # --- folders
@@ -283,6 +291,31 @@ def test_output_inside_or_on_the_input_folder(folder):
     report = enhance_files(folder, folder, Gain(0.5), progress=False, overwrite=True)
     assert not report.done and all("is an input" in reason for _, reason in report.failed)
     assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_output_above_the_input_folder(tmp_path):
+    write_audio(tmp_path / "in" / "x.wav", noise(1, 400), 16000)
+    report = enhance_files(tmp_path / "in", tmp_path, Gain(0.5), progress=False)
+    assert report.done == [tmp_path / "x.wav"] and not report.failed
+    report = enhance_files(tmp_path / "in", tmp_path / "in" / "in", Gain(0.5), progress=False)
+    assert len(report.done) == 1
+    (tmp_path / "in" / "x.wav").unlink()
+    report = enhance_files(tmp_path / "in", tmp_path / "in" / "in", Gain(0.5), progress=False)
+    assert "outside the output folder" in report.failed[0][1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="links and names as Linux allows them")
+def test_strange_names_and_links_do_not_stop_the_rest(tmp_path):
+    place = tmp_path / "in"
+    for name in ("with space.wav", "ünï/日本.wav", "not-text-\udcff.wav"):
+        write_audio(place / name, noise(1, 400), 16000)
+    (place / "circle.wav").symlink_to("circle.wav")
+    (place / "dangling.wav").symlink_to("nowhere.wav")
+    (place / "link.wav").symlink_to("with space.wav")
+    report = enhance_files([place, place / "circle.wav"], tmp_path / "out", Gain(0.5), progress=False)
+    assert len(report.done) == 4 and (tmp_path / "out" / "not-text-\udcff.wav").is_file()
+    assert [path.name for path, _ in report.failed] == ["circle.wav", "circle.wav", "dangling.wav"]
+    assert all("no such" in reason for _, reason in report.failed)
 
 
 def test_collisions_and_absent_inputs(tmp_path):
