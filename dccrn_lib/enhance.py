@@ -13,10 +13,14 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -208,16 +212,35 @@ def _plan(inputs: list[Path], out: Path, report: EnhanceReport) -> list[tuple[Pa
 
 
 _worker_model: nn.Module | None = None
+_worker_stop: Event | None = None
 
 
-def _start_worker(model: Model, device: str, threads: int) -> None:
-    global _worker_model
+def _start_worker(model: Model, device: str, threads: int, stop: Event) -> None:
+    global _worker_model, _worker_stop
     torch.set_num_threads(threads)
-    _worker_model = resolve_model(model, device)
+    _worker_model, _worker_stop = resolve_model(model, device), stop
 
 
 def _work(source: Path, destination: Path, device: str, overwrite: bool) -> EnhancedFile | str:
-    return _attempt(source, destination, _worker_model, device, overwrite)
+    def go_on(_seconds: float = 0.0) -> None:
+        if _worker_stop.is_set():
+            raise KeyboardInterrupt  # as in one process: what is half written goes
+
+    go_on()
+    return _attempt(source, destination, _worker_model, device, overwrite, on_progress=go_on)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes started inside do not see Ctrl-C; their parent does, and tells them to stop."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may change signals, and only it is interrupted
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _attempt(
@@ -325,14 +348,17 @@ def _in_processes(
     """Run jobs in spawned processes (safe beside torch's threads and CUDA); yields in order of completion."""
     workers = min(workers, len(jobs))
     threads = max(1, torch.get_num_threads() // workers)
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
     pool = ProcessPoolExecutor(
         workers,
-        multiprocessing.get_context("spawn"),
+        context,
         initializer=_start_worker,
-        initargs=(model, device, threads),
+        initargs=(model, device, threads, stop),
     )
     try:
-        futures = {pool.submit(_work, *job, device, overwrite): job[0] for job in jobs}
+        with _without_interrupts():
+            futures = {pool.submit(_work, *job, device, overwrite): job[0] for job in jobs}
         for future in as_completed(futures):
             yield futures[future], future.result()
     except BrokenProcessPool as error:
@@ -340,4 +366,5 @@ def _in_processes(
             'a worker process ended early; use workers=1, or call this under `if __name__ == "__main__":`'
         ) from error
     finally:
+        stop.set()
         pool.shutdown(wait=True, cancel_futures=True)

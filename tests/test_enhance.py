@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -280,6 +284,28 @@ def test_processes_give_the_same(folder, tmp_path, student):
     for name in ("a.wav", "a.flac", "d.wav"):
         one, two = (read_audio(tmp_path / f"out{workers}" / name)[0] for workers in (1, 2))
         assert np.abs(one - two).max() <= 2**-15  # threads may change the last bit
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of process groups")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupt_stops_at_once_and_leaves_nothing_half_written(tmp_path, student, root, workers):
+    save_model(student, tmp_path / "student")
+    for name in "abcd":
+        write_audio(tmp_path / "in" / f"{name}.wav", np.zeros(900 * 8000, np.float32), 8000)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "dccrn_lib", "enhance", str(tmp_path / "in"), "--out", str(out), "--quiet"]
+    command += ["--model", str(tmp_path / "student.safetensors"), "--workers", str(workers)]
+    process = subprocess.Popen(
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    end = time.monotonic() + 60
+    while not (out.is_dir() and any(out.iterdir())) and time.monotonic() < end:
+        time.sleep(0.05)  # until the first output is begun
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and errors == "error: interrupted\n"
+    assert not list(out.iterdir())
 
 
 def test_output_inside_or_on_the_input_folder(folder):
