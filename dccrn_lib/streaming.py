@@ -22,6 +22,7 @@ from dccrn_lib.errors import AudioError, ConfigError
 from dccrn_lib.streaming_core import StreamingCore
 
 SAMPLE_RATE = 16000  # Hz
+LOUDEST = 1e6  # 120 dB above full scale; far beyond it float32 overflows to NaN inside the network
 
 
 def latency_samples(config: DCCRNConfig) -> int:
@@ -103,24 +104,29 @@ class StreamingEnhancer:
             zeros before it starts.
 
         Raises:
-            AudioError: wrong shape, or a sample that is NaN or infinite (it would never leave the states).
+            AudioError: wrong shape, not float, or a sample that is NaN, infinite or beyond LOUDEST (what it does
+                to the states would never leave them).
         """
-        self._as_numpy = not isinstance(samples, Tensor)
-        x = torch.from_numpy(np.array(samples)) if self._as_numpy else samples.detach()
-        if not x.is_floating_point():
+        as_numpy = not isinstance(samples, Tensor)
+        x = np.asarray(samples) if as_numpy else samples.detach()
+        if not (x.dtype.kind == "f" if as_numpy else x.is_floating_point()):
             raise AudioError(
                 f"expected float samples in [-1, 1], got {x.dtype}; divide integers by their full scale"
             )
+        if as_numpy:  # a copy: torch wants native byte order and writable memory
+            with np.errstate(over="ignore"):
+                x = torch.from_numpy(np.array(x, dtype=np.float32))
         x = x.to(self.window.device, torch.float32)
-        self._as_single = x.dim() == 1
-        x = x[None] if self._as_single else x
-        if x.dim() != 2 or x.shape[0] != self.batch:
+        single = x.dim() == 1
+        if x.dim() > 2 or x.dim() == 0 or (1 if single else x.shape[0]) != self.batch:
             raise AudioError(
-                f"expected samples of shape (sample,) or (batch = {self.batch}, sample), "
-                f"got {tuple(samples.shape)}"
+                f"expected samples of shape (sample,) or (batch = {self.batch}, sample), got {tuple(x.shape)}"
             )
-        if not torch.isfinite(x).all():
-            raise AudioError("samples hold NaN or infinity; clean them before pushing")
+        x = x[None] if single else x
+        if not (x.abs() <= LOUDEST).all():
+            bad = "NaN or infinity" if not torch.isfinite(x).all() else f"values beyond {LOUDEST:g}"
+            raise AudioError(f"samples hold {bad}, full scale is 1; clean them before pushing")
+        self._as_numpy, self._as_single = as_numpy, single
         self.received += x.shape[1]
         self._consume(x)
         return self._emit(x.shape[1])

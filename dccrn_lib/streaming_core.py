@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from dccrn_lib.complex_nn import ComplexConvTranspose2d
 from dccrn_lib.dccrn import DCCRN, RealBottleneck, concat_skip
 from dccrn_lib.errors import ConfigError
+from dccrn_lib.uformer import Uformer
 
 States = dict[str, Tensor]
 
@@ -32,10 +33,12 @@ def require_streamable(model: nn.Module) -> DCCRN:
     """Return ``model`` if it can stream; ConfigError with the reason otherwise."""
     if isinstance(model, DCCRN):
         return model
-    raise ConfigError(
-        f"{type(model).__name__} is not causal: global time attention needs the whole signal, so it cannot "
-        "stream; use enhance_file or the offline model"
-    )
+    if isinstance(model, Uformer):
+        raise ConfigError(
+            "Uformer is not causal: global time attention needs the whole signal, so it cannot "
+            "stream; use enhance_file or the offline model"
+        )
+    raise ConfigError(f"expected a DCCRN from build_model or load_model, got {type(model).__name__}")
 
 
 def _affine_of(norm: nn.Module, channels: int) -> tuple[Tensor, Tensor]:
@@ -118,7 +121,7 @@ class StreamingCore(nn.Module):
         model: any DCCRN: masks E/C/R, real or complex LSTM, plain or complex BatchNorm, look-ahead 0 or 1.
 
     Raises:
-        ConfigError: the model is not a DCCRN (Uformer is not causal).
+        ConfigError: the model is a Uformer, which is not causal, or no DCCRN at all.
     """
 
     @torch.no_grad()

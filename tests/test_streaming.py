@@ -213,6 +213,8 @@ def test_numpy_in_numpy_out():
     assert out.dtype == np.float32
     expected = offline(model, torch.from_numpy(x.astype(np.float32))[None])[0].numpy()
     np.testing.assert_allclose(out[enhancer.latency_samples :], expected, atol=1e-5)
+    big_endian, rest = enhancer.push(x.astype(">f4")), enhancer.flush()
+    np.testing.assert_array_equal(np.concatenate([big_endian, rest])[999:], out[999:])
 
 
 def test_nothing_pushed_gives_silence():
@@ -237,6 +239,8 @@ def test_training_mode_model_streams_as_in_eval_and_stays_as_it_is():
 def test_uformer_is_refused_with_the_reason():
     with pytest.raises(ConfigError, match="not causal: global time attention.*enhance_file"):
         StreamingEnhancer(build_model("uformer_mini"))
+    with pytest.raises(ConfigError, match="expected a DCCRN from build_model or load_model, got str"):
+        StreamingEnhancer("distil_dccrn")
 
 
 @pytest.mark.parametrize(
@@ -248,14 +252,18 @@ def test_uformer_is_refused_with_the_reason():
         (np.zeros((2, 10), np.int16), "full scale"),
         (torch.full((2, 10), float("nan")), "NaN or infinity"),
         (torch.full((2, 10), float("inf")), "NaN or infinity"),
+        (np.full((2, 10), 1e300), "NaN or infinity"),
+        (torch.full((2, 10), 3e38), "values beyond"),
+        (np.array([[None], [None]]), "expected float"),
     ],
 )
 def test_bad_samples_are_refused_and_leave_the_stream_unharmed(samples, reason):
     model = tiny()
     enhancer, x = StreamingEnhancer(model, batch=2), noise(2, 1500)
-    first = enhancer.push(x[:, :700])
+    first = enhancer.push(x[:, :700])  # a tensor, whatever kind is refused next
     with pytest.raises(AudioError, match=reason):
         enhancer.push(samples)
+    assert isinstance(enhancer._emit(0), Tensor)
     out = torch.cat([first, enhancer.push(x[:, 700:]), enhancer.flush()], dim=1)
     torch.testing.assert_close(out[:, 999:], offline(model, x), atol=1e-5, rtol=0)
 
