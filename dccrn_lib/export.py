@@ -34,6 +34,7 @@ from dccrn_lib.models import config_to_dict
 from dccrn_lib.paths import atomic_path
 from dccrn_lib.streaming import SAMPLE_RATE, latency_samples
 from dccrn_lib.streaming_core import StreamingCore
+from dccrn_lib.uformer import Uformer
 
 OPSET = 17
 
@@ -95,17 +96,23 @@ def export_onnx(
         Path of the file.
 
     Raises:
-        ConfigError: unknown kind or precision, not a DCCRN, or the package onnx is missing.
+        ConfigError: unknown kind or precision, not a DCCRN, ``path`` does not end in .onnx, or the package onnx
+            is missing.
     """
     if kind not in ("streaming", "offline"):
         raise ConfigError(f"unknown kind {kind!r}; known: streaming, offline")
     if precision not in ("float32", "int8"):
         raise ConfigError(f"unknown precision {precision!r}; known: float32, int8")
-    if not isinstance(model, DCCRN):
+    if isinstance(model, Uformer):
         raise ConfigError(
-            f"{type(model).__name__} is not exported: its global time attention needs the whole signal and has no "
+            "Uformer is not exported: its global time attention needs the whole signal and has no "
             "streaming step; export a DCCRN or the distilled student"
         )
+    if not isinstance(model, DCCRN):
+        raise ConfigError(f"expected a DCCRN from build_model or load_model, got {type(model).__name__}")
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise ConfigError(f"{path}: the file to write must end in .onnx")
     try:
         import onnx
     except ImportError:
@@ -113,7 +120,6 @@ def export_onnx(
 
     network, arguments, inputs, outputs = _prepare(model, kind)
     dynamic = {"spectrum": {3: "frame"}, "enhanced": {3: "frame"}} if kind == "offline" else None
-    path = Path(path)
     with atomic_path(path) as temporary:
         with _quiet_exporter(), torch.no_grad():
             torch.onnx.export(

@@ -180,29 +180,45 @@ class OnnxEnhancer:
 def enhance_wav(model: str | os.PathLike, source: str | os.PathLike, destination: str | os.PathLike) -> None:
     """Enhance a file at the model's sample rate, each channel on its own; the sample format is kept.
 
+    A signal beyond full scale is divided by its peak for the network and multiplied again, as in enhance_file.
+
     Raises:
-        AudioError: the file cannot be read, is empty, or has another sample rate. WeightsError: bad model file.
+        AudioError: the file cannot be read, is empty, or has another sample rate, or the other cannot be written.
+        WeightsError: bad model file.
     """
     import soundfile
 
     enhancer = OnnxEnhancer(model)
     try:
         samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
-        subtype = soundfile.info(source).subtype
+        info = soundfile.info(source)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{source}: cannot be read as audio ({error.error_string})") from None
     if rate != enhancer.sample_rate:
         raise AudioError(f"{source}: {rate} Hz, the model wants {enhancer.sample_rate} Hz; resample it first")
     if Path(destination).exists() and Path(source).samefile(destination):
         raise AudioError(f"{destination} is the input itself; choose another output name")
-    if not soundfile.check_format(Path(destination).suffix[1:].upper(), subtype):
-        subtype = None
+    suffix = Path(destination).suffix.lower()
+    form = info.format if suffix == Path(source).suffix.lower() else suffix[1:].upper()
+    if form not in soundfile.available_formats() or form == "RAW" or Path(destination).is_dir():
+        raise AudioError(f"cannot write {destination}: give a file name that ends in .wav, .flac or .ogg")
+    subtype = info.subtype if soundfile.check_format(form, info.subtype) else None
+    scale = max(1.0, float(np.abs(samples).max(initial=0.0)))
+    if np.isfinite(scale):
+        samples = samples / np.float32(scale)
     try:
         enhanced = np.stack([enhancer.enhance(channel) for channel in samples.T], axis=1)  # (sample, channel)
     except AudioError as error:
         raise AudioError(f"{source}: {error}") from None
-    with atomic_path(destination) as temporary:
-        soundfile.write(temporary, enhanced, rate, subtype=subtype)
+    enhanced = enhanced * np.float32(scale)
+    peak = float(np.abs(enhanced).max())
+    if peak > 1.0 and subtype not in ("FLOAT", "DOUBLE"):  # lowered, not clipped
+        enhanced = enhanced / np.float32(peak)
+    try:
+        with atomic_path(destination) as temporary:
+            soundfile.write(temporary, enhanced, rate, subtype=subtype, format=form)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"cannot write {destination} ({error.error_string})") from None
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -223,6 +239,12 @@ def main(arguments: list[str] | None = None) -> int:
         enhance_wav(a.model, a.source, a.destination)
     except DccrnError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        print(f"error: {error.name} is not installed; run: python -m pip install {error.name}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or a.destination}: {error.strerror or error}", file=sys.stderr)
         return 1
     return 0
 

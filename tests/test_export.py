@@ -173,11 +173,17 @@ def test_failed_export_leaves_the_old_file(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
-    [({"kind": "live"}, "streaming, offline"), ({"precision": "fp8"}, "float32, int8")],
+    [
+        ({"kind": "live"}, "streaming, offline"),
+        ({"precision": "fp8"}, "float32, int8"),
+        ({"path": "model.wav"}, "must end in .onnx"),
+        ({"model": "distil_dccrn"}, "expected a DCCRN from build_model or load_model, got str"),
+    ],
 )
 def test_unknown_options_are_refused(tmp_path, arguments, reason):
+    path = tmp_path / arguments.get("path", "model.onnx")
     with pytest.raises(ConfigError, match=reason):
-        export_onnx(tiny(), tmp_path / "model.onnx", **arguments)
+        export_onnx(**{"model": tiny(), **arguments, "path": path})
     assert not list(tmp_path.iterdir())
 
 
@@ -216,7 +222,7 @@ def test_wav_in_wav_out_keeps_channels_and_format(files, tmp_path):
     import soundfile
 
     model, paths = files
-    x = np.stack([noise(1700), noise(1701)[:1700]], axis=1)
+    x = 0.5 * np.stack([noise(1700), noise(1701)[:1700]], axis=1)  # below full scale
     for kind in paths:
         soundfile.write(tmp_path / "in.wav", x, 16000, subtype="FLOAT")
         enhance_wav(paths[kind], tmp_path / "in.wav", tmp_path / "out.wav")
@@ -227,6 +233,32 @@ def test_wav_in_wav_out_keeps_channels_and_format(files, tmp_path):
             np.testing.assert_allclose(out[:, channel], expected, atol=1e-5)
 
 
+def test_wav_beyond_full_scale_is_not_clipped(files, tmp_path):
+    import soundfile
+
+    model, paths = files
+    x = 20 * noise(1700)  # peak near 20
+    peak = np.abs(x).max()
+    expected = peak * offline(model, x / peak)
+    assert np.abs(expected).max() > 1.5
+    soundfile.write(tmp_path / "in.wav", x, 16000, subtype="FLOAT")
+    enhance_wav(paths["offline"], tmp_path / "in.wav", tmp_path / "out.wav")
+    out, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+    np.testing.assert_allclose(out, expected, atol=1e-4)
+    enhance_wav(paths["offline"], tmp_path / "in.wav", tmp_path / "out.flac")  # holds no more than full scale
+    out, _ = soundfile.read(tmp_path / "out.flac", dtype="float32")
+    np.testing.assert_allclose(out, expected / np.abs(expected).max(), atol=1e-4)
+
+
+def test_opus_in_opus_out(files, tmp_path):
+    import soundfile
+
+    _, paths = files
+    soundfile.write(tmp_path / "in.opus", noise(4800), 16000, format="OGG", subtype="OPUS")
+    enhance_wav(paths["offline"], tmp_path / "in.opus", tmp_path / "out.opus")
+    assert soundfile.info(tmp_path / "out.opus").subtype == "OPUS"
+
+
 def test_command_line_says_what_is_wrong_in_one_line(files, tmp_path, capsys):
     import soundfile
 
@@ -234,6 +266,7 @@ def test_command_line_says_what_is_wrong_in_one_line(files, tmp_path, capsys):
     model, source, out = str(paths["offline"]), str(tmp_path / "in.wav"), str(tmp_path / "out.wav")
     text = tmp_path / "text.wav"
     text.write_text("not audio")
+    (tmp_path / "folder.wav").mkdir()
     soundfile.write(tmp_path / "fast.wav", noise(800), 48000)
     soundfile.write(tmp_path / "empty.wav", np.zeros(0, np.float32), 16000)
     soundfile.write(source, noise(800), 16000)
@@ -243,6 +276,10 @@ def test_command_line_says_what_is_wrong_in_one_line(files, tmp_path, capsys):
         ([model, str(tmp_path / "fast.wav"), out], "48000 Hz"),
         ([model, str(tmp_path / "empty.wav"), out], "empty.wav: expected at least one sample"),
         ([model, source, source], "is the input itself"),
+        ([model, source, str(tmp_path / "out.xyz")], "out.xyz: give a file name that ends in"),
+        ([model, source, str(tmp_path / "out")], "ends in .wav"),
+        ([model, source, str(tmp_path / "folder.wav")], "folder.wav: give a file name"),
+        ([model, source, str(text / "out.wav")], "text.wav: "),
         ([str(tmp_path / "none.onnx"), source, out], "none.onnx"),
         ([str(text), source, out], "not a model"),
     ]:
