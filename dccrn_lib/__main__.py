@@ -7,8 +7,11 @@ the traceback. Each command imports what it needs when it runs, so that ``--help
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import re
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 from dccrn_lib import __version__
@@ -77,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_synth(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    p.add_argument("--out", type=_folder, required=True, metavar="DIR", help="folder to write")
     p.add_argument("--hours", type=_positive, default=1.0, metavar="H", help="hours of speech")
     p.add_argument(
         "--seed", type=int, default=0, metavar="S", help="the corpus is a function of hours and seed"
@@ -96,11 +99,11 @@ def _corpus_synth(a: argparse.Namespace) -> int:
 
 
 def _add_scan(p: argparse.ArgumentParser) -> None:
-    p.add_argument("folder", metavar="DIR", help="folder of recordings, searched with its subfolders")
+    p.add_argument("folder", type=_named, metavar="DIR", help="folder of recordings, searched with its subfolders")
     p.add_argument(
         "--kind", required=True, choices=["speech", "noise", "rir"], help="what the recordings are"
     )
-    p.add_argument("--out", required=True, metavar="FILE", help="manifest to write (.jsonl)")
+    p.add_argument("--out", type=_file, required=True, metavar="FILE", help="manifest to write (.jsonl)")
     p.add_argument("--split", choices=["train", "valid", "test"], help="put all files in one split")
     p.add_argument(
         "--valid-fraction", type=float, default=0.05, metavar="F", help="share of speakers for valid"
@@ -118,7 +121,7 @@ def _add_scan(p: argparse.ArgumentParser) -> None:
         metavar="N",
         help="folder level below DIR that names the speaker or recording; guessed when not given",
     )
-    p.add_argument("--workers", type=int, metavar="N", help="parallel readers; all cores when not given")
+    p.add_argument("--workers", type=_count, metavar="N", help="parallel readers; all cores when not given")
     p.set_defaults(run=_corpus_scan)
 
 
@@ -144,7 +147,7 @@ def _corpus_scan(a: argparse.Namespace) -> int:
 
 def _add_pack(p: argparse.ArgumentParser) -> None:
     p.add_argument("manifests", nargs="+", metavar="FILE", help="manifests of speech, noise and room responses (.jsonl)")
-    p.add_argument("--out", required=True, metavar="DIR", help="new folder for shards and manifests")
+    p.add_argument("--out", type=_folder, required=True, metavar="DIR", help="new folder for shards and manifests")
     p.add_argument(
         "--codec", choices=["opus", "vorbis", "flac"], default="opus", help="of speech and noise; room responses are FLAC"
     )
@@ -168,7 +171,7 @@ def _corpus_pack(a: argparse.Namespace) -> int:
 
 def _add_unpack(p: argparse.ArgumentParser) -> None:
     p.add_argument("manifests", nargs="+", metavar="FILE", help="packed manifests (.jsonl)")
-    p.add_argument("--out", required=True, metavar="DIR", help="new folder for files and manifests")
+    p.add_argument("--out", type=_folder, required=True, metavar="DIR", help="new folder for files and manifests")
     p.set_defaults(run=_corpus_unpack)
 
 
@@ -197,10 +200,10 @@ def _add_train(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--noise", required=True, metavar="FILE", help="manifest of noise; several with commas")
     p.add_argument("--rir", metavar="FILE", help="manifest of room impulse responses")
-    p.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
+    p.add_argument("--out", type=_folder, required=True, metavar="RUN", help="folder of the run")
     p.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run's folder")
     p.add_argument("--seed", type=int, default=0, metavar="S", help="of weights and mixtures")
-    p.add_argument("--device", metavar="NAME", help="cpu, cuda or auto; the profile's when not given")
+    p.add_argument("--device", type=_device, metavar="NAME", help="cpu, cuda or auto; the profile's when not given")
     p.add_argument("--steps", type=int, metavar="N", help="optimiser steps; the profile's when not given")
     p.add_argument("--batch-size", type=int, metavar="N", help="mixtures a step, over all processes")
     p.add_argument("--workers", type=int, metavar="N", help="processes that mix")
@@ -219,9 +222,12 @@ def _train(a: argparse.Namespace) -> int:
 
     from dccrn_lib.parameters import override, split_assignments
     from dccrn_lib.profiles import get_profile
+    from dccrn_lib.signal_path import require_device
     from dccrn_lib.training import TrainConfig, train
 
     torch.set_flush_denormal(True)  # numbers below 1e-38 slow a CPU down many times
+    if a.device not in (None, "auto"):
+        require_device(a.device)
     profile = get_profile(a.profile)
     model = a.model or profile.student
     steps = a.steps or (profile.teacher_steps if model.startswith("uformer") else profile.student_steps)
@@ -267,13 +273,13 @@ def _train(a: argparse.Namespace) -> int:
 
 
 def _add_enhance(p: argparse.ArgumentParser) -> None:
-    p.add_argument("inputs", nargs="+", metavar="IN", help="audio files or folders")
-    p.add_argument("--out", required=True, metavar="DIR", help="folder for the enhanced files")
+    p.add_argument("inputs", nargs="+", type=_named, metavar="IN", help="audio files or folders")
+    p.add_argument("--out", type=_folder, required=True, metavar="DIR", help="folder for the enhanced files")
     p.add_argument(
-        "--model", default="distil_dccrn", metavar="NAME_OR_PATH", help="shipped weights or a file"
+        "--model", type=_named, default="distil_dccrn", metavar="NAME_OR_PATH", help="shipped weights or a file"
     )
-    p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
-    p.add_argument("--workers", type=int, default=1, metavar="N", help="files in parallel (CPU)")
+    p.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, cuda:1 ...")
+    p.add_argument("--workers", type=_count, default=1, metavar="N", help="files in parallel (CPU)")
     p.add_argument("--overwrite", action="store_true", help="replace files that exist in the output folder")
     p.set_defaults(run=_enhance)
 
@@ -298,23 +304,25 @@ def _enhance(a: argparse.Namespace) -> int:
 
 
 def _add_evaluate(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--clean", required=True, metavar="DIR", help="clean references")
-    p.add_argument("--noisy", required=True, metavar="DIR", help="noisy files of the same names")
+    p.add_argument("--clean", type=_named, required=True, metavar="DIR", help="clean references")
+    p.add_argument("--noisy", type=_named, required=True, metavar="DIR", help="noisy files of the same names")
     group = p.add_mutually_exclusive_group()
     group.add_argument(
         "--model", metavar="NAME_OR_PATH", help="enhance the noisy files with this model and score that"
     )
     group.add_argument("--enhanced", metavar="DIR", help="score these files; with neither, the noisy ones")
-    p.add_argument("--json", required=True, metavar="FILE", help="result file to write")
-    p.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
+    p.add_argument("--json", type=_file, required=True, metavar="FILE", help="result file to write")
+    p.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, cuda:1 ...")
     p.add_argument("--metrics", metavar="NAMES", help="pesq_wb,stoi ...; all that are installed when not given")
-    p.add_argument("--workers", type=int, metavar="N", help="processes that score; all cores when not given")
+    p.add_argument("--workers", type=_count, metavar="N", help="processes that score; all cores when not given")
     p.set_defaults(run=_evaluate)
 
 
 def _evaluate(a: argparse.Namespace) -> int:
     from dccrn_lib.metrics import evaluate_directories
+    from dccrn_lib.signal_path import require_device
 
+    require_device(a.device)
     result = evaluate_directories(
         a.clean, a.noisy, model=a.model, enhanced=a.enhanced, json_path=a.json, device=a.device,
         workers=a.workers, progress=not a.quiet, metrics=a.metrics.split(",") if a.metrics else None,
@@ -327,7 +335,7 @@ def _evaluate(a: argparse.Namespace) -> int:
 def _add_notebooks(p: argparse.ArgumentParser) -> None:
     p.add_argument("--profile", default="quick", metavar="NAME", help="smoke, quick, cpu or gpu")
     p.add_argument("--only", metavar="WHICH", help="numbers or names, comma-separated: 05,06")
-    p.add_argument("--out", metavar="DIR", help="folder for the run; runs/PROFILE when not given")
+    p.add_argument("--out", type=_folder, metavar="DIR", help="folder for the run; runs/PROFILE when not given")
     p.add_argument(
         "-p",
         "--parameter",
@@ -337,9 +345,9 @@ def _add_notebooks(p: argparse.ArgumentParser) -> None:
         help="set a notebook parameter; may be repeated",
     )
     p.add_argument(
-        "--timeout", type=float, metavar="S", help="seconds a cell may take; no limit when not given"
+        "--timeout", type=_positive, metavar="S", help="seconds a cell may take; no limit when not given"
     )
-    p.add_argument("--jobs", type=int, metavar="N", help="notebooks at a time; 2 where there are two cores")
+    p.add_argument("--jobs", type=_count, metavar="N", help="notebooks at a time; 2 where there are two cores")
     p.add_argument("--list-parameters", action="store_true", help="print the notebooks' parameters and stop")
     p.add_argument(
         "--in-place",
@@ -378,9 +386,9 @@ def _run_notebooks(a: argparse.Namespace) -> int:
 
 def _add_export(p: argparse.ArgumentParser) -> None:
     p.add_argument(
-        "--model", default="distil_dccrn", metavar="NAME_OR_PATH", help="shipped weights or a file"
+        "--model", type=_named, default="distil_dccrn", metavar="NAME_OR_PATH", help="shipped weights or a file"
     )
-    p.add_argument("--out", required=True, metavar="FILE", help="file to write (.onnx)")
+    p.add_argument("--out", type=_file, required=True, metavar="FILE", help="file to write (.onnx)")
     p.add_argument(
         "--kind",
         default="streaming",
@@ -406,7 +414,7 @@ def _export(a: argparse.Namespace) -> int:
 
 
 def _add_bench(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--json", required=True, metavar="FILE", help="result file to write")
+    p.add_argument("--json", type=_file, required=True, metavar="FILE", help="result file to write")
     p.add_argument(
         "--smoke", action="store_true", help="seconds instead of minutes; the numbers mean nothing"
     )
@@ -422,10 +430,55 @@ def _bench(a: argparse.Namespace) -> int:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and finite")
     return value
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def _named(text: str) -> str:
+    """A path; the empty one is an unset variable of the shell, not the folder one is in."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; give a name, or . for the folder you are in")
+    return text
+
+
+def _folder(text: str) -> str:
+    """A folder to write to, refused before the work begins rather than after it."""
+    path = Path(_named(text))
+    wrong = next((p for p in (path, *path.parents) if os.path.exists(p) and not os.path.isdir(p)), None)
+    if wrong is not None:
+        raise argparse.ArgumentTypeError(f"{wrong} is a file, not a folder; choose another place")
+    return text
+
+
+def _file(text: str) -> str:
+    """A file to write, refused before the work begins rather than after it."""
+    path = Path(_named(text))
+    if os.path.isdir(path):
+        raise argparse.ArgumentTypeError(f"{path} is a folder; name a file in it")
+    _folder(str(path.parent))
+    return text
+
+
+def _device(text: str) -> str:
+    """A device that torch knows; whether it is there is asked when the command runs."""
+    if not re.fullmatch(r"(auto|cpu|cuda|mps|xpu)(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"unknown device {text!r}; use cpu, cuda or cuda:1")
+    return text
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -74,13 +74,48 @@ def test_help_shows_defaults(capsys: pytest.CaptureFixture[str]):
         ["evaluate", "--clean", "a", "--noisy", "b", "--json", "c", "--model", "m", "--enhanced", "e"],
         ["run-notebooks", "--in-place", "-p", "seed=1"],
         ["run-notebooks", "-p", "seed"],
+        ["run-notebooks", "--timeout", "0"],
+        ["run-notebooks", "--jobs", "0"],
+        ["run-notebooks", "--out", __file__],
+        ["corpus", "synth", "--out", "x", "--hours", "many"],
+        ["corpus", "synth", "--out", "x", "--hours", "inf"],
+        ["corpus", "synth", "--out", __file__],
+        ["corpus", "scan", "tests", "--kind", "noise", "--out", "m.jsonl", "--workers", "0"],
+        ["corpus", "scan", "tests", "--kind", "noise", "--out", "tests"],
+        ["enhance", "", "--out", "x"],
+        ["enhance", "x.wav", "--out", ""],
+        ["enhance", "x.wav", "--out", __file__],
+        ["enhance", "x.wav", "--out", __file__ + "/deeper"],
+        ["enhance", "x.wav", "--out", "x", "--workers", "two"],
+        ["enhance", "x.wav", "--out", "x", "--model", ""],
+        ["enhance", "x.wav", "--out", "x", "--device", "bogus"],
+        ["enhance", "x.wav", "--out", "x", "--device", "cuda:99"],
+        ["evaluate", "--clean", "a", "--noisy", "b", "--json", "r.json", "--device", "cuda:99"],
+        ["evaluate", "--clean", "a", "--noisy", "b", "--json", "r.json", "--workers", "0"],
+        ["evaluate", "--clean", "a", "--noisy", "b", "--json", "tests"],
+        ["evaluate", "--clean", "a", "--noisy", "b", "--json", __file__ + "/r.json"],
+        ["train", "--speech", "s", "--noise", "n", "--out", "o", "--device", "bogus"],
+        ["train", "--speech", "s", "--noise", "n", "--out", "o", "--device", "cuda:99"],
+        ["export", "--out", "tests"],
+        ["export", "--out", "model.wav"],
+        ["export", "--out", ""],
+        ["bench", "--json", "tests"],
+        ["bench", "--json", "n" * 300 + ".txt"],
     ],
-    ids=" ".join,
+    ids=lambda argv: " ".join(argv).replace(__file__, "FILE"),
 )
-def test_bad_usage_exits_2_with_one_line(argv: list[str], capsys: pytest.CaptureFixture[str]):
+def test_bad_usage_exits_2_with_one_line(
+    argv: list[str],
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(root)
+    before = sorted(root.iterdir())
     assert exit_code(*argv) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
+    assert sorted(root.iterdir()) == before
 
 
 def run_with(error: BaseException, monkeypatch: pytest.MonkeyPatch, *extra: str) -> int:
