@@ -124,8 +124,8 @@ class StreamingEnhancer:
             )
         x = x[None] if single else x
         if not (x.abs() <= LOUDEST).all():
-            bad = "NaN or infinity" if not torch.isfinite(x).all() else f"values beyond {LOUDEST:g}"
-            raise AudioError(f"samples hold {bad}, full scale is 1; clean them before pushing")
+            bad = "NaN or infinity" if not torch.isfinite(x).all() else f"values beyond {LOUDEST:g} (full scale is 1)"
+            raise AudioError(f"samples hold {bad}; clean them before pushing")
         self._as_numpy, self._as_single = as_numpy, single
         self.received += x.shape[1]
         self._consume(x)
