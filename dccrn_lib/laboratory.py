@@ -143,7 +143,8 @@ def run(arguments: argparse.Namespace) -> None:
     torch.set_flush_denormal(True)
     out = Path(arguments.out)
     corpus = corpus_of(arguments.profile, arguments.speech, arguments.noise, arguments.rir)
-    changes = {"steps": arguments.steps} if arguments.steps else {}
+    changes = {"steps": arguments.steps, "valid_every": arguments.valid_every}
+    changes = {name: value for name, value in changes.items() if value}
     teacher = read_card(arguments.teacher) if arguments.teacher else {"sha256": "trained in this folder"}
     record = {
         "config": {"profile": arguments.profile, "steps": arguments.steps or "the profile's", "teacher": teacher["sha256"]},
@@ -167,6 +168,7 @@ def _command(a: argparse.Namespace) -> str:
             parts.append(f"--{kind} {','.join(Path(path).name for path in getattr(a, kind).split(','))}")
     parts += [f"--teacher {a.teacher}"] if a.teacher else []
     parts += [f"--steps {a.steps}"] if a.steps else []
+    parts += [f"--valid-every {a.valid_every}"] if a.valid_every else []
     return " ".join(parts)
 
 
@@ -181,6 +183,7 @@ def _main(arguments: Sequence[str] | None = None) -> int:
     r.add_argument("--share", default="0/1", metavar="I/N", help="take every N-th run, from I on (default: 0/1)")
     r.add_argument("--teacher", default="", help="its weights, shipped name or path; trained here when not given")
     r.add_argument("--steps", type=int, default=0, help="steps of each student; the profile's when not given")
+    r.add_argument("--valid-every", type=int, default=0, help="steps between validations; the profile's when not given")
     for kind in ("speech", "noise", "rir"):
         r.add_argument(f"--{kind}", default="", help=f"manifests of {kind}; generated when not given")
     r.add_argument("--quiet", action="store_true", help="no progress bars")
