@@ -347,7 +347,8 @@ def test_only_the_frequency_reading_ignores_the_order_of_frames(normalisation):
     for reading in ("frequency", "time_frequency"):
         loss = AttentionTransferKL(reading, normalisation)
         values[reading] = [loss.layer("", s, teacher).item() for s in (student, shuffled)]
-    assert values["frequency"][0] == pytest.approx(values["frequency"][1], rel=1e-5)
+    # a KL is a difference of logarithms near 2: float32 leaves it a few 1e-7, whatever its size
+    assert values["frequency"][0] == pytest.approx(values["frequency"][1], rel=1e-5, abs=1e-6)
     assert values["time_frequency"][0] != pytest.approx(values["time_frequency"][1], rel=1e-3)
     reordered = student[:, :, torch.tensor([1, 0, 2, 3, 4, 5, 6, 7])]
     moved = AttentionTransferKL("frequency", normalisation).layer("", reordered, teacher).item()
