@@ -119,6 +119,9 @@ def published_runs(record: Mapping) -> list[SweepRun]:
 
     Args:
         record: of ``results.load_result``.
+
+    Returns:
+        One run a (method, seed), its items holding the scores rounded to 4 decimals.
     """
     found = []
     for r in record["runs"]:
