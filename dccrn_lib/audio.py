@@ -41,6 +41,9 @@ _SUFFIX_FORMATS |= {"wave": ("WAV", None), "snd": ("AU", None), "sf": ("IRCAM", 
 _NOT_AUDIO_SUFFIXES = {"raw", "mat4", "mat5", "mat"}  # no header, or not audio by habit
 _SUFFIXES = {name.lower() for name in soundfile.available_formats()} | set(_SUFFIX_FORMATS)
 AUDIO_SUFFIXES = tuple(sorted(f".{name}" for name in _SUFFIXES - _NOT_AUDIO_SUFFIXES))
+#: Recordings in formats that libsndfile does not read: found in folders all the same, and named with what to do.
+FOREIGN_SUFFIXES = (".aac", ".amr", ".ape", ".m4a", ".mka", ".weba", ".wma", ".wv")
+_FOREIGN_FILMS = (".3gp", ".mkv", ".mov", ".mp4", ".webm")
 # what libsndfile notes about a WAV or AIFF file that holds fewer bytes of audio than its header says
 _TOO_SHORT = re.compile(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
 _UNKNOWN_LENGTH = 0x7FFFF000  # bytes; programs that write into a pipe put this or more
@@ -88,6 +91,14 @@ def _refuse_cut(path: Path, notes: str) -> None:
         raise AudioError(f"{path} is cut off: its last page is incomplete; copy or record it again")
 
 
+def foreign_hint(path: PathLike) -> str:
+    """What to do with a file in a format that libsndfile does not read, by its suffix; "" for all others."""
+    path = Path(path)
+    if path.suffix.lower() not in FOREIGN_SUFFIXES + _FOREIGN_FILMS:
+        return ""
+    return f"{path.suffix} is not read here, convert it first: ffmpeg -i {path.name} {path.stem}.wav"
+
+
 @contextmanager
 def _opened(path: PathLike) -> Iterator[soundfile.SoundFile]:
     """Open for reading; every way in which that can fail becomes a one-line AudioError."""
@@ -104,9 +115,8 @@ def _opened(path: PathLike) -> Iterator[soundfile.SoundFile]:
             yield file
     except soundfile.SoundFileError as error:
         reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
-        raise AudioError(
-            f"cannot read {path} as audio ({reason}); the file is corrupt or not audio"
-        ) from error
+        todo = foreign_hint(path) or "the file is corrupt or not audio"
+        raise AudioError(f"cannot read {path} as audio ({reason}); {todo}") from error
     except (TypeError, PermissionError) as error:  # TypeError: a headerless format that needs more to be read
         raise AudioError(f"cannot read {path} as audio ({error})") from error
 
@@ -367,6 +377,6 @@ def list_audio_files(folder: PathLike, recursive: bool = True) -> list[Path]:
         found += [
             Path(where) / n
             for n in names
-            if not n.startswith(".") and Path(n).suffix.lower() in AUDIO_SUFFIXES
+            if not n.startswith(".") and Path(n).suffix.lower() in AUDIO_SUFFIXES + FOREIGN_SUFFIXES
         ]
     return sorted(found)

@@ -225,6 +225,16 @@ def test_listing(tmp_path):
         list_audio_files(tmp_path / "absent")
 
 
+def test_a_format_that_is_not_read_is_found_and_named(tmp_path):
+    (tmp_path / "phone.m4a").write_bytes(b"\0\0\0 ftypM4A ")
+    (tmp_path / "film.mp4").write_bytes(b"\0\0\0 ftypmp42")
+    assert [p.name for p in list_audio_files(tmp_path)] == ["phone.m4a"]  # a film lies in a folder for other reasons
+    for name in ("phone.m4a", "film.mp4"):
+        with pytest.raises(AudioError) as caught:
+            read_audio(tmp_path / name)
+        one_line(caught, name, f"ffmpeg -i {name} {Path(name).stem}.wav")
+
+
 @pytest.mark.parametrize(
     "old, new", [(44100, 16000), (16000, 48000), (48000, 16000), (8000, 16000), (44056, 16000)]
 )

@@ -150,6 +150,21 @@ def test_scan_takes_the_good_files_and_lists_the_bad(messy, tmp_path):
     assert set(report.counts) == {"train", "valid", "test"}
 
 
+def test_a_single_sample_has_a_length(tmp_path):
+    for i in range(3):
+        tone(tmp_path / "in" / f"{i}.wav", seconds=1 / 192000, rate=192000)
+    scan_folder(tmp_path / "in", "noise", tmp_path / "m.jsonl", progress=False)
+    assert all(0 < e.seconds < 1e-5 for e in read_manifest(tmp_path / "m.jsonl"))
+
+
+def test_formats_that_are_not_read_are_listed_with_what_to_do(tmp_path):
+    tone(tmp_path / "in" / "good.wav")
+    (tmp_path / "in" / "phone.M4A").write_bytes(b"\0\0\0 ftypM4A ")
+    report = scan_folder(tmp_path / "in", "speech", tmp_path / "m.jsonl", progress=False)
+    [(path, reason)] = report.bad
+    assert path.endswith("phone.M4A") and "ffmpeg -i phone.M4A phone.wav" in reason
+
+
 def test_a_later_clean_scan_removes_the_list_of_bad_files(messy, tmp_path):
     out = tmp_path / "m.jsonl"
     scan_folder(messy, "noise", out, progress=False)

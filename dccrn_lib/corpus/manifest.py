@@ -199,7 +199,7 @@ def scan_folder(
             path=path,
             kind=kind,
             corpus=corpus or folder.resolve().name,
-            seconds=round(frames / rate, 4),
+            seconds=round(frames / rate, 6),  # one sample is more than 0 at any rate
             sample_rate=rate,
             split=splits[name],
             licence=licence,

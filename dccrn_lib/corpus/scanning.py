@@ -14,6 +14,8 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from dccrn_lib.audio import FOREIGN_SUFFIXES, foreign_hint
+
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")  # the only ones that can hold NaN
 
@@ -31,9 +33,8 @@ def find_audio(folder: str | os.PathLike) -> list[str]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            os.path.join(here, n) for n in names if n.lower().endswith(SUFFIXES) and not n.startswith(".")
-        ]
+        audio = (n for n in names if n.lower().endswith(SUFFIXES + FOREIGN_SUFFIXES) and not n.startswith("."))
+        found += [os.path.join(here, n) for n in audio]
     return sorted(found)
 
 
@@ -47,6 +48,8 @@ def probe_audio(path: str) -> tuple[int, int] | str:
         (samples per channel, sample rate in Hz), or one line that says why the file cannot be used. A file of
         floating-point samples is read whole, since only such a file can hold NaN.
     """
+    if hint := foreign_hint(path):
+        return hint
     try:
         if os.path.getsize(path) == 0:
             return "the file is empty (0 bytes)"

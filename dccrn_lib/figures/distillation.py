@@ -9,6 +9,9 @@ from matplotlib.figure import Figure
 
 from dccrn_lib.figures import COLORMAP, COLOURS, LABELS, new_figure
 
+#: Names of published runs that stand for a system of the lessons.
+_PUBLISHED = {"student_alone": "student", "distil_dccrn": "student_at_kl", "uformer": "teacher"}
+
 
 def learning_curves(histories: Mapping[str, dict]) -> Figure:
     """Loss on the training batches with its batch-to-batch band (left), SI-SNR on valid (right), over hours of audio.
@@ -19,6 +22,7 @@ def learning_curves(histories: Mapping[str, dict]) -> Figure:
     figure, axes = new_figure(1, 2, height=3.4)
     loss, valid = axes[0]
     for name, history in histories.items():
+        name = _PUBLISHED.get(name, name)
         colour, label = COLOURS.get(name, "#56b4e9"), LABELS.get(name, name)
         hours = np.array([row["hours"] for row in history["train"]])
         mean = np.array([row["clean"] for row in history["train"]])
@@ -29,7 +33,7 @@ def learning_curves(histories: Mapping[str, dict]) -> Figure:
         valid.plot(*zip(*points, strict=True), "o-", color=colour, label=label, markersize=4)
     noisy = next(iter(histories.values()))["valid"][0]["noisy_si_snr_db"]
     valid.axhline(noisy, color=COLOURS["noisy"], linestyle="--", label=LABELS["noisy"])
-    loss.set(title="training batches, mean and spread", xlabel="audio seen (h)", ylabel="loss against the clean target")
+    loss.set(title="training batches, mean and spread", xlabel="audio seen (h)", ylabel="loss to clean target (dB)")
     valid.set(title="valid split", xlabel="audio seen (h)", ylabel="SI-SNR (dB)")
     figure.legend(*valid.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
     return figure

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from dccrn_lib.figures import COLOURS, LABELS, new_figure
+from dccrn_lib.figures import COLORMAP, COLOURS, LABELS, new_figure
 
 METRIC_LABELS = {"pesq_wb": "PESQ-WB", "pesq_nb": "PESQ-NB", "stoi": "STOI", "si_snr_db": "SI-SNR (dB)", "gain": "gain"}
 _METRIC_COLOURS = {"pesq_wb": "#0072b2", "pesq_nb": "#56b4e9", "stoi": "#009e73", "si_snr_db": "#d55e00"}
@@ -87,7 +88,7 @@ def pairs(items: Mapping[str, Sequence[Mapping]], a: str, b: str, metric: str) -
     x, y, snr = np.array([v for v in both if None not in v], dtype=float).T
     figure, axes = new_figure(1, 1, height=3.6)
     axis = axes[0, 0]
-    points = axis.scatter(x, y, c=snr, cmap="viridis", s=28)
+    points = axis.scatter(x, y, c=snr, cmap=COLORMAP, s=28, edgecolors="#222222", linewidths=0.4)
     low, high = min(x.min(), y.min()), max(x.max(), y.max())
     axis.plot([low, high], [low, high], color="#222222", linewidth=0.8, label="no difference")
     label = METRIC_LABELS.get(metric, metric)
@@ -156,7 +157,8 @@ def chance_of_guessing(trials: Sequence[int], p_value) -> Figure:
     """
     figure, axes = new_figure(1, 1, height=2.8)
     axis = axes[0, 0]
-    for n, colour in zip(trials, ("#e69f00", "#0072b2", "#009e73", "#cc79a7"), strict=False):
+    colours = matplotlib.colormaps[COLORMAP](np.linspace(0.15, 0.8, len(trials)))  # more trials, lighter; no system's
+    for n, colour in zip(trials, colours, strict=True):
         scores = range(n // 2, n + 1)
         axis.semilogy([k / n for k in scores], [p_value(k, n) for k in scores], "o-", color=colour, markersize=4,
                       label=f"{n} trials")  # fmt: skip

@@ -70,11 +70,12 @@ class Lesson:
         self.done: set[int] = set()
         page.evaluate(_OPEN, self.path)
 
-    def show(self, marker: str) -> Widget:
+    def show(self, marker: str, empty: bool = False) -> Widget:
         """Run the cells that the widget's cell needs, then that cell, and return its widget.
 
         Args:
             marker: text that only the widget's cell holds.
+            empty: it has neither picture nor sound before it is used.
         """
         cells = needed_cells(self.notebook, marker)
         for index in cells:
@@ -91,7 +92,7 @@ class Lesson:
             raise
         box.scroll_into_view_if_needed()
         widget = Widget(self.page, box, self.screenshots)
-        widget.until(lambda now: now.text and (now.pictures or now.sounds))
+        widget.until(lambda now: now.text and (empty or now.pictures or now.sounds))
         return widget
 
 
@@ -144,13 +145,15 @@ class Widget:
                 assert time.monotonic() < end, f"still shows {now.text!r} after {seconds:.0f} s"
             self.page.wait_for_timeout(100)
 
-    def press(self, label: str, key: str, times: int = 1) -> str:
-        """Focus the slider with this label, press a key some times, and return the slider's readout."""
-        slider = self.box.locator(".widget-slider, .widget-hslider").filter(
+    def _slider(self, label: str):
+        return self.box.locator(".widget-slider, .widget-hslider").filter(
             has=self.page.locator(".widget-label", has_text=re.compile(f"^{re.escape(label)}$"))
         )
-        handle = slider.locator(".noUi-handle")
-        handle.focus()
+
+    def press(self, label: str, key: str, times: int = 1) -> str:
+        """Focus the slider with this label, press a key some times, and return the slider's readout."""
+        slider = self._slider(label)
+        slider.locator(".noUi-handle").focus()
         for _ in range(times):
             self.page.keyboard.press(key)
         return slider.locator(".widget-readout").inner_text().strip().replace("−", "-")
@@ -161,6 +164,20 @@ class Widget:
             has=self.page.locator(".widget-label", has_text=re.compile(f"^{re.escape(label)}$"))
         )
         dropdown.locator("select").select_option(label=option)
+
+    def drag(self, label: str, handle: int, key: str, times: int = 1) -> str:
+        """Move one handle (0 = low, 1 = high) of the range slider with this label, and return the slider's readout."""
+        slider = self._slider(label)
+        slider.locator(".noUi-handle").nth(handle).focus()
+        for _ in range(times):
+            self.page.keyboard.press(key)
+        return slider.locator(".widget-readout").inner_text().strip().replace("−", "-")
+
+    def upload(self, title: str, file: Path) -> None:
+        """Choose a file in the dialogue that the button with this title opens."""
+        with self.page.expect_file_chooser() as dialogue:
+            self.click(title)
+        dialogue.value.set_files(file)
 
     def click(self, title: str) -> None:
         """Click the button with this title."""

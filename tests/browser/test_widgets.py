@@ -11,6 +11,7 @@ pytest.importorskip("playwright.sync_api", reason="Playwright is missing: pip in
 
 from lessons import Lesson, Seen, Widget
 
+from dccrn_lib.paths import data_dir
 from dccrn_lib.widgets.evaluation import ABXSession
 
 pytestmark = pytest.mark.browser
@@ -134,6 +135,37 @@ def test_layer_pair_browser(lesson):
     assert softmax.number(divergence) < 0.5 * after.number(divergence)  # nearly flat at temperature 1
 
 
+def test_mixture_browser(lesson):
+    widget = lesson("05_distillation").show("mixture_browser(tests")
+    before = widget.seen()
+    widget.picture("05_mixtures_before")
+    assert len(before.pictures) == 1 and len(before.sounds) == 3
+    snr = r"input SNR ([-\d.]+) dB"
+    assert widget.press("mixture", "ArrowRight", 2) == "2"
+    after = widget.until(lambda now: now.number(snr) != before.number(snr))
+    after = moved(widget, before)
+    widget.picture("05_mixtures_after")
+    widget.choose("system", "student alone")
+    other = widget.until(lambda now: now.pictures != after.pictures and "student alone" in now.text)
+    assert other.number(snr) == after.number(snr)  # another system, the same mixture
+    assert (other.sounds[0], other.sounds[2]) == (after.sounds[0], after.sounds[2]) and other.sounds[1] != after.sounds[1]
+    widget.picture("05_mixtures_student")
+
+
+def test_band_browser(lesson):
+    widget = lesson("06_evaluation").show("band_browser(items")
+    before = widget.seen()
+    widget.picture("06_bands_before")
+    count = r"n = (\d+)"
+    widget.drag("SNR (dB)", 1, "ArrowLeft", 6)
+    after = widget.until(lambda now: now.number(count) < before.number(count))
+    after = moved(widget, before)
+    widget.picture("06_bands_after")
+    widget.choose("metric", "stoi")
+    other = moved(widget, after)
+    assert other.number(count) == after.number(count)  # another metric of the same mixtures
+
+
 def test_listening_test(lesson):
     widget = lesson("06_evaluation").show("abx_test(heard")
     start = widget.seen()
@@ -154,6 +186,28 @@ def test_listening_test(lesson):
     assert not now.sounds
     assert all(button.is_disabled() for button in widget.box.get_by_role("button").all())
     widget.picture("06_abx_end")
+
+
+def test_own_sound(lesson, tmp_path):
+    widget = lesson("07_streaming_and_export").show("own_sound(model)", empty=True)
+    widget.picture("07_own_sound_start")
+    text = tmp_path / "text.wav"
+    text.write_text("no sound")
+    widget.upload("Upload", text)
+    refused = widget.until(lambda now: "text.wav is not audio" in now.text)
+    assert not refused.sounds
+    widget.upload("Upload", data_dir() / "demo" / "noisy" / "fan_5db_en.ogg")
+    heard = widget.until(lambda now: len(now.sounds) == 2)
+    widget.picture("07_own_sound_uploaded")
+    assert "4.0 s, 16000 Hz, 1 channel" in heard.text
+    before, after = heard.sounds
+    assert after[0] == pytest.approx(before[0], abs=0.1) and sum(after[1:]) < sum(before[1:])  # the fan is gone
+    widget.click("Record")
+    widget.page.wait_for_timeout(2000)
+    widget.click("Stop")
+    spoken = widget.until(lambda now: "4.0 s" not in now.text and len(now.sounds) == 2)
+    widget.picture("07_own_sound_recorded")
+    assert 1 < spoken.number(r"([\d.]+) s, 16000 Hz, 1 channel") < 4
 
 
 def test_latency_explorer(lesson):
