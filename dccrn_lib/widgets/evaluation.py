@@ -12,7 +12,8 @@ import ipywidgets as widgets
 import numpy as np
 from matplotlib.figure import Figure
 
-from dccrn_lib.figures.evaluation import by_group, noise_family
+from dccrn_lib.figures import LABELS
+from dccrn_lib.figures.evaluation import METRIC_LABELS, by_group, noise_family
 from dccrn_lib.lesson import players
 from dccrn_lib.statistics import bootstrap_ci
 
@@ -146,9 +147,10 @@ def band_view(items: Mapping, metric: str, low: float, high: float) -> tuple[str
     if not groups:
         return f"no mixture between {low:g} and {high:g} dB", None
     everything = improvements(items, metric, low, high)["all"]
-    parts = [f"{name} {mean:+.2f}" for name, (mean, *_rest) in everything.items()]
+    parts = [f"{LABELS.get(name, name)} {mean:+.2f}" for name, (mean, *_rest) in everything.items()]
     n = next(iter(everything.values()))[3]
-    return f"{low:g} to {high:g} dB, n = {n}: " + ", ".join(parts), by_group(groups, f"{metric} over noisy")
+    label = METRIC_LABELS.get(metric, metric)
+    return f"{low:g} to {high:g} dB, n = {n}: " + ", ".join(parts), by_group(groups, f"{label} over noisy")
 
 
 def band_browser(items: Mapping, metrics: Sequence[str] = ("si_snr_db", "pesq_wb", "stoi")) -> widgets.VBox:
@@ -156,7 +158,7 @@ def band_browser(items: Mapping, metrics: Sequence[str] = ("si_snr_db", "pesq_wb
     snr = [row["snr_db_in"] for row in items["noisy"]]
     low, high = math.floor(min(snr)), math.ceil(max(snr)) + 1
     band = widgets.IntRangeSlider(value=(low, high), min=low, max=high, description="SNR (dB)", continuous_update=False)
-    metric = widgets.Dropdown(options=list(metrics), description="metric")
+    metric = widgets.Dropdown(options=[(METRIC_LABELS.get(m, m), m) for m in metrics], description="metric")
     text, picture = widgets.HTML(), widgets.Image(format="png")
 
     def show(_change=None) -> None:

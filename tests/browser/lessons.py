@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,14 +70,15 @@ class Lesson:
         self.done: set[int] = set()
         page.evaluate(_OPEN, self.path)
 
-    def show(self, marker: str, empty: bool = False) -> Widget:
+    def show(self, marker: str, empty: bool = False, also: Sequence[str] = ()) -> Widget:
         """Run the cells that the widget's cell needs, then that cell, and return its widget.
 
         Args:
             marker: text that only the widget's cell holds.
             empty: it has neither picture nor sound before it is used.
+            also: see ``needed_cells``.
         """
-        cells = needed_cells(self.notebook, marker)
+        cells = needed_cells(self.notebook, marker, also)
         for index in cells:
             if index in self.done and index != cells[-1]:
                 continue
@@ -125,24 +126,26 @@ class Widget:
         self.page, self.box, self.screenshots = page, box, screenshots
 
     def seen(self) -> Seen:
-        """What it shows now."""
-        pictures = [base64.b64decode(image.evaluate(_BYTES)) for image in self.box.locator("img").all()]
-        sounds = [tuple(audio.evaluate(_SOUND)) for audio in self.box.locator("audio").all()]
-        return Seen(self.box.inner_text(), tuple(pictures), tuple(sounds))
+        """What it shows now; read again where a picture or player was exchanged meanwhile."""
+        for left in reversed(range(10)):
+            try:
+                images, players = self.box.locator("img").all(), self.box.locator("audio").all()
+                pictures = tuple(base64.b64decode(image.evaluate(_BYTES, timeout=5000)) for image in images)
+                sounds = tuple(tuple(player.evaluate(_SOUND, timeout=5000)) for player in players)
+                return Seen(self.box.inner_text(), pictures, sounds)
+            except PlaywrightError:
+                if not left:
+                    raise
+                self.page.wait_for_timeout(100)
 
     def until(self, holds: Callable[[Seen], object], seconds: float = 60.0) -> Seen:
         """What it shows as soon as ``holds`` is true of it."""
         end = time.monotonic() + seconds
         while True:
-            try:
-                now = self.seen()
-            except PlaywrightError as error:  # a picture was taken away while it was read
-                if "fetch" not in str(error) or time.monotonic() > end:
-                    raise
-            else:
-                if holds(now):
-                    return now
-                assert time.monotonic() < end, f"still shows {now.text!r} after {seconds:.0f} s"
+            now = self.seen()
+            if holds(now):
+                return now
+            assert time.monotonic() < end, f"still shows {now.text!r} after {seconds:.0f} s"
             self.page.wait_for_timeout(100)
 
     def _slider(self, label: str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import dis
+from collections.abc import Sequence
 from types import CodeType
 
 import nbformat
@@ -22,23 +23,27 @@ def _names(code: CodeType) -> tuple[set[str], set[str]]:
     return defined, needed - set(dir(builtins))
 
 
-def needed_cells(notebook: nbformat.NotebookNode, marker: str) -> list[int]:
+def needed_cells(notebook: nbformat.NotebookNode, marker: str, also: Sequence[str] = ()) -> list[int]:
     """Indices of the code cells to run, in order, so that the last one, the cell that calls ``marker``, can run.
 
     For each name the nearest earlier cell that defines it is taken, and what that one needs in turn. Cells that only
-    change an object in place are not seen; a widget that needs one fails loudly when its cell runs.
+    change an object in place are not seen; a widget that needs one names it in ``also``, or fails loudly.
 
     Args:
         notebook: a lesson.
         marker: text that stands in the widget's cell and in no other code cell, e.g. ``"widgets.mixer("``.
+        also: such a text of each further cell that is needed.
 
     Raises:
         ValueError: no such cell, or several.
     """
     code = {i: cell.source for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"}
-    found = [i for i, source in code.items() if marker in source]
-    if len(found) != 1:
-        raise ValueError(f"{len(found)} cells contain {marker!r}; one is needed")
+    found = []
+    for text in (marker, *also):
+        cells = [i for i, source in code.items() if text in source]
+        if len(cells) != 1:
+            raise ValueError(f"{len(cells)} cells contain {text!r}; one is needed")
+        found += cells
     names = {i: _names(compile(source, f"cell {i}", "exec")) for i, source in code.items() if i <= found[0]}
     chosen, pending = set(found), list(found)
     while pending:

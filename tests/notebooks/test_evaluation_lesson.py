@@ -139,7 +139,7 @@ def test_improvements_are_paired_with_the_same_mixture(items):
 
 def test_band_view_and_browser(items):
     text, figure = widget.band_view(items, "si_snr_db", 0, 5)
-    assert text == "0 to 5 dB, n = 2: student +2.50" and len(figure.axes[0].patches) == 2
+    assert text == "0 to 5 dB, n = 2: student alone +2.50" and len(figure.axes[0].patches) == 2
     assert widget.band_view(items, "si_snr_db", 50, 60) == ("no mixture between 50 and 60 dB", None)
     box = widget.band_browser(items)
     (band, metric), text, picture = box.children[0].children, *box.children[1:]
