@@ -21,7 +21,7 @@ from dccrn_lib.lanes import Job, NotebookRun, ThisInterpreter, one_line, run_in_
 from dccrn_lib.parameters import assign, read_parameters, split_assignments
 from dccrn_lib.paths import atomic_path, notebooks_dir, runs_dir
 from dccrn_lib.profiles import get_profile
-from dccrn_lib.results import environment_record
+from dccrn_lib.results import environment_record, save_result
 
 __all__ = [
     "NotebookRun",
@@ -126,6 +126,8 @@ def run_notebooks(
         progress: show a progress bar on stderr.
         jobs: notebooks executed at a time; None takes 2 where there are two cores. Results do not depend on it.
 
+    A run of all notebooks that went well also leaves their times in ``results/tutorial_times.json`` of the folder.
+
     Raises:
         ConfigError: unknown profile, notebook or parameter, or a value of the wrong type. Nothing has run.
     """
@@ -152,6 +154,8 @@ def run_notebooks(
         runs = run_in_lanes(plan, min(jobs, len(plan)), bar, lambda done: _write_run(out, profile, done, start))
     _write_run(out, profile, runs, start)
     seconds = time.perf_counter() - start
+    if all(run.status == "ok" for run in runs) and paths == find_notebooks(None, notebooks_dir):
+        save_result("tutorial_times", _times(profile, runs, seconds), folder=out / "results")
     report = write_report(out / "report.html", out, runs, f"Run with profile {profile}", seconds)
     return RunReport(profile, out, tuple(runs), report, seconds)
 
@@ -208,6 +212,15 @@ def _write_run(out: Path, profile: str, runs: list[NotebookRun], start: float) -
     }
     with atomic_path(out / "run.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _times(profile: str, runs: list[NotebookRun], seconds: float) -> dict[str, Any]:
+    """Seconds of each notebook, and of the whole run last: notebooks run side by side, so it is less than their sum."""
+    rows = [{"notebook": run.name, "seconds": round(run.seconds)} for run in runs]
+    return {
+        "title": f"Time of the notebooks, profile {profile}", "config": {"profile": profile}, "seed": 0, "data_hash": "",
+        "rows": [*rows, {"notebook": "all, side by side", "seconds": round(seconds)}],
+    }  # fmt: skip
 
 
 def _cell_bar(paths: list[Path], progress: bool) -> tqdm:

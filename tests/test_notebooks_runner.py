@@ -20,6 +20,7 @@ from dccrn_lib.errors import ConfigError, DccrnError
 from dccrn_lib.notebooks import describe_parameters, execute_in_place, find_notebooks, run_notebooks
 from dccrn_lib.parameters import Parameter, assign, parse_cell, split_assignments
 from dccrn_lib.report import equation
+from dccrn_lib.results import load_result
 
 CELL = """profile: str = "smoke"  # size of the run
 seed: int = 0  # of everything drawn
@@ -251,6 +252,9 @@ def test_two_lessons_run_side_by_side_and_a_needed_one_comes_first(
     assert report.ok, report.errors
     # run.json was written a little before the run ended, and rounds to 0.1 s
     assert json.loads((tmp_path / "o" / "run.json").read_text())["seconds"] <= report.seconds + 0.1
+    times = load_result("tutorial_times", tmp_path / "o" / "results")["rows"]
+    assert [row["notebook"] for row in times] == ["01_a", "02_b", "all, side by side"]
+    assert times[-1]["seconds"] == round(report.seconds)
 
 
 def test_jobs_must_be_positive(three_lessons: Path, tmp_path: Path):

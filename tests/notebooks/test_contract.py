@@ -19,6 +19,8 @@ import soundfile
 
 from dccrn_lib import paths
 from dccrn_lib.contract import RULES, Lesson, violations, words_per_line
+from dccrn_lib.contract.framing import stated_seconds
+from dccrn_lib.results import load_result
 
 v4 = nbformat.v4
 LESSONS = sorted(paths.notebooks_dir().glob("[0-9]*.ipynb"))
@@ -37,6 +39,21 @@ def test_committed_lesson_keeps(path: Path, rule: str):
 
 def test_all_eight_lessons_are_there():
     assert [path.name[:2] for path in LESSONS] == [f"{i:02d}" for i in range(8)]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_stated_time_is_the_measured_one_within_a_factor_of_two(path: Path):
+    measured = {row["notebook"]: row["seconds"] for row in load_result("tutorial_times")["rows"]}[path.stem]
+    least, most = stated_seconds(committed(path))
+    assert least / 2 <= measured <= 2 * most
+
+
+def test_stated_times_are_read(lesson: Lesson):
+    assert stated_seconds(lesson) == (60, 60)
+    cell = lesson.notebook.cells[NEED]
+    for stated, wanted in (("6 to 17 minutes", (360, 1020)), ("25 s", (25, 25)), ("a while", None)):
+        cell.source = f"## You need\n\nAbout {stated} on a 2-core CPU."
+        assert stated_seconds(lesson) == wanted
 
 
 # ---- a lesson that keeps every rule, in a course of three
@@ -79,7 +96,8 @@ def lesson(tmp_path: Path) -> Lesson:
         text("# 01. The middle\n\n[Back](00_first.ipynb) to the first."),
         text(
             "## You will learn\n\n- to **see** one thing,\n- to **hear** another,\n- to **count** a third.\n\n"
-            "## You need\n\n[00](00_first.ipynb). A minute on a 2-core CPU, the same on a GPU. Disk: none. Network: none."
+            "## You need\n\n[00](00_first.ipynb). About 1 minute on a 2-core CPU, the same on a GPU. "
+            "Disk: none. Network: none."
         ),
         code(f"from importlib.util import find_spec\n\n{guard}"),
         code('profile: str = "quick"  # size\nseed: int = 0  # of all that is random', tags=["parameters"]),
@@ -164,7 +182,7 @@ BREAKS = [
     ("opening", change(NEED, "## You will learn", "## Aims"), "'You will learn'"),
     ("opening", change(NEED, "- to **count** a third.", ""), "2 things to learn"),
     ("opening", change(NEED, "to **see**", "the picture"), "verb in bold"),
-    ("opening", change(NEED, "A minute on a 2-core CPU,", ""), "cell 1: 'You need' does not say the minutes"),
+    ("opening", change(NEED, "About 1 minute on a 2-core CPU,", ""), "cell 1: 'You need' does not say the time"),
     ("opening", change(NEED, "the same on a GPU", ""), "GPU"),
     ("opening", change(NEED, "Disk: none.", ""), "disk"),
     ("opening", change(NEED, "Network: none", "Network: a lot"), "network"),
