@@ -2,8 +2,8 @@
 
     python -m dccrn_lib.published --speech speech.jsonl --noise noise.jsonl student_alone=distil_dccrn
 
-writes results/real_test.json, real_by_snr.json and real_by_noise.json, which notebook 06 and the README show. The
-mixtures are a pure function of the manifests: anybody with the same recordings gets the same table.
+writes results/real_test.json, real_paired.json, real_by_snr.json and real_by_noise.json, which notebook 06 and the
+README show. The mixtures are a pure function of the manifests: anybody with the same recordings gets the same table.
 """
 
 from __future__ import annotations
@@ -57,6 +57,25 @@ def breakdown(
     return table
 
 
+def paired(items: Mapping[str, Sequence[Mapping[str, Any]]], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of a table: every system minus every one before it, mixture by mixture.
+
+    Args:
+        items: system -> items with the same order of mixtures.
+        metrics: higher is better; gain and polarity are left out.
+    """
+    names = list(items)
+    table = []
+    for k, system in enumerate(names):
+        for other in names[:k]:
+            row: dict[str, Any] = {"system": system, "minus": other}
+            for metric in (m for m in metrics if m not in ("gain", "polarity")):
+                found = experiment.compare_systems(items, system, other, metric)
+                row[metric] = f"{experiment.difference_text(found).split(' (')[0]} {found['verdict']}"
+            table.append({**row, "n": len(items[system])})
+    return table
+
+
 def _by_number(group: str) -> tuple[float, str]:
     head = group.split(" ")[0]
     return (float(head) if head.lstrip("-").isdigit() else 0.0, group)
@@ -66,7 +85,7 @@ def publish(
     models: Mapping[str, str], corpus: Mapping[str, str], count: int = 120, folder: str | Path | None = None,
     workers: int | None = None, progress: bool = True, dnsmos: bool = False,
 ) -> list[Path]:
-    """Score the noisy input and the models on the test split; write the three result files.
+    """Score the noisy input and the models on the test split; write the four result files.
 
     Args:
         models: name in the table -> shipped name or path of weights.
@@ -108,6 +127,13 @@ def publish(
             "real_test",
             {**common, "title": title, "note": note, "columns": list(metrics),
              "systems": {name: {"items": rows} for name, rows in items.items()}},
+            folder,
+        ),
+        save_result(
+            "real_paired",
+            {**common, "title": f"{title}: differences mixture by mixture", "rows": paired(items, metrics),
+             "note": "Mean, 95 % interval (bootstrap over the mixtures) and verdict. One training each: the interval "
+             "says nothing about other seeds."},
             folder,
         ),
         save_result(

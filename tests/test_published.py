@@ -30,6 +30,21 @@ def test_breakdown_counts_and_averages_each_group_by_system():
     assert rows[3]["pesq_wb 95 %"] == "[2.00, 2.00]"
 
 
+def test_pairs_are_taken_by_mixture():
+    items = {
+        "noisy": [item("a", 1.0), item("a", 2.0), item("a", 3.0)],
+        "alone": [item("a", 1.5), item("a", 2.5), item("a", 3.5)],
+        "taught": [item("a", 1.25), item("a", 2.25), item("a", 3.25)],
+    }
+    rows = published.paired(items, ("pesq_wb", "gain"))
+    assert [(r["system"], r["minus"], r["n"]) for r in rows] == [
+        ("alone", "noisy", 3), ("taught", "noisy", 3), ("taught", "alone", 3)
+    ]  # fmt: skip
+    assert [r["pesq_wb"] for r in rows] == [
+        "+0.5 [+0.5, +0.5] better", "+0.25 [+0.25, +0.25] better", "-0.25 [-0.25, -0.25] worse"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("models", [{}, {"noisy": "distil_dccrn"}])
 def test_a_table_without_models_is_refused(models, tmp_path):
     with pytest.raises(ConfigError, match="system=weights"):
@@ -41,15 +56,17 @@ def test_command_line_names_what_is_not_a_pair(capsys):
     assert "'distil_dccrn' is not SYSTEM=WEIGHTS" in capsys.readouterr().err
 
 
-def test_three_files_from_a_corpus(tmp_path):
+def test_four_files_from_a_corpus(tmp_path):
     made = generated_corpus(0.02, root=tmp_path / "generated", progress=False)
     weights = save_model(build_model("distil_dccrn_mini"), tmp_path / "m", {"hours_of_audio": 0.5})
     corpus = {"speech": str(made.speech), "noise": str(made.noise)}
     files = published.publish({"student": str(weights)}, corpus, 3, tmp_path / "results", workers=1, progress=False)
-    assert [f.name for f in files] == ["real_test.json", "real_by_snr.json", "real_by_noise.json"]
+    assert [f.name for f in files] == ["real_test.json", "real_paired.json", "real_by_snr.json", "real_by_noise.json"]
     whole = json.loads(files[0].read_text())
     assert {k: v["n"] for k, v in whole["systems"].items()} == {"noisy": 3, "student": 3}
     assert "student: 0.5 h" in whole["note"]
-    for file in files[1:]:
+    [row] = json.loads(files[1].read_text())["rows"]
+    assert (row["system"], row["minus"], row["n"]) == ("student", "noisy", 3) and "gain" not in row
+    for file in files[2:]:
         rows = json.loads(file.read_text())["rows"]
         assert sum(r["n"] for r in rows if r["system"] == "noisy") == 3
