@@ -95,7 +95,9 @@ def publish(out: str | Path, name: str, title: str = "", folder: str | Path | No
         raise ConfigError(f"{out}: no run has finished; start it again with `python -m dccrn_lib.laboratory run`")
     rows = laboratory_rows(runs)
     scores = [{"method": r.method, "seed": r.seed, **{m: _rounded(r.items, m) for m in METRICS}} for r in runs]
-    comparisons = sum(1 for row in rows for key, value in row.items() if " minus " in key and value)
+    pairs = {(frozenset((row["method"], key.split(" minus ")[1])), key.split(" minus ")[0])
+             for row in rows for key, value in row.items() if " minus " in key and value}  # fmt: skip
+    comparisons = len(pairs)  # a minus b and b minus a are one
     note = (
         "Differences are paired by seed, intervals are Student's t over the seeds at 95 % each; of "
         f"{comparisons} comparisons about {0.05 * comparisons:.1f} would leave out zero by chance alone."

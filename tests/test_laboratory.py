@@ -60,8 +60,8 @@ def test_what_is_published_gives_the_same_comparison_again(folder, some, tmp_pat
     record = load_result("laboratory_x", tmp_path / "r")
     assert path.name == "laboratory_x.json"
     assert (record["command"], record["seed"], record["data_hash"]) == ("again", [0, 1, 2], "d")
-    # none: 3 metrics minus output; output: 3 minus none; at_kl: 6
-    assert "12 comparisons about 0.6" in record["note"]
+    # none and output: 3 metrics, the sign does not count; at_kl: 3 minus each
+    assert "9 comparisons about 0.5" in record["note"]
     again = compare_methods(laboratory.published_runs(record), "si_snr_db")
     whole = compare_methods(sorted(some, key=lambda run: (run.method, run.seed)), "si_snr_db")
     assert again == whole

@@ -33,7 +33,8 @@ def learning_curves(histories: Mapping[str, dict]) -> Figure:
         valid.plot(*zip(*points, strict=True), "o-", color=colour, label=label, markersize=4)
     noisy = next(iter(histories.values()))["valid"][0]["noisy_si_snr_db"]
     valid.axhline(noisy, color=COLOURS["noisy"], linestyle="--", label=LABELS["noisy"])
-    loss.set(title="training batches, mean and spread", xlabel="audio seen (h)", ylabel="loss to clean target (dB)")
+    loss.set(title="training batches, mean and spread", xlabel="audio seen (h)")
+    loss.set_ylabel("loss to clean target (dB, penalties)")
     valid.set(title="valid split", xlabel="audio seen (h)", ylabel="SI-SNR (dB)")
     figure.legend(*valid.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
     return figure
