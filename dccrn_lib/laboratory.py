@@ -165,16 +165,21 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _command(a: argparse.Namespace) -> str:
-    """The command that does the whole of it again, with manifests by their file names."""
-    parts = ["python -m dccrn_lib.laboratory run", f"--out {a.out}", f"--profile {a.profile}"]
+    """The command that does the whole of it again, with manifests by their file names and no absolute path."""
+    parts = ["python -m dccrn_lib.laboratory run", f"--out {_portable(a.out)}", f"--profile {a.profile}"]
     parts += [f"--methods {a.methods}", f"--seeds {a.seeds}"]
     for kind in ("speech", "noise", "rir"):
         if getattr(a, kind):
             parts.append(f"--{kind} {','.join(Path(path).name for path in getattr(a, kind).split(','))}")
-    parts += [f"--teacher {a.teacher}"] if a.teacher else []
+    parts += [f"--teacher {_portable(a.teacher)}"] if a.teacher else []
     parts += [f"--steps {a.steps}"] if a.steps else []
     parts += [f"--valid-every {a.valid_every}"] if a.valid_every else []
     return " ".join(parts)
+
+
+def _portable(path: str) -> str:
+    """A relative path or shipped name as it is; of an absolute path the last two parts."""
+    return Path(*Path(path).parts[-2:]).as_posix() if Path(path).is_absolute() else path
 
 
 def _main(arguments: Sequence[str] | None = None) -> int:

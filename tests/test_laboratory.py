@@ -97,6 +97,7 @@ def test_the_command_trains_scores_and_publishes(tmp_path, capsys):
     assert [(row["method"], row["seeds"]) for row in record["rows"]] == [("none", 2), ("at_kl", 2)]
     assert record["config"]["steps"] == 2 and len(record["config"]["teacher"]) == 64
     assert "--speech speech.jsonl" in record["command"] and "--seeds 0,1" in record["command"]
+    assert str(tmp_path) not in record["command"]  # it is published: nobody's folders
     assert all(len(run["si_snr_db"]) == 4 for run in record["runs"])
 
 
