@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from dccrn_lib.figures import COLORMAP, COLOURS, LABELS, new_figure
 
 #: Names of published runs that stand for a system of the lessons.
-_PUBLISHED = {"student_alone": "student", "distil_dccrn": "student_at_kl", "uformer": "teacher"}
+_PUBLISHED = {"student_alone": "student", "uformer": "teacher"}
 
 
 def learning_curves(histories: Mapping[str, dict]) -> Figure:
