@@ -115,7 +115,8 @@ def test_resume_after_a_kill_is_exact(corpus, tmp_path, how):
     process.wait(60)
     reached = state(out)["step"]
     assert 0 < reached < 24, "the run was not stopped in the middle"
-    assert not list(out.glob(".*")), "a half-written file was left" if how == signal.SIGTERM else True
+    if how == signal.SIGTERM:  # kill -9 may leave a temporary file, under a hidden name of its own
+        assert not list(out.glob(".*")), "a half-written file was left"
     train(c, resume=True, progress=False)
     whole = replace(c, out=str(tmp_path / "whole"))
     train(whole, progress=False)
