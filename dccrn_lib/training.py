@@ -134,7 +134,7 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
 
     Raises:
         ConfigError: the folder holds a run and ``resume`` is False, or a config that differs from it; a batch that
-            does not divide among the processes; a teacher missing.
+            does not divide among the processes; a teacher missing; compile with amp on a CPU.
         TrainingError: more than ``max_bad_batches`` batches in a row gave a non-finite loss or gradient.
     """
     processes, device = Processes.start(config.device)
@@ -147,6 +147,11 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
         config = dataclasses.replace(config, amp=False)
         if progress and processes.rank == 0:
             print("this CPU has no bfloat16 arithmetic and would emulate it slowly: training in float32")
+    if config.amp and config.compile and device.type == "cpu":  # seen with PyTorch 2.11: gradients of decoders not finite
+        raise ConfigError(
+            "compiled and in bfloat16, PyTorch computes wrong gradients on a CPU: leave out compile=true (it gains "
+            "nothing there), or set amp=false"
+        )
     out = Path(config.out)
     saved = open_run(out, config, resume, MAY_CHANGE)
     weights = out / "best.safetensors"

@@ -241,6 +241,13 @@ def test_bfloat16_is_left_where_it_would_be_emulated(corpus, tmp_path, monkeypat
     assert_equal_runs(tmp_path / "asked", tmp_path / "plain")
 
 
+def test_compile_in_bfloat16_is_refused_on_a_cpu(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "has_bfloat16", lambda device: True)
+    with pytest.raises(ConfigError, match="amp=false"):
+        train(config(corpus, tmp_path / "run", amp=True, compile=True), progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 def test_who_has_bfloat16(monkeypatch):
     assert has_bfloat16(torch.device("cuda"))  # asked of the name alone
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
