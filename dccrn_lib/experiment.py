@@ -160,15 +160,22 @@ def compare_systems(items: dict[str, list[dict]], a: str, b: str, metric: str) -
     return {**difference, "verdict": verdict}
 
 
-def difference_text(difference: dict, unit: str = "") -> str:
-    """A paired difference in a line: mean, 95 % interval, count, effect size, share of items with a > b."""
+def interval_text(difference: dict, unit: str = "") -> str:
+    """Mean and 95 % interval of a paired difference, e.g. "+0.429 [+0.365, +0.494] dB"."""
     if difference["mean"] is None:
         return "no item could be scored for both"
     low, high = difference["ci"]
     interval = "" if low is None else f" [{low:+.3g}, {high:+.3g}]"
+    return f"{difference['mean']:+.3g}{interval} {unit}".rstrip()
+
+
+def difference_text(difference: dict, unit: str = "") -> str:
+    """A paired difference in a line: mean, 95 % interval, count, effect size, share of items with a > b."""
+    text = interval_text(difference, unit)
+    if difference["mean"] is None:
+        return text
     effect = "" if difference["effect_size"] is None else f", effect size {difference['effect_size']:+.2f}"
-    n, share = difference["n"], difference["share_better"]
-    return f"{difference['mean']:+.3g}{interval} {unit}".rstrip() + f" (n = {n}{effect}, higher on {100 * share:.0f} %)"
+    return f"{text} (n = {difference['n']}{effect}, higher on {100 * difference['share_better']:.0f} %)"
 
 
 def run_system(config: TrainConfig, progress: bool = True) -> TrainResult:

@@ -71,7 +71,7 @@ def paired(items: Mapping[str, Sequence[Mapping[str, Any]]], metrics: Sequence[s
             row: dict[str, Any] = {"system": system, "minus": other}
             for metric in (m for m in metrics if m not in ("gain", "polarity")):
                 found = experiment.compare_systems(items, system, other, metric)
-                row[metric] = f"{experiment.difference_text(found).split(' (')[0]} {found['verdict']}"
+                row[metric] = f"{experiment.interval_text(found)} {found['verdict']}"
             table.append({**row, "n": len(items[system])})
     return table
 
