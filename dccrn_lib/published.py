@@ -117,8 +117,9 @@ def publish(
     }
     trained = ", ".join(f"{n}: {h} h of audio" for n, h in zip(models, hours, strict=True))
     note = (
-        "Dry mixtures of speakers and noise recordings that no training or choice has seen. Trained for a fraction of "
-        f"the paper's budget ({trained}), on other data and another test set: not the paper's numbers."
+        "Dry mixtures of speakers and noise recordings that no training or choice has seen. Hours of audio passed through "
+        f"each network ({trained}), mixed from what the manifests hold; the paper trained on the DNS Challenge's hundreds "
+        "of hours of speech and has another test set: these are not the paper's numbers."
     )
     folder = Path(folder or results_dir())
     title = f"Real recordings, {count} mixtures of the test split"
