@@ -505,6 +505,9 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
+        # Where Ctrl-C struck in code run by exec() (a late import), Python remembers it as unhandled and would end
+        # `python -m` by the signal instead of our code; running any text anew clears that.
+        exec("")
         return 130
 
 

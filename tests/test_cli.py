@@ -319,3 +319,17 @@ def test_evaluate_scores_the_metrics_asked_for(tmp_path: Path, capsys: pytest.Ca
     file.unlink()
     assert exit_code(*arguments, "--metrics", "gian") == 2
     assert "did you mean gain" in capsys.readouterr().err and not file.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Python ends by a signal on POSIX only")
+def test_an_interrupt_in_executed_code_exits_with_130(tmp_path):
+    (tmp_path / "struck.py").write_text(
+        "import argparse, sys\n"
+        "from dccrn_lib import __main__ as cli\n"
+        "args = argparse.Namespace(debug=False, run=lambda args: exec('raise KeyboardInterrupt'))\n"
+        "cli.build_parser = lambda: argparse.Namespace(parse_args=lambda argv: args)\n"
+        "sys.exit(cli.main([]))\n"
+    )
+    command = [sys.executable, "-m", "struck"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (130, "error: interrupted\n")
