@@ -45,6 +45,20 @@ def test_pairs_are_taken_by_mixture():
     ]  # fmt: skip
 
 
+def test_each_system_is_set_beside_its_own_noisy_input():
+    items = {"noisy": [item("a", 1.0), item("a", 2.0)], "student": [item("a", 1.5), item("a", 2.75)]}
+    rows = published.beside_paper(items)
+    assert [(r["of"], r["system"], r["n"]) for r in rows[:3]] == [
+        ("this project", "noisy", 2), ("this project", "student", 2), ("the paper's clips", "noisy", 8)
+    ]  # fmt: skip
+    assert "WB-PESQ over noisy" not in rows[0]
+    assert (rows[1]["WB-PESQ"], rows[1]["WB-PESQ over noisy"]) == (2.125, "+0.625")
+    assert rows[1]["DNSMOS OVRL over noisy"] is None
+    assert (rows[5]["system"], rows[5]["WB-PESQ over noisy"], rows[5]["SI-SNR dB over noisy"]) == (
+        "Distil-DCCRN", "+0.952", "+7.09"
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("models", [{}, {"noisy": "distil_dccrn"}])
 def test_a_table_without_models_is_refused(models, tmp_path):
     with pytest.raises(ConfigError, match="system=weights"):
@@ -56,17 +70,19 @@ def test_command_line_names_what_is_not_a_pair(capsys):
     assert "'distil_dccrn' is not SYSTEM=WEIGHTS" in capsys.readouterr().err
 
 
-def test_four_files_from_a_corpus(tmp_path):
+def test_five_files_from_a_corpus(tmp_path):
     made = generated_corpus(0.02, root=tmp_path / "generated", progress=False)
     weights = save_model(build_model("distil_dccrn_mini"), tmp_path / "m", {"hours_of_audio": 0.5})
     corpus = {"speech": str(made.speech), "noise": str(made.noise)}
     files = published.publish({"student": str(weights)}, corpus, 3, tmp_path / "results", workers=1, progress=False)
-    assert [f.name for f in files] == ["real_test.json", "real_paired.json", "real_by_snr.json", "real_by_noise.json"]
+    assert [f.name for f in files] == [
+        "real_test.json", "real_paired.json", "real_beside_paper.json", "real_by_snr.json", "real_by_noise.json"
+    ]  # fmt: skip
     whole = json.loads(files[0].read_text())
     assert {k: v["n"] for k, v in whole["systems"].items()} == {"noisy": 3, "student": 3}
     assert "student: 0.5 h" in whole["note"]
     [row] = json.loads(files[1].read_text())["rows"]
     assert (row["system"], row["minus"], row["n"]) == ("student", "noisy", 3) and "gain" not in row
-    for file in files[2:]:
+    for file in files[3:]:
         rows = json.loads(file.read_text())["rows"]
         assert sum(r["n"] for r in rows if r["system"] == "noisy") == 3
