@@ -119,6 +119,7 @@ def run(a: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(out / "mixtures.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    experiment.evaluate_systems({"noisy": None}, mixtures, METRICS, 1, not a.quiet, out / "noisy.json")
     for k, (seed, name) in enumerate((seed, name) for seed in seeds for name in MIXTURES):
         if k % every != first:
             continue
@@ -157,7 +158,9 @@ def publish(out: str | Path, folder: str | Path | None = None) -> Path:
         raise ConfigError(f"{out}: no run of {baseline!r} has finished; give the same `run` command again")
     rows: list[dict[str, Any]] = [{"mixture": row.pop("method"), **row} for row in laboratory_rows(runs, (baseline,))]
     rows.sort(key=lambda row: list(MIXTURES).index(row["mixture"]))
-    comparisons = len(METRICS) * (len(rows) - 1)
+    noisy = json.loads((Path(out) / "noisy.json").read_text(encoding="utf-8"))["items"]["noisy"]
+    rows.insert(0, {"mixture": "(noisy input)", **{m: SweepRun("noisy", 0, noisy).mean(m) for m in METRICS}})
+    comparisons = len(METRICS) * (len(rows) - 2)
     note = (
         f"Valid split of the real recordings, {settings['config']['valid_mixtures']} dry mixtures; the miniature student "
         f"after {settings['config']['steps']} steps. Differences are paired by seed, intervals are Student's t over the "

@@ -66,8 +66,10 @@ def test_runs_are_kept_compared_by_seed_and_published(arguments, tmp_path, capsy
     assert capsys.readouterr().out == first  # gone on with: the same two, not trained anew
     assert data_mixtures._main(["publish", "--out", str(tmp_path / "runs"), "--results", str(tmp_path)]) == 0
     record = load_result("data_mixtures", tmp_path)
-    assert [(row["mixture"], row["seeds"]) for row in record["rows"]] == [("as trained", 1), ("no rooms", 1)]
-    assert record["rows"][1]["si_snr_db minus as trained"].endswith("one seed: no interval")
+    noisy, *rows = record["rows"]
+    assert noisy["mixture"] == "(noisy input)" and 1 < noisy["pesq_wb"] < 4.7
+    assert [(row["mixture"], row["seeds"]) for row in rows] == [("as trained", 1), ("no rooms", 1)]
+    assert rows[1]["si_snr_db minus as trained"].endswith("one seed: no interval")
     assert "2 dry mixtures" in record["note"] and "of 3 comparisons" in record["note"]
     assert str(tmp_path) not in json.dumps(record)
     assert table(record).startswith("| mixture | seeds | pesq_wb | pesq_wb minus as trained |")
