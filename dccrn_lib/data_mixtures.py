@@ -150,12 +150,12 @@ def publish(out: str | Path, folder: str | Path | None = None) -> Path:
         folder: results/ when None.
 
     Raises:
-        ConfigError: nothing was run in ``out``, or no run of "as trained" has finished.
+        ConfigError: nothing was run in ``out``, no run of "as trained" has finished, or the noisy input has no scores.
     """
     settings, runs = load_result("mixtures", out), load_runs(out)
     baseline = next(iter(MIXTURES))
-    if baseline not in {run.method for run in runs}:
-        raise ConfigError(f"{out}: no run of {baseline!r} has finished; give the same `run` command again")
+    if baseline not in {run.method for run in runs} or not (Path(out) / "noisy.json").is_file():
+        raise ConfigError(f"{out}: no run of {baseline!r} or no noisy.json; give the same `run` command again")
     rows: list[dict[str, Any]] = [{"mixture": row.pop("method"), **row} for row in laboratory_rows(runs, (baseline,))]
     rows.sort(key=lambda row: list(MIXTURES).index(row["mixture"]))
     noisy = json.loads((Path(out) / "noisy.json").read_text(encoding="utf-8"))["items"]["noisy"]

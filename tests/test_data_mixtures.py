@@ -72,6 +72,9 @@ def test_runs_are_kept_compared_by_seed_and_published(arguments, tmp_path, capsy
     assert rows[1]["si_snr_db minus as trained"].endswith("one seed: no interval")
     assert "2 dry mixtures" in record["note"] and "of 3 comparisons" in record["note"]
     assert str(tmp_path) not in json.dumps(record)
+    (tmp_path / "runs" / "noisy.json").unlink()
+    assert data_mixtures._main(["publish", "--out", str(tmp_path / "runs"), "--results", str(tmp_path)]) == 2
+    assert "give the same `run` command again" in capsys.readouterr().err
     assert table(record).startswith("| mixture | seeds | pesq_wb | pesq_wb minus as trained |")
 
 
