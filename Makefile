@@ -34,10 +34,11 @@ install: $(STAMP)  ## create .venv and install the package with its extras (abou
 tutorial: $(STAMP)  ## run all notebooks at PROFILE=quick into runs/quick, with one HTML report
 	"$(PY)" -m dccrn_lib run-notebooks --profile "$(PROFILE)" --out "$(OUT)"
 
-test: lint unit nbval  ## ruff, the tests, and the committed notebooks under nbval
+test: lint unit nbval  ## ruff, import directions, the tests, and the committed notebooks under nbval
 
-lint: $(STAMP)  ## ruff
+lint: $(STAMP)  ## ruff, and the direction of imports between the packages
 	"$(PY)" -m ruff check .
+	"$(VENV)/bin/lint-imports" --no-cache
 
 unit: $(STAMP)  ## the tests without the notebooks
 	"$(PY)" -m pytest tests

@@ -16,11 +16,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from dccrn_lib.corpus.mixing import MixtureDataset
-from dccrn_lib.corpus.recipes import generated_corpus
+from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.losses import si_snr_loss
-from dccrn_lib.models import build_model
-from dccrn_lib.processes import pick_device
-from dccrn_lib.profiles import get_profile
+from dccrn_lib.networks.presets import build_model
+from dccrn_lib.runtime.devices import pick_device
+from dccrn_lib.training.profiles import get_profile
 
 
 def mixing_rate(dataset: MixtureDataset, batch_size: int, workers: int, batches: int) -> float:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from dccrn_lib.audio import read_audio
-from dccrn_lib.export import precision_loss
-from dccrn_lib.models import load_model
+from dccrn_lib.audio.files import read_audio
+from dccrn_lib.enhancement.onnx_export import precision_loss
+from dccrn_lib.networks.weights import load_model
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from dccrn_lib.bench import run_benchmarks
-from dccrn_lib.results import table
+from dccrn_lib.experiments.speed import run_benchmarks
+from dccrn_lib.results.tables import table
 
 
 def main() -> None:

@@ -10,46 +10,32 @@ True
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from dccrn_lib.runtime.doors import door
 
 __version__ = "0.1.0"
 
-# name -> module that defines it
+# name -> module that defines it; with a colon, the name stands for the module itself
 _PUBLIC = {
-    "PRESETS": "models",
-    "build_model": "models",
-    "load_model": "models",
-    "save_model": "models",
-    "count_parameters": "models",
-    "count_macs": "models",
-    "load_authors_dccrn": "interop",
-    "load_authors_uformer": "interop",
-    "AttentionTransferKL": "distillation",
-    "DistillationLoss": "distillation",
-    "FeatureTap": "distillation",
+    "PRESETS": "networks.presets",
+    "build_model": "networks.presets",
+    "load_model": "networks.weights",
+    "save_model": "networks.weights",
+    "count_parameters": "networks.cost",
+    "count_macs": "networks.cost",
+    "load_authors_dccrn": "networks.authors",
+    "load_authors_uformer": "networks.authors",
+    "AttentionTransferKL": "distillation.at_kl",
+    "DistillationLoss": "distillation.loss",
+    "FeatureTap": "distillation.taps",
     "si_snr_db": "losses",
     "si_snr_loss": "losses",
-    "score_pair": "metrics",
-    "StreamingEnhancer": "streaming",
-    "enhance_file": "enhance",
-    "ComplexSTFT": "stft",
-    "STFTConfig": "stft",
+    "score_pair": "evaluation.scores",
+    "StreamingEnhancer": "enhancement.stream",
+    "enhance_file": "enhancement.files",
+    "ComplexSTFT": "audio.stft",
+    "STFTConfig": "audio.stft",
+    "probes": "networks.lookahead:",
 }
-_MODULES = ("probes",)
 
-__all__ = sorted([*_PUBLIC, *_MODULES, "__version__"])
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__all__ = sorted([*_PUBLIC, "__version__"])
+__getattr__, __dir__ = door(__name__, _PUBLIC)

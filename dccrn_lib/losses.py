@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dccrn_lib.errors import MetricError
+from dccrn_lib.runtime.errors import MetricError
 
 
 def _check(estimate: Tensor, target: Tensor) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dccrn_lib import paths
+from dccrn_lib.runtime import paths
 
 # kernels and child processes of the tests shall not fight for the cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dccrn_lib.errors import MetricError
 from dccrn_lib.losses import compressed_spectral_loss, level_loss, si_snr_db, si_snr_loss
+from dccrn_lib.runtime.errors import MetricError
 
 
 @pytest.fixture

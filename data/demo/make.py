@@ -10,8 +10,8 @@ import soundfile
 
 from dccrn_lib.corpus.manifest import read_manifest
 from dccrn_lib.corpus.mixing import SAMPLE_RATE, MixConfig, MixtureDataset
-from dccrn_lib.corpus.recipes import generated_corpus
-from dccrn_lib.paths import atomic_path
+from dccrn_lib.corpus.synthesis.corpus import generated_corpus
+from dccrn_lib.runtime.files import atomic_path
 
 HERE = Path(__file__).parent
 CLIPS = (

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from dccrn_lib.errors import ManifestError, nearest_name
+from dccrn_lib.runtime.errors import ManifestError, nearest_name
 
 KINDS = ("speech", "noise", "rir")
 SPLITS = ("train", "valid", "test")

@@ -31,8 +31,8 @@ from dccrn_lib.corpus.scanning import (
     probe_all,
     without_suffix,
 )
-from dccrn_lib.errors import ManifestError, nearest_name
-from dccrn_lib.paths import atomic_path
+from dccrn_lib.runtime.errors import ManifestError, nearest_name
+from dccrn_lib.runtime.files import atomic_path
 
 
 def read_manifest(path: str | os.PathLike, split: str | None = None, kind: str | None = None) -> list[Entry]:

@@ -22,9 +22,11 @@ import torch
 from scipy.signal import fftconvolve, resample_poly
 from torch.utils.data import Dataset
 
-from dccrn_lib.corpus.archive import open_audio
-from dccrn_lib.corpus.manifest import Entry, read_manifest
-from dccrn_lib.errors import AudioError, ConfigError, ManifestError
+from dccrn_lib.audio.files import write_audio
+from dccrn_lib.corpus.entry import Entry
+from dccrn_lib.corpus.manifest import read_manifest
+from dccrn_lib.corpus.shards import open_audio
+from dccrn_lib.runtime.errors import AudioError, ConfigError, ManifestError
 
 SAMPLE_RATE = 16000
 _SPEEDS = ((9, 10), (19, 20), (20, 19), (10, 9), (17, 20), (20, 17))  # up, down of a rational resampler
@@ -343,8 +345,6 @@ def write_pairs(dataset: MixtureDataset, folder: str | Path, count: int | None =
     Returns:
         The folder, ready for ``python -m dccrn_lib evaluate --clean ... --noisy ...``.
     """
-    from dccrn_lib.audio import write_audio
-
     folder = Path(folder)
     for i in range(len(dataset) if count is None else count):
         item = dataset[i]

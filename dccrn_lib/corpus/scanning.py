@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from dccrn_lib.audio import FOREIGN_SUFFIXES, foreign_hint
+from dccrn_lib.audio.files import FOREIGN_SUFFIXES, foreign_hint
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")  # the only ones that can hold NaN

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from dccrn_lib.paths import project_root
+from dccrn_lib.runtime.paths import project_root
 
 CHROMIUM_FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

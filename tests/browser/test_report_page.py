@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dccrn_lib.paths import project_root
+from dccrn_lib.runtime.paths import project_root
 
 pytestmark = pytest.mark.browser
 
@@ -40,8 +40,8 @@ _PAGE_WIDTH = "document.documentElement.scrollWidth"
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of the committed lessons, as if they had just run."""
-    from dccrn_lib.notebooks import NotebookRun
-    from dccrn_lib.report import write_report
+    from dccrn_lib.lessons.running.execution import NotebookRun
+    from dccrn_lib.lessons.running.report import write_report
 
     root = project_root()
     lessons = sorted((root / "notebooks").glob("0*.ipynb"))

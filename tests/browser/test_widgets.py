@@ -11,8 +11,8 @@ pytest.importorskip("playwright.sync_api", reason="Playwright is missing: pip in
 
 from lessons import Lesson, Seen, Widget
 
-from dccrn_lib.paths import data_dir
-from dccrn_lib.widgets.evaluation import ABXSession
+from dccrn_lib.lessons.evaluation.widgets import ABXSession
+from dccrn_lib.runtime.paths import data_dir
 
 pytestmark = pytest.mark.browser
 

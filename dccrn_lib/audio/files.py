@@ -1,0 +1,382 @@
+"""Audio files in and out: read, check, write (soundfile), any format that libsndfile knows.
+
+Samples are float32 of shape (channel, sample), full scale at +-1. What is read holds at least one sample
+and neither NaN nor infinity. What is written appears under its name only when it is complete. ``resample``
+lives in ``dccrn_lib.audio.resampling`` and is offered here too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import soundfile
+from torch import Tensor
+
+from dccrn_lib.audio.resampling import StreamingResampler, resample
+from dccrn_lib.runtime.errors import AudioError
+from dccrn_lib.runtime.files import atomic_path
+
+__all__ = [
+    "AudioInfo", "AudioWriter", "PEAKS", "StreamingResampler", "audio_info", "list_audio_files", "read_audio",
+    "read_blocks", "resample", "write_audio",
+]  # fmt: skip
+
+PathLike = str | os.PathLike
+PEAKS = ("clip", "scale", "error")  # what write_audio does with samples beyond full scale
+BLOCK_SAMPLES = 1 << 18
+_SUFFIX_FORMATS = {
+    "opus": ("OGG", "OPUS"),
+    "oga": ("OGG", None),
+    "aif": ("AIFF", None),
+    "aifc": ("AIFF", None),
+}
+_SUFFIX_FORMATS |= {"wave": ("WAV", None), "snd": ("AU", None), "sf": ("IRCAM", None), "sph": ("NIST", None)}
+_NOT_AUDIO_SUFFIXES = {"raw", "mat4", "mat5", "mat"}  # no header, or not audio by habit
+_SUFFIXES = {name.lower() for name in soundfile.available_formats()} | set(_SUFFIX_FORMATS)
+AUDIO_SUFFIXES = tuple(sorted(f".{name}" for name in _SUFFIXES - _NOT_AUDIO_SUFFIXES))
+#: Recordings in formats that libsndfile does not read: found in folders all the same, and named with what to do.
+FOREIGN_SUFFIXES = (".aac", ".amr", ".ape", ".m4a", ".mka", ".weba", ".wma", ".wv")
+_FOREIGN_FILMS = (".3gp", ".mkv", ".mov", ".mp4", ".webm")
+# what libsndfile notes about a WAV or AIFF file that holds fewer bytes of audio than its header says
+_TOO_SHORT = re.compile(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
+_UNKNOWN_LENGTH = 0x7FFFF000  # bytes; programs that write into a pipe put this or more
+_OGG_CUT = ("Ogg: Last page lacks an end-of-stream bit.", "Ogg: Junk after the last page.")
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header says: rate in Hz, length in samples, libsndfile's format and subtype."""
+
+    path: Path
+    sample_rate: int
+    channels: int
+    samples: int
+    format: str
+    subtype: str
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.samples / self.sample_rate
+
+
+def _native(path: Path) -> Path | bytes:
+    """The path as soundfile takes it: names that are not valid text (Linux allows them) as bytes."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
+
+
+def _refuse_cut(path: Path, notes: str) -> None:
+    """AudioError if the container says that its end is missing; libsndfile would only read what is left."""
+    found = _TOO_SHORT.search(notes)
+    if found:
+        promised, there = map(int, found.groups())
+        # some programs count their header as audio: a little less is no damage
+        if promised < _UNKNOWN_LENGTH and there < min(0.98 * promised, promised - 1024):
+            raise AudioError(
+                f"{path} is cut off: its header promises {promised} bytes of audio, {there} are there; "
+                "copy or record it again"
+            )
+    if all(note in notes for note in _OGG_CUT):
+        raise AudioError(f"{path} is cut off: its last page is incomplete; copy or record it again")
+
+
+def foreign_hint(path: PathLike) -> str:
+    """What to do with a file in a format that libsndfile does not read, by its suffix; "" for all others."""
+    path = Path(path)
+    if path.suffix.lower() not in FOREIGN_SUFFIXES + _FOREIGN_FILMS:
+        return ""
+    return f"{path.suffix} is not read here, convert it first: ffmpeg -i {path.name} {path.stem}.wav"
+
+
+@contextmanager
+def _opened(path: PathLike) -> Iterator[soundfile.SoundFile]:
+    """Open for reading; every way in which that can fail becomes a one-line AudioError."""
+    path = Path(path)
+    if path.is_dir():
+        raise AudioError(f"{path} is a folder, expected an audio file")
+    if not path.exists():
+        raise AudioError(f"no such audio file: {path}")
+    try:
+        if path.stat().st_size == 0:
+            raise AudioError(f"{path} is empty (0 bytes); record or copy it again")
+        with soundfile.SoundFile(_native(path)) as file:
+            _refuse_cut(path, file.extra_info)
+            yield file
+    except soundfile.SoundFileError as error:
+        reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
+        todo = foreign_hint(path) or "the file is corrupt or not audio"
+        raise AudioError(f"cannot read {path} as audio ({reason}); {todo}") from error
+    except (TypeError, PermissionError) as error:  # TypeError: a headerless format that needs more to be read
+        raise AudioError(f"cannot read {path} as audio ({error})") from error
+
+
+def audio_info(path: PathLike) -> AudioInfo:
+    """Read the header only.
+
+    Raises:
+        AudioError: the file is missing, a folder, empty, corrupt, cut off or not audio, or has no samples.
+    """
+    with _opened(path) as file:
+        info = AudioInfo(Path(path), file.samplerate, file.channels, file.frames, file.format, file.subtype)
+    if info.samples < 1:
+        raise AudioError(f"{path} has no samples")
+    return info
+
+
+def _checked(path: PathLike, samples: np.ndarray, first: int) -> np.ndarray:
+    """(sample, channel) -> (channel, sample), or AudioError at the first NaN or infinite sample."""
+    finite = np.isfinite(samples)
+    if not finite.all():
+        where = int(np.argmin(finite.all(axis=1)))
+        raise AudioError(
+            f"{path} holds a NaN or infinite sample at index {first + where}; repair or remove the file"
+        )
+    return np.ascontiguousarray(samples.T)
+
+
+def read_blocks(
+    path: PathLike, block_samples: int = BLOCK_SAMPLES, start: int = 0, count: int | None = None
+) -> Iterator[np.ndarray]:
+    """Read a file piece by piece, in memory for one piece.
+
+    Args:
+        path: audio file.
+        block_samples: samples a piece (the last may be shorter).
+        start: first sample.
+        count: number of samples, None for all that follow.
+
+    Yields:
+        float32 (channel, sample).
+
+    Raises:
+        AudioError: as ``read_audio``; a file that ends before its header says so raises at its end.
+    """
+    with _opened(path) as file:
+        if file.frames < 1:
+            raise AudioError(f"{path} has no samples")
+        if not 0 <= start < file.frames:
+            raise AudioError(f"{path} has {file.frames} samples, cannot start at {start}")
+        wanted = file.frames - start if count is None else min(count, file.frames - start)
+        if start:
+            file.seek(start)
+        got = 0
+        while got < wanted:
+            piece = file.read(min(block_samples, wanted - got), dtype="float32", always_2d=True)
+            if len(piece) == 0:
+                break
+            yield _checked(path, piece, start + got)
+            got += len(piece)
+        # the headers of compressed files may be off by a frame or two
+        if got == 0 or (got < 0.98 * wanted and count is None):
+            raise AudioError(f"{path} is cut off: its header promises {wanted} samples, {got} could be read")
+
+
+def read_audio(
+    path: PathLike, sample_rate: int | None = None, start: int = 0, count: int | None = None
+) -> tuple[np.ndarray, int]:
+    """Read an audio file, or a part of it.
+
+    Args:
+        path: any format that libsndfile reads (wav, flac, ogg, opus, mp3, aiff, ...).
+        sample_rate: rate wanted in Hz; None keeps the file's.
+        start: first sample, at the file's rate.
+        count: number of samples at the file's rate, None for all that follow.
+
+    Returns:
+        (samples, rate): float32 (channel, sample) and the rate in Hz.
+
+    Raises:
+        AudioError: missing, a folder, empty, corrupt, cut off, not audio, without samples, or NaN in it.
+    """
+    pieces = list(read_blocks(path, start=start, count=count))
+    samples = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+    rate = audio_info(path).sample_rate
+    if sample_rate is None or sample_rate == rate:
+        return samples, rate
+    return resample(samples, rate, sample_rate), sample_rate
+
+
+def file_format(path: PathLike, subtype: str | None = None, format: str | None = None) -> tuple[str, str]:
+    """libsndfile's (format, subtype) for a name to be written.
+
+    Args:
+        path: its suffix decides, unless ``format`` is given.
+        subtype: PCM_16, PCM_24, FLOAT, VORBIS ...; None for the format's default (PCM_16 for wav and flac).
+        format: WAV, FLAC ...; None for the suffix's.
+
+    Raises:
+        AudioError: unknown suffix, or a subtype that the format does not have.
+    """
+    suffix = Path(path).suffix.lower().lstrip(".")
+    known, default = _SUFFIX_FORMATS.get(suffix, (suffix.upper(), None))
+    name = (format or known).upper()
+    if name not in soundfile.available_formats() or name == "RAW":
+        raise AudioError(
+            f"cannot write {path}: unknown suffix {'.' + suffix!r}; use .wav, .flac, .ogg, .opus or .mp3"
+        )
+    chosen = subtype or (default if name == known else None) or soundfile.default_subtype(name)
+    if chosen is None or not soundfile.check_format(name, chosen):
+        possible = ", ".join(soundfile.available_subtypes(name))
+        raise AudioError(f"cannot write {path}: {name} has no subtype {chosen}; possible: {possible}")
+    return name, chosen.upper()
+
+
+def holds_beyond_full_scale(subtype: str) -> bool:
+    """Whether samples beyond +-1 survive in this subtype: only FLOAT and DOUBLE keep them."""
+    return subtype.upper() in ("FLOAT", "DOUBLE")
+
+
+class AudioWriter:
+    """Write (channel, sample) blocks one by one; the file takes its name when the ``with`` block ends well.
+
+    Samples beyond full scale are held at +-1 where the subtype cannot hold them (never wrapped) and counted
+    in ``clipped``; ``peak`` is the largest magnitude offered.
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        sample_rate: int,
+        channels: int,
+        subtype: str | None = None,
+        format: str | None = None,
+    ) -> None:
+        self.path, self.sample_rate, self.channels = Path(path), int(sample_rate), channels
+        self.format, self.subtype = file_format(path, subtype, format)
+        self.clipped, self.peak, self.samples = 0, 0.0, 0
+        self._limit = not holds_beyond_full_scale(self.subtype)
+
+    def __enter__(self) -> AudioWriter:
+        if self.path.is_dir():
+            raise AudioError(f"cannot write {self.path}: a folder has this name")
+        self._atomic = atomic_path(self.path)
+        temporary = self._atomic.__enter__()
+        try:
+            self._file = soundfile.SoundFile(
+                _native(temporary), "w", self.sample_rate, self.channels, self.subtype, format=self.format
+            )
+        except soundfile.SoundFileError as error:
+            mended = AudioError(
+                f"cannot write {self.path}: {self.format} {self.subtype} takes no {self.channels} channel(s) "
+                f"at {self.sample_rate} Hz; choose another format or rate"
+            )
+            self._atomic.__exit__(type(mended), mended, None)
+            raise mended from error
+        return self
+
+    def write(self, samples: np.ndarray) -> None:
+        """Append float (channel, sample).
+
+        Raises:
+            AudioError: a sample is NaN or infinite, the number of channels is wrong, or the disk refuses.
+        """
+        if samples.ndim != 2 or samples.shape[0] != self.channels:
+            raise AudioError(
+                f"cannot write {self.path}: expected ({self.channels}, sample), got {samples.shape}"
+            )
+        if samples.shape[1] == 0:
+            return
+        peak = float(np.abs(samples).max())
+        if not np.isfinite(peak):
+            raise AudioError(f"cannot write {self.path}: the signal holds NaN or infinite samples")
+        self.peak = max(self.peak, peak)
+        if self._limit and peak > 1.0:
+            self.clipped += int((np.abs(samples) > 1.0).sum())
+            samples = samples.clip(-1.0, 1.0)
+        try:
+            for start in range(0, samples.shape[1], BLOCK_SAMPLES):  # some encoders fail on very long writes
+                self._file.write(np.ascontiguousarray(samples[:, start : start + BLOCK_SAMPLES].T))
+        except soundfile.SoundFileError as error:
+            raise AudioError(f"cannot write {self.path}: {error}") from error
+        self.samples += samples.shape[1]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        self._atomic.__exit__(kind, error, trace)
+
+
+def write_audio(
+    path: PathLike,
+    samples: np.ndarray | Tensor,
+    sample_rate: int,
+    subtype: str | None = None,
+    format: str | None = None,
+    peaks: str = "clip",
+) -> int:
+    """Write an audio file; it appears under its name only when it is complete.
+
+    Samples beyond full scale never wrap around. FLOAT and DOUBLE files keep them. For every other subtype:
+    ``peaks="clip"`` holds them at +-1 and returns how many there were, ``"scale"`` divides the whole signal
+    by its peak, ``"error"`` raises.
+
+    Args:
+        path: its suffix decides the format, unless ``format`` is given.
+        samples: float, (channel, sample) or (sample,), full scale at +-1.
+        sample_rate: Hz.
+        subtype: PCM_16, PCM_24, FLOAT, VORBIS ...; None for the format's default (PCM_16 for wav and flac).
+        format: libsndfile's name (WAV, FLAC, OGG ...).
+        peaks: "clip", "scale" or "error".
+
+    Returns:
+        Number of samples that were clipped.
+
+    Raises:
+        AudioError: NaN or infinite samples, none at all, wrong shape, unknown format, peaks under "error".
+    """
+    array = np.asarray(samples.detach().cpu() if isinstance(samples, Tensor) else samples, dtype=np.float32)
+    array = array[None] if array.ndim == 1 else array  # (channel, sample)
+    if array.ndim != 2 or array.size == 0:
+        raise AudioError(
+            f"cannot write {path}: expected (channel, sample) with >= 1 sample, got {array.shape}"
+        )
+    if peaks not in PEAKS:
+        raise AudioError(f"unknown peaks={peaks!r}; known: {', '.join(PEAKS)}")
+    if array.shape[0] > 1024:
+        raise AudioError(f"cannot write {path}: {array.shape[0]} channels; samples must be (channel, sample)")
+    writer = AudioWriter(path, sample_rate, array.shape[0], subtype, format)
+    peak = float(np.abs(array).max())
+    if peak > 1.0 and np.isfinite(peak) and not holds_beyond_full_scale(writer.subtype):
+        if peaks == "error":
+            raise AudioError(
+                f"cannot write {path}: peak {peak:.4g} is beyond full scale; lower it or use FLOAT"
+            )
+        if peaks == "scale":
+            array = array / np.float32(peak)
+    with writer:
+        writer.write(array)
+    return writer.clipped
+
+
+def list_audio_files(folder: PathLike, recursive: bool = True) -> list[Path]:
+    """All files of a folder whose suffix is an audio format's, sorted; hidden files and folders are left out.
+
+    Raises:
+        AudioError: there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise AudioError(
+            f"no such folder: {folder}" if not folder.exists() else f"{folder} is a file, not a folder"
+        )
+    found = []
+    for where, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
+        found += [
+            Path(where) / n
+            for n in names
+            if not n.startswith(".") and Path(n).suffix.lower() in AUDIO_SUFFIXES + FOREIGN_SUFFIXES
+        ]
+    return sorted(found)

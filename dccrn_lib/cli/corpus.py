@@ -1,0 +1,113 @@
+"""The commands that make, list and pack corpora."""
+
+from __future__ import annotations
+
+import argparse
+
+from dccrn_lib.cli.checks import count, file, folder, named, positive
+
+
+def add_synth(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder to write")
+    p.add_argument("--hours", type=positive, default=1.0, metavar="H", help="hours of speech")
+    p.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="the corpus is a function of hours and seed"
+    )
+    p.add_argument("--workers", type=int, metavar="N", help="processes; all cores when not given")
+    p.set_defaults(run=_corpus_synth)
+
+
+def _corpus_synth(a: argparse.Namespace) -> int:
+    from dccrn_lib.corpus.synthesis.corpus import synthesise_corpus
+
+    paths = synthesise_corpus(a.out, hours=a.hours, seed=a.seed, workers=a.workers, progress=not a.quiet)
+    for manifest in (paths.speech, paths.noise, paths.rir):
+        print(manifest)
+    return 0
+
+
+def add_scan(p: argparse.ArgumentParser) -> None:
+    p.add_argument("folder", type=named, metavar="DIR", help="folder of recordings, searched with its subfolders")
+    p.add_argument(
+        "--kind", required=True, choices=["speech", "noise", "rir"], help="what the recordings are"
+    )
+    p.add_argument("--out", type=file, required=True, metavar="FILE", help="manifest to write (.jsonl)")
+    p.add_argument("--split", choices=["train", "valid", "test"], help="put all files in one split")
+    p.add_argument(
+        "--valid-fraction", type=float, default=0.05, metavar="F", help="share of speakers for valid"
+    )
+    p.add_argument(
+        "--test-fraction", type=float, default=0.05, metavar="F", help="share of speakers for test"
+    )
+    p.add_argument("--licence", default="unknown", metavar="TEXT", help="licence of the recordings")
+    p.add_argument(
+        "--corpus", metavar="NAME", help="name of the collection; the folder's name when not given"
+    )
+    p.add_argument(
+        "--group-level",
+        type=int,
+        metavar="N",
+        help="folder level below DIR that names the speaker or recording; guessed when not given",
+    )
+    p.add_argument("--workers", type=count, metavar="N", help="parallel readers; all cores when not given")
+    p.set_defaults(run=_corpus_scan)
+
+
+def _corpus_scan(a: argparse.Namespace) -> int:
+    from dccrn_lib.corpus.manifest import scan_folder
+
+    report = scan_folder(
+        a.folder,
+        a.kind,
+        a.out,
+        split=a.split,
+        valid_fraction=a.valid_fraction,
+        test_fraction=a.test_fraction,
+        licence=a.licence,
+        corpus=a.corpus,
+        group_level=a.group_level,
+        workers=a.workers,
+        progress=not a.quiet,
+    )
+    print(report)
+    return 0
+
+
+def add_pack(p: argparse.ArgumentParser) -> None:
+    p.add_argument("manifests", nargs="+", metavar="FILE", help="manifests of speech, noise and room responses (.jsonl)")
+    p.add_argument("--out", type=folder, required=True, metavar="DIR", help="new folder for shards and manifests")
+    p.add_argument(
+        "--codec", choices=["opus", "vorbis", "flac"], default="opus", help="of speech and noise; room responses are FLAC"
+    )
+    p.add_argument("--bitrate", type=positive, default=32.0, metavar="KBIT", help="of Opus, in kbit/s, 6 to 256")
+    p.add_argument("--shard-mb", type=positive, default=256.0, metavar="N", help="size of a shard in MiB")
+    p.add_argument("--workers", type=int, metavar="N", help="processes that encode; all cores when not given")
+    p.set_defaults(run=_corpus_pack)
+
+
+def _corpus_pack(a: argparse.Namespace) -> int:
+    from dccrn_lib.corpus.packing import pack_corpus
+
+    report = pack_corpus(
+        a.manifests, a.out, a.codec, a.bitrate, a.shard_mb, workers=a.workers, progress=not a.quiet
+    )
+    for manifest in report.manifests:
+        print(manifest)
+    print(report)
+    return 0
+
+
+def add_unpack(p: argparse.ArgumentParser) -> None:
+    p.add_argument("manifests", nargs="+", metavar="FILE", help="packed manifests (.jsonl)")
+    p.add_argument("--out", type=folder, required=True, metavar="DIR", help="new folder for files and manifests")
+    p.set_defaults(run=_corpus_unpack)
+
+
+def _corpus_unpack(a: argparse.Namespace) -> int:
+    from dccrn_lib.corpus.packing import unpack_corpus
+
+    report = unpack_corpus(a.manifests, a.out, progress=not a.quiet)
+    for manifest in report.manifests:
+        print(manifest)
+    print(report)
+    return 0

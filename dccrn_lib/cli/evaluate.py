@@ -1,0 +1,52 @@
+"""The commands that score and measure."""
+
+from __future__ import annotations
+
+import argparse
+
+from dccrn_lib.cli.checks import count, device, file, named
+
+
+def add_evaluate(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--clean", type=named, required=True, metavar="DIR", help="clean references")
+    p.add_argument("--noisy", type=named, required=True, metavar="DIR", help="noisy files of the same names")
+    group = p.add_mutually_exclusive_group()
+    group.add_argument(
+        "--model", metavar="NAME_OR_PATH", help="enhance the noisy files with this model and score that"
+    )
+    group.add_argument("--enhanced", metavar="DIR", help="score these files; with neither, the noisy ones")
+    p.add_argument("--json", type=file, required=True, metavar="FILE", help="result file to write")
+    p.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1 ...")
+    p.add_argument("--metrics", metavar="NAMES", help="pesq_wb,stoi ...; all that are installed when not given")
+    p.add_argument("--workers", type=count, metavar="N", help="processes that score; all cores when not given")
+    p.set_defaults(run=_evaluate)
+
+
+def _evaluate(a: argparse.Namespace) -> int:
+    from dccrn_lib.evaluation.folders import evaluate_directories
+    from dccrn_lib.runtime.devices import require_device
+
+    require_device(a.device)
+    result = evaluate_directories(
+        a.clean, a.noisy, model=a.model, enhanced=a.enhanced, json_path=a.json, device=a.device,
+        workers=a.workers, progress=not a.quiet, metrics=a.metrics.split(",") if a.metrics else None,
+    )  # fmt: skip
+    means = ", ".join(f"{k} {v:.4g}" for k, v in result["mean"].items() if v is not None)
+    print(f"{result['n_scored']} of {result['n']} files scored: {means or 'nothing'}")
+    return 0 if result["n_scored"] else 1
+
+
+def add_bench(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--json", type=file, required=True, metavar="FILE", help="result file to write")
+    p.add_argument(
+        "--smoke", action="store_true", help="seconds instead of minutes; the numbers mean nothing"
+    )
+    p.set_defaults(run=_bench)
+
+
+def _bench(a: argparse.Namespace) -> int:
+    from dccrn_lib.experiments.speed import run_benchmarks
+
+    run_benchmarks(json_path=a.json, quick=a.smoke, progress=not a.quiet)
+    print(a.json)
+    return 0

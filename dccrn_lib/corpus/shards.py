@@ -1,0 +1,97 @@
+"""Audio files inside tar shards, read where they lie.
+
+An entry of a packed corpus names the shard and the member, ``shard.tar::member.opus``, and where the member's bytes
+are: ``offset`` and ``bytes``. A tar stores its members unchanged, so that they are read without unpacking and without
+an index; memory does not grow with the shard.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import soundfile
+
+from dccrn_lib.corpus.entry import Entry
+from dccrn_lib.runtime.errors import ManifestError
+
+SEPARATOR = "::"  # between shard and member
+
+
+class ByteRange(io.RawIOBase):
+    """Part of a file as a file of its own, read only.
+
+    Args:
+        path: the file.
+        offset: first byte of the part.
+        size: number of bytes.
+    """
+
+    def __init__(self, path: str, offset: int, size: int) -> None:
+        self._file = open(path, "rb")
+        self._offset, self._size, self._at = offset, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
+        return self._at
+
+    def readinto(self, buffer) -> int:
+        wanted = max(0, min(len(buffer), self._size - self._at))
+        self._file.seek(self._offset + self._at)
+        got = self._file.readinto(memoryview(buffer)[:wanted])
+        self._at += got
+        return got
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def shard_of(entry: Entry) -> str:
+    """Path of the tar that holds a packed entry."""
+    return entry.path.split(SEPARATOR, 1)[0]
+
+
+def member_bytes(entry: Entry) -> bytes:
+    """The file of a packed entry as it was stored.
+
+    Raises:
+        ManifestError: the shard ends before the member does.
+    """
+    with ByteRange(shard_of(entry), entry.offset, entry.bytes) as part:
+        data = part.read()
+    if len(data) != entry.bytes:
+        raise ManifestError(f"{entry.path}: the shard is cut off; copy {shard_of(entry)} again")
+    return data
+
+
+@contextmanager
+def open_audio(entry: Entry) -> Iterator[soundfile.SoundFile]:
+    """The audio of an entry, in a file of its own or in a shard, opened for reading.
+
+    Raises:
+        soundfile.LibsndfileError: not audio. OSError: no such file.
+    """
+    if entry.offset is None:
+        with soundfile.SoundFile(entry.path) as file:
+            yield file
+        return
+    with io.BufferedReader(ByteRange(shard_of(entry), entry.offset, entry.bytes), 1 << 16) as part:
+        with soundfile.SoundFile(part) as file:
+            yield file
+
+
+def suffix_of(entry: Entry) -> str:
+    """".opus", ".flac" ...: of the member of a packed entry."""
+    return Path(entry.path.split(SEPARATOR, 1)[-1]).suffix

@@ -1,0 +1,1 @@
+"""A generated corpus: speech, noise and rooms from rules, without the network."""

@@ -1,0 +1,89 @@
+"""From a feature map to an attention distribution, and the distance of two of them.
+
+Features are real tensors (batch, chan, freq, frame); complex ones have their real half first, so that the mean over
+chan of x^2 is half the mean of |A|^2, a factor that every normalisation removes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dccrn_lib.runtime.errors import ConfigError, nearest_name
+
+EPS = 1e-8
+NORMALISATIONS = ("sum", "softmax")
+
+
+def channel_attention(feature: Tensor, power: float = 2.0) -> Tensor:
+    """M(f, t) = mean over chan of |A|^p: (batch, chan, freq, frame) -> (batch, freq, frame).
+
+    Real and imaginary parts are channels of their own here. For p = 2 that is half the mean of the complex |A|^2; for
+    any other p, |re|^p + |im|^p is no multiple of |A|^p and changes when the phase turns.
+
+    Source: Zagoruyko and Komodakis 2017, eq. 1 (mean instead of sum over chan: a factor).
+    """
+    feature = feature.float()
+    # x * x has a finite gradient at 0 for p = 2; other powers go through |x| kept off 0
+    powered = feature.square() if power == 2 else (feature.abs() + EPS).pow(power)
+    return powered.mean(dim=1)
+
+
+def frequency_attention(feature: Tensor, power: float = 2.0) -> Tensor:
+    """q(f) = mean over frame of M(f, t): (batch, chan, freq, frame) -> (batch, freq). The frame rate is gone."""
+    return channel_attention(feature, power).mean(dim=-1)
+
+
+def log_distribution(q: Tensor, normalisation: str = "sum", temperature: float = 1.0) -> Tensor:
+    """log P along the last axis.
+
+    Args:
+        q: non-negative, (..., n).
+        normalisation: "sum": P = q / sum q; "softmax": P = softmax(q / ||q||_2 / temperature).
+        temperature: of the softmax. At 1, an L2-normalised vector gives a nearly flat P.
+
+    >>> log_distribution(torch.tensor([1.0, 3.0])).exp()
+    tensor([0.2500, 0.7500])
+    """
+    if normalisation == "sum":
+        # log P = log(q + eps m) - log sum(q + eps m), with m = mean q: scale-free, and finite for an empty bin
+        q = q + EPS * q.mean(-1, keepdim=True) + 1e-20
+        return q.log() - q.sum(-1, keepdim=True).log()
+    if normalisation == "softmax":
+        norm = (q.square().sum(-1, keepdim=True) + 1e-20).sqrt()
+        return F.log_softmax(q / norm / temperature, dim=-1)
+    raise ConfigError(f"unknown normalisation {normalisation!r}; {nearest_name(normalisation, list(NORMALISATIONS))}")
+
+
+def kl_divergence(log_teacher: Tensor, log_student: Tensor) -> Tensor:
+    """KL(P_teacher || P_student) = sum P_t (log P_t - log P_s) over the last axis, mean over all others, in nats.
+
+    The reduction matters: on one tensor "sum", "batchmean" and "mean" of torch's kl_div differ by the number of rows
+    and of elements, a factor beyond 10,000. Here a value does not depend on batch or size of the maps.
+
+    >>> kl_divergence(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log())
+    tensor(0.1438)
+    """
+    return (log_teacher.exp() * (log_teacher - log_student)).sum(-1).mean()
+
+
+def align_frames(x: Tensor, from_stft, to_stft, frames: int) -> Tensor:
+    """Bring frames of one hop to another by linear interpolation, so that their centres in time agree.
+
+    Args:
+        x: (..., frame) at ``from_stft``'s hop.
+        from_stft, to_stft: STFTConfig of the two networks. Frame k is centred at k * hop + hop - window / 2.
+        frames: number of frames wanted.
+
+    Returns:
+        (..., frames); outside the first and last centre the nearest frame is kept.
+    """
+    k = torch.arange(frames, device=x.device, dtype=torch.float32)
+    centre = (k + 1) * to_stft.hop_length - to_stft.window_length / 2  # samples
+    position = (centre + from_stft.window_length / 2) / from_stft.hop_length - 1
+    position = position.clamp(0, x.shape[-1] - 1)
+    left = position.floor().long().clamp_max(max(x.shape[-1] - 2, 0))
+    right = (left + 1).clamp_max(x.shape[-1] - 1)
+    weight = position - left
+    return x[..., left] * (1 - weight) + x[..., right] * weight

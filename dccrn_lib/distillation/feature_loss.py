@@ -1,0 +1,54 @@
+"""What all distances between the features of student and teacher have in common."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dccrn_lib.distillation.attention import align_frames
+from dccrn_lib.runtime.errors import ConfigError
+
+
+def _check_pair(name: str, student: Tensor, teacher: Tensor) -> None:
+    if student.shape[0] != teacher.shape[0] or student.shape[2] != teacher.shape[2]:
+        raise ConfigError(
+            f"{name}: batch and freq of student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must agree; "
+            "use models with the same FFT size and number of layers"
+        )
+
+
+class FeatureLoss(nn.Module):
+    """Distance between the features of student and teacher, averaged over the layers.
+
+    ``forward(student, teacher)`` takes two dicts from :class:`FeatureTap` with the same keys and returns
+    (scalar, {layer: scalar}). Teachers are detached. Subclasses define :meth:`layer`.
+
+    Args:
+        student_stft, teacher_stft: STFTConfig of the networks, needed where frames are brought together.
+    """
+
+    def __init__(self, student_stft=None, teacher_stft=None) -> None:
+        super().__init__()
+        self.student_stft, self.teacher_stft = student_stft, teacher_stft
+
+    def prepare(self, student: dict[str, Tensor], teacher: dict[str, Tensor]) -> None:
+        """Called once with the first batch's features, before training; adapters are built here."""
+
+    def layer(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, student: dict[str, Tensor], teacher: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        if set(student) != set(teacher) or not student:
+            raise ConfigError(f"layers of student and teacher differ: {sorted(set(student) ^ set(teacher))}")
+        losses = {}
+        for name in student:
+            _check_pair(name, student[name], teacher[name])
+            losses[name] = self.layer(name, student[name].float(), teacher[name].detach().float())
+        return torch.stack(list(losses.values())).mean(), losses
+
+    def _teacher_at_student_rate(self, teacher: Tensor, frames: int) -> Tensor:
+        if self.student_stft is None or self.teacher_stft is None:
+            if teacher.shape[-1] == frames:
+                return teacher
+            raise ConfigError("this method aligns frames: give student_stft and teacher_stft")
+        return align_frames(teacher, self.teacher_stft, self.student_stft, frames)

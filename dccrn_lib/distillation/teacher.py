@@ -1,0 +1,94 @@
+"""The teacher of a run: run live in every step, or read from disk where the same mixtures come again and again.
+
+:class:`CachedTeacher` keeps what a student needs of each mixture in a file of its own: the output, and of each layer
+
+    A'(f, t) = sqrt( mean over chan of A(f, t)^2 ),
+
+a feature of one channel with the same attention map as the teacher's. Methods that compare attention maps or outputs
+cannot tell it from the live one; methods that compare channels need the live one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dccrn_lib.distillation.attention import channel_attention
+from dccrn_lib.distillation.freezing import freeze
+from dccrn_lib.distillation.taps import FeatureTap
+from dccrn_lib.runtime.files import atomic_path
+
+#: Methods that a cached teacher serves.
+CACHED_METHODS = ("output", "at", "at_kl")
+
+
+class Teacher:
+    """A frozen network that shows its output and, if asked, the features of its layers.
+
+    Args:
+        network: the teacher; it is frozen.
+        tapped: whether to record features.
+    """
+
+    def __init__(self, network: nn.Module, tapped: bool) -> None:
+        self.network = freeze(network)
+        self.tap = FeatureTap(network) if tapped else None
+
+    def __call__(self, noisy: Tensor, ids: Sequence[str]) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Output (batch, sample) and features of a batch of mixtures (batch, sample) with those names."""
+        with torch.no_grad():
+            return self.network(noisy), dict(self.tap.features) if self.tap else None
+
+    def close(self) -> None:
+        """Remove the hooks."""
+        if self.tap:
+            self.tap.close()
+
+
+class CachedTeacher(Teacher):
+    """The same from ``<folder>/<key>/<mixture>.safetensors``; a mixture that is not there yet is computed and kept.
+
+    Args:
+        network, tapped: as for :class:`Teacher`.
+        folder: holds the caches; one folder for each key.
+        key: all that decides what a mixture's name stands for and what the teacher makes of it: seed, mixing,
+            manifests, precision. The teacher's weights are added.
+
+    A mixture of 4 s takes 0.26 MB for the output, and 0.8 MB for the 12 layers of a Uformer, in float32.
+    """
+
+    def __init__(self, network: nn.Module, tapped: bool, folder: str | Path, key: Mapping) -> None:
+        super().__init__(network, tapped)
+        digest = hashlib.sha256(json.dumps([key, tapped], sort_keys=True).encode())
+        for name, value in sorted(network.state_dict().items()):
+            digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+        self.folder = Path(folder) / digest.hexdigest()[:16]
+
+    def __call__(self, noisy: Tensor, ids: Sequence[str]) -> tuple[Tensor, dict[str, Tensor] | None]:
+        files = [self.folder / f"{name}.safetensors" for name in ids]
+        if not all(file.is_file() for file in files):
+            self._keep(files, *super().__call__(noisy, ids))
+        items = [load_file(file, device=str(noisy.device)) for file in files]
+        batch = {name: torch.stack([item[name] for item in items]) for name in items[0]}
+        return batch.pop("output"), batch if self.tap else None
+
+    def _keep(self, files: Sequence[Path], output: Tensor, features: dict[str, Tensor] | None) -> None:
+        parts = {name: channel_attention(f).sqrt()[:, None] for name, f in (features or {}).items()}
+        parts["output"] = output.float()
+        for i, file in enumerate(files):
+            with atomic_path(file) as temporary:
+                save_file({name: part[i].cpu().contiguous() for name, part in parts.items()}, temporary)
+
+
+def file_digest(manifests: str) -> str:
+    """Digest of the contents of manifests joined by commas ("" for none)."""
+    digest = hashlib.sha256()
+    for name in manifests.split(",") if manifests else ():
+        digest.update(Path(name).read_bytes())
+    return digest.hexdigest()

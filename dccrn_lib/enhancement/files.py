@@ -1,0 +1,149 @@
+"""Enhance one audio file: any format, rate, length and number of channels.
+
+What comes out has the input's rate, length, channels, format and sample format. A file appears under its
+name only when it is complete, and never in the place of an input.
+
+Peaks: nothing is clipped. Where the enhanced signal exceeds full scale and the sample format cannot hold that
+(all but FLOAT and DOUBLE), the whole file is lowered by one gain until its peak fits, and the report says
+by how much.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from torch import nn
+
+from dccrn_lib.audio.files import (
+    AudioInfo,
+    AudioWriter,
+    audio_info,
+    file_format,
+    read_blocks,
+)
+from dccrn_lib.enhancement.waveform import (
+    BLOCK_SECONDS,
+    enhanced_blocks,
+    evaluating,
+    resolve_model,
+    signal_path,
+)
+from dccrn_lib.runtime.errors import AudioError
+
+PathLike = str | os.PathLike
+Model = nn.Module | str | os.PathLike
+
+
+@dataclass(frozen=True)
+class EnhancedFile:
+    """One file that was enhanced: ``gain_db`` is 0, or below 0 where the output had to be lowered to fit."""
+
+    source: Path
+    destination: Path
+    seconds: float
+    gain_db: float = 0.0
+
+
+class _Overload(Exception):
+    """The enhanced signal does not fit its sample format; carries the peak."""
+
+    def __init__(self, peak: float) -> None:
+        super().__init__(peak)
+        self.peak = peak
+
+
+def real_path(path: Path) -> Path:
+    """The path without symbolic links; unlike ``Path.resolve`` also of links that lead in a circle."""
+    return Path(os.path.realpath(path))
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    return real_path(a) == real_path(b) or (a.exists() and b.exists() and os.path.samefile(a, b))
+
+
+def _output_format(info: AudioInfo, destination: Path, subtype: str | None) -> tuple[str, str]:
+    """libsndfile's (format, subtype): the input's where the suffix is the same, else the nearest."""
+    name = info.format if destination.suffix.lower() == info.path.suffix.lower() else None
+    if subtype is not None:
+        return file_format(destination, subtype, name)
+    name, default = file_format(destination, None, name)
+    for kept in (info.subtype, "PCM_24" if info.subtype in ("FLOAT", "DOUBLE", "PCM_32") else None):
+        if kept is not None and soundfile.check_format(name, kept):
+            return name, kept
+    return name, default
+
+
+def _scan(path: Path, block: int) -> tuple[int, float]:
+    """(samples, peak) of a file; reads all of it, so that damage is found before any output is begun."""
+    samples, peak = 0, 0.0
+    for piece in read_blocks(path, block):
+        samples += piece.shape[1]
+        peak = max(peak, float(np.abs(piece).max()))
+    return samples, peak
+
+
+def enhance_file(
+    source: PathLike,
+    destination: PathLike,
+    model: Model = "distil_dccrn",
+    device: str = "cpu",
+    overwrite: bool = False,
+    subtype: str | None = None,
+    on_progress: Callable[[float], None] | None = None,
+) -> EnhancedFile:
+    """Enhance one audio file.
+
+    Args:
+        source: any format that soundfile reads, any rate, length and number of channels (each on its own).
+        destination: file to write; its suffix decides the format.
+        model: shipped name, path of weights, or a network.
+        device: cpu, cuda, cuda:1 ...
+        overwrite: replace an existing destination (never the source).
+        subtype: sample format (PCM_16, FLOAT ...); None keeps the input's where the output format has it.
+        on_progress: called with the seconds of audio written since the last call.
+
+    Returns:
+        EnhancedFile: where, how long, and by how many dB it had to be lowered.
+
+    Raises:
+        AudioError: the source cannot be read, the destination exists or is the source, or it cannot be
+        written. WeightsError, ConfigError: unknown model or device.
+    """
+    source, destination = Path(source), Path(destination)
+    info = audio_info(source)
+    if _same_file(source, destination):
+        raise AudioError(f"{destination} is the input itself; choose another output name or folder")
+    if destination.exists() and not overwrite:
+        raise AudioError(f"{destination} exists; remove it, choose another output, or ask to overwrite it")
+    form, kept = _output_format(info, destination, subtype)
+    block = max(1, int(BLOCK_SECONDS * info.sample_rate))
+    samples, peak = _scan(source, block)
+    network = resolve_model(model, device)
+    report = on_progress or (lambda seconds: None)
+
+    def attempt(gain: float) -> None:
+        path = signal_path(network, info.channels, samples / info.sample_rate, str(source))
+        blocks = enhanced_blocks(read_blocks(source, block), path, info.sample_rate, samples, peak)
+        with AudioWriter(destination, info.sample_rate, info.channels, kept, form) as writer:
+            for piece in blocks:
+                writer.write(piece * np.float32(gain))
+                report(piece.shape[1] / info.sample_rate)
+            if writer.clipped:
+                report(-samples / info.sample_rate)
+                raise _Overload(writer.peak)  # leaves the destination untouched
+
+    gain = 1.0
+    with evaluating(network):
+        try:
+            attempt(gain)
+        except _Overload as overload:
+            gain = 0.9999 / overload.peak
+            attempt(gain)
+    gain_db = 0.0 if gain == 1.0 else 20 * math.log10(gain)
+    return EnhancedFile(source, destination, samples / info.sample_rate, gain_db)

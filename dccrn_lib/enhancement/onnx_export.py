@@ -1,0 +1,226 @@
+"""ONNX: the network without torch, for one frame at a time or for whole spectra.
+
+The STFT stays outside, in a few lines of any language (NumPy in onnx_runtime.py): spectrum in, spectrum out.
+
+    kind "streaming"   spectrum (1, 2, freq, 1), active (1,), state.* -> enhanced (1, 2, freq, 1), new_state.*
+    kind "offline"     spectrum (1, 2, freq, frame), any number of frames -> enhanced, same shape
+
+Axis 1 is (real, imaginary). States start at zero and are fed back; ``active`` is 1 for a frame of the signal and
+0 for the L frames after it that drain the decoder's look-ahead. Both kinds share the streaming core, so they are
+one arithmetic. The file's metadata hold what a caller needs: :data:`METADATA`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import dccrn_lib
+from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer
+from dccrn_lib.enhancement.stream import SAMPLE_RATE, latency_samples
+from dccrn_lib.enhancement.stream_step import StreamingCore
+from dccrn_lib.networks.dccrn import DCCRN
+from dccrn_lib.networks.presets import config_to_dict
+from dccrn_lib.networks.uformer import Uformer
+from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.files import atomic_path
+
+OPSET = 17
+
+#: Metadata keys of an exported file; all values are strings.
+METADATA = {
+    "sample_rate": "Hz",
+    "kind": "streaming or offline",
+    "window_length": "samples",
+    "hop_length": "samples",
+    "fft_size": "samples; frames are zero-padded on the right to it",
+    "window": "hann or sqrt_hann, periodic, for analysis and synthesis",
+    "lookahead_frames": "inactive frames that drain a streaming model",
+    "latency_samples": "delay of a streamed output",
+    "config": "JSON of the model's configuration",
+    "precision": "float32 or int8",
+    "dccrn_lib": "version that wrote the file",
+}
+
+
+class _StreamingStep(nn.Module):
+    """StreamingCore with its states as positional tensors."""
+
+    def __init__(self, core: StreamingCore) -> None:
+        super().__init__()
+        self.core, self.names = core, list(core.initial_states())
+
+    def forward(self, spectrum: Tensor, active: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        enhanced, new = self.core.stream_step(spectrum, dict(zip(self.names, states, strict=True)), active)
+        return enhanced, *new.values()
+
+
+class _OfflineDCCRN(nn.Module):
+    """StreamingCore over a whole spectrum: L inactive frames appended, the first L answers dropped."""
+
+    def __init__(self, core: StreamingCore) -> None:
+        super().__init__()
+        self.core = core
+
+    def forward(self, spectrum: Tensor) -> Tensor:
+        delay = self.core.delay
+        active = F.pad(torch.ones_like(spectrum[0, 0, 0]), (0, delay))  # (frame + L,)
+        enhanced, _ = self.core.stream_step(F.pad(spectrum, (0, delay)), self.core.initial_states(), active)
+        return enhanced[..., delay:]
+
+
+def export_onnx(
+    model: nn.Module, path: str | os.PathLike, kind: str = "streaming", precision: str = "float32"
+) -> Path:
+    """Write a model as an ONNX file, atomically.
+
+    Args:
+        model: DCCRN; exported in eval mode, itself unchanged.
+        path: file to write, ``.onnx``.
+        kind: "streaming" (one frame, explicit states) or "offline" (any number of frames).
+        precision: "float32", or "int8" for dynamically quantised weights of LSTM and linear layers (see
+            :func:`precision_loss`).
+
+    Returns:
+        Path of the file.
+
+    Raises:
+        ConfigError: unknown kind or precision, not a DCCRN, ``path`` does not end in .onnx, or the package onnx
+            is missing.
+    """
+    if kind not in ("streaming", "offline"):
+        raise ConfigError(f"unknown kind {kind!r}; known: streaming, offline")
+    if precision not in ("float32", "int8"):
+        raise ConfigError(f"unknown precision {precision!r}; known: float32, int8")
+    if isinstance(model, Uformer):
+        raise ConfigError(
+            "Uformer is not exported: its global time attention needs the whole signal and has no "
+            "streaming step; export a DCCRN or the distilled student"
+        )
+    if not isinstance(model, DCCRN):
+        raise ConfigError(f"expected a DCCRN from build_model or load_model, got {type(model).__name__}")
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise ConfigError(f"{path}: the file to write must end in .onnx")
+    try:
+        import onnx
+    except ImportError:
+        raise ConfigError("exporting needs the package onnx; install dccrn-lib[export]") from None
+
+    network, arguments, inputs, outputs = _prepare(model, kind)
+    dynamic = {"spectrum": {3: "frame"}, "enhanced": {3: "frame"}} if kind == "offline" else None
+    with atomic_path(path) as temporary:
+        with _quiet_exporter(), torch.no_grad():
+            torch.onnx.export(
+                network,
+                arguments,
+                str(temporary),
+                input_names=inputs,
+                output_names=outputs,
+                dynamic_axes=dynamic,
+                opset_version=OPSET,
+                dynamo=False,  # the newer exporter freezes the frame axis of LSTM models
+            )
+        if precision == "int8":
+            _quantise(temporary)
+        graph = onnx.load(str(temporary))
+        onnx.helper.set_model_props(graph, _metadata(model, kind, precision))
+        onnx.checker.check_model(graph)
+        onnx.save(graph, str(temporary))
+    return path
+
+
+def _prepare(model: DCCRN, kind: str) -> tuple[nn.Module, tuple[Tensor, ...], list[str], list[str]]:
+    """Module to trace, example arguments, names of inputs and outputs."""
+    core = StreamingCore(model).cpu()
+    spectrum = torch.randn(1, 2, model.stft.frequencies, 1 if kind == "streaming" else 20)
+    if kind == "offline":
+        return _OfflineDCCRN(core), (spectrum,), ["spectrum"], ["enhanced"]
+    states = core.initial_states()
+    inputs = ["spectrum", "active", *(f"state.{name}" for name in states)]
+    outputs = ["enhanced", *(f"new_state.{name}" for name in states)]
+    return _StreamingStep(core), (spectrum, torch.ones(1), *states.values()), inputs, outputs
+
+
+def _metadata(model: DCCRN, kind: str, precision: str) -> dict[str, str]:
+    stft = model.config.stft
+    values = {
+        "sample_rate": SAMPLE_RATE,
+        "kind": kind,
+        "window_length": stft.window_length,
+        "hop_length": stft.hop_length,
+        "fft_size": stft.fft_size,
+        "window": stft.window,
+        "lookahead_frames": model.config.lookahead_frames,
+        "latency_samples": latency_samples(model.config),
+        "config": json.dumps(config_to_dict(model.config)),
+        "precision": precision,
+        "dccrn_lib": dccrn_lib.__version__,
+    }
+    return {key: str(values[key]) for key in METADATA}
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Silence what torch's tracing exporter says about itself; every other warning passes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", category=torch.jit.TracerWarning
+        )  # frame == 1 is decided when traced
+        warnings.filterwarnings("ignore", message="Constant folding - Only steps=1")
+        warnings.filterwarnings("ignore", message="Exporting a model to ONNX with a batch_size other than 1")
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx")
+        warnings.filterwarnings("ignore", message="The feature will be removed", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", message="You are using the legacy TorchScript-based ONNX export")
+        yield
+
+
+def _quantise(path: Path) -> None:
+    """Replace the weights of LSTM and linear layers by 8-bit integers with one scale a tensor, in place."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    quant_pre_process(str(path), str(path), skip_symbolic_shape=True)
+    quantize_dynamic(
+        str(path), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm", "LSTM"]
+    )
+
+
+def precision_loss(
+    model: DCCRN, samples: np.ndarray, precision: str = "int8", kind: str = "streaming"
+) -> dict[str, float]:
+    """What a smaller precision costs: both files are exported, run and compared.
+
+    Args:
+        model: DCCRN.
+        samples: signal to compare on, float (sample,) at 16 kHz; use real noisy speech.
+        precision, kind: as in :func:`export_onnx`.
+
+    Returns:
+        ``snr_db`` of the reduced output against the float32 one, ``size_ratio`` and ``time_ratio`` to float32.
+    """
+    outputs, sizes, times = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("float32", precision):
+            path = export_onnx(model, Path(folder) / f"{name}.onnx", kind, name)
+            runner = OnnxEnhancer(path)
+            start = time.perf_counter()
+            outputs.append(runner.enhance(samples))
+            times.append(time.perf_counter() - start)
+            sizes.append(path.stat().st_size)
+    exact, reduced = outputs
+    noise = float(np.mean((reduced - exact) ** 2))
+    snr_db = 10.0 * math.log10(float(np.mean(exact**2)) / noise) if noise else math.inf
+    return {"snr_db": snr_db, "size_ratio": sizes[1] / sizes[0], "time_ratio": times[1] / times[0]}

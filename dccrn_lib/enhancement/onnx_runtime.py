@@ -1,0 +1,253 @@
+"""Run an exported model with NumPy and ONNX Runtime alone: no torch.
+
+    python -m dccrn_lib.enhancement.onnx_runtime model.onnx noisy.wav enhanced.wav
+
+Everything the arithmetic needs stands in the file's metadata (METADATA of onnx_export.py). The STFT is that of
+dccrn_lib.audio.stft in NumPy: frame k covers the samples [k hop - (window - hop), (k + 1) hop), the overlap-added output
+is divided by the overlap-added squared window.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from dccrn_lib.runtime.errors import AudioError, DccrnError, WeightsError
+from dccrn_lib.runtime.files import atomic_path
+
+
+class OnnxEnhancer:
+    """Enhance signals with an exported DCCRN.
+
+    Args:
+        path: file written by ``export_onnx``, of either kind.
+        threads: of ONNX Runtime.
+
+    Raises:
+        WeightsError: the file is missing, not ONNX, or was not written by ``export_onnx``.
+
+    A "streaming" file also takes a signal piece by piece: ``push`` gives as many samples as it takes,
+    ``latency_samples`` late, and ``flush`` gives the rest and starts anew.
+    """
+
+    def __init__(self, path: str | os.PathLike, threads: int = 1) -> None:
+        import onnxruntime
+
+        if not Path(path).is_file():
+            raise WeightsError(
+                f"{path}: no such file; write one with: python -m dccrn_lib export --out {path}"
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        try:
+            self.session = onnxruntime.InferenceSession(
+                os.fspath(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime has no common base class for a bad file
+            reason = str(error).splitlines()[0]
+            raise WeightsError(
+                f"{path}: not a model that ONNX Runtime reads ({reason}); export it again"
+            ) from error
+        self.metadata = dict(self.session.get_modelmeta().custom_metadata_map)
+        try:
+            self.kind = self.metadata["kind"]
+            self.sample_rate, self.latency_samples, self.window_length, self.hop_length, self.fft_size, self.delay = (
+                int(self.metadata[key])
+                for key in (
+                    "sample_rate", "latency_samples", "window_length", "hop_length", "fft_size", "lookahead_frames",
+                )
+            )  # fmt: skip
+        except KeyError as error:
+            raise WeightsError(
+                f"{path}: metadata {error} is missing; use a file written by dccrn_lib export"
+            ) from None
+        # periodic Hann: w[n] = (1 - cos(2 pi n / N)) / 2
+        phase = 2 * np.pi * np.arange(self.window_length) / self.window_length
+        window = 0.5 - 0.5 * np.cos(phase)
+        self.window = (np.sqrt(window) if self.metadata["window"] == "sqrt_hann" else window).astype(
+            np.float32
+        )
+        squares = np.pad(self.window**2, (0, -self.window_length % self.hop_length))
+        self.weight = np.maximum(squares.reshape(-1, self.hop_length).sum(axis=0), 1e-8)  # (hop,)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything pushed."""
+        overlap = self.window_length - self.hop_length
+        inputs = self.session.get_inputs()
+        self._states = {i.name: np.zeros(i.shape, np.float32) for i in inputs if i.name.startswith("state.")}
+        self._input = np.zeros(overlap, np.float32)
+        self._tail = np.zeros(overlap, np.float32)
+        self._ready = np.zeros(self.hop_length - 1, np.float32)
+        self._received = 0
+        self._blank = (
+            overlap + self.delay * self.hop_length
+        )  # padding left of the signal, the decoder's warm-up
+
+    def enhance(self, samples: np.ndarray) -> np.ndarray:
+        """Enhance a whole signal: float (sample,) at ``sample_rate`` -> float32 (sample,).
+
+        Raises:
+            AudioError: not one-dimensional, empty, not float, or NaN or infinity in it.
+        """
+        x = self._checked(samples)
+        if not x.size:
+            raise AudioError("expected at least one sample, got none")
+        if self.kind == "streaming":
+            self.reset()
+            return np.concatenate([self.push(x), self.flush()])[self.latency_samples :]
+        frames = self._frame_count(x.size)
+        overlap = self.window_length - self.hop_length
+        padded = np.pad(x, (overlap, frames * self.hop_length - x.size))
+        enhanced = self.session.run(None, {"spectrum": self._analyse(padded)})[0]
+        pieces = self._synthesise(enhanced)  # (frame, window)
+        signal = np.zeros((frames - 1) * self.hop_length + self.window_length, np.float32)
+        for k, piece in enumerate(pieces):
+            signal[k * self.hop_length : k * self.hop_length + self.window_length] += piece
+        weight = np.resize(self.weight, signal.size)
+        return np.clip(signal / weight, -1.0, 1.0)[overlap : overlap + x.size]
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Take float samples (sample,), any number; give as many, ``latency_samples`` late. Streaming files only.
+
+        Raises:
+            AudioError: as in :meth:`enhance`, or the file is of kind "offline".
+        """
+        if self.kind != "streaming":
+            raise AudioError("this file is of kind offline; export with kind streaming to push samples")
+        x = self._checked(samples)
+        self._received += x.size
+        self._consume(x, 1.0)
+        return self._emit(x.size)
+
+    def flush(self) -> np.ndarray:
+        """End the signal: the last ``latency_samples`` samples; then as after :meth:`reset`."""
+        hop = self.hop_length
+        self._consume(np.zeros(self._frame_count(self._received) * hop - self._received, np.float32), 1.0)
+        self._consume(np.zeros(self.delay * hop, np.float32), 0.0)
+        last = self._emit(self.latency_samples)
+        self.reset()
+        return last
+
+    @staticmethod
+    def _checked(samples: np.ndarray) -> np.ndarray:
+        x = np.asarray(samples)
+        if x.ndim != 1 or not np.issubdtype(x.dtype, np.floating):
+            raise AudioError(f"expected float samples of shape (sample,), got {x.dtype} {x.shape}")
+        if not np.isfinite(x).all():
+            raise AudioError("samples hold NaN or infinity; clean them first")
+        return x.astype(np.float32)
+
+    def _frame_count(self, samples: int) -> int:
+        return (samples - 1 + self.window_length - self.hop_length) // self.hop_length + 1
+
+    def _analyse(self, padded: np.ndarray) -> np.ndarray:
+        """Samples that frames cover -> spectrum (1, 2, freq, frame)."""
+        pieces = np.lib.stride_tricks.sliding_window_view(padded, self.window_length)[:: self.hop_length]
+        spectrum = np.fft.rfft(pieces * self.window, n=self.fft_size).T  # (freq, frame)
+        return np.stack([spectrum.real, spectrum.imag])[None].astype(np.float32)
+
+    def _synthesise(self, enhanced: np.ndarray) -> np.ndarray:
+        """Spectrum (1, 2, freq, frame) -> windowed pieces (frame, window)."""
+        pieces = np.fft.irfft((enhanced[0, 0] + 1j * enhanced[0, 1]).T, n=self.fft_size)
+        return (pieces[:, : self.window_length] * self.window).astype(np.float32)
+
+    def _consume(self, x: np.ndarray, active: float) -> None:
+        hop = self.hop_length
+        line, done = np.concatenate([self._input, x]), [self._ready]
+        frames = (line.size - (self.window_length - hop)) // hop
+        for k in range(frames):
+            feeds = {"spectrum": self._analyse(line[k * hop : k * hop + self.window_length]), **self._states}
+            enhanced, *states = self.session.run(None, feeds | {"active": np.array([active], np.float32)})
+            self._states = dict(zip(self._states, states, strict=True))
+            piece = self._synthesise(enhanced)[0]
+            piece[: self._tail.size] += self._tail
+            self._tail = piece[hop:]
+            out = np.clip(piece[:hop] / self.weight, -1.0, 1.0)
+            out[: max(0, self._blank)] = 0.0
+            self._blank -= hop
+            done.append(out)
+        self._ready, self._input = np.concatenate(done), line[frames * hop :]
+
+    def _emit(self, count: int) -> np.ndarray:
+        out, self._ready = self._ready[:count], self._ready[count:]
+        return out
+
+
+def enhance_wav(model: str | os.PathLike, source: str | os.PathLike, destination: str | os.PathLike) -> None:
+    """Enhance a file at the model's sample rate, each channel on its own; the sample format is kept.
+
+    A signal beyond full scale is divided by its peak for the network and multiplied again, as in enhance_file.
+
+    Raises:
+        AudioError: the file cannot be read, is empty, or has another sample rate, or the other cannot be written.
+        WeightsError: bad model file.
+    """
+    import soundfile
+
+    enhancer = OnnxEnhancer(model)
+    try:
+        samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
+        info = soundfile.info(source)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{source}: cannot be read as audio ({error.error_string})") from None
+    if rate != enhancer.sample_rate:
+        raise AudioError(f"{source}: {rate} Hz, the model wants {enhancer.sample_rate} Hz; resample it first")
+    if Path(destination).exists() and Path(source).samefile(destination):
+        raise AudioError(f"{destination} is the input itself; choose another output name")
+    suffix = Path(destination).suffix.lower()
+    form = info.format if suffix == Path(source).suffix.lower() else suffix[1:].upper()
+    if form not in soundfile.available_formats() or form == "RAW" or Path(destination).is_dir():
+        raise AudioError(f"cannot write {destination}: give a file name that ends in .wav, .flac or .ogg")
+    subtype = info.subtype if soundfile.check_format(form, info.subtype) else None
+    scale = max(1.0, float(np.abs(samples).max(initial=0.0)))
+    if np.isfinite(scale):
+        samples = samples / np.float32(scale)
+    try:
+        enhanced = np.stack([enhancer.enhance(channel) for channel in samples.T], axis=1)  # (sample, channel)
+    except AudioError as error:
+        raise AudioError(f"{source}: {error}") from None
+    enhanced = enhanced * np.float32(scale)
+    peak = float(np.abs(enhanced).max())
+    if peak > 1.0 and subtype not in ("FLOAT", "DOUBLE"):  # lowered, not clipped
+        enhanced = enhanced / np.float32(peak)
+    try:
+        with atomic_path(destination) as temporary:
+            soundfile.write(temporary, enhanced, rate, subtype=subtype, format=form)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"cannot write {destination} ({error.error_string})") from None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line: MODEL.onnx IN.wav OUT.wav; 0 done, 1 failed, 2 bad usage."""
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="python -m dccrn_lib.enhancement.onnx_runtime", description=enhance_wav.__doc__.split("\n")[0]
+    )
+    for name, text in (
+        ("model", "exported .onnx"),
+        ("source", "noisy audio file"),
+        ("destination", "file to write"),
+    ):
+        parser.add_argument(name, help=text)
+    a = parser.parse_args(arguments)
+    try:
+        enhance_wav(a.model, a.source, a.destination)
+    except DccrnError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        print(f"error: {error.name} is not installed; run: python -m pip install {error.name}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or a.destination}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

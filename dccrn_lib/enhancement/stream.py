@@ -1,0 +1,184 @@
+"""Streaming: a DCCRN applied to a signal that arrives piece by piece, equal to the offline model.
+
+Latency, from the arithmetic alone: frame k is complete with sample (k + 1) hop - 1, and output sample n lies
+in frames up to floor((n + window - hop) / hop), each of which waits for L more frames. In the worst alignment
+that is
+
+    latency = (window - hop) + L hop + (hop - 1) = (window - 1) + L hop
+
+999 samples (62.4 ms) for the paper's L = 6 and 399 samples (24.9 ms) for L = 0, at 16 kHz with a hop of 100.
+The network's own step and its states are in stream_step.py; here are samples, frames and overlap-add.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dccrn_lib.enhancement.stream_step import StreamingCore
+from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
+from dccrn_lib.runtime.errors import AudioError, ConfigError
+
+SAMPLE_RATE = 16000  # Hz
+LOUDEST = 1e6  # 120 dB above full scale; far beyond it float32 overflows to NaN inside the network
+
+
+def latency_samples(config: DCCRNConfig) -> int:
+    """Samples by which a streamed output lags: (window - 1) + L hop.
+
+    >>> latency_samples(DCCRNConfig()), latency_samples(DCCRNConfig(decoder_lookahead=0))
+    (999, 399)
+    """
+    return config.stft.window_length - 1 + config.lookahead_frames * config.stft.hop_length
+
+
+class StreamingEnhancer:
+    """Enhance a signal while it arrives: push samples, get as many back, ``latency_samples`` late.
+
+    ``concat(push(...), ..., flush())[latency_samples:]`` equals ``model(x)`` on the whole signal.
+
+    Args:
+        model: a DCCRN; its weights are copied, on its device, in eval mode.
+        batch: number of parallel streams, all pushed together.
+        block_frames: most frames processed at once; bounds memory on long pushes.
+
+    Raises:
+        ConfigError: the model cannot stream, or batch or block_frames is below 1.
+
+    >>> model = DCCRN(DCCRNConfig(channels=(4, 4, 4, 4, 4, 4), rnn_units=4)).eval()
+    >>> stream = StreamingEnhancer(model)
+    >>> x = torch.randn(3000) * 0.1
+    >>> y = torch.cat([stream.push(x[:7]), stream.push(x[7:2000]), stream.push(x[2000:]), stream.flush()])
+    >>> torch.allclose(y[stream.latency_samples:], model(x[None])[0], atol=1e-5)
+    True
+    """
+
+    def __init__(self, model: DCCRN, batch: int = 1, block_frames: int = 128) -> None:
+        if batch < 1 or block_frames < 1:
+            raise ConfigError(f"batch and block_frames must be at least 1, got {batch} and {block_frames}")
+        self.core = StreamingCore(model)
+        self.config = model.config
+        self.batch, self.block_frames = batch, block_frames
+        self.window = model.stft.window.detach().clone()  # (window,)
+        self.frame_count = model.stft.frame_count
+        # sum_k w[n - k hop]^2 is periodic in n with period hop, and every sample lies in all frames that can hold it
+        hop = self.config.stft.hop_length
+        squares = F.pad(self.window**2, (0, -self.window.numel() % hop))
+        self.weight = squares.reshape(-1, hop).sum(0).clamp_min(1e-8)  # (hop,)
+        self.reset()
+
+    @property
+    def latency_samples(self) -> int:
+        """Delay of the output in samples: (window - 1) + L hop."""
+        return latency_samples(self.config)
+
+    @property
+    def algorithmic_latency_ms(self) -> float:
+        """The same in milliseconds at 16 kHz; the time the arithmetic takes comes on top."""
+        return 1000.0 * self.latency_samples / SAMPLE_RATE
+
+    def reset(self) -> None:
+        """Forget everything pushed: states as at the start."""
+        hop, device = self.config.stft.hop_length, self.window.device
+        overlap = self.config.stft.window_length - hop
+        self.states = self.core.initial_states(self.batch)
+        self.received = 0  # samples pushed
+        self._input = torch.zeros(self.batch, overlap, device=device)  # samples that the next frame needs
+        self._tail = torch.zeros(self.batch, overlap, device=device)  # overlap-add of frames already out
+        self._ready = torch.zeros(self.batch, hop - 1, device=device)  # finished output
+        # the first finished samples belong to the padding left of the signal and to the decoder's warm-up
+        self._blank = overlap + self.core.delay * hop
+        self._as_numpy, self._as_single = False, False
+
+    @torch.no_grad()
+    def push(self, samples: Tensor | np.ndarray) -> Tensor | np.ndarray:
+        """Take samples, give as many.
+
+        Args:
+            samples: float at 16 kHz, (sample,) or (batch, sample), any length >= 0, tensor or NumPy array.
+
+        Returns:
+            float32 of the same kind and shape: the enhanced signal ``latency_samples`` late,
+            zeros before it starts.
+
+        Raises:
+            AudioError: wrong shape, not float, or a sample that is NaN, infinite or beyond LOUDEST (what it does
+                to the states would never leave them).
+        """
+        as_numpy = not isinstance(samples, Tensor)
+        x = np.asarray(samples) if as_numpy else samples.detach()
+        if not (x.dtype.kind == "f" if as_numpy else x.is_floating_point()):
+            raise AudioError(
+                f"expected float samples in [-1, 1], got {x.dtype}; divide integers by their full scale"
+            )
+        if as_numpy:  # a copy: torch wants native byte order and writable memory
+            with np.errstate(over="ignore"):
+                x = torch.from_numpy(np.array(x, dtype=np.float32))
+        x = x.to(self.window.device, torch.float32)
+        single = x.dim() == 1
+        if x.dim() > 2 or x.dim() == 0 or (1 if single else x.shape[0]) != self.batch:
+            raise AudioError(
+                f"expected samples of shape (sample,) or (batch = {self.batch}, sample), got {tuple(x.shape)}"
+            )
+        x = x[None] if single else x
+        if not (x.abs() <= LOUDEST).all():
+            bad = "NaN or infinity" if not torch.isfinite(x).all() else f"values beyond {LOUDEST:g} (full scale is 1)"
+            raise AudioError(f"samples hold {bad}; clean them before pushing")
+        self._as_numpy, self._as_single = as_numpy, single
+        self.received += x.shape[1]
+        self._consume(x)
+        return self._emit(x.shape[1])
+
+    @torch.no_grad()
+    def flush(self) -> Tensor | np.ndarray:
+        """End the signal: give the last ``latency_samples`` samples, of the kind last pushed, and reset."""
+        hop = self.config.stft.hop_length
+        frames = self.frame_count(self.received)  # as many as the offline STFT makes
+        padding = frames * hop - self.received
+        self._consume(torch.zeros(self.batch, padding, device=self.window.device))
+        self._consume(torch.zeros(self.batch, self.core.delay * hop, device=self.window.device), active=0.0)
+        last = self._emit(self.latency_samples)
+        self.reset()
+        return last
+
+    def _emit(self, count: int) -> Tensor | np.ndarray:
+        out, self._ready = self._ready[:, :count], self._ready[:, count:].clone()
+        out = out[0] if self._as_single else out
+        return out.cpu().numpy() if self._as_numpy else out
+
+    def _consume(self, x: Tensor, active: float = 1.0) -> None:
+        """Append samples to the input and turn every complete frame into hop finished samples."""
+        c = self.config.stft
+        overlap = c.window_length - c.hop_length
+        self._input = torch.cat([self._input, x], dim=1)
+        frames = (self._input.shape[1] - overlap) // c.hop_length
+        if frames == 0:
+            return
+        pieces = self._input.unfold(1, c.window_length, c.hop_length)  # (batch, frame, window)
+        blocks = pieces.split(self.block_frames, dim=1)
+        self._ready = torch.cat([self._ready, *(self._process(block, active) for block in blocks)], dim=1)
+        self._input = self._input[:, frames * c.hop_length :].clone()
+
+    def _process(self, pieces: Tensor, active: float) -> Tensor:
+        """Frames of samples (batch, frame, window) -> finished samples (batch, frame * hop)."""
+        c = self.config.stft
+        frames = pieces.shape[1]
+        spectrum = torch.fft.rfft(pieces * self.window, n=c.fft_size)
+        spectrum = torch.view_as_real(spectrum)  # (batch, frame, freq, 2)
+        flags = torch.full((frames,), active, device=pieces.device)
+        enhanced, self.states = self.core.stream_step(spectrum.permute(0, 3, 2, 1), self.states, flags)
+        enhanced = torch.view_as_complex(enhanced.permute(0, 3, 2, 1).contiguous())  # (batch, frame, freq)
+        pieces = torch.fft.irfft(enhanced, n=c.fft_size)[..., : c.window_length] * self.window
+        span, finished = (frames - 1) * c.hop_length + c.window_length, frames * c.hop_length
+        added = F.fold(pieces.transpose(1, 2), (1, span), (1, c.window_length), stride=(1, c.hop_length))
+        added = added[:, 0, 0]  # (batch, span)
+        overlap = c.window_length - c.hop_length
+        added[:, :overlap] += self._tail
+        self._tail = added[:, finished:].clone()
+        out = added[:, :finished].reshape(-1, frames, c.hop_length) / self.weight
+        out = out.flatten(1).clamp(-1.0, 1.0)  # (batch, frame * hop)
+        out[:, : self._blank] = 0.0
+        self._blank = max(0, self._blank - finished)
+        return out

@@ -1,0 +1,233 @@
+"""The network of a streamed DCCRN: a pure function (next frames, states) -> (finished frames, new states).
+
+Every layer of a DCCRN joins two neighbouring frames, so one remembered frame per layer is all it needs:
+
+    encoder   y[t]   = f(W x[t] + V x[t-1] + b)
+    decoder   y[t-d] = f(W x[t] + V x[t-1] + b)        d = 1 frame of look-ahead (the paper) or 0
+
+With d = 1 decoder layer i runs i frames behind the encoder, so its skip waits i frames in a queue, and the
+mask meets the spectrum of L = 6 frames ago. Nothing is approximated: a flag travels with each frame and makes
+frames before the first and after the last exact zeros, where the offline transposed convolution finds none.
+
+Representation: real tensors (batch, chan, freq, frame), first half of the channels real, so that the step
+exports to ONNX.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dccrn_lib.networks.complex_layers import ComplexConvTranspose2d
+from dccrn_lib.networks.dccrn import DCCRN, RealBottleneck, concat_skip
+from dccrn_lib.networks.uformer import Uformer
+from dccrn_lib.runtime.errors import ConfigError
+
+States = dict[str, Tensor]
+
+
+def require_streamable(model: nn.Module) -> DCCRN:
+    """Return ``model`` if it can stream; ConfigError with the reason otherwise."""
+    if isinstance(model, DCCRN):
+        return model
+    if isinstance(model, Uformer):
+        raise ConfigError(
+            "Uformer is not causal: global time attention needs the whole signal, so it cannot "
+            "stream; use enhance_file or the offline model"
+        )
+    raise ConfigError(f"expected a DCCRN from build_model or load_model, got {type(model).__name__}")
+
+
+def _affine_of(norm: nn.Module, channels: int) -> tuple[Tensor, Tensor]:
+    """Matrix A (chan, chan) and offset b (chan,) of a norm in eval mode, y = A x + b, found by probing it."""
+    probe = torch.cat([torch.zeros(1, channels), 4096.0 * torch.eye(channels)])  # (1 + chan, chan)
+    norm = copy.deepcopy(norm).cpu().float().eval()
+    answer = norm(probe[:, :, None, None])[:, :, 0, 0].double()
+    return (answer[1:] - answer[0]).T / 4096.0, answer[0]
+
+
+class FramePairLayer(nn.Module):
+    """An encoder or decoder layer with an explicit past: y[t] = act(W x[t] + V x[t-1] + b).
+
+    Block weight and norm are multiplied out once. A single frame is stacked with the one before it along chan,
+    which leaves a small (transposed) convolution over freq; more frames go through the 2-d one.
+
+    Shapes: x (batch, chan, freq, frame), previous (batch, chan, freq, 1) -> y (batch, chan', freq', frame) and
+    the new previous.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        conv = layer.conv
+        self.transposed = isinstance(conv, ComplexConvTranspose2d)
+        self.stride, self.padding = conv.stride, conv.padding[0]
+        self.output_padding = conv.output_padding if self.transposed else (0, 0)
+        weight, bias = conv.block_weight().double().cpu(), conv.block_bias().double().cpu()
+        matrix, offset = _affine_of(layer.norm, bias.numel())
+        # the kernel's frame axis runs past to present in a convolution, present to past in a transposed one
+        if self.transposed:
+            weight = torch.einsum("oc,icft->ioft", matrix, weight).float()  # (in, out, freq, frame = 2)
+            pair = torch.cat([weight[..., 1:], weight[..., :1]], dim=0)  # (2 in, out, freq, 1): past, present
+        else:
+            weight = torch.einsum("oc,cift->oift", matrix, weight).float()  # (out, in, freq, frame = 2)
+            pair = torch.cat([weight[..., :1], weight[..., 1:]], dim=1)  # (out, 2 in, freq, 1): past, present
+        self.register_buffer("weight", weight.contiguous())
+        self.register_buffer("pair_weight", pair.contiguous(memory_format=torch.channels_last))
+        self.register_buffer("bias", (matrix @ bias + offset).float())
+        self.act = copy.deepcopy(layer.act).cpu()
+
+    def forward(self, x: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
+        if x.shape[-1] == 1:  # channels_last: on a CPU several times as fast for one frame
+            line = torch.cat([previous, x], dim=1).contiguous(memory_format=torch.channels_last)
+            weight, crop = self.pair_weight, 0
+        else:
+            line = torch.cat([previous, x], dim=3)  # (batch, chan, freq, 1 + frame)
+            weight, crop = self.weight, 1  # of the transposed convolution's frame + 2, the first and last go
+        if self.transposed:
+            padding = (self.padding, crop)
+            y = F.conv_transpose2d(line, weight, self.bias, self.stride, padding, self.output_padding)
+        else:
+            y = F.conv2d(line, weight, self.bias, self.stride, (self.padding, 0))
+        return self.act(y), x[..., -1:]
+
+
+def _lstm_step(lstm: nn.LSTM, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """LSTM over (frame, batch, size) from states h, c (layer, batch, units); a single frame skips the set-up."""
+    if x.shape[0] > 1:
+        y, (h, c) = lstm(x, (h, c))
+        return y, h, c
+    y, new = x[0], []
+    for layer, weights in enumerate(lstm.all_weights):
+        new.append(torch.lstm_cell(y, (h[layer], c[layer]), *weights))
+        y = new[-1][0]
+    return y[None], torch.stack([h for h, _ in new]), torch.stack([c for _, c in new])
+
+
+def _delay(x: Tensor, queue: Tensor) -> tuple[Tensor, Tensor]:
+    """Let frames wait in ``queue`` (..., delay): oldest out, newest in."""
+    line, delay = torch.cat([queue, x], dim=-1), queue.shape[-1]
+    return line[..., :-delay], line[..., -delay:]
+
+
+class StreamingCore(nn.Module):
+    """The spectrum-to-spectrum part of a DCCRN as a pure function of (frames, states).
+
+    Weights are copied from ``model`` in its eval-mode behaviour: later training does not change this object.
+
+    Args:
+        model: any DCCRN: masks E/C/R, real or complex LSTM, plain or complex BatchNorm, look-ahead 0 or 1.
+
+    Raises:
+        ConfigError: the model is a Uformer, which is not causal, or no DCCRN at all.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: DCCRN) -> None:
+        super().__init__()
+        model = require_streamable(model)
+        self.config = model.config
+        self.delay = model.config.lookahead_frames
+        self.encoder = nn.ModuleList(FramePairLayer(layer) for layer in model.encoder)
+        self.decoder = nn.ModuleList(FramePairLayer(layer) for layer in model.decoder)
+        self.bottleneck = copy.deepcopy(model.bottleneck).cpu().float()
+        self.to(next(model.parameters()).device).eval().requires_grad_(False)
+
+    def initial_states(self, batch: int = 1) -> States:
+        """Zero states for ``batch`` parallel streams.
+
+        Keys: ``encoder.i``, ``decoder.i`` (batch, chan, freq, 1) the last input frame of each layer; ``skip.i``
+        (batch, chan, freq, i) the queue of decoder layer i; ``spectrum`` (batch, 2, freq, L) frames that wait for
+        their mask; ``valid`` (1, 1, 1, L) which of the waiting frames exist; ``lstm...`` (layer, batch, units)
+        hidden and cell states, real and imaginary part stacked along batch in a complex LSTM.
+        """
+        c = self.config
+        device = self.decoder[0].weight.device
+        sizes = [2, *c.channels]
+        n = len(c.channels)
+        bins = [c.stft.fft_size // 2 >> i for i in range(n + 1)]
+        shapes = {f"encoder.{i}": (batch, sizes[i], bins[i], 1) for i in range(n)}
+        if isinstance(self.bottleneck, RealBottleneck):
+            shapes |= {f"lstm.{part}": (c.rnn_layers, batch, c.rnn_units) for part in "hc"}
+        else:
+            kinds = [f"{kind}_{part}" for kind in ("real", "imag") for part in "hc"]
+            names = [f"lstm.{i}.{kind}" for i in range(c.rnn_layers) for kind in kinds]
+            shapes |= {name: (1, 2 * batch, c.rnn_units // 2) for name in names}
+        shapes |= {f"decoder.{i}": (batch, 2 * sizes[n - i], bins[n - i], 1) for i in range(n)}
+        if self.delay:
+            shapes |= {f"skip.{i}": (batch, sizes[n - i], bins[n - i], i) for i in range(1, n)}
+            shapes |= {"spectrum": (batch, 2, bins[0] + 1, self.delay), "valid": (1, 1, 1, self.delay)}
+        return {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
+
+    def stream_step(
+        self, spectrum: Tensor, states: States, active: Tensor | None = None
+    ) -> tuple[Tensor, States]:
+        """Take the next frames of the noisy spectrum, give the frames that are ready (L frames older).
+
+        Args:
+            spectrum: real and imaginary part, float32 (batch, 2, freq, frame); one frame in real time, more at
+                will.
+            states: from :meth:`initial_states` or the previous call; not changed.
+            active: (frame,), 1.0 for a frame of the signal, 0.0 after its end; default all 1. L inactive frames
+                drain the decoder, after which the states are spent.
+
+        Returns:
+            Enhanced frames (batch, 2, freq, frame), exact zeros for the first L, and the new states.
+        """
+        new: States = {}
+        valid = torch.ones_like(spectrum[:1, :1, :1]) if active is None else active[None, None, None]
+        if self.delay:
+            line = torch.cat([states["valid"], valid], dim=-1)  # (1, 1, 1, L + frame): oldest first
+            new["valid"] = line[..., -self.delay :]
+        x, skips = spectrum[:, :, 1:], []  # DC dropped
+        for i, layer in enumerate(self.encoder):
+            x, new[f"encoder.{i}"] = layer(x, states[f"encoder.{i}"])
+            skips.append(x)
+        x = self._bottleneck_step(x, states, new)
+        for i, layer in enumerate(self.decoder):
+            skip = skips[-1 - i]
+            if self.delay and i:
+                skip, new[f"skip.{i}"] = _delay(skip, states[f"skip.{i}"])
+                valid = line[..., self.delay - i : -i]
+            x, new[f"decoder.{i}"] = layer(concat_skip(x, skip) * valid, states[f"decoder.{i}"])
+        if self.delay:
+            spectrum, new["spectrum"] = _delay(spectrum, states["spectrum"])
+            valid = line[..., : -self.delay]
+        mask = F.pad(x, (0, 0, 1, 0))  # (batch, 2, freq, frame): 0 at DC
+        return self._apply_mask(mask, spectrum) * valid, {name: new[name] for name in states}
+
+    forward = stream_step
+
+    def _bottleneck_step(self, x: Tensor, states: States, new: States) -> Tensor:
+        """LSTM layers and projection, (batch, chan, freq, frame) -> same; writes their states into ``new``."""
+        net, (batch, chan, freq) = self.bottleneck, x.shape[:3]
+        seq = x.permute(3, 0, 1, 2).flatten(2)  # (frame, batch, chan * freq)
+        if isinstance(net, RealBottleneck):
+            seq, new["lstm.h"], new["lstm.c"] = _lstm_step(net.lstm, seq, states["lstm.h"], states["lstm.c"])
+            seq = net.project(seq)
+        else:
+            real, imag = seq.chunk(2, dim=2)  # each (frame, batch, chan / 2 * freq)
+            for i, layer in enumerate(net.lstm):
+                both, answers = torch.cat([real, imag], dim=1), []  # (frame, 2 batch, size)
+                for kind, lstm in (("real", layer.lstm_real), ("imag", layer.lstm_imag)):
+                    h, c = f"lstm.{i}.{kind}_h", f"lstm.{i}.{kind}_c"
+                    answer, new[h], new[c] = _lstm_step(lstm, both, states[h], states[c])
+                    answers += answer.chunk(2, dim=1)
+                rr, ri, ir, ii = answers
+                real, imag = rr - ii, ri + ir
+            seq = torch.cat([net.project_real(real), net.project_imag(imag)], dim=2)
+        return seq.reshape(-1, batch, chan, freq).permute(1, 2, 3, 0)  # (batch, chan, freq, frame)
+
+    def _apply_mask(self, mask: Tensor, spectrum: Tensor) -> Tensor:
+        """Modes E, C, R of :func:`dccrn_lib.networks.dccrn.apply_mask` in real arithmetic, parts along chan."""
+        if self.config.mask == "R":
+            return mask * spectrum
+        m_real, m_imag = mask.chunk(2, dim=1)
+        x_real, x_imag = spectrum.chunk(2, dim=1)
+        product = torch.cat([m_real * x_real - m_imag * x_imag, m_real * x_imag + m_imag * x_real], dim=1)
+        if self.config.mask == "C":
+            return product
+        magnitude = (m_real * m_real + m_imag * m_imag + 1e-12).sqrt()
+        return product * (magnitude.tanh() / magnitude)

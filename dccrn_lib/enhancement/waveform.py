@@ -1,0 +1,200 @@
+"""From samples at any rate to enhanced samples at the same rate, block by block and without a seam.
+
+    input -> resampler to 16 kHz -> network, each channel on its own -> resampler back -> cut to the input's
+    length
+
+Short signals go through the network whole. Longer ones stream if the network is a DCCRN, with the states
+carried along, so that memory does not grow with length; the result is the whole-signal one to 1e-4 and
+better. Uformer sees the whole signal or nothing, so its length is limited. What lies above 8 kHz in the
+input is lost.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dccrn_lib.audio.resampling import StreamingResampler, checked_rate
+from dccrn_lib.enhancement.stream import StreamingEnhancer
+from dccrn_lib.networks.dccrn import DCCRN
+from dccrn_lib.networks.weights import load_model
+from dccrn_lib.runtime.devices import require_device
+from dccrn_lib.runtime.errors import AudioError
+
+SAMPLE_RATE = 16000
+WHOLE_SECONDS = 5.0  # longer signals stream where the network can, which is also twice as fast on a CPU
+LIMIT_SECONDS = 60.0  # for networks that cannot: attention needs memory that grows with length squared
+BLOCK_SECONDS = 5.0
+
+
+class WholeSignal:
+    """Collect a signal, enhance it at the end, one channel at a time (for bounded memory)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self._blocks = model, []
+        parameter = next(model.parameters(), None)
+        self._device = "cpu" if parameter is None else parameter.device
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Take (channel, sample); nothing comes back before ``flush``."""
+        self._blocks.append(samples)
+        return samples[:, :0]
+
+    def flush(self) -> np.ndarray:
+        """The enhanced signal, (channel, sample)."""
+        x = torch.from_numpy(np.concatenate(self._blocks, axis=1))
+        self._blocks = []
+        with torch.inference_mode():
+            y = [self.model(channel[None].to(self._device)).float().cpu() for channel in x]
+        return torch.cat(y).numpy()  # (channel, sample)
+
+
+class StreamedSignal:
+    """The same result from a StreamingEnhancer, its latency cut off at the start."""
+
+    def __init__(self, model: DCCRN, channels: int) -> None:
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        self._stream = StreamingEnhancer(model, batch=channels, block_frames=256 if on_cpu else 2048)
+        self._late = self._stream.latency_samples
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Take (channel, sample); returns what is ready."""
+        return self._cut(self._stream.push(samples))
+
+    def flush(self) -> np.ndarray:
+        """The rest, (channel, sample)."""
+        return self._cut(self._stream.flush())
+
+    def _cut(self, samples: np.ndarray) -> np.ndarray:
+        first = min(self._late, samples.shape[1])
+        self._late -= first
+        return samples[:, first:]
+
+
+SignalPath = WholeSignal | StreamedSignal
+
+
+def signal_path(model: nn.Module, channels: int, seconds: float, name: str = "the signal") -> SignalPath:
+    """Choose how a signal of this length meets the network.
+
+    Returns:
+        WholeSignal or StreamedSignal: ``push((channel, sample) at 16 kHz)`` and ``flush()``.
+
+    Raises:
+        AudioError: the network needs the whole signal and it is longer than LIMIT_SECONDS.
+    """
+    if seconds > WHOLE_SECONDS and isinstance(model, DCCRN):
+        return StreamedSignal(model, channels)
+    if seconds > LIMIT_SECONDS:
+        raise AudioError(
+            f"{name} lasts {seconds:.0f} s: {type(model).__name__} needs all of it at once and takes at most "
+            f"{LIMIT_SECONDS:.0f} s; cut it, or use a DCCRN such as distil_dccrn, which streams"
+        )
+    return WholeSignal(model)
+
+
+def enhanced_blocks(
+    blocks: Iterable[np.ndarray],
+    path: SignalPath,
+    sample_rate: int,
+    samples: int,
+    peak: float,
+) -> Iterator[np.ndarray]:
+    """Run blocks through resampler, network and resampler.
+
+    Args:
+        blocks: float32 (channel, sample) at ``sample_rate``.
+        path: from ``signal_path``.
+        sample_rate: Hz.
+        samples: length of the signal in samples.
+        peak: its largest magnitude. Above full scale the network sees the signal divided by it, because its
+        output
+            ends at +-1, and the result is multiplied by it again.
+
+    Yields:
+        float32 (channel, sample) at ``sample_rate``, ``samples`` in all.
+    """
+    scale = np.float32(max(1.0, peak))
+    down, up = StreamingResampler(sample_rate, SAMPLE_RATE), StreamingResampler(SAMPLE_RATE, sample_rate)
+
+    def pieces() -> Iterator[np.ndarray]:
+        for block in blocks:
+            yield up.push(path.push(down.push(block / scale)))
+        yield up.push(path.push(down.flush()))
+        yield up.push(path.flush())
+        yield up.flush()
+
+    left = samples
+    for piece in pieces():
+        piece = piece[:, :left]
+        left -= piece.shape[1]
+        if piece.shape[1]:
+            yield piece * scale
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in eval mode; its mode is restored afterwards."""
+    training = model.training
+    try:
+        yield model.eval()
+    finally:
+        model.train(training)
+
+
+def resolve_model(model: nn.Module | str | os.PathLike, device: str = "cpu") -> nn.Module:
+    """A network on ``device``: itself, or loaded by shipped name or path.
+
+    Raises:
+        WeightsError: no such weights.
+        ConfigError: unknown or absent device.
+    """
+    require_device(device)
+    return model.to(device) if isinstance(model, nn.Module) else load_model(model, device)
+
+
+def enhance_waveform(
+    model: nn.Module | str | os.PathLike, samples: np.ndarray | Tensor, sample_rate: int = SAMPLE_RATE
+) -> np.ndarray | Tensor:
+    """Enhance a signal in memory.
+
+    Args:
+        model: a network, a shipped name or a path of weights.
+        samples: float, (sample,) or (channel, sample), full scale at +-1; array or tensor. Each channel is
+        enhanced
+            on its own.
+        sample_rate: Hz. Other rates than 16 kHz are resampled there and back.
+
+    Returns:
+        The same kind, shape and rate, float32; not limited to +-1.
+
+    Raises:
+        AudioError: no sample, NaN or infinite samples, a wrong shape or rate, or too long for a network that
+        cannot stream.
+
+    >>> enhance_waveform(nn.Identity(), np.zeros((2, 441)), 44100).shape
+    (2, 441)
+    """
+    sample_rate, is_tensor = checked_rate(sample_rate), isinstance(samples, Tensor)
+    x = np.asarray(samples.detach().cpu() if is_tensor else samples, dtype=np.float32)
+    if x.ndim not in (1, 2) or x.size == 0:
+        raise AudioError(f"samples must be (sample,) or (channel, sample) with >= 1 sample, got {x.shape}")
+    rows = x.reshape(-1, x.shape[-1])  # (channel, sample)
+    if rows.shape[0] > 1024:
+        raise AudioError(f"{rows.shape[0]} channels; samples must be (channel, sample)")
+    peak = float(np.abs(rows).max())
+    if not np.isfinite(peak):
+        raise AudioError("the signal holds NaN or infinite samples; repair it first")
+    network = resolve_model(model) if not isinstance(model, nn.Module) else model
+    size = max(1, int(BLOCK_SECONDS * sample_rate))
+    blocks = (rows[:, start : start + size] for start in range(0, rows.shape[1], size))
+    with evaluating(network):
+        path = signal_path(network, rows.shape[0], rows.shape[1] / sample_rate)
+        pieces = list(enhanced_blocks(blocks, path, sample_rate, rows.shape[1], peak))
+    y = np.concatenate(pieces, axis=1).reshape(x.shape)
+    return torch.from_numpy(y).to(samples.device) if is_tensor else y

@@ -1,0 +1,189 @@
+"""One clean and one estimated signal: the numbers that compare them, and the reason where there is no number.
+
+pesq_wb, pesq_nb   ITU-T P.862.2 and P.862 by the package pesq, MOS-LQO, about 1 to 4.64 and 1 to 4.55
+stoi               short-time objective intelligibility by pystoi, a fraction (0.93, not 93 %)
+si_snr_db          scale-invariant signal-to-noise ratio, means removed (dccrn_lib.losses.si_snr_db)
+gain               least-squares scale of the clean signal in the estimate, <e, s> / <s, s>
+polarity           its sign, +1 or -1
+dnsmos_sig, dnsmos_bak, dnsmos_ovrl   DNSMOS P.835 by speechmos, no reference; only where it is installed
+
+PESQ, STOI and SI-SNR are deaf to gain and sign: that is why the last two of the reference metrics stand
+beside them. The packages answer silence and short signals with magic numbers or odd exceptions; here they
+become None and a reason.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dccrn_lib.audio.resampling import resample
+from dccrn_lib.losses import si_snr_db
+from dccrn_lib.runtime.errors import ConfigError, MetricError, nearest_name
+
+SAMPLE_RATE = 16000
+REFERENCE_METRICS = ("pesq_wb", "pesq_nb", "stoi", "si_snr_db", "gain", "polarity")
+DNSMOS_METRICS = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl")
+ALL_METRICS = REFERENCE_METRICS + DNSMOS_METRICS
+SILENCE_RMS = 1e-6  # -120 dB re full scale, after the mean is removed
+
+Outcome = tuple[float | None, str | None]  # (value, None) or (None, reason)
+
+
+def metric_names(metrics: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The metrics to compute: those named, or all that are installed.
+
+    Raises:
+        ConfigError: a name is unknown.
+    """
+    if metrics is None:
+        return ALL_METRICS if importlib.util.find_spec("speechmos") else REFERENCE_METRICS
+    for name in metrics:
+        if name not in ALL_METRICS:
+            raise ConfigError(f"unknown metric {name!r}; {nearest_name(name, list(ALL_METRICS))}")
+    return tuple(name for name in ALL_METRICS if name in metrics)
+
+
+def _signal(x: np.ndarray | Tensor | Sequence[float], name: str) -> np.ndarray:
+    """float32 (sample,), or MetricError for another shape."""
+    array = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, dtype=np.float32)
+    if array.ndim == 2 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim != 1 or array.size == 0:
+        raise MetricError(f"{name} must have the shape (sample,) with >= 1 sample, got {array.shape}")
+    return array
+
+
+def _unusable(clean: np.ndarray, estimate: np.ndarray) -> str | None:
+    """Why no reference metric can compare the two, or None."""
+    for name, x in (("clean", clean), ("estimate", estimate)):
+        if not np.isfinite(x).all():
+            return f"{name} holds NaN or infinite samples"
+        if float(x.std(dtype=np.float64)) < SILENCE_RMS:
+            return f"{name} is silent"
+    return None
+
+
+def _pesq(clean: np.ndarray, estimate: np.ndarray, mode: str) -> Outcome:
+    if importlib.util.find_spec("pesq") is None:
+        return None, "pesq is not installed (extra: metrics)"
+    from pesq import BufferTooShortError, NoUtterancesError, pesq
+
+    try:
+        value = float(pesq(SAMPLE_RATE, clean, estimate, mode))
+    except BufferTooShortError:
+        return None, "shorter than 0.25 s"
+    except NoUtterancesError:
+        return None, "PESQ finds no utterance in the clean signal"
+    return (value, None) if math.isfinite(value) else (None, "PESQ returned no number")
+
+
+def _stoi(clean: np.ndarray, estimate: np.ndarray) -> Outcome:
+    if importlib.util.find_spec("pystoi") is None:
+        return None, "pystoi is not installed (extra: metrics)"
+    from pystoi import stoi
+
+    if clean.size < SAMPLE_RATE // 4:
+        return None, "shorter than 0.25 s"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        value = float(stoi(clean.astype(np.float64), estimate.astype(np.float64), SAMPLE_RATE))
+    if any("Not enough STFT frames" in str(w.message) for w in caught):
+        return None, "less than 0.4 s of speech after pystoi's removal of silent frames"
+    return (value, None) if math.isfinite(value) else (None, "STOI returned no number")
+
+
+def _polarity(clean: np.ndarray, estimate: np.ndarray) -> Outcome:
+    c, e = clean.astype(np.float64), estimate.astype(np.float64)
+    correlation = float(e @ c / math.sqrt((e @ e) * (c @ c)))
+    if abs(correlation) < 0.01:
+        return None, f"estimate and clean are uncorrelated ({correlation:+.4f})"
+    return math.copysign(1.0, correlation), None
+
+
+def _gain(clean: np.ndarray, estimate: np.ndarray) -> Outcome:
+    c, e = clean.astype(np.float64), estimate.astype(np.float64)
+    # g = argmin |e - g s|^2 = <e, s> / <s, s>
+    return float(e @ c / (c @ c)), None
+
+
+def _si_snr(clean: np.ndarray, estimate: np.ndarray) -> Outcome:
+    return float(si_snr_db(torch.from_numpy(estimate)[None], torch.from_numpy(clean)[None])[0]), None
+
+
+_REFERENCE: dict[str, Callable[[np.ndarray, np.ndarray], Outcome]] = {
+    "pesq_wb": lambda clean, estimate: _pesq(clean, estimate, "wb"),
+    "pesq_nb": lambda clean, estimate: _pesq(clean, estimate, "nb"),
+    "stoi": _stoi,
+    "si_snr_db": _si_snr,
+    "gain": _gain,
+    "polarity": _polarity,
+}
+
+
+def _dnsmos(estimate: np.ndarray) -> dict[str, Outcome]:
+    """All three DNSMOS values; samples beyond full scale are clipped, as a sound card would."""
+    if importlib.util.find_spec("speechmos") is None:
+        return dict.fromkeys(DNSMOS_METRICS, (None, "speechmos is not installed (extra: dnsmos)"))
+    if not np.isfinite(estimate).all():
+        return dict.fromkeys(DNSMOS_METRICS, (None, "estimate holds NaN or infinite samples"))
+    if float(estimate.std(dtype=np.float64)) < SILENCE_RMS:
+        return dict.fromkeys(DNSMOS_METRICS, (None, "estimate is silent"))
+    from speechmos import dnsmos
+
+    answer = dnsmos.run(estimate.clip(-1.0, 1.0), sr=SAMPLE_RATE)
+    return {name: (float(answer[f"{name.removeprefix('dnsmos_')}_mos"]), None) for name in DNSMOS_METRICS}
+
+
+def score_pair(
+    clean: np.ndarray | Tensor,
+    estimate: np.ndarray | Tensor,
+    sample_rate: int = SAMPLE_RATE,
+    metrics: Sequence[str] | None = None,
+) -> dict:
+    """Compare an estimate with the clean signal.
+
+    Args:
+        clean: reference, (sample,) or (1, sample), full scale at +-1.
+        estimate: of exactly the same length.
+        sample_rate: of both, in Hz; other rates than 16 kHz are resampled to it.
+        metrics: names to compute, None for all that are installed.
+
+    Returns:
+        {metric: value or None, ..., "reasons": {metric: why there is no value}}. NaN, silence (RMS below
+        -120 dB re full scale) and signals too short to score give None and a reason.
+
+    Raises:
+        MetricError: lengths differ, or a shape is not (sample,).
+        ConfigError: unknown metric.
+
+    >>> s = np.sin(np.arange(16000) / 5)
+    >>> score_pair(s, -0.5 * s, metrics=["gain", "polarity"])
+    {'gain': -0.5, 'polarity': -1.0, 'reasons': {}}
+    """
+    names = metric_names(metrics)
+    reference, signal = _signal(clean, "clean"), _signal(estimate, "estimate")
+    if reference.size != signal.size:
+        raise MetricError(
+            f"clean has {reference.size} samples, estimate {signal.size}: metrics need one length; "
+            "align and cut them first"
+        )
+    if sample_rate != SAMPLE_RATE:
+        reference, signal = (resample(x, sample_rate, SAMPLE_RATE) for x in (reference, signal))
+    unusable = _unusable(reference, signal)
+    outcomes: dict[str, Outcome] = {
+        name: (None, unusable) if unusable else _REFERENCE[name](reference, signal)
+        for name in names
+        if name in _REFERENCE
+    }
+    if any(name in DNSMOS_METRICS for name in names):
+        outcomes |= _dnsmos(signal)
+    result: dict = {name: outcomes[name][0] for name in names}
+    result["reasons"] = {name: outcomes[name][1] for name in names if outcomes[name][0] is None}
+    return result

@@ -1,0 +1,1 @@
+"""What this project ran; each experiment has a record in results/."""

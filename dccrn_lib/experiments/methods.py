@@ -1,0 +1,218 @@
+"""The laboratory: which way of distilling is better here, answered with seeds and written to ``results/``.
+
+    python -m dccrn_lib.experiments.methods run --out runs/lab --methods none,output,at_kl --seeds 0,1,2,3,4 --share 0/2
+    python -m dccrn_lib.experiments.methods publish --out runs/lab --name laboratory_generated
+
+``run`` trains and scores every (method, seed) once and goes on where it stopped; start it once per core with
+``--share i/n``. ``publish`` compares the finished runs within each seed and writes ``results/<name>.json``: a row a
+method, and below it the scores of every run. The trainings are those of ``dccrn_lib.experiments.grid``.
+
+Source: ours. The statistics are paired by seed with Student's t; see :func:`dccrn_lib.experiments.grid.compare_methods`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from dccrn_lib.experiments.grid import METRICS, SweepRun, Variant, compare_methods, load_runs, run_sweep
+from dccrn_lib.experiments.paper import corpus_of, data_hash
+from dccrn_lib.networks.weights import read_card
+from dccrn_lib.results.records import load_result, save_result
+from dccrn_lib.runtime.errors import ConfigError, DccrnError
+from dccrn_lib.runtime.files import atomic_path
+
+#: What is compared when nothing else is said: AT-KL in both readings and normalisations, its centred form, and the rest.
+DEFAULT_METHODS = (
+    "none", "output", "at_kl", "at_kl:frequency:softmax", "at_kl:time_frequency", "at_kl:time_frequency:softmax",
+    "at_kl_centred", "at", "kl", "fitnets", "self_similarity",
+)  # fmt: skip
+
+#: Columns of the printed table; the file holds the others too.
+COLUMNS = (
+    "method", "seeds", "si_snr_db", "si_snr_db minus none", "si_snr_db minus output", "pesq_wb minus none",
+    "stoi minus none",
+)  # fmt: skip
+
+
+def laboratory_rows(runs: Sequence, baselines: Sequence[str] = ("none", "output")) -> list[dict]:
+    """One row a method: means over the seeds, and the differences to the baselines, paired by seed.
+
+    Args:
+        runs: of :func:`dccrn_lib.experiments.grid.load_runs`.
+        baselines: methods to compare with, those that were run.
+
+    Returns:
+        Rows with "method", "seeds", a mean a metric, and per baseline and metric "minus <baseline>" in words:
+        difference, 95 % interval, verdict.
+    """
+    present = {run.method for run in runs}
+    order = [m for m in DEFAULT_METHODS if m in present] + sorted(present - set(DEFAULT_METHODS))
+    rows: dict[str, dict] = {method: {"method": method, "seeds": 0} for method in order}
+    for metric in METRICS:
+        for i, baseline in enumerate(b for b in baselines if b in present):
+            for found in compare_methods(runs, metric, baseline):
+                row = rows[found["method"]]
+                row["seeds"] = found["seeds"]
+                if not i:
+                    row[metric] = found["mean"]
+                row[f"{metric} minus {baseline}"] = _in_words(found)
+    return list(rows.values())
+
+
+def _in_words(found: dict) -> str | None:
+    """``+0.12 [+0.05, +0.19] better``; None for the baseline itself."""
+    if found["difference"] is None:
+        return None
+    interval = "" if found["low"] is None else f" [{found['low']:+.3f}, {found['high']:+.3f}]"
+    return f"{found['difference']:+.3f}{interval} {found['verdict']}"
+
+
+def publish(out: str | Path, name: str, title: str = "", folder: str | Path | None = None) -> Path:
+    """Write ``results/<name>.json`` from the finished runs of a laboratory.
+
+    Args:
+        out: folder that :func:`run` filled.
+        name: of the result.
+        title: what the table is about.
+        folder: results/ when None.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: no laboratory in ``out``, or no finished run.
+    """
+    out = Path(out)
+    settings = load_result("laboratory", out)
+    runs = load_runs(out)
+    if not runs:
+        raise ConfigError(f"{out}: no run has finished; start it again with `python -m dccrn_lib.experiments.methods run`")
+    rows = laboratory_rows(runs)
+    scores = [{"method": r.method, "seed": r.seed, **{m: _rounded(r.items, m) for m in METRICS}} for r in runs]
+    pairs = {(frozenset((row["method"], key.split(" minus ")[1])), key.split(" minus ")[0])
+             for row in rows for key, value in row.items() if " minus " in key and value}  # fmt: skip
+    comparisons = len(pairs)  # a minus b and b minus a are one
+    note = (
+        "Differences are paired by seed, intervals are Student's t over the seeds at 95 % each; of "
+        f"{comparisons} comparisons about {0.05 * comparisons:.1f} would leave out zero by chance alone."
+    )
+    payload = {
+        "title": title or f"Laboratory {name}",
+        "note": note,
+        "command": settings["command"],
+        "config": settings["config"],
+        "seed": sorted({r.seed for r in runs}),
+        "data_hash": settings["data_hash"],
+        "columns": [c for c in COLUMNS if any(c in row for row in rows)],
+        "rows": rows,
+        "runs": scores,
+    }
+    return save_result(name, payload, folder)
+
+
+def published_runs(record: Mapping) -> list[SweepRun]:
+    """The runs that a published result holds, for :func:`dccrn_lib.experiments.grid.compare_methods`.
+
+    Args:
+        record: of ``results.load_result``.
+
+    Returns:
+        One run a (method, seed), its items holding the scores rounded to 4 decimals.
+    """
+    found = []
+    for r in record["runs"]:
+        items = [dict(zip(METRICS, values, strict=True)) for values in zip(*(r[m] for m in METRICS), strict=True)]
+        found.append(SweepRun(r["method"], r["seed"], items))
+    return found
+
+
+def _rounded(items: Sequence[dict], metric: str) -> list[float | None]:
+    return [None if item[metric] is None else round(item[metric], 4) for item in items]
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train and score the share of the runs that ``arguments`` names; see the command's --help."""
+    try:
+        seeds = [int(s) for s in arguments.seeds.split(",")]
+        first, every = (int(part) for part in arguments.share.split("/"))
+    except ValueError as error:
+        raise ConfigError(f"--seeds are whole numbers joined by commas, --share is like 0/2: {error}") from None
+    methods = [Variant.parse(m).name for m in arguments.methods.split(",")]
+    torch.set_num_threads(1)  # a miniature gains nothing from a second thread: give other cores other shares
+    torch.set_flush_denormal(True)
+    out = Path(arguments.out)
+    corpus = corpus_of(arguments.profile, arguments.speech, arguments.noise, arguments.rir)
+    changes = {"steps": arguments.steps, "valid_every": arguments.valid_every}
+    changes = {name: value for name, value in changes.items() if value}
+    teacher = read_card(arguments.teacher) if arguments.teacher else {"sha256": "trained in this folder"}
+    record = {
+        "config": {"profile": arguments.profile, "steps": arguments.steps or "the profile's", "teacher": teacher["sha256"]},
+        "seed": seeds, "data_hash": data_hash(corpus), "rows": [], "command": _command(arguments),
+    }  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_path(out / "laboratory.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    run_sweep(
+        methods, seeds, arguments.profile, out, corpus, arguments.teacher, (first, every),
+        workers=1, progress=not arguments.quiet, **changes,
+    )  # fmt: skip
+
+
+def _command(a: argparse.Namespace) -> str:
+    """The command that does the whole of it again, with manifests by their file names and no absolute path."""
+    parts = ["python -m dccrn_lib.experiments.methods run", f"--out {_portable(a.out)}", f"--profile {a.profile}"]
+    parts += [f"--methods {a.methods}", f"--seeds {a.seeds}"]
+    for kind in ("speech", "noise", "rir"):
+        if getattr(a, kind):
+            parts.append(f"--{kind} {','.join(Path(path).name for path in getattr(a, kind).split(','))}")
+    parts += [f"--teacher {_portable(a.teacher)}"] if a.teacher else []
+    parts += [f"--steps {a.steps}"] if a.steps else []
+    parts += [f"--valid-every {a.valid_every}"] if a.valid_every else []
+    return " ".join(parts)
+
+
+def _portable(path: str) -> str:
+    """A relative path or shipped name as it is; of an absolute path the last two parts."""
+    return Path(*Path(path).parts[-2:]).as_posix() if Path(path).is_absolute() else path
+
+
+def _main(arguments: Sequence[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="python -m dccrn_lib.experiments.methods", description=__doc__.split("\n")[0])
+    commands = p.add_subparsers(dest="command_name", required=True)
+    r = commands.add_parser("run", help="train and score methods x seeds; goes on where it stopped")
+    r.add_argument("--out", required=True, help="folder of the laboratory")
+    r.add_argument("--profile", default="quick", help="size of a run (default: quick)")
+    r.add_argument("--methods", default=",".join(DEFAULT_METHODS), help="joined by commas (default: all)")
+    r.add_argument("--seeds", default="0,1,2,3,4", help="joined by commas (default: 0,1,2,3,4)")
+    r.add_argument("--share", default="0/1", metavar="I/N", help="take every N-th run, from I on (default: 0/1)")
+    r.add_argument("--teacher", default="", help="its weights, shipped name or path; trained here when not given")
+    r.add_argument("--steps", type=int, default=0, help="steps of each student; the profile's when not given")
+    r.add_argument("--valid-every", type=int, default=0, help="steps between validations; the profile's when not given")
+    for kind in ("speech", "noise", "rir"):
+        r.add_argument(f"--{kind}", default="", help=f"manifests of {kind}; generated when not given")
+    r.add_argument("--quiet", action="store_true", help="no progress bars")
+    w = commands.add_parser("publish", help="compare the finished runs and write results/NAME.json")
+    w.add_argument("--out", required=True, help="folder of the laboratory")
+    w.add_argument("--name", required=True, help="of the result")
+    w.add_argument("--title", default="", help="what the table is about")
+    w.add_argument("--results", help="folder for the result; results/ when not given")
+    a = p.parse_args(arguments)
+    try:
+        if a.command_name == "run":
+            run(a)
+        else:
+            print(publish(a.out, a.name, a.title, a.results))
+    except DccrnError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,333 @@
+"""The experiment of the paper, in one place: teacher, student alone, student with AT-KL, on the same data and seed.
+
+Notebook 05 walks through it; notebook 06 evaluates what it leaves; the command line's ``train`` runs its parts one by
+one. Systems have fixed keys: "noisy", "student", "student_at_kl", "teacher".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from dccrn_lib.corpus.manifest import read_manifest
+from dccrn_lib.corpus.mixing import MixtureDataset
+from dccrn_lib.corpus.synthesis.corpus import generated_corpus
+from dccrn_lib.evaluation.intervals import paired_difference
+from dccrn_lib.evaluation.scores import score_pair
+from dccrn_lib.networks.weights import load_model, read_card, save_model
+from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.files import atomic_path, hash_files
+from dccrn_lib.runtime.paths import weights_dir
+from dccrn_lib.runtime.workers import usable_cores
+from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.loop import TrainResult, train
+from dccrn_lib.training.profiles import Profile, get_profile
+
+#: Systems that are trained, in the order they must be.
+TRAINED = ("teacher", "student", "student_at_kl")
+TEST_SEED = 2_000_003
+
+
+def corpus_of(
+    profile: Profile | str, speech: str = "", noise: str = "", rir: str = "", seed: int = 0, progress: bool = True
+) -> dict[str, str]:
+    """Manifests of the experiment: the ones given, or the generated corpus of the profile's size.
+
+    Args:
+        profile: how much to generate.
+        speech, noise, rir: manifests of your own recordings; speech and noise go together, rir may be "".
+        seed: of the generated corpus.
+
+    Returns:
+        {"speech", "noise", "rir"}: paths, rir may be "".
+
+    Raises:
+        ConfigError: one of speech and noise without the other.
+        ManifestError: a manifest lacks one of the splits train, valid and test.
+    """
+    profile = get_profile(profile) if isinstance(profile, str) else profile
+    if bool(speech) != bool(noise):
+        raise ConfigError("speech and noise manifests go together: give both, or neither for the generated corpus")
+    if not speech:
+        made = generated_corpus(profile.corpus_hours, seed, progress=progress)
+        return {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
+    for kind, manifests in (("speech", speech), ("noise", noise)):
+        for split in ("train", "valid", "test"):
+            for manifest in manifests.split(","):
+                read_manifest(manifest, split=split, kind=kind)
+    return {"speech": speech, "noise": noise, "rir": rir}
+
+
+def train_config(
+    system: str, profile: Profile | str, corpus: dict[str, str], out: str | Path, seed: int = 0, **changes
+) -> TrainConfig:
+    """The config of one system of the experiment in ``out/<system>``.
+
+    Args:
+        system: "teacher", "student" or "student_at_kl".
+        profile: sizes.
+        corpus: from :func:`corpus_of`.
+        out: folder of the experiment.
+        seed: of initialisation and mixtures.
+        changes: fields of TrainConfig to set otherwise.
+    """
+    profile = get_profile(profile) if isinstance(profile, str) else profile
+    if system not in TRAINED:
+        raise ConfigError(f"unknown system {system!r}; known: {', '.join(TRAINED)}")
+    out = Path(out)
+    is_teacher = system == "teacher"
+    settings = {
+        "out": str(out / system), **corpus,
+        "model": profile.teacher if is_teacher else profile.student,
+        "method": "at_kl" if system == "student_at_kl" else "none",
+        "teacher": str(out / "teacher" / "best.safetensors") if system == "student_at_kl" else "",
+        "steps": profile.teacher_steps if is_teacher else profile.student_steps,
+        "batch_size": profile.batch_size, "learning_rate": profile.learning_rate, "amp": profile.amp,
+        "device": profile.device, "workers": profile.workers, "spectral_weight": profile.spectral_weight,
+        "ema_decay": profile.ema_decay, "valid_every": profile.valid_every, "valid_mixtures": profile.valid_mixtures,
+        "warmup_steps": min(100, profile.student_steps // 10), "seed": seed,
+        "decay_fraction": profile.decay_fraction, "mix": profile.mix(profile.segment_seconds),
+    }  # fmt: skip
+    return TrainConfig(**{**settings, **changes})
+
+
+#: Fields of TrainConfig that say where and how a run computes, not what.
+_WHERE = ("out", "speech", "noise", "rir", "teacher", "device", "workers", "checkpoint_minutes", "compile")
+
+
+def data_hash(corpus: dict[str, str]) -> str:
+    """SHA-256 of the corpus's manifests, wherever they lie."""
+    return hash_files(path for key in ("speech", "noise", "rir") for path in corpus[key].split(",") if path)
+
+
+def experiment_folder(out: str | Path, configs: Sequence[TrainConfig]) -> Path:
+    """``out/experiment-<hash>``: another config, seed or corpus is another folder, so no run is taken for another.
+
+    Args:
+        out: folder of the experiments.
+        configs: of the systems, from :func:`train_config` with any ``out``.
+    """
+    records = [{k: v for k, v in dataclasses.asdict(c).items() if k not in _WHERE} for c in configs]
+    corpora = sorted({data_hash({"speech": c.speech, "noise": c.noise, "rir": c.rir}) for c in configs})
+    text = json.dumps([records, corpora], sort_keys=True)
+    return Path(out) / f"experiment-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def record_experiment(folder: str | Path, profile: str, seed: int, corpus: dict[str, str], method: str) -> Path:
+    """Write ``experiment.json`` beside the experiment's folder: it names the latest one, for notebook 06."""
+    folder = Path(folder)
+    record = {"folder": folder.name, "profile": profile, "seed": seed, "method": method, "data_hash": data_hash(corpus)}
+    with atomic_path(folder.parent / "experiment.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return folder.parent / "experiment.json"
+
+
+def find_experiment(out: str | Path, profile: str) -> dict | None:
+    """What :func:`record_experiment` wrote in ``out`` for that profile, its folder made whole; None if none is finished."""
+    file = Path(out) / "experiment.json"
+    if not file.is_file():
+        return None
+    record = json.loads(file.read_text(encoding="utf-8"))
+    record["folder"] = Path(out) / record["folder"]
+    finished = all((record["folder"] / name / "best.safetensors").is_file() for name in TRAINED)
+    return record if finished and record["profile"] == profile else None
+
+
+def compare_systems(items: dict[str, list[dict]], a: str, b: str, metric: str) -> dict:
+    """Paired difference a minus b of one metric, with ``verdict``: "better", "worse" or "not distinguishable".
+
+    Args:
+        items: from :func:`evaluate_systems`.
+        a, b: names of systems.
+        metric: higher is better.
+
+    Returns:
+        As ``evaluation.intervals.paired_difference``, and ``verdict`` about a: the sign where the 95 % interval leaves
+        out 0.
+    """
+    difference = paired_difference([i[metric] for i in items[a]], [i[metric] for i in items[b]])
+    low, high = difference["ci"]
+    undecided = low is None or low <= 0 <= high
+    verdict = "not distinguishable" if undecided else "better" if low > 0 else "worse"
+    return {**difference, "verdict": verdict}
+
+
+def interval_text(difference: dict, unit: str = "") -> str:
+    """Mean and 95 % interval of a paired difference, e.g. "+0.429 [+0.365, +0.494] dB"."""
+    if difference["mean"] is None:
+        return "no item could be scored for both"
+    low, high = difference["ci"]
+    interval = "" if low is None else f" [{low:+.3g}, {high:+.3g}]"
+    return f"{difference['mean']:+.3g}{interval} {unit}".rstrip()
+
+
+def difference_text(difference: dict, unit: str = "") -> str:
+    """A paired difference in a line: mean, 95 % interval, count, effect size, share of items with a > b."""
+    text = interval_text(difference, unit)
+    if difference["mean"] is None:
+        return text
+    effect = "" if difference["effect_size"] is None else f", effect size {difference['effect_size']:+.2f}"
+    return f"{text} (n = {difference['n']}{effect}, higher on {100 * difference['share_better']:.0f} %)"
+
+
+def run_system(config: TrainConfig, progress: bool = True) -> TrainResult:
+    """Train one system, or go on where it stopped; a finished run is loaded at once."""
+    return train(config, resume=True, progress=progress)
+
+
+def _run_alone(config: TrainConfig) -> None:
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    run_system(config, progress=False)
+
+
+def run_systems(configs: Sequence[TrainConfig]) -> None:
+    """Train systems that do not need each other at once, one process with one thread each; finished ones are kept.
+
+    Small networks gain little from a second thread and lose much when anything else runs, so two processes are the
+    better use of two cores. Only for profiles on the CPU: a GPU is better given one system after the other.
+
+    Args:
+        configs: from :func:`train_config`; none of them may be another one's teacher.
+    """
+    todo = [c for c in configs if not _finished(c)]
+    if len(todo) > 1 and usable_cores() > 1 and all(c.device == "cpu" for c in todo):
+        with ProcessPoolExecutor(min(len(todo), usable_cores()), mp_context=get_context("spawn")) as pool:
+            list(pool.map(_run_alone, todo))
+    else:
+        for config in todo:
+            run_system(config, progress=False)
+
+
+def _finished(config: TrainConfig) -> bool:
+    path = Path(config.out) / "history.json"
+    if not path.is_file():
+        return False
+    valid = json.loads(path.read_text(encoding="utf-8"))["valid"]
+    return bool(valid) and valid[-1]["step"] >= config.steps
+
+
+def load_systems(folder: str | Path = "") -> dict[str, nn.Module]:
+    """The trained systems of an experiment, in eval mode.
+
+    Args:
+        folder: where :func:`train_config` put them; "" loads the shipped ones of the quick profile.
+
+    Raises:
+        WeightsError: one of them is missing.
+    """
+    if folder:
+        return {name: load_model(Path(folder) / name / "best.safetensors") for name in TRAINED}
+    return {name: load_model(weights_dir() / "quick" / f"{name}.safetensors") for name in TRAINED}
+
+
+def test_mixtures(profile: Profile | str, corpus: dict[str, str], count: int | None = None) -> MixtureDataset:
+    """The fixed mixtures of the test split: speakers, sentences and noises that no training has seen."""
+    profile = get_profile(profile) if isinstance(profile, str) else profile
+    sources = (corpus["speech"], corpus["noise"], corpus["rir"] or None)
+    mix, length = profile.mix(profile.test_seconds, training=False), count or profile.test_mixtures
+    return MixtureDataset(*sources, mix, seed=TEST_SEED, length=length, split="test")
+
+
+def _score(job: tuple) -> dict:
+    clean, estimate, metrics = job
+    torch.set_num_threads(1)
+    return score_pair(clean, estimate, metrics=metrics)
+
+
+def evaluate_systems(
+    systems: dict[str, nn.Module | None],
+    mixtures: MixtureDataset,
+    metrics: Sequence[str] = ("pesq_wb", "stoi", "si_snr_db", "gain", "polarity"),
+    workers: int | None = None,
+    progress: bool = True,
+    keep: str | Path | None = None,
+) -> dict[str, list[dict]]:
+    """Score every system on every mixture.
+
+    Args:
+        systems: name -> model; None stands for the noisy input itself.
+        mixtures: the test set.
+        metrics: see ``dccrn_lib.evaluation.folders.score_pair``.
+        workers: processes that score; as many as cores by default, 1 scores in this process.
+        progress: show progress bars.
+        keep: JSON file for the scores; read instead where it holds those of these weights, mixtures and metrics.
+
+    Returns:
+        name -> one dict a mixture: {"id", "snr_db_in", "label", metric: value or None, "reasons"}.
+    """
+    key = _evaluation_key(systems, mixtures, metrics) if keep else None
+    if keep and Path(keep).is_file():
+        record = json.loads(Path(keep).read_text(encoding="utf-8"))
+        if record["key"] == key:
+            return {name: record["items"][name] for name in systems}
+    workers = min(workers or os.cpu_count() or 1, 8)
+    jobs, heads = [], []
+    for i in tqdm(range(len(mixtures)), desc="enhance", disable=not progress):
+        item = mixtures[i]
+        for name, model in systems.items():
+            estimate = item["noisy"]
+            if model is not None:
+                device = next(model.parameters()).device
+                with torch.no_grad():
+                    estimate = model.eval()(item["noisy"][None].to(device))[0].cpu()
+            jobs.append((item["clean"].numpy(), estimate.numpy(), tuple(metrics)))
+            heads.append((name, {"id": item["id"], "snr_db_in": item["snr_db"], "label": item["label"]}))
+    if workers == 1:
+        scores = [_score(job) for job in tqdm(jobs, desc="score", disable=not progress)]
+    else:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            scores = list(tqdm(pool.map(_score, jobs, chunksize=4), total=len(jobs), desc="score", disable=not progress))
+    items: dict[str, list[dict]] = {name: [] for name in systems}
+    for (name, head), score in zip(heads, scores, strict=True):
+        items[name].append({**head, **score})
+    if keep:
+        with atomic_path(keep) as temporary:
+            temporary.write_text(json.dumps({"key": key, "items": items}, indent=1) + "\n", encoding="utf-8")
+    return items
+
+
+def _evaluation_key(systems: dict[str, nn.Module | None], mixtures: MixtureDataset, metrics: Sequence[str]) -> dict:
+    """What scores depend on: the weights, how mixtures are drawn, two of them as samples, and the metrics."""
+    weights = {}
+    for name, model in systems.items():
+        digest = hashlib.sha256()
+        for key, value in model.state_dict().items() if model is not None else ():
+            digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
+        weights[name] = digest.hexdigest()
+    samples = b"".join(mixtures[i]["noisy"].numpy().tobytes() for i in (0, len(mixtures) - 1))
+    drawn = [repr(mixtures.config), mixtures.seed, mixtures.epoch, len(mixtures), hashlib.sha256(samples).hexdigest()]
+    return {"weights": weights, "mixtures": drawn, "metrics": list(metrics)}
+
+
+def publish_systems(folder: str | Path, out: str | Path, card: dict) -> list[Path]:
+    """Copy the best weights of an experiment with cards, as ``weights/quick`` was made.
+
+    Args:
+        folder: of the experiment.
+        out: folder for ``<system>.safetensors`` and ``<system>.json``.
+        card: what every card says: "data", "licence", "limits" ...; steps, hours and validation are added.
+
+    Returns:
+        The safetensors files.
+    """
+    written = []
+    for name, model in load_systems(folder).items():
+        run = Path(folder) / name
+        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+        trained = read_card(run / "best.safetensors")["card"]
+        hours = trained["step"] * config["batch_size"] * config["mix"]["segment_seconds"] / 3600
+        recipe = {k: v for k, v in config.items() if k not in ("out", "speech", "noise", "rir", "teacher", "init")}
+        own = {"system": name, "steps": trained["step"], "hours_of_audio": round(hours, 2), "valid": trained["valid"]}
+        written.append(save_model(model, Path(out) / name, {**card, **own, "recipe": recipe}))
+    return written

@@ -1,0 +1,225 @@
+"""The published table: shipped weights on the test split of a real corpus, whole, by SNR and by noise.
+
+    python -m dccrn_lib.experiments.shipped_weights --speech speech.jsonl --noise noise.jsonl student_alone=distil_dccrn
+
+writes results/real_test.json, real_paired.json, real_beside_paper.json, real_by_snr.json and real_by_noise.json, which
+notebook 06 and the README show. The mixtures are a pure function of the manifests: anybody with the same recordings gets
+the same table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
+from dccrn_lib.evaluation.groups import snr_band
+from dccrn_lib.experiments import paper as experiment
+from dccrn_lib.networks.weights import load_model, read_card
+from dccrn_lib.results.records import save_result, summarise
+from dccrn_lib.results.tables import METRICS as METRIC_NAMES
+from dccrn_lib.runtime.errors import ConfigError, DccrnError
+from dccrn_lib.runtime.paths import results_dir
+
+#: As the DNS test set without rooms: additive noise, no augmentation; 5 dB lower at the bottom.
+MIX = MixConfig(segment_seconds=6.0, snr_db=(-5.0, 20.0), level_dbfs=(-32.0, -20.0), rir_probability=0.0)
+METRICS = ("pesq_wb", "pesq_nb", "stoi", "si_snr_db", "gain", "polarity")
+DNSMOS = ("dnsmos_ovrl", "dnsmos_sig", "dnsmos_bak")
+#: Means over the eight 10 s clips released with the Distil-DCCRN paper (DNS test set, chosen by its authors), measured
+#: on that audio, not taken from a table of the paper.
+PAPER_CLIPS = {
+    "noisy": {"pesq_wb": 1.353, "stoi": 0.8639, "si_snr_db": 7.12, "dnsmos_ovrl": 2.255},
+    "student trained directly": {"pesq_wb": 1.942, "stoi": 0.8999, "si_snr_db": 12.53, "dnsmos_ovrl": 2.913},
+    "DCCRN": {"pesq_wb": 2.261, "stoi": 0.9306, "si_snr_db": 14.44, "dnsmos_ovrl": 3.117},
+    "Distil-DCCRN": {"pesq_wb": 2.305, "stoi": 0.9310, "si_snr_db": 14.21, "dnsmos_ovrl": 3.108},
+}
+
+
+def real_mixtures(corpus: Mapping[str, str], count: int) -> MixtureDataset:
+    """The fixed mixtures of a corpus's test split: 6 s each, -5..20 dB, dry."""
+    return MixtureDataset(
+        corpus["speech"], corpus["noise"], None, MIX, seed=experiment.TEST_SEED, length=count, split="test"
+    )
+
+
+def breakdown(
+    items: Mapping[str, Sequence[Mapping[str, Any]]], key: Callable[[Mapping[str, Any]], str], name: str
+) -> list[dict[str, Any]]:
+    """Rows of a table: one for each group and system, with counts and means.
+
+    Args:
+        items: system -> items with the same order of mixtures.
+        key: item -> its group.
+        name: heading of the group's column.
+    """
+    groups = sorted({key(item) for rows in items.values() for item in rows}, key=_by_number)
+    table = []
+    for group in groups:
+        for system, rows in items.items():
+            found = summarise([row for row in rows if key(row) == group])
+            means = {k: found["mean"].get(k) for k in ("pesq_wb", "stoi", "si_snr_db")}
+            low, high = (found["ci95"].get("pesq_wb") or (None, None)) if found["n"] > 1 else (None, None)
+            interval = "-" if low is None else f"[{low:.2f}, {high:.2f}]"
+            table.append({name: group, "system": system, "n": found["n"], **means, "pesq_wb 95 %": interval})
+    return table
+
+
+def paired(items: Mapping[str, Sequence[Mapping[str, Any]]], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of a table: every system minus every one before it, mixture by mixture.
+
+    Args:
+        items: system -> items with the same order of mixtures.
+        metrics: higher is better; gain and polarity are left out.
+    """
+    names = list(items)
+    table = []
+    for k, system in enumerate(names):
+        for other in names[:k]:
+            row: dict[str, Any] = {"system": system, "minus": other}
+            for metric in (m for m in metrics if m not in ("gain", "polarity")):
+                found = experiment.compare_systems(items, system, other, metric)
+                row[metric] = f"{experiment.interval_text(found)} {found['verdict']}"
+            table.append({**row, "n": len(items[system])})
+    return table
+
+
+def beside_paper(items: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Rows of a table: our means, then those of the paper's clips, each with its gain over its own noisy input.
+
+    Args:
+        items: system -> items; "noisy" among them. Metrics that were not scored stay out.
+    """
+    ours = {system: summarise(list(rows))["mean"] for system, rows in items.items()}
+    sources = (
+        ("this project", len(items["noisy"]), ours),
+        ("the paper's clips", 8, PAPER_CLIPS),
+    )
+    table = []
+    for source, n, systems in sources:
+        for system, means in systems.items():
+            row: dict[str, Any] = {"of": source, "system": system, "n": n}
+            for metric in PAPER_CLIPS["noisy"]:
+                value, noisy = means.get(metric), systems["noisy"].get(metric)
+                name = METRIC_NAMES[metric]
+                row[name] = value
+                if system != "noisy":
+                    row[f"{name} over noisy"] = None if value is None or noisy is None else f"{value - noisy:+.3g}"
+            table.append(row)
+    return table
+
+
+def _by_number(group: str) -> tuple[float, str]:
+    head = group.split(" ")[0]
+    return (float(head) if head.lstrip("-").isdigit() else 0.0, group)
+
+
+def publish(
+    models: Mapping[str, str], corpus: Mapping[str, str], count: int = 120, folder: str | Path | None = None,
+    workers: int | None = None, progress: bool = True, dnsmos: bool = False,
+) -> list[Path]:
+    """Score the noisy input and the models on the test split; write the five result files.
+
+    Args:
+        models: name in the table -> shipped name or path of weights.
+        corpus: {"speech", "noise"}: manifests with a test split.
+        count: mixtures.
+        folder: results/ when None.
+        workers: processes that score; all cores when None.
+        progress: show progress bars.
+        dnsmos: score DNSMOS as well; needs the extra of that name.
+
+    Returns:
+        The files.
+
+    Raises:
+        ConfigError: "noisy" is taken by a model, or no model is named.
+    """  # fmt: skip
+    if not models or "noisy" in models:
+        raise ConfigError('name the models as system=weights, e.g. student_alone=distil_dccrn; "noisy" is taken')
+    metrics = (*METRICS, *(DNSMOS if dnsmos else ()))
+    mixtures = real_mixtures(corpus, count)
+    systems = {"noisy": None, **{name: load_model(weights) for name, weights in models.items()}}
+    items = experiment.evaluate_systems(systems, mixtures, metrics, workers, progress)
+    heads = [read_card(weights) for weights in models.values()]
+    hours = [card["card"].get("hours_of_audio") for card in heads]
+    common = {
+        "config": {"mix": repr(MIX), "models": {n: c["sha256"] for n, c in zip(models, heads, strict=True)}},
+        "seed": experiment.TEST_SEED,
+        "data_hash": experiment.data_hash({"speech": corpus["speech"], "noise": corpus["noise"], "rir": ""}),
+    }
+    trained = ", ".join(f"{n}: {h} h of audio" for n, h in zip(models, hours, strict=True))
+    note = (
+        "Dry mixtures of speakers and noise recordings that no training or choice has seen. Hours of audio passed through "
+        f"each network ({trained}), mixed from what the manifests hold; the paper trained on the DNS Challenge's hundreds "
+        "of hours of speech and has another test set: these are not the paper's numbers."
+    )
+    folder = Path(folder or results_dir())
+    names = [METRIC_NAMES[metric] for metric in PAPER_CLIPS["noisy"]]
+    title = f"Real recordings, {count} mixtures of the test split"
+    return [
+        save_result(
+            "real_test",
+            {**common, "title": title, "note": note, "columns": list(metrics),
+             "systems": {name: {"items": rows} for name, rows in items.items()}},
+            folder,
+        ),
+        save_result(
+            "real_paired",
+            {**common, "title": f"{title}: differences mixture by mixture", "rows": paired(items, metrics),
+             "note": "Mean, 95 % interval (bootstrap over the mixtures) and verdict. One training each: the interval "
+             "says nothing about other seeds."},
+            folder,
+        ),
+        save_result(
+            "real_beside_paper",
+            {**common, "title": f"{title}, beside the clips released with the paper", "rows": beside_paper(items),
+             "columns": ["of", "system", "n", *names, *(f"{name} over noisy" for name in names)],
+             "note": "Two test sets and two amounts of data: read across them only what each system gains over its own "
+             "noisy input, and that with care, since a gain depends on the SNR too. The paper's networks were trained on "
+             "the DNS Challenge's hundreds of hours of speech, and the eight clips were chosen by its authors; ours are "
+             "taught by AT-KL in our reading."},
+            folder,
+        ),
+        save_result(
+            "real_by_snr",
+            {**common, "title": f"{title}, by SNR", "rows": breakdown(items, lambda i: snr_band(i["snr_db_in"]), "SNR")},
+            folder,
+        ),
+        save_result(
+            "real_by_noise",
+            {**common, "title": f"{title}, by source of the noise",
+             "rows": breakdown(items, lambda i: "several" if "+" in i["label"] else i["label"], "noise")},
+            folder,
+        ),
+    ]  # fmt: skip
+
+
+def _main(arguments: Sequence[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="python -m dccrn_lib.experiments.shipped_weights", description=__doc__.split("\n")[0])
+    p.add_argument("models", nargs="+", metavar="SYSTEM=WEIGHTS", help="name in the table = shipped name or path")
+    p.add_argument("--speech", required=True, help="manifests with a test split, joined by commas")
+    p.add_argument("--noise", required=True, help="manifests with a test split, joined by commas")
+    p.add_argument("--count", type=int, default=120, help="mixtures (default: 120)")
+    p.add_argument("--out", help="folder for the result files; results/ when not given")
+    p.add_argument("--workers", type=int, help="processes that score; all cores when not given")
+    p.add_argument("--dnsmos", action="store_true", help="score DNSMOS as well (extra dnsmos)")
+    a = p.parse_args(arguments)
+    try:
+        wrong = [m for m in a.models if "=" not in m]
+        if wrong:
+            raise ConfigError(f"{wrong[0]!r} is not SYSTEM=WEIGHTS")
+        models = dict(m.split("=", 1) for m in a.models)
+        corpus = {"speech": a.speech, "noise": a.noise}
+        for path in publish(models, corpus, a.count, a.out, a.workers, dnsmos=a.dnsmos):
+            print(path)
+    except DccrnError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,209 @@
+"""Which mixture of data works? A small student on each, with seeds, judged on the valid split of the real recordings.
+
+    python -m dccrn_lib.experiments.training_data run --speech speech.jsonl --noise noise.jsonl --rir rir.jsonl \\
+        --generated gen --out runs/mixtures --share 0/2
+    python -m dccrn_lib.experiments.training_data publish --out runs/mixtures
+
+``run`` trains and scores every (mixture, seed) once and goes on where it stopped; start it once per core with
+``--share i/n``. ``publish`` compares the finished runs within each seed with "as trained", which is what the shipped
+weights were trained on, and writes results/data_mixtures.json. No speaker or recording of the test split is touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dccrn_lib.corpus.mixing import MixtureDataset
+from dccrn_lib.experiments import paper as experiment
+from dccrn_lib.experiments.grid import METRICS, SweepRun
+from dccrn_lib.experiments.methods import laboratory_rows
+from dccrn_lib.experiments.shipped_weights import MIX
+from dccrn_lib.networks.weights import load_model
+from dccrn_lib.results.records import load_result, save_result
+from dccrn_lib.runtime.errors import ConfigError, DccrnError
+from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.loop import train
+from dccrn_lib.training.profiles import get_profile
+
+#: Seed of the mixtures that judge; the seeds of training and of the published test table are others.
+VALID_SEED = 424_242
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What a student is trained on: which generated parts stand beside the real recordings, and changes of the mixing."""
+
+    generated: tuple[str, ...] = ("noise", "rir")
+    changes: Mapping[str, float] = field(default_factory=dict)
+
+
+#: The first is the recipe of the shipped weights (profile cpu); every other differs from it in one thing.
+MIXTURES = {
+    "as trained": Mixture(),
+    "real recordings only": Mixture(generated=()),
+    "generated speech too": Mixture(generated=("speech", "noise", "rir")),
+    "no rooms": Mixture(changes={"rir_probability": 0.0}),
+    "one noise, no babble": Mixture(changes={"second_noise_probability": 0.0, "babble_probability": 0.0}),
+    "no speed, no equaliser": Mixture(changes={"speed_probability": 0.0, "equaliser_probability": 0.0}),
+}
+COLUMNS = ("mixture", "seeds", *(text for m in METRICS for text in (m, f"{m} minus as trained")))
+
+
+def train_config(
+    name: str, seed: int, corpus: Mapping[str, str], generated: str | Path, out: str, steps: int
+) -> TrainConfig:
+    """The run of a small student on one mixture of data.
+
+    Args:
+        name: of :data:`MIXTURES`.
+        seed: of weights and mixtures.
+        corpus: {"speech", "noise", "rir"}: manifests of real recordings.
+        generated: folder of a generated corpus (``corpus synth``).
+        out: folder of the run.
+        steps: optimiser's steps.
+    """
+    cpu, quick, mixture = get_profile("cpu"), get_profile("quick"), MIXTURES[name]
+    sources = {
+        kind: ",".join([path, *([str(Path(generated) / f"{kind}.jsonl")] if kind in mixture.generated else [])])
+        for kind, path in corpus.items()
+    }
+    return TrainConfig(
+        out=out, **sources, model=quick.student, method="none", steps=steps, batch_size=cpu.batch_size, seed=seed,
+        learning_rate=quick.learning_rate, warmup_steps=steps // 10, decay_fraction=quick.decay_fraction, amp=False,
+        spectral_weight=cpu.spectral_weight, ema_decay=quick.ema_decay, valid_every=steps, valid_mixtures=8,
+        mix=dataclasses.replace(cpu.mix(cpu.segment_seconds), **mixture.changes),
+    )  # fmt: skip
+
+
+def valid_mixtures(corpus: Mapping[str, str], count: int) -> MixtureDataset:
+    """Fixed mixtures of the real valid split, made like the published test table's."""
+    return MixtureDataset(corpus["speech"], corpus["noise"], None, MIX, seed=VALID_SEED, length=count, split="valid")
+
+
+def _folder(name: str) -> str:
+    return name.replace(",", "").replace(" ", "_")
+
+
+def run(a: argparse.Namespace) -> None:
+    """Train and score the share of the runs that ``a`` names; see the command's --help."""
+    try:
+        seeds = [int(s) for s in a.seeds.split(",")]
+        first, every = (int(part) for part in a.share.split("/"))
+    except ValueError as error:
+        raise ConfigError(f"--seeds are whole numbers joined by commas, --share is like 0/2: {error}") from None
+    corpus = {kind: getattr(a, kind) for kind in ("speech", "noise", "rir")}
+    missing = [kind for kind in corpus if not (Path(a.generated) / f"{kind}.jsonl").is_file()]
+    if missing:
+        raise ConfigError(
+            f"{a.generated} holds no {missing[0]}.jsonl: make it with `python -m dccrn_lib corpus synth --hours 1 --seed 0 "
+            f"--out {a.generated}`"
+        )
+    torch.set_num_threads(1)  # a miniature gains nothing from a second thread: give other cores other shares
+    torch.set_flush_denormal(True)
+    mixtures, out = valid_mixtures(corpus, a.count), Path(a.out)
+    record = {
+        "config": {"model": get_profile("quick").student, "steps": a.steps, "valid_mixtures": a.count, "mix": repr(MIX)},
+        "seed": seeds, "data_hash": experiment.data_hash(corpus), "rows": [],
+        "command": "python -m dccrn_lib.experiments.training_data run --speech speech.jsonl --noise noise.jsonl "
+        f"--rir rir.jsonl --generated gen --out runs/mixtures --seeds {a.seeds} --steps {a.steps} --count {a.count}",
+    }  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_path(out / "mixtures.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    experiment.evaluate_systems({"noisy": None}, mixtures, METRICS, 1, not a.quiet, out / "noisy.json")
+    for k, (seed, name) in enumerate((seed, name) for seed in seeds for name in MIXTURES):
+        if k % every != first:
+            continue
+        folder = out / _folder(name) / f"seed{seed}"
+        config = train_config(name, seed, corpus, a.generated, str(folder), a.steps)
+        weights = train(config, resume=True, progress=not a.quiet).weights
+        scored = experiment.evaluate_systems(
+            {name: load_model(weights)}, mixtures, METRICS, 1, not a.quiet, folder / "evaluation.json"
+        )
+        print(f"{name}, seed {seed}: {SweepRun(name, seed, scored[name]).mean('si_snr_db'):.2f} dB", flush=True)
+
+
+def load_runs(out: str | Path) -> list[SweepRun]:
+    """The finished runs of a folder, in the order of :data:`MIXTURES` and by seed."""
+    found = []
+    for name in MIXTURES:
+        for path in (Path(out) / _folder(name)).glob("seed*/evaluation.json"):
+            items = json.loads(path.read_text(encoding="utf-8"))["items"][name]
+            found.append(SweepRun(name, int(path.parent.name.removeprefix("seed")), items))
+    return sorted(found, key=lambda run: (list(MIXTURES).index(run.method), run.seed))
+
+
+def publish(out: str | Path, folder: str | Path | None = None) -> Path:
+    """Write results/data_mixtures.json from the finished runs.
+
+    Args:
+        out: folder that :func:`run` filled.
+        folder: results/ when None.
+
+    Raises:
+        ConfigError: nothing was run in ``out``, no run of "as trained" has finished, or the noisy input has no scores.
+    """
+    settings, runs = load_result("mixtures", out), load_runs(out)
+    baseline = next(iter(MIXTURES))
+    if baseline not in {run.method for run in runs} or not (Path(out) / "noisy.json").is_file():
+        raise ConfigError(f"{out}: no run of {baseline!r} or no noisy.json; give the same `run` command again")
+    rows: list[dict[str, Any]] = [{"mixture": row.pop("method"), **row} for row in laboratory_rows(runs, (baseline,))]
+    rows.sort(key=lambda row: list(MIXTURES).index(row["mixture"]))
+    noisy = json.loads((Path(out) / "noisy.json").read_text(encoding="utf-8"))["items"]["noisy"]
+    rows.insert(0, {"mixture": "(noisy input)", **{m: SweepRun("noisy", 0, noisy).mean(m) for m in METRICS}})
+    comparisons = len(METRICS) * (len(rows) - 2)
+    note = (
+        f"Valid split of the real recordings, {settings['config']['valid_mixtures']} dry mixtures; the miniature student "
+        f"after {settings['config']['steps']} steps. Differences are paired by seed, intervals are Student's t over the "
+        f"seeds at 95 % each; of {comparisons} comparisons about {0.05 * comparisons:.1f} would leave out zero by chance "
+        "alone."
+    )
+    payload = {
+        **{key: settings[key] for key in ("command", "config", "data_hash")},
+        "title": "Which mixture of data works", "note": note, "seed": sorted({run.seed for run in runs}),
+        "columns": list(COLUMNS), "rows": rows,
+        "runs": [{"mixture": r.method, "seed": r.seed, **{m: round(r.mean(m), 4) for m in METRICS}} for r in runs],
+    }  # fmt: skip
+    return save_result("data_mixtures", payload, folder)
+
+
+def _main(arguments: Sequence[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="python -m dccrn_lib.experiments.training_data", description=__doc__.split("\n")[0])
+    commands = p.add_subparsers(dest="command_name", required=True)
+    r = commands.add_parser("run", help="train and score mixtures x seeds; goes on where it stopped")
+    for kind in ("speech", "noise", "rir"):
+        r.add_argument(f"--{kind}", required=True, help=f"manifests of real {kind}, with a valid split")
+    r.add_argument("--generated", required=True, help="folder of a generated corpus (corpus synth)")
+    r.add_argument("--out", required=True, help="folder of the runs")
+    r.add_argument("--seeds", default="0,1,2", help="joined by commas (default: 0,1,2)")
+    r.add_argument("--steps", type=int, default=300, help="steps of each student (default: 300)")
+    r.add_argument("--count", type=int, default=60, help="mixtures that judge (default: 60)")
+    r.add_argument("--share", default="0/1", metavar="I/N", help="take every N-th run, from I on (default: 0/1)")
+    r.add_argument("--quiet", action="store_true", help="no progress bars")
+    w = commands.add_parser("publish", help="compare the finished runs and write results/data_mixtures.json")
+    w.add_argument("--out", required=True, help="folder of the runs")
+    w.add_argument("--results", help="folder for the result; results/ when not given")
+    a = p.parse_args(arguments)
+    try:
+        if a.command_name == "run":
+            run(a)
+        else:
+            print(publish(a.out, a.results))
+    except DccrnError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

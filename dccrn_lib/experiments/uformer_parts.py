@@ -1,0 +1,140 @@
+"""What a part of Uformer is worth: leave it out and train again.
+
+Two questions differ. An *ablation*, as here, trains a network that never had the part: the others can make up for it.
+A *lesion* (``networks.uformer.lesions``) bypasses the part in a network that was trained with it: it says how much
+this network leans on it.
+
+``python -m dccrn_lib.experiments.uformer_parts`` runs the ablation of the third lesson and writes
+results/uformer_ablation.json. Source: ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
+from dccrn_lib.experiments.paper import corpus_of, test_mixtures
+from dccrn_lib.losses import level_loss, si_snr_db, si_snr_loss
+from dccrn_lib.networks.cost import count_macs, count_parameters
+from dccrn_lib.networks.presets import build_model
+from dccrn_lib.results.records import save_result
+from dccrn_lib.runtime.files import hash_files
+from dccrn_lib.training.profiles import get_profile
+
+#: Name -> switches of UformerConfig.
+VARIANTS: dict[str, dict[str, bool]] = {
+    "full": {},
+    "no fusion": {"fusion": False},
+    "no attention": {"attention": False},
+    "neither": {"fusion": False, "attention": False},
+}
+
+
+def train_briefly(
+    model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]], learning_rate: float = 4e-3, clip: float = 5.0
+) -> list[float]:
+    """One Adam step a batch on negative SI-SNR plus the level term; leaves the model in eval mode.
+
+    Args:
+        model: waveform in, waveform out; trained in place.
+        batches: (noisy, clean), each (batch, sample).
+        learning_rate: falls linearly to a tenth over the second half of the steps.
+        clip: largest gradient norm.
+
+    Returns:
+        SI-SNR in dB of each batch before its step.
+    """
+    optimiser = torch.optim.Adam(model.parameters(), learning_rate)
+    half = max(1, len(batches) // 2)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: 1 - 0.9 * max(0, k - half) / half)
+    model.train()
+    curve = []
+    for noisy, clean in batches:
+        estimate = model(noisy)
+        waveform = si_snr_loss(estimate, clean)
+        optimiser.zero_grad()
+        (waveform + level_loss(estimate, clean)).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimiser.step()
+        schedule.step()
+        curve.append(-waveform.item())
+    model.eval()
+    return curve
+
+
+def run_study(profile: str = "quick", seeds: int = 3, steps: int = 150, tests: int = 32) -> dict[str, Any]:
+    """Train every variant of the mini teacher with every seed on the same batches; score on the test split.
+
+    Args:
+        profile: names the corpus, the preset and the mixtures.
+        seeds: number of initialisations, each with its own training mixtures.
+        steps: optimiser steps of 4 mixtures of 1 s.
+        tests: test mixtures.
+
+    Returns:
+        Payload for ``results.records.save_result``: systems -> items with the SI-SNR of the output and its gain over
+        the noisy input, in dB.
+    """
+    sizes, corpus = get_profile(profile), corpus_of(profile, progress=False)
+    held_out = test_mixtures(sizes, corpus, tests)
+    systems: dict[str, dict[str, Any]] = {name: {"items": [], "curves": []} for name in VARIANTS}
+    for seed in range(seeds):
+        mix = MixConfig(segment_seconds=1.0, snr_db=sizes.snr_db)
+        sources = (corpus["speech"], corpus["noise"], corpus["rir"] or None)
+        data = MixtureDataset(*sources, mix, seed=seed, length=4 * steps, split="train")
+        items = [data[i] for i in range(4 * steps)]
+        batches = [
+            tuple(torch.stack([item[key] for item in items[4 * k : 4 * k + 4]]) for key in ("noisy", "clean"))
+            for k in range(steps)
+        ]
+        for name, switches in VARIANTS.items():
+            torch.manual_seed(seed)
+            model = build_model(sizes.teacher, **switches)
+            curve = train_briefly(model, batches, sizes.learning_rate)
+            systems[name]["curves"].append([round(value, 3) for value in curve])
+            systems[name]["items"] += [_score(model, held_out[i], seed) for i in range(tests)]
+            systems[name]["parameters"], systems[name]["macs"] = count_parameters(model), count_macs(model)
+            gain = sum(item["gain_db"] for item in systems[name]["items"][-tests:]) / tests
+            print(f"seed {seed}, {name}: SI-SNR gain {gain:.2f} dB (n = {tests})", flush=True)
+    config = {
+        "profile": profile,
+        "model": sizes.teacher,
+        "steps": steps,
+        "batch_size": 4,
+        "segment_seconds": 1.0,
+    }
+    manifests = [corpus[key] for key in ("speech", "noise", "rir")]
+    return {
+        "config": config, "seed": list(range(seeds)), "data_hash": hash_files(manifests), "systems": systems,
+        "columns": ["si_snr_db", "gain_db"],
+    }  # fmt: skip
+
+
+def _score(model: nn.Module, item: dict[str, Any], seed: int) -> dict[str, Any]:
+    with torch.no_grad():
+        after = si_snr_db(model(item["noisy"][None]), item["clean"][None]).item()
+    before = si_snr_db(item["noisy"], item["clean"]).item()
+    return {"id": f"seed{seed}/{item['id']}", "si_snr_db": after, "gain_db": after - before}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the study and write results/uformer_ablation.json."""
+    parser = argparse.ArgumentParser(prog="python -m dccrn_lib.experiments.uformer_parts", description=main.__doc__)
+    parser.add_argument("--profile", default="quick", help="corpus and mini teacher of this profile")
+    parser.add_argument("--seeds", type=int, default=3, help="initialisations")
+    parser.add_argument("--steps", type=int, default=150, help="optimiser steps of 4 x 1 s")
+    parser.add_argument("--name", default="uformer_ablation", help="stem of the file in results/")
+    given = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    print(save_result(given.name, run_study(given.profile, given.seeds, given.steps)).name)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,300 @@
+"""Figures of the DCCRN lesson: complex layers, the U-Net, masks in the complex plane, look-ahead and cost.
+
+Real parts are blue and imaginary parts orange wherever the two stand side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dccrn_lib.lessons.plotting import COLORMAP, COLOURS, draw_spectrogram, new_figure
+
+REAL, IMAG, ACCENT, GREY = "#0072b2", "#e69f00", "#d55e00", "#8c8c8c"
+BLOCK_COLOURS = {"encoder": "#56b4e9", "bottleneck": "#f0e442", "decoder": "#0072b2"}
+
+
+def _plane(axis: Axes, limit: float, title: str = "") -> None:
+    """Cross hairs, equal scales and the names of the complex plane's axes."""
+    axis.axhline(0, color=GREY, linewidth=0.8)
+    axis.axvline(0, color=GREY, linewidth=0.8)
+    axis.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal", title=title)
+    axis.set(xlabel="real part", ylabel="imaginary part")
+
+
+def _arrow(axis: Axes, z: complex, colour: str, label: str, **options) -> None:
+    style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.8, "shrinkA": 0, "shrinkB": 0, **options}
+    axis.annotate("", xy=(z.real, z.imag), xytext=(0, 0), arrowprops=style)
+    length = max(abs(z), 1e-6)
+    axis.annotate(
+        label, xy=(z.real, z.imag), xytext=(9 * z.real / length, 9 * z.imag / length), textcoords="offset points",
+        color=colour, ha="center", va="center",
+    )  # fmt: skip
+
+
+def rotation(points: Sequence[complex], factor: complex, matrix: np.ndarray) -> Figure:
+    """What a complex weight does to points of the plane, beside what a free real 2 x 2 matrix does.
+
+    Args:
+        points: a closed outline.
+        factor: the complex weight.
+        matrix: real, (2, 2).
+    """
+    outline = np.append(np.asarray(points), points[0])
+    free = matrix @ np.stack([outline.real, outline.imag])  # (re/im, point)
+    figure, axes = new_figure(1, 2, height=3.6)
+    limit = 1.15 * max(np.abs(outline).max(), np.abs(factor * outline).max(), np.abs(free).max())
+    moved = (factor * outline, free[0] + 1j * free[1])
+    titles = ("one complex weight: turn and scale", "four free real weights: any linear map")
+    for axis, image, title in zip(axes[0], moved, titles, strict=True):
+        axis.fill(outline.real, outline.imag, color=GREY, alpha=0.25)
+        axis.plot(outline.real, outline.imag, "o-", color=GREY, markersize=4, label="input")
+        axis.fill(image.real, image.imag, color=REAL, alpha=0.15)
+        axis.plot(image.real, image.imag, "o-", color=REAL, markersize=4, label="output")
+        _plane(axis, limit, title)
+        axis.legend(loc="lower right")
+    return figure
+
+
+def block_weight(weight: np.ndarray) -> Figure:
+    """The block weight of a complex 1 x 1 layer as an image with its four blocks named: (out, in)."""
+    weight = np.asarray(weight)
+    figure, axes = new_figure(height=3.4)
+    axis = axes[0, 0]
+    (rows, columns), limit = weight.shape, np.abs(weight).max()
+    image = axis.imshow(weight, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    axis.axhline(rows / 2 - 0.5, color="black", linewidth=2)
+    axis.axvline(columns / 2 - 0.5, color="black", linewidth=2)
+    for (i, j), value in np.ndenumerate(weight):
+        ink = "white" if abs(value) > 0.6 * limit else "black"
+        axis.text(j, i, f"{value:+.2f}", ha="center", va="center", fontsize=9, color=ink)
+    for size, ticks in ((columns // 2, axis.set_xticks), (rows // 2, axis.set_yticks)):
+        ticks(range(2 * size), [f"{part} {i}" for part in ("re", "im") for i in range(size)])
+    axis.set(xlabel="input channel", ylabel="output channel", title="block weight  [[Wr, -Wi], [Wi, Wr]]")
+    axis.grid(False)
+    figure.colorbar(image, ax=axis, label="weight")
+    return figure
+
+
+def stamps(x: Sequence[float], kernel: Sequence[float], stride: int, padding: int, output_padding: int) -> Figure:
+    """A transposed convolution along freq: each input value stamps the kernel; overlaps add; the edges are cut."""
+    x, kernel = np.asarray(x, dtype=float), np.asarray(kernel, dtype=float)
+    full = (len(x) - 1) * stride + len(kernel) + output_padding
+    parts = np.zeros((len(x), full))
+    for i, value in enumerate(x):
+        parts[i, i * stride : i * stride + len(kernel)] = value * kernel
+    figure, axes = new_figure(height=3.2)
+    axis = axes[0, 0]
+    bottom = np.zeros(full)
+    shades = ("#0072b2", "#56b4e9", "#009e73", "#e69f00", "#cc79a7", "#f0e442")
+    for i, part in enumerate(parts):
+        axis.bar(np.arange(full) - padding, part, bottom=bottom, color=shades[i % 6], label=f"input bin {i}")
+        bottom += part
+    kept = full - 2 * padding
+    axis.axvspan(-padding - 0.5, -0.5, color=GREY, alpha=0.3)
+    axis.axvspan(kept - 0.5, kept + padding - 0.5, color=GREY, alpha=0.3, label="cut by padding")
+    axis.set_xticks(np.arange(full) - padding)
+    axis.set(xlabel="output bin", ylabel="value", title=f"{len(x)} input bins -> {kept} output bins")
+    axis.set_ylim(0, 1.25 * bottom.max())
+    axis.legend(ncols=2)
+    return figure
+
+
+def whitening(clouds: Mapping[str, np.ndarray]) -> Figure:
+    """Scatter of complex values with the ellipse of two standard deviations: title -> complex (value,)."""
+    figure, axes = new_figure(1, len(clouds), height=3.1, sharex=True, sharey=True)
+    circle = 2 * np.exp(2j * np.pi * np.arange(101) / 100)
+    limit = max(np.percentile(np.abs(z), 99.5) for z in map(np.asarray, clouds.values())) * 1.1
+    for axis, (title, values) in zip(axes[0], clouds.items(), strict=True):
+        z = np.asarray(values)
+        mean, cov = z.mean(), np.cov(z.real, z.imag)
+        axis.plot(z.real[:1500], z.imag[:1500], ".", color=REAL, markersize=2, alpha=0.4)
+        size, axis_of = np.linalg.eigh(cov)
+        ellipse = axis_of @ (np.sqrt(size)[:, None] * np.stack([circle.real, circle.imag]))
+        axis.plot(mean.real + ellipse[0], mean.imag + ellipse[1], color=ACCENT)
+        _plane(axis, limit, title)
+    for axis in axes[0, 1:]:
+        axis.set_ylabel("")
+    return figure
+
+
+def equivariance(degrees: Sequence[float], errors: Mapping[str, Sequence[float]]) -> Figure:
+    """How far layers are from commuting with a turn of the phase: layer -> relative error at each angle."""
+    figure, axes = new_figure(height=2.8)
+    styles = ((REAL, "o-"), ("#56b4e9", "s-"), ("#009e73", "^-"), (IMAG, "v-"), (ACCENT, "D-"))
+    for (name, values), (colour, style) in zip(errors.items(), styles, strict=False):
+        wide = {"linewidth": 5, "alpha": 0.5} if colour == REAL else {}  # stays visible below the next one
+        axes[0, 0].plot(degrees, values, style, color=colour, label=name, markersize=4, **wide)
+    axes[0, 0].set(xlabel="angle (degrees)", ylabel="relative error", xticks=list(degrees))
+    axes[0, 0].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def unet(encoder: Sequence[tuple[int, int]], decoder: Sequence[tuple[int, int]]) -> Figure:
+    """The U: one box per layer output, as high as its frequency bins (log) and as wide as its channels.
+
+    Args:
+        encoder: (chan, freq) of the network's input and of each encoder layer's output.
+        decoder: (chan, freq) of the bottleneck's output and of each decoder layer's output.
+    """
+    figure, axes = new_figure(height=4.0)
+    axis = axes[0, 0]
+    n = len(encoder)
+    places = [*range(n), *(n + 0.6 + i for i in range(len(decoder)))]
+    colours = ["#bbbbbb"] + [BLOCK_COLOURS["encoder"]] * (n - 1)
+    colours += [BLOCK_COLOURS["bottleneck"]] + [BLOCK_COLOURS["decoder"]] * (len(decoder) - 1)
+    largest = max(c for c, _ in [*encoder, *decoder])
+    for place, (chan, freq), colour in zip(places, [*encoder, *decoder], colours, strict=True):
+        height, width = np.log2(freq), 0.16 + 0.6 * chan / largest
+        axis.bar(place, height, width=width, color=colour, edgecolor="black", linewidth=0.6, zorder=3)
+        axis.text(place, height + 0.15, f"{chan} x {freq}", ha="center", fontsize=8, zorder=4)
+    for i in range(1, n):  # output of encoder layer i joins the input of decoder layer n - i
+        edge = 0.08 + 0.3 * encoder[i][0] / largest
+        start, end, level = places[i], places[len(places) - 1 - i] - edge, np.log2(encoder[i][1]) - 0.45
+        arrow = {"arrowstyle": "-|>", "color": ACCENT, "linewidth": 1.1, "linestyle": "--"}
+        axis.annotate("", xy=(end, level), xytext=(start, level), arrowprops=arrow, zorder=2)
+    names = ["in", *(f"enc {i}" for i in range(n - 1)), "LSTM", *(f"dec {i}" for i in range(len(decoder) - 1))]
+    axis.set_xticks(places, names)
+    axis.set_yticks(range(2, 9), [str(2**k) for k in range(2, 9)])
+    axis.set(xlabel="output of", ylabel="frequency bins", ylim=(0, 8.9), title="channels x frequency bins; dashed: skips")
+    axis.grid(False, axis="x")
+    return figure
+
+
+def mask_reach(outputs: Mapping[str, np.ndarray], bin_value: complex, target: complex) -> Figure:
+    """Where each kind of mask can take one noisy bin: title -> complex outputs for a grid of masks |M| <= 1.5."""
+    figure, axes = new_figure(1, len(outputs), height=3.2, sharex=True, sharey=True)
+    for axis, (title, values) in zip(axes[0], outputs.items(), strict=True):
+        z = np.asarray(values)
+        axis.plot(z.real, z.imag, ".", color="#56b4e9", markersize=3, zorder=1)
+        circle = abs(bin_value) * np.exp(2j * np.pi * np.arange(101) / 100)
+        axis.plot(circle.real, circle.imag, ":", color=GREY)
+        _arrow(axis, bin_value, "#222222", "X")
+        axis.plot(target.real, target.imag, "*", color=ACCENT, markersize=12)
+        _plane(axis, 1.75, title)
+    for axis in axes[0, 1:]:
+        axis.set_ylabel("")
+    return figure
+
+
+def constant_masks(degrees: Sequence[float], si_snr: Sequence[float], total: Sequence[float]) -> Figure:
+    """Loss of one phase for all bins: SI-SNR alone, and with the level term, over the phase in degrees."""
+    figure, axes = new_figure(height=2.8)
+    axis = axes[0, 0]
+    axis.plot(degrees, si_snr, color=REAL, label="SI-SNR loss")
+    axis.plot(degrees, total, "--", color=ACCENT, label="SI-SNR loss + level term")
+    axis.set(xlabel="phase of the mask (degrees)", ylabel="loss (dB)", xticks=range(-180, 181, 45), ylim=(-8, 40))
+    axis.legend(loc="upper center")
+    return figure
+
+
+def gains(runs: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
+    """Gain of the output before and after training, one line per seed: recipe -> [(before, after), ...]."""
+    figure, axes = new_figure(height=0.9 + 0.8 * len(runs))
+    axis = axes[0, 0]
+    for row, pairs in enumerate(runs.values()):
+        for i, (before, after) in enumerate(pairs):
+            y = row + 0.5 * (i / max(len(pairs) - 1, 1) - 0.5)
+            colour = ACCENT if after < 0 else REAL
+            axis.plot([before, after], [y, y], color=colour, linewidth=1)
+            axis.plot(before, y, "o", color=colour, markersize=4, markerfacecolor="white")
+            axis.plot(after, y, "o", color=colour, markersize=5)
+    axis.axvline(0, color=GREY, linewidth=1)
+    axis.axvline(1, color=GREY, linewidth=1, linestyle=":")
+    axis.set_yticks(range(len(runs)), list(runs))
+    axis.set(xlabel="gain of the speech in the output (open: before, filled: after training)", xlim=(-1.15, 1.15))
+    axis.set_ylim(len(runs) - 0.5, -0.5)
+    return figure
+
+
+def dependency(reached: Mapping[str, np.ndarray], frame: int) -> Figure:
+    """Which frames of each layer a NaN in one input frame reaches: layer -> bool (frame,)."""
+    table = np.stack([np.asarray(row) for row in reached.values()])
+    figure, axes = new_figure(height=0.24 * len(table) + 0.9)
+    axis = axes[0, 0]
+    axis.imshow(table, cmap="Blues", vmin=0, vmax=1.4, aspect="auto", interpolation="nearest",
+                extent=(-frame - 0.5, table.shape[1] - frame - 0.5, len(table) - 0.5, -0.5))  # fmt: skip
+    axis.set_xticks(np.arange(-frame, table.shape[1] - frame, 2))
+    axis.set_xticks(np.arange(-frame, table.shape[1] - frame) - 0.5, minor=True)
+    axis.set_yticks(range(len(table)), list(reached))
+    axis.set_yticks(np.arange(len(table)) - 0.5, minor=True)
+    axis.grid(False)
+    axis.grid(which="minor", color="white", linewidth=1)
+    axis.axvline(0, color=ACCENT, linewidth=1.2)
+    axis.tick_params(which="minor", length=0)
+    axis.set(xlabel="frame, counted from the one that was changed")
+    return figure
+
+
+def reach(change: int, hit: np.ndarray, hop: int, window: int) -> Figure:
+    """Input and output of the sample-level probe: where the NaN was put and which outputs it reached."""
+    hit = np.asarray(hit)
+    first = int(np.flatnonzero(hit)[0])
+    figure, axes = new_figure(height=2.0)
+    axis = axes[0, 0]
+    axis.barh([1], [1], left=[change - 0.5], height=0.5, color=ACCENT, edgecolor=ACCENT)
+    axis.barh([0], [len(hit) - first], left=[first], height=0.5, color=REAL)
+    axis.annotate("", xy=(first, 0.5), xytext=(change, 0.5), arrowprops={"arrowstyle": "<->", "color": "#222222"})
+    axis.text((first + change) / 2, 0.56, f"{change - first} samples", ha="center", va="bottom")
+    axis.axvspan(first, first + window, color=GREY, alpha=0.2)
+    axis.text(first + 6, -0.47, f"one window ({window})", fontsize=8, va="center")
+    axis.set_yticks([0, 1], ["output reached", "input changed"])
+    axis.set_xticks(np.arange(0, len(hit) + 1, 2 * hop))
+    axis.set(xlabel="sample", ylim=(-0.65, 1.45), xlim=(0, len(hit)))
+    return figure
+
+
+def cost(rows: Mapping[str, Mapping[str, tuple[int, float]]]) -> Figure:
+    """Parameters and MACs by block: model -> block -> (parameters, MACs a second of audio)."""
+    figure, axes = new_figure(1, 2, height=2.6, sharey=True)
+    names = list(rows)
+    for column, (axis, scale, label) in enumerate(
+        zip(axes[0], (1e6, 1e9), ("parameters (million)", "GMAC per second of audio"), strict=True)
+    ):
+        left = np.zeros(len(names))
+        for block, colour in BLOCK_COLOURS.items():
+            values = np.array([rows[name][block][column] for name in names]) / scale
+            axis.barh(names, values, left=left, color=colour, label=block, edgecolor="black", linewidth=0.4)
+            left += values
+        for y, total in enumerate(left):
+            axis.text(total, y, f" {total:.2f}", va="center")
+        axis.set(xlabel=label, xlim=(0, left.max() * 1.18))
+    axes[0, 0].invert_yaxis()
+    axes[0, 1].legend(loc="lower right")
+    return figure
+
+
+def explored(noisy: np.ndarray, mask: np.ndarray, result: np.ndarray, hop: int = 100) -> Figure:
+    """Noisy spectrum, gain of the mask in dB, and what came out: complex (freq, frame) each."""
+    figure, axes = new_figure(1, 3, height=2.8, sharey=True)
+    reference = float(np.abs(noisy).max())
+    draw_spectrogram(axes[0, 0], noisy, hop, title="noisy", reference=reference)
+    gain = 20 * np.log10(np.maximum(np.abs(result) / np.maximum(np.abs(noisy), 1e-9), 1e-3))
+    seconds = gain.shape[-1] * hop / 16000
+    image = axes[0, 1].imshow(
+        gain, origin="lower", aspect="auto", cmap=COLORMAP, vmin=-40, vmax=15, extent=(0, seconds, 0, 8),
+        interpolation="nearest",
+    )  # fmt: skip
+    angle = np.degrees(np.angle(np.asarray(mask).flat[-1]))
+    axes[0, 1].set(title=f"gain |Y| / |X|, mask phase {angle:.0f}°", xlabel="time (s)")
+    axes[0, 1].grid(False)
+    figure.colorbar(image, ax=axes[0, 1], label="dB", location="bottom", shrink=0.9)
+    draw_spectrogram(axes[0, 2], result, hop, title="your mask", reference=reference)
+    for axis in axes[0, 1:]:
+        axis.set_ylabel("")
+    return figure
+
+
+def part_sizes(sizes: Mapping[str, np.ndarray]) -> Figure:
+    """How large an exact mask must be: share of bins whose largest mask part exceeds a value, kind -> sizes."""
+    figure, axes = new_figure(height=2.6)
+    thresholds = np.logspace(-1, 3, 60)
+    for (name, values), colour in zip(sizes.items(), (REAL, IMAG, COLOURS["teacher"]), strict=False):
+        share = [100 * float((np.asarray(values) > t).mean()) for t in thresholds]
+        axes[0, 0].loglog(thresholds, np.maximum(share, 1e-3), color=colour, label=name)
+    axes[0, 0].set(xlabel="largest part of the mask needed", ylabel="bins above it (%)", ylim=(1e-2, 130))
+    axes[0, 0].legend()
+    return figure

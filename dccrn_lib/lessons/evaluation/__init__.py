@@ -1,0 +1,1 @@
+"""Lesson 06: its figures, widgets and exercises."""

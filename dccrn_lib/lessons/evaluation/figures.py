@@ -1,0 +1,136 @@
+"""Figures of notebook 06: what metrics hear, pairs, intervals against the number of items, and breakdowns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from dccrn_lib.lessons.plotting import COLORMAP, COLOURS, LABELS, new_figure
+
+METRIC_LABELS = {"pesq_wb": "PESQ-WB", "pesq_nb": "PESQ-NB", "stoi": "STOI", "si_snr_db": "SI-SNR (dB)", "gain": "gain"}
+_METRIC_COLOURS = {"pesq_wb": "#0072b2", "pesq_nb": "#56b4e9", "stoi": "#009e73", "si_snr_db": "#d55e00"}
+
+def responses(curves: Mapping[str, tuple[Sequence[float], Sequence[Mapping[str, float]]]]) -> Figure:
+    """How each metric answers to each change of the signal: one column a change, one row a metric.
+
+    Args:
+        curves: axis label of the change -> (amounts, one dict of metrics an amount).
+    """
+    metrics = ("si_snr_db", "pesq_wb", "pesq_nb", "stoi")
+    figure, axes = new_figure(len(metrics), len(curves), height=1.45, sharex="col", sharey="row")
+    for column, (label, (amounts, scores)) in enumerate(curves.items()):
+        for row, metric in enumerate(metrics):
+            axis = axes[row, column]
+            axis.plot(amounts, [s[metric] for s in scores], "o-", color=_METRIC_COLOURS[metric], markersize=3)
+            if column == 0:
+                axis.set_ylabel(METRIC_LABELS[metric])
+        axes[-1, column].set_xlabel(label)
+        if amounts[0] > amounts[-1]:  # damage grows to the right in every column
+            axes[-1, column].invert_xaxis()
+    figure.align_ylabels()
+    return figure
+
+
+def one_number_many_sounds(scores: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Damages of equal SI-SNR side by side: PESQ-WB and STOI tell them apart.
+
+    Args:
+        scores: damage -> metrics.
+    """
+    figure, axes = new_figure(1, 2, height=2.8)
+    for axis, metric in zip(axes[0], ("pesq_wb", "stoi"), strict=True):
+        axis.barh(list(scores), [s[metric] for s in scores.values()], color=_METRIC_COLOURS[metric])
+        axis.set_xlabel(METRIC_LABELS[metric])
+        axis.invert_yaxis()
+    axes[0, 0].set_xlim(left=1.0)  # where the scale begins
+    axes[0, 1].set_yticklabels([])
+    return figure
+
+
+def pairs(items: Mapping[str, Sequence[Mapping]], a: str, b: str, metric: str) -> Figure:
+    """One point a test mixture, system b across, system a up; the colour is the input SNR."""
+    both = [(q[metric], p[metric], p["snr_db_in"]) for p, q in zip(items[a], items[b], strict=True)]
+    x, y, snr = np.array([v for v in both if None not in v], dtype=float).T
+    figure, axes = new_figure(1, 1, height=3.6)
+    axis = axes[0, 0]
+    points = axis.scatter(x, y, c=snr, cmap=COLORMAP, s=28, edgecolors="#222222", linewidths=0.4)
+    low, high = min(x.min(), y.min()), max(x.max(), y.max())
+    axis.plot([low, high], [low, high], color="#222222", linewidth=0.8, label="no difference")
+    label = METRIC_LABELS.get(metric, metric)
+    axis.set(xlabel=f"{LABELS.get(b, b)}: {label}", ylabel=f"{LABELS.get(a, a)}: {label}")
+    axis.legend()
+    figure.colorbar(points, ax=axis, label="input SNR (dB)")
+    return figure
+
+
+def interval_by_count(unpaired: Sequence[float], paired: Sequence[float], wanted: float, unit: str) -> Figure:
+    """Half-width of the 95 % interval against the number of mixtures, for unpaired and paired comparison.
+
+    half-width = 1.96 * standard deviation / sqrt(n), with the standard deviations measured.
+
+    Args:
+        unpaired: values of the two systems, one after the other's mean removed (their pooled scatter), (n,).
+        paired: differences by mixture, (n,).
+        wanted: the difference one would like to see.
+        unit: of the values.
+    """
+    figure, axes = new_figure(1, 1, height=3.0)
+    axis = axes[0, 0]
+    counts = np.unique(np.geomspace(4, 3000, 60).astype(int))
+    for values, factor, colour, label in (
+        (unpaired, np.sqrt(2), COLOURS["noisy"], "unpaired"),
+        (paired, 1.0, COLOURS["student_at_kl"], "paired"),
+    ):
+        spread = float(np.std(values, ddof=1))
+        axis.loglog(counts, 1.96 * factor * spread / np.sqrt(counts), color=colour, label=label)
+    axis.axhline(wanted, color="#222222", linestyle="--", label=f"difference to see: {wanted:g} {unit}")
+    axis.set(xlabel="number of test mixtures", ylabel=f"half-width ({unit})")
+    axis.legend()
+    return figure
+
+
+def by_group(groups: Mapping[str, Mapping[str, tuple[float, float, float, int]]], label: str) -> Figure:
+    """Mean with its 95 % interval for each group and system.
+
+    Args:
+        groups: group -> {system: (mean, low, high, n)}; low and high may be NaN for a single item.
+        label: of the y axis.
+    """
+    figure, axes = new_figure(1, 1, height=3.2)
+    axis = axes[0, 0]
+    systems = list(dict.fromkeys(name for values in groups.values() for name in values))
+    width = 0.8 / len(systems)
+    for k, name in enumerate(systems):
+        places = [i - 0.4 + width * (k + 0.5) for i, values in enumerate(groups.values()) if name in values]
+        stats = np.array([values[name][:3] for values in groups.values() if name in values])
+        axis.bar(places, stats[:, 0], width * 0.9, color=COLOURS.get(name, "#56b4e9"), label=LABELS.get(name, name))
+        axis.vlines(places, stats[:, 1], stats[:, 2], color="#222222", linewidth=1)
+    names = [f"{group}\nn = {next(iter(values.values()))[3]}" for group, values in groups.items()]
+    axis.set_xticks(range(len(groups)), names, rotation=0 if len(groups) <= 5 else 20)
+    axis.axhline(0, color="#222222", linewidth=0.8)
+    axis.set_ylabel(label)
+    figure.legend(loc="outside upper center", ncols=len(systems), fontsize=9)
+    return figure
+
+
+def chance_of_guessing(trials: Sequence[int], p_value) -> Figure:
+    """Probability to reach a score in an A/B/X test by guessing, one line for each number of trials.
+
+    Args:
+        trials: numbers of trials.
+        p_value: function (correct, trials) -> probability.
+    """
+    figure, axes = new_figure(1, 1, height=2.8)
+    axis = axes[0, 0]
+    colours = matplotlib.colormaps[COLORMAP](np.linspace(0.15, 0.8, len(trials)))  # more trials, lighter; no system's
+    for n, colour in zip(trials, colours, strict=True):
+        scores = range(n // 2, n + 1)
+        axis.semilogy([k / n for k in scores], [p_value(k, n) for k in scores], "o-", color=colour, markersize=4,
+                      label=f"{n} trials")  # fmt: skip
+    axis.axhline(0.05, color="#222222", linestyle="--", label="0.05")
+    axis.set(xlabel="share of right answers", ylabel="probability by guessing")
+    axis.legend()
+    return figure

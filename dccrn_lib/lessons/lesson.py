@@ -1,0 +1,69 @@
+"""What every notebook opens with: versions, seed, one thread, and players that do not touch the level."""
+
+from __future__ import annotations
+
+import base64
+import io
+import platform
+import random
+
+import numpy as np
+import soundfile
+import torch
+from IPython.display import HTML
+
+from dccrn_lib.lessons.plotting import use_style
+from dccrn_lib.runtime.errors import AudioError
+
+MAX_SECONDS = 4.0
+
+
+def start(seed: int = 0, threads: int = 1) -> None:
+    """Seed everything, fix the number of threads, set the figures' style, and print the versions.
+
+    Args:
+        seed: of Python, numpy and torch.
+        threads: of torch; one makes printed digits repeatable.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    use_style()
+    print(
+        f"Python {platform.python_version().rsplit('.', 1)[0]}, torch {torch.__version__.split('+')[0]}, "
+        f"seed {seed}, {threads} thread{'s' if threads > 1 else ''}"
+    )
+
+
+def player(samples, sample_rate: int = 16000, title: str = "") -> HTML:
+    """An audio player with at most 4 s of Ogg/Vorbis, at the level it has (never normalised).
+
+    Args:
+        samples: (sample,), tensor or array in [-1, 1].
+        sample_rate: in Hz.
+        title: shown above the player.
+
+    Raises:
+        AudioError: not one channel, or above full scale (scale all signals of a comparison by one factor).
+    """
+    x = torch.as_tensor(samples).detach().cpu().float().numpy()
+    if x.ndim != 1 or not len(x):
+        raise AudioError(f"a player takes one channel, shape (sample,), got {x.shape}")
+    if np.abs(x).max() > 1.0:
+        raise AudioError(f"peak {np.abs(x).max():.2f} is above full scale: scale all signals of a comparison alike")
+    x = x[: int(MAX_SECONDS * sample_rate)]
+    buffer = io.BytesIO()
+    soundfile.write(buffer, x, sample_rate, format="OGG", subtype="VORBIS")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return HTML(
+        f'<figure style="margin:0.2em 0"><figcaption>{title}</figcaption>'
+        f'<audio controls preload="none" src="data:audio/ogg;base64,{data}"></audio></figure>'
+    )
+
+
+def players(signals: dict, sample_rate: int = 16000) -> HTML:
+    """Players side by side: title -> (sample,)."""
+    parts = [player(x, sample_rate, title).data for title, x in signals.items()]
+    return HTML('<div style="display:flex;flex-wrap:wrap;gap:1em">' + "".join(parts) + "</div>")

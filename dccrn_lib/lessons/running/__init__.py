@@ -1,0 +1,1 @@
+"""Notebooks as programs: their parameters, their execution, their report."""

@@ -1,0 +1,255 @@
+"""One HTML file out of executed notebooks: figures, players, equations and a table of contents.
+
+It needs nothing else: styles are inside, equations become MathML (which browsers draw themselves), pictures
+and sounds are embedded, no script runs and nothing is fetched. Code is folded away, results stand open.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+from nbconvert.filters.ansi import ansi2html
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
+from dccrn_lib.lessons.running.execution import NotebookRun
+from dccrn_lib.runtime.files import atomic_path
+
+_PICTURES = {"image/png": "png", "image/jpeg": "jpeg"}
+_PATH = re.compile(r"\b([\w-]+\.ipynb)\b")
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c2733; --dim: #5b6875; --line: #d8dee4; --paper: #fff;
+  --shade: #f4f6f8; --link: #0b62a4; --bad: #b42318; --edge: #1c27334d; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e3e8ed; --dim: #9aa7b3; --line: #36414c;
+  --paper: #14191f; --shade: #1d242c; --link: #6db8f2; --bad: #ff8a7a; --edge: #000000b3; }
+  img { background: #fff; } pre { color: var(--ink); } }
+* { box-sizing: border-box; }
+html { scroll-behavior: smooth; -webkit-text-size-adjust: 100%; }
+body { margin: 0 auto; max-width: 54rem; padding: 1rem 1.1rem 4rem; overflow-wrap: break-word;
+  background: var(--paper); color: var(--ink);
+  font: 1rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+h1, h2, h3, h4 { line-height: 1.25; margin: 2em 0 .6em; }
+section > h1, section > h2.title { border-top: 2px solid var(--line); padding-top: 1.2em; }
+a { color: var(--link); }
+img, svg, video { max-width: 100%; height: auto; }
+.figure { display: block; margin: 1em 0; overflow-x: auto; }
+.figure input { position: absolute; opacity: 0; pointer-events: none; }
+.figure :focus-visible + img { outline: 2px solid var(--link); }
+audio { width: min(100%, 26rem); height: 2.4rem; display: block; }
+pre { padding: .7rem .8rem; overflow-x: auto; font-size: .84rem; line-height: 1.45;
+  border-radius: 4px; margin: .5em 0; --back: var(--shade); }
+pre.words { white-space: pre-wrap; }
+code { font-size: .9em; }
+.scroll { overflow-x: auto; --back: var(--paper); }
+/* a shadow at the edge behind which there is more: it is covered by the content's own ends */
+pre, .scroll { background: linear-gradient(to right, var(--back) 50%, transparent) 0 0 / 2rem 100% local,
+  linear-gradient(to left, var(--back) 50%, transparent) 100% 0 / 2rem 100% local,
+  linear-gradient(to right, var(--edge), transparent) 0 0 / .8rem 100% scroll,
+  linear-gradient(to left, var(--edge), transparent) 100% 0 / .8rem 100% scroll, var(--back);
+  background-repeat: no-repeat; }
+table { border-collapse: collapse; font-size: .92rem; margin: .8em 0; }
+th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem .3rem 0; text-align: left; }
+details > summary { color: var(--dim); font-size: .8rem; cursor: pointer; padding: .2rem 0; }
+nav ol { padding-left: 1.4rem; } nav ul { padding-left: 1.1rem; }
+nav ul { columns: 16rem; font-size: .88rem; }
+.dim { color: var(--dim); font-size: .9rem; } .bad { color: var(--bad); }
+.out { margin: .4em 0 1em; }
+math { font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", "DejaVu Math TeX Gyre", math; }
+math[display=block] { overflow-x: auto; overflow-y: hidden; padding: .4em 0; }
+code.tex { background: var(--shade); padding: .1em .3em; }
+.small { display: none; }
+@media (max-width: 40rem) {
+  .small { display: inline; }
+  .figure { margin: 1em -1.1rem; } /* edge to edge; a tap shows it at its own size, to be moved sideways */
+  .figure img { cursor: zoom-in; }
+  .figure input:checked + img { max-width: none; cursor: zoom-out; }
+  h1 { font-size: 1.6rem; } pre { font-size: .78rem; } table { font-size: .86rem; } td, th { line-height: 1.4; }
+  details > summary { padding: .5rem 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+}
+@media print { details { display: none; } }
+"""
+
+
+class _Renderer(IPythonRenderer):
+    """Markdown as HTML with MathML equations, anchored headings and links inside the report."""
+
+    def __init__(self, prefix: str, known: set[str], attachments: dict, folder: str) -> None:
+        super().__init__(escape=False, attachments=attachments, embed_images=True, path=folder)
+        self.prefix, self.known = prefix, known
+        self.headings: list[tuple[int, str, str]] = []
+
+    def heading(self, text: str, level: int, **attrs: object) -> str:
+        anchor = f"{self.prefix}-{len(self.headings)}-{_slug(text)}"
+        self.headings.append((level, text, anchor))
+        level = min(level + 1, 5)
+        return f'<h{level} id="{anchor}">{text}</h{level}>\n'
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        notebook = _PATH.search(url)
+        if notebook and notebook[1].removesuffix(".ipynb") in self.known:
+            url = f"#{notebook[1].removesuffix('.ipynb')}"
+        return super().link(text, url, title)
+
+    def table(self, text: str) -> str:
+        return f'<div class="scroll"><table>{text}</table></div>\n'
+
+    def block_math(self, body: str) -> str:
+        return equation(body, block=True)
+
+    def inline_math(self, body: str) -> str:
+        return equation(body, block=False)
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return equation(f"\\begin{{{name}}}{body}\\end{{{name}}}", block=True)
+
+
+def equation(tex: str, block: bool) -> str:
+    """An equation as MathML; as its LaTeX source where the converter refuses it or is not installed.
+
+    Args:
+        tex: LaTeX without the dollar signs.
+        block: displayed on its own line.
+    """
+    try:
+        from latex2mathml import exceptions
+        from latex2mathml.converter import convert
+    except ModuleNotFoundError:
+        return _source(tex, block)
+    # the converter's errors have no common base
+    refusals = tuple(kind for kind in vars(exceptions).values() if isinstance(kind, type))
+    try:
+        return convert(tex.strip(), display="block" if block else "inline")
+    except (*refusals, IndexError, KeyError, ValueError):
+        return _source(tex, block)
+
+
+def write_report(
+    path: str | os.PathLike,
+    folder: str | os.PathLike,
+    runs: Sequence[NotebookRun],
+    title: str = "Run",
+    seconds: float | None = None,
+) -> Path:
+    """Write the report of a run.
+
+    Args:
+        path: the HTML file.
+        folder: where the executed notebooks lie (``NotebookRun.path`` is relative to it).
+        runs: what became of each notebook.
+        title: first heading.
+        seconds: wall time of the run in s; the sum over its notebooks when None (they may have run side by side).
+
+    Returns:
+        The file written.
+    """
+    path, folder = Path(path), Path(folder)
+    known = {run.name for run in runs}
+    sections, contents = [], []
+    for run in runs:
+        heading, body, entries = run.name, "", []
+        file = folder / run.path
+        if run.status != "skipped" and file.is_file():
+            heading, body, entries = _section(nbformat.read(file, as_version=4), run.name, known, file.parent)
+        state = f'<p class="bad">{html.escape(run.error)}</p>' if run.error else ""
+        facts = ", ".join(f"{k} = {json.dumps(v)}" for k, v in run.parameters.items() if k != "out")
+        sections.append(
+            f'<section id="{run.name}"><h2 class="title">{heading}</h2>\n'
+            f'<p class="dim">{run.name}, {run.status}, {run.seconds:.0f} s. {html.escape(facts)}</p>'
+            f"{state}{body}</section>"
+        )
+        inner = "".join(f'<li><a href="#{anchor}">{text}</a></li>' for text, anchor in entries)
+        if entries:
+            inner = f"<details><summary>parts: {len(entries)}</summary><ul>{inner}</ul></details>"
+        mark = "" if run.status == "ok" else f' <span class="bad">{run.status}</span>'
+        contents.append(f'<li><a href="#{run.name}">{heading}</a>{mark}{inner}</li>')
+    done = sum(run.status == "ok" for run in runs)
+    seconds = sum(run.seconds for run in runs) if seconds is None else seconds
+    document = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n"
+        f"<style>{_STYLE}{HtmlFormatter().get_style_defs('.highlight')}</style>\n"
+        f"</head><body>\n<h1>{html.escape(title)}</h1>\n"
+        f'<p class="dim">{done} of {len(runs)} notebooks ran to the end, in {seconds:.0f} s. '
+        "Code is folded; players and figures are part of this file."
+        '<span class="small"> Tap a figure to see it large.</span></p>\n'
+        f"<nav><ol>{''.join(contents)}</ol></nav>\n{''.join(sections)}\n</body></html>\n"
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_text(document, encoding="utf-8")
+    return path
+
+
+def _section(
+    notebook: nbformat.NotebookNode, name: str, known: set[str], folder: Path
+) -> tuple[str, str, list[tuple[str, str]]]:
+    """Title, HTML body and table-of-contents entries (text, anchor) of one notebook."""
+    title, parts, entries = name, [], []
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown":
+            renderer = _Renderer(f"{name}-{index}", known, cell.get("attachments", {}), str(folder))
+            text = MarkdownWithMath(renderer=renderer).render(cell.source)
+            if title == name and renderer.headings and renderer.headings[0][0] == 1:
+                title = renderer.headings[0][1]
+                text = re.sub(r"<h2 id=.*?</h2>\n", "", text, count=1, flags=re.DOTALL)
+            entries += [(text_, anchor) for level, text_, anchor in renderer.headings if level == 2]
+            parts.append(text)
+        elif cell.cell_type == "code" and cell.source.strip():
+            code = highlight(cell.source, PythonLexer(), HtmlFormatter())
+            outputs = "".join(_output(output) for output in cell.outputs)
+            first = html.escape(cell.source.strip().splitlines()[0][:70])
+            parts.append(f"<details><summary>code: {first}</summary>{code}</details>")
+            if outputs:
+                parts.append(f'<div class="out">{outputs}</div>\n')
+    return title, "\n".join(parts), entries
+
+
+def _output(output: nbformat.NotebookNode) -> str:
+    """One output of a code cell as HTML. Progress bars (stderr) and bare widgets are left out."""
+    if output.output_type == "stream":
+        return "" if output.name == "stderr" else _printed(output.text)
+    if output.output_type == "error":
+        return f'<pre class="bad">{ansi2html(chr(10).join(output.traceback))}</pre>'
+    data = output.get("data", {})
+    if "application/vnd.jupyter.widget-view+json" in data:
+        return '<p class="dim">(interactive in JupyterLab)</p>'
+    for kind, subtype in _PICTURES.items():
+        if kind in data:
+            picture = data[kind].replace("\n", "")
+            return (
+                '<label class="figure"><input type="checkbox" aria-label="show the figure large">'
+                f'<img alt="figure" loading="lazy" src="data:image/{subtype};base64,{picture}"></label>'
+            )
+    if "image/svg+xml" in data:
+        return data["image/svg+xml"]
+    if "text/html" in data:
+        return f'<div class="scroll">{data["text/html"]}</div>'
+    if "text/markdown" in data:
+        return MarkdownWithMath(renderer=_Renderer("out", set(), {}, ".")).render(data["text/markdown"])
+    if "text/latex" in data:
+        return equation(data["text/latex"].strip().strip("$"), block=True)
+    return _printed(data["text/plain"]) if "text/plain" in data else ""
+
+
+def _printed(text: str) -> str:
+    """Printed text: sentences may be broken into lines, columns (two blanks within a line) keep theirs and scroll."""
+    columns = any(re.search(r"\S {2,}\S", line) or line.startswith("  ") for line in text.splitlines())
+    return f"<pre>{html.escape(text)}</pre>" if columns else f'<pre class="words">{html.escape(text)}</pre>'
+
+
+def _source(tex: str, block: bool) -> str:
+    tag = "pre" if block else "code"
+    return f'<{tag} class="tex">{html.escape(tex.strip())}</{tag}>'
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"<[^>]+>", "", text).lower()).strip("-")

@@ -1,0 +1,1 @@
+"""Lesson 07: its figures, widgets and exercises."""

@@ -1,0 +1,214 @@
+"""Figures of the Uformer lesson: attention maps over time and frequency, and the masks at the output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dccrn_lib.lessons.plotting import COLORMAP, draw_spectrogram, new_figure
+from dccrn_lib.lessons.uformer.figures import COMPLEX, FRAME_SECONDS, FUSED, GREY, MAGNITUDE, crop
+
+
+def _cells(weights: np.ndarray, size: int) -> np.ndarray:
+    """Means over cells of ``size`` x ``size`` frames, as a multiple of equal attention: (..., frame, frame)."""
+    ratio = np.asarray(weights) * np.shape(weights)[-1]
+    count = ratio.shape[-1] // size
+    if count < 1:
+        return ratio
+    ratio = ratio[..., : count * size, : count * size]
+    return ratio.reshape(*ratio.shape[:-2], count, size, count, size).mean(axis=(-3, -1))
+
+
+def _level_axis(axis: Axes, level: np.ndarray) -> None:
+    seconds = np.arange(len(level)) * FRAME_SECONDS
+    axis.fill_between(seconds, level, level.min(), color=GREY, alpha=0.4, linewidth=0)
+    axis.set(xlim=(0, seconds[-1] + FRAME_SECONDS), xlabel="time looked at (s)", ylabel="speech\nlevel (dB)")
+
+
+def time_attention(weights: np.ndarray, level: np.ndarray, title: str = "") -> Figure:
+    """An attention map over time above the level of the speech, on one time axis.
+
+    Args:
+        weights: (frame, frame), rows sum to 1; shown as a multiple of equal attention, in cells of 3 x 3 frames.
+        level: level of each frame in dB.
+        title: of the map.
+    """
+    weights = np.asarray(weights)
+    figure, axes = new_figure(2, 1, height=2.6, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+    axis, below = axes[:, 0]
+    seconds = weights.shape[1] * FRAME_SECONDS
+    ratio = _cells(weights, 3)
+    image = axis.imshow(
+        ratio, aspect="auto", cmap=COLORMAP, vmin=0, vmax=float(np.quantile(ratio, 0.995)),
+        extent=(0, seconds, seconds, 0), interpolation="nearest",
+    )  # fmt: skip
+    axis.grid(False)
+    axis.set(ylabel="frame that asks (s)", title=title)
+    figure.colorbar(image, ax=axis, label="weight x frames\n(1 = equal)", pad=0.01)
+    _level_axis(below, np.asarray(level))
+    return figure
+
+
+def attention_row(
+    weights: np.ndarray, frame: int, level: np.ndarray, spectrum: np.ndarray, title: str = ""
+) -> Figure:
+    """Where one frame looks: its row of the map over the noisy spectrogram.
+
+    Args:
+        weights: (frame, frame).
+        frame: index of the asking frame.
+        level: level of each frame in dB.
+        spectrum: complex (257, frame), drawn in bands of 125 Hz.
+        title: of the figure.
+    """
+    weights = np.asarray(weights)
+    row = weights[frame] * weights.shape[1]
+    figure, axes = new_figure(2, 1, height=2.0, sharex=True)
+    above, below = axes[:, 0]
+    power = np.abs(np.asarray(spectrum)[1:]) ** 2
+    coarse = np.sqrt(power.reshape(power.shape[0] // 4, 4, -1).mean(axis=1))  # 125 Hz bands
+    draw_spectrogram(above, coarse, hop=round(FRAME_SECONDS * 16000), title=title)
+    above.set_xlabel("")
+    above.axvline((frame + 0.5) * FRAME_SECONDS, color="white", linewidth=1.5, linestyle="--")
+    seconds = (np.arange(len(row)) + 0.5) * FRAME_SECONDS
+    below.fill_between(seconds, row, color="#d55e00", alpha=0.7, linewidth=0)
+    below.axhline(1, color=GREY, linestyle=":", linewidth=1)
+    below.axvline((frame + 0.5) * FRAME_SECONDS, color="black", linewidth=1.5, linestyle="--")
+    below.set(xlabel="time looked at (s)", ylabel="weight x frames", ylim=(0, None))
+    quiet = np.asarray(level) < np.max(level) - 30
+    below.fill_between(
+        seconds, 0, 1, where=quiet, transform=below.get_xaxis_transform(), color=GREY, alpha=0.2, linewidth=0,
+        label="pause: 30 dB below the loudest frame",
+    )  # fmt: skip
+    below.legend(loc="upper right", fontsize=7.5, frameon=True)
+    return figure
+
+
+def eight_maps(weights: np.ndarray, triples: Sequence[str], signs: Sequence[float]) -> Figure:
+    """The eight maps of the complex branch with their signs, real result above, imaginary result below.
+
+    Args:
+        weights: (8, frame, frame), shown in cells of 6 x 6 frames on one scale.
+        triples: names, e.g. "rri".
+        signs: +1 or -1 each.
+    """
+    weights = np.asarray(weights)
+    ratio = _cells(weights, 6)
+    figure, axes = new_figure(2, 4, height=2.1, sharex=True, sharey=True)
+    seconds = weights.shape[-1] * FRAME_SECONDS
+    for axis, values, triple, sign in zip(axes.flat, ratio, triples, signs, strict=True):
+        axis.imshow(
+            values, aspect="auto", cmap=COLORMAP, vmin=0, vmax=float(np.quantile(ratio, 0.995)),
+            extent=(0, seconds, seconds, 0), interpolation="nearest",
+        )  # fmt: skip
+        axis.set_title(f"{'+' if sign > 0 else '−'} {triple}", color=COMPLEX if sign > 0 else "#d55e00")
+        axis.grid(False)
+    for axis, name in zip(axes[:, 0], ("real", "imaginary"), strict=True):
+        axis.set_ylabel(f"{name} result\nasking (s)")
+    for axis in axes[-1]:
+        axis.set_xlabel("looked at (s)")
+    return figure
+
+
+def frequency_attention(weights: np.ndarray, level: np.ndarray) -> Figure:
+    """Attention over the 4 bins of the bottleneck: its mean map, and the columns' mean over time.
+
+    Args:
+        weights: (frame, bin, bin).
+        level: level of each frame in dB.
+    """
+    weights = np.asarray(weights)
+    bins = weights.shape[-1]
+    figure, axes = new_figure(1, 2, height=2.9, gridspec_kw={"width_ratios": [1, 2]})
+    square, lines = axes[0]
+    names = [f"{i * 8 / bins:g}-{(i + 1) * 8 / bins:g}" for i in range(bins)]
+    mean = weights.mean(axis=0)
+    square.imshow(mean, cmap=COLORMAP, vmin=0, vmax=max(0.5, mean.max()))
+    for i in range(bins):
+        for j in range(bins):
+            dark = mean[i, j] < 0.6 * max(0.5, mean.max())
+            colour = "white" if dark else "black"
+            square.text(j, i, f"{mean[i, j]:.2f}", ha="center", va="center", fontsize=8, color=colour)
+    square.set_xticks(range(bins), names, fontsize=7.5)
+    square.set_yticks(range(bins), names, fontsize=7.5)
+    square.set(xlabel="band looked at (kHz)", ylabel="band that asks (kHz)", title="mean over frames")
+    square.grid(False)
+    seconds = np.arange(len(weights)) * FRAME_SECONDS
+    colours = ("#0072b2", "#56b4e9", "#e69f00", "#d55e00")
+    for j, name in enumerate(names):
+        lines.plot(
+            seconds, weights[:, :, j].mean(axis=1), color=colours[j % 4], linewidth=1, label=f"{name} kHz"
+        )
+    lines.axhline(1 / bins, color=GREY, linestyle=":", linewidth=1)
+    lines.set(xlabel="time (s)", ylabel="weight received", title="attention each band receives")
+    lines.set_ylim(0, 1.25 * weights.mean(axis=1).max())
+    twin = lines.twinx()
+    twin.fill_between(seconds, level, np.min(level), color=GREY, alpha=0.2, linewidth=0)
+    twin.set_yticks([])
+    twin.grid(False)
+    lines.legend(fontsize=7, ncols=4, loc="upper center", frameon=True, columnspacing=0.8, handlelength=1)
+    return figure
+
+
+def gain_plane() -> Figure:
+    """Gain of the output magnitude in dB over |C| and M, and along the border where one mask is closed."""
+    figure, axes = new_figure(1, 2, height=3.0)
+    plane, curve = axes[0]
+    size, logit = np.linspace(0, 3, 151), np.linspace(-8, 8, 161)
+    gain = 0.5 * (np.tanh(size)[None, :] + 1 / (1 + np.exp(-logit))[:, None])
+    level = 40 * np.log10(np.maximum(gain, 1e-3))
+    image = plane.imshow(
+        level, origin="lower", aspect="auto", cmap=COLORMAP, vmin=-60, vmax=0, extent=(0, 3, -8, 8)
+    )
+    lines = plane.contour(size, logit, level, levels=[-40, -24, -12, -6, -3], colors="white", linewidths=0.8)
+    plane.clabel(lines, fmt="%g dB", fontsize=7)
+    plane.set(xlabel="|C|", ylabel="M", title="gain $|Y|/|X|$ = (both masks / 2)$^2$")
+    plane.grid(False)
+    figure.colorbar(image, ax=plane, label="dB")
+    for other, colour in ((0.0, COMPLEX), (0.5, FUSED), (1.0, MAGNITUDE)):
+        mask = np.linspace(1e-3, 1, 200)
+        curve.plot(mask, 40 * np.log10(0.5 * (mask + other)), color=colour, label=f"other mask = {other:g}")
+    curve.axhline(-12.04, color=GREY, linestyle=":")
+    curve.set(xlabel="one mask", ylabel="gain (dB)", ylim=(-60, 2), title="one open mask: never below -12 dB")
+    curve.legend()
+    return figure
+
+
+def masks(
+    complex_mask: np.ndarray, magnitude_mask: np.ndarray, gain: np.ndarray, phase: np.ndarray,
+    span: tuple[float, float] = (0.6, 1.4),
+) -> Figure:  # fmt: skip
+    """The parts of the output mask on one sentence.
+
+    Args:
+        complex_mask: tanh|C|, (256, frame), [0, 1].
+        magnitude_mask: sigmoid(M), same.
+        gain: their mean squared, |Y| / |X|, same.
+        phase: arg C in radians, same; shown where the gain is above -12 dB.
+        span: s shown, up to 4 kHz.
+    """
+    figure, axes = new_figure(2, 2, height=2.4, sharex=True, sharey=True)
+    heard = np.where(np.asarray(gain) > 0.25, np.degrees(phase), np.nan)  # NaN: below -12 dB, left blank
+    panels = [
+        ("tanh |C|", complex_mask, COLORMAP, (0, 1), ""),
+        ("sigmoid(M)", magnitude_mask, COLORMAP, (0, 1), ""),
+        ("gain |Y| / |X|", 20 * np.log10(np.maximum(gain, 1e-4)), COLORMAP, (-40, 0), "dB"),
+        ("phase turned where it passes", heard, "RdBu_r", (-60, 60), "degrees"),
+    ]
+    for axis, (title, values, colours, limits, unit) in zip(axes.flat, panels, strict=True):
+        part, extent = crop(values, span, 4.0)
+        image = axis.imshow(
+            part, origin="lower", aspect="auto", cmap=colours, vmin=limits[0], vmax=limits[1], extent=extent,
+            interpolation="nearest",
+        )  # fmt: skip
+        axis.set_title(title)
+        axis.grid(False)
+        figure.colorbar(image, ax=axis, label=unit, pad=0.02)
+    for axis in axes[-1]:
+        axis.set_xlabel("time (s)")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("frequency (kHz)")
+    return figure

@@ -1,0 +1,82 @@
+"""Models by name: presets, and construction from a preset or a config."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from dccrn_lib.audio.stft import STFTConfig
+from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
+from dccrn_lib.networks.uformer import Uformer, UformerConfig
+from dccrn_lib.runtime.errors import ConfigError, WeightsError, nearest_name
+
+_STUDENT = DCCRNConfig(channels=(16, 32, 64, 128, 128, 128), rnn_units=192, lstm="complex")
+_MINI = DCCRNConfig(channels=(4, 8, 16, 16, 16, 16), rnn_units=64, lstm="complex")
+
+#: Name -> config. The student's sizes are our reading of the paper; the *_mini models are for quick runs only.
+PRESETS: dict[str, DCCRNConfig | UformerConfig] = {
+    "dccrn_e": DCCRNConfig(),
+    "dccrn_cl": DCCRNConfig(channels=(32, 64, 128, 256, 256, 256), lstm="complex"),
+    "distil_dccrn": _STUDENT,
+    "distil_dccrn_wide": dataclasses.replace(_STUDENT, channels=(32, 64, 128, 128, 128, 128), rnn_units=112),
+    "uformer": UformerConfig(),
+    "distil_dccrn_mini": _MINI,
+    "uformer_mini": UformerConfig(
+        channels=(1, 2, 4, 8, 16, 16, 16), conformer_hidden=16, attention_hidden=8, dilated_channels=8,
+        dropout=0.0,  # a mini model underfits as it is
+    ),
+    "dccrn_e_lookahead0": DCCRNConfig(decoder_lookahead=0),
+    "distil_dccrn_lookahead0": dataclasses.replace(_STUDENT, decoder_lookahead=0),
+}
+_CLASSES = {"dccrn": (DCCRNConfig, DCCRN), "uformer": (UformerConfig, Uformer)}
+
+
+def build_model(name: str, **overrides) -> DCCRN | Uformer:
+    """A freshly initialised model.
+
+    Args:
+        name: a key of :data:`PRESETS`.
+        overrides: fields of its config, e.g. ``mask="C"``.
+
+    Raises:
+        ConfigError: unknown name or field (the message names the nearest one), or a value out of range.
+
+    >>> count_parameters(build_model("distil_dccrn"))
+    1126413
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"unknown model {name!r}; {nearest_name(name, list(PRESETS))}")
+    config = PRESETS[name]
+    fields = [f.name for f in dataclasses.fields(config)]
+    for key in overrides:
+        if key not in fields:
+            raise ConfigError(f"model {name} has no option {key!r}; {nearest_name(key, fields)}")
+    return build_from_config(dataclasses.replace(config, **overrides))
+
+
+def build_from_config(config: DCCRNConfig | UformerConfig) -> DCCRN | Uformer:
+    """A freshly initialised model from its config."""
+    for config_class, model_class in _CLASSES.values():
+        if isinstance(config, config_class):
+            return model_class(config)
+    raise ConfigError(f"expected a DCCRNConfig or UformerConfig, got {type(config).__name__}")
+
+
+def config_to_dict(config: DCCRNConfig | UformerConfig) -> dict:
+    """JSON-ready form of a config: {"family": "dccrn" | "uformer", field: value, ...}."""
+    family = next(name for name, (kind, _) in _CLASSES.items() if isinstance(config, kind))
+    return {"family": family, **dataclasses.asdict(config)}
+
+
+def config_from_dict(record: dict) -> DCCRNConfig | UformerConfig:
+    """Inverse of :func:`config_to_dict`; WeightsError on an unknown family or key."""
+    record = dict(record)
+    family = record.pop("family", None)
+    if family not in _CLASSES:
+        raise WeightsError(f"unknown model family {family!r}; known: {', '.join(_CLASSES)}")
+    config_class = _CLASSES[family][0]
+    fields = {f.name for f in dataclasses.fields(config_class)}
+    if set(record) - fields:
+        raise WeightsError(f"unknown key in the model's config: {', '.join(sorted(set(record) - fields))}")
+    if "stft" in record:
+        record["stft"] = STFTConfig(**record["stft"])
+    return config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})

@@ -1,0 +1,167 @@
+"""Uformer: a two-stream U-Net with a dilated dual-path conformer, the teacher of the distillation.
+
+Representation: spectra are complex64 (batch, freq, frame) at the edge; inside, the complex stream is one real
+tensor (batch, 2 * chan, freq, frame) and the magnitude stream (batch, chan, freq, frame).
+
+Source: Fu et al., ICASSP 2022 (arXiv 2111.06015), in the form of the authors' 16 kHz code of June 2022, which
+attends over all frames and has no encoder-decoder attention. Our STFT replaces theirs, whose imaginary part
+is always 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dccrn_lib.audio.stft import ComplexSTFT, STFTConfig
+from dccrn_lib.networks.uformer.conformer import Conformer
+from dccrn_lib.networks.uformer.streams import DecoderLayer, EncoderLayer, magnitude, unit_phasor
+from dccrn_lib.runtime.errors import AudioError, ConfigError
+
+LAYERS = 6
+
+
+@dataclass(frozen=True)
+class UformerConfig:
+    """Sizes of Uformer. Defaults are the authors' 16 kHz model: 3,336,049 parameters.
+
+    Args:
+        channels: magnitude channels (= complex channels of the other stream) at the input and after each
+            encoder layer.
+        conformer_hidden: channels inside the feed-forwards.
+        attention_hidden: size of the attention heads.
+        dilated_channels: channels inside the dilated blocks.
+        stft: analysis; the FFT size must be divisible by 2 * 2^6.
+        dropout: probability, in the conformer only.
+        fusion: couple the streams after every layer. Fusion has no parameters: False leaves the count
+            unchanged, and every parameter in use, since both streams make the output mask.
+        initial_mask: real value of the complex mask C before training: 1 starts with the right polarity, which
+            SI-SNR alone cannot find; 0 leaves all biases 0, where fusion alone turns the phase by 45 degrees.
+        attention: time and frequency attention. False does not build them: 126,692 parameters fewer.
+    """
+
+    channels: tuple[int, ...] = (1, 8, 16, 32, 64, 128, 128)
+    conformer_hidden: int = 64
+    attention_hidden: int = 16
+    dilated_channels: int = 32
+    stft: STFTConfig = field(default_factory=lambda: STFTConfig(400, 160, 512, "sqrt_hann"))
+    dropout: float = 0.1
+    fusion: bool = True
+    attention: bool = True
+    initial_mask: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(self.channels))
+        if len(self.channels) != LAYERS + 1 or self.channels[0] != 1 or min(self.channels) < 1:
+            raise ConfigError(
+                f"Uformer needs {LAYERS + 1} positive channel counts that start with 1, got {self.channels}"
+            )
+        if min(self.conformer_hidden, self.attention_hidden, self.dilated_channels) < 1:
+            raise ConfigError(
+                "conformer_hidden, attention_hidden and dilated_channels of Uformer must be >= 1"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}")
+        if self.stft.fft_size % 2 ** (LAYERS + 1):
+            raise ConfigError(
+                f"Uformer halves the frequencies {LAYERS} times: fft_size {self.stft.fft_size} does not fit"
+            )
+
+
+class Uformer(nn.Module):
+    """Speech enhancer; not causal, because its time attention sees every frame.
+
+    ``encoder`` and ``decoder`` are ModuleLists of six layers; each returns (complex stream, magnitude stream)
+    after fusion, with 128, 64, .. 4 and 8, 16, .. 256 frequencies.
+
+    Args:
+        config: sizes; the default is the full model.
+
+    >>> model = Uformer(UformerConfig(channels=(1, 2, 2, 4, 4, 4, 4), conformer_hidden=4, dilated_channels=4))
+    >>> model(torch.randn(2, 1234)).shape
+    torch.Size([2, 1234])
+    """
+
+    def __init__(self, config: UformerConfig | None = None) -> None:
+        super().__init__()
+        self.config = c = config or UformerConfig()
+        self.stft = ComplexSTFT(c.stft)
+        pairs = list(zip(c.channels[:-1], c.channels[1:], strict=True))
+        self.encoder = nn.ModuleList(EncoderLayer(low, high, c.fusion) for low, high in pairs)
+        self.conformer = Conformer(
+            c.channels[-1],
+            c.conformer_hidden,
+            c.attention_hidden,
+            c.dilated_channels,
+            c.dropout,
+            c.fusion,
+            c.attention,
+        )
+        self.decoder = nn.ModuleList(
+            DecoderLayer(high, low, c.fusion, last=i == LAYERS - 1)
+            for i, (low, high) in enumerate(reversed(pairs))
+        )
+        if c.initial_mask:
+            # complex bias (br - bi) + j (br + bi); the last fusion adds sigmoid(0) = 0.5 to both parts of C
+            fused = 0.5 if c.fusion else 0.0
+            nn.init.constant_(self.decoder[-1].complex_conv.bias_real, c.initial_mask / 2 - fused)
+            nn.init.constant_(self.decoder[-1].complex_conv.bias_imag, -c.initial_mask / 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enhance waveforms: float (batch, sample), any length >= 1 -> float32 (batch, sample).
+
+        Raises:
+            AudioError: not of that shape, or empty.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            spectrum = self.stft(x)
+        enhanced = self.enhance_spectrum(spectrum)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.stft.inverse(enhanced, x.shape[-1])
+
+    def enhance_spectrum(self, spectrum: Tensor) -> Tensor:
+        """Enhance spectra: complex64 (batch, freq, frame) -> same; the DC bin of the result is 0.
+
+        Raises:
+            AudioError: not complex, or of a wrong number of frequencies.
+        """
+        if spectrum.dim() != 3 or not spectrum.is_complex() or spectrum.shape[1] != self.stft.frequencies:
+            raise AudioError(
+                f"expected a complex spectrum (batch, {self.stft.frequencies}, frame), got {spectrum.dtype} "
+                f"{tuple(spectrum.shape)}"
+            )
+        with torch.autocast(spectrum.device.type, enabled=False):
+            real, imag = spectrum.real[:, None, 1:], spectrum.imag[:, None, 1:]  # (batch, 1, freq - 1, frame)
+            cos, sin = unit_phasor(real, imag, at_zero=0.0, tiny=1e-24)  # noisy phase; silence stays silent
+            compressed = magnitude(real, imag).sqrt()  # |X|^0.5
+            complex_stream = torch.cat([compressed * cos, compressed * sin], dim=1)  # |X|^0.5 exp(j arg X)
+        mask_complex, mask_magnitude = self.mask_logits(complex_stream, compressed)
+        with torch.autocast(spectrum.device.type, enabled=False):
+            mask_real, mask_imag = mask_complex.float().chunk(2, dim=1)
+            # |Y|^0.5 = (tanh|C| + sigmoid(M)) / 2 * |X|^0.5
+            gain = 0.5 * (torch.tanh(magnitude(mask_real, mask_imag)) + torch.sigmoid(mask_magnitude.float()))
+            size = (gain * compressed) ** 2
+            # arg Y = arg X + arg C
+            mask_cos, mask_sin = unit_phasor(mask_real, mask_imag, at_zero=1.0)
+            enhanced = torch.complex(
+                size * (cos * mask_cos - sin * mask_sin), size * (cos * mask_sin + sin * mask_cos)
+            )
+            return F.pad(enhanced[:, 0], (0, 0, 1, 0))  # (batch, freq, frame), 0 at DC
+
+    def mask_logits(self, complex_stream: Tensor, magnitude_stream: Tensor) -> tuple[Tensor, Tensor]:
+        """Compressed streams -> C and M, the two masks before their activations.
+
+        Shapes: (batch, 2, freq - 1, frame), (batch, 1, freq - 1, frame) -> the same two.
+        """
+        skips = []
+        streams = (complex_stream, magnitude_stream)
+        for layer in self.encoder:
+            streams = layer(*streams)
+            skips.append(streams)
+        streams = self.conformer(*streams)
+        for layer in self.decoder:
+            streams = layer(*streams, *skips.pop())
+        return streams

@@ -1,0 +1,109 @@
+"""Weights on disk: safetensors with a JSON card beside them, found by name or path."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
+from torch import nn
+
+from dccrn_lib.networks.cost import count_parameters
+from dccrn_lib.networks.dccrn import DCCRN
+from dccrn_lib.networks.presets import build_from_config, config_from_dict, config_to_dict
+from dccrn_lib.networks.uformer import Uformer
+from dccrn_lib.runtime.errors import WeightsError
+from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.paths import weights_dir
+
+
+def save_model(model: nn.Module, path: str | Path, card: dict | None = None) -> Path:
+    """Write ``<path>.safetensors`` and ``<path>.json`` (config, hash, card), each atomically.
+
+    Args:
+        model: DCCRN or Uformer.
+        path: with or without the suffix .safetensors.
+        card: what a reader must know: data, licence, steps, cost, metrics, limits.
+
+    Returns:
+        Path of the safetensors file.
+    """
+    path = Path(path)
+    base = path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
+    weights, config = base.parent / f"{base.name}.safetensors", base.parent / f"{base.name}.json"
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
+    with atomic_path(weights) as temporary:
+        save_file(state, str(temporary))
+    record = {
+        "config": config_to_dict(model.config),
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "parameters": count_parameters(model),
+        "card": card or {},
+    }
+    with atomic_path(config) as temporary:
+        temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return weights
+
+
+def find_weights(name_or_path: str | Path) -> Path:
+    """The safetensors file of a shipped name, a file, or a folder that holds exactly one.
+
+    Raises:
+        WeightsError: nothing there; the message lists the shipped names.
+    """
+    path = Path(name_or_path)
+    shipped = sorted(p.stem for p in weights_dir().glob("*.safetensors"))
+    if str(name_or_path) in shipped:
+        return weights_dir() / f"{name_or_path}.safetensors"
+    if path.is_dir():
+        found = sorted(path.glob("*.safetensors"))
+        if len(found) != 1:
+            raise WeightsError(f"{path}: expected one .safetensors file, found {len(found)}; name the file itself")
+        return found[0]
+    for candidate in (path, path.with_name(path.name + ".safetensors")):
+        if candidate.is_file():
+            return candidate.with_suffix(".safetensors") if candidate.suffix == ".json" else candidate
+    raise WeightsError(
+        f"no weights named or at {str(name_or_path)!r}; shipped: {', '.join(shipped) or 'none'}; "
+        "or give the path of a .safetensors file written by training"
+    )
+
+
+def read_card(name_or_path: str | Path) -> dict:
+    """The JSON beside the weights: config, sha256, parameters, card."""
+    weights = find_weights(name_or_path)
+    config = weights.with_suffix(".json")
+    if not config.is_file():
+        raise WeightsError(f"{config}: missing; it holds the config of {weights.name} and is needed to load it")
+    try:
+        record = json.loads(config.read_text(encoding="utf-8"))
+        return {"config": record["config"], "sha256": record["sha256"], **record}
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise WeightsError(f"{config}: not a model config ({error}); restore it from where the weights came") from None
+
+
+def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> DCCRN | Uformer:
+    """A trained model in eval mode.
+
+    Args:
+        name_or_path: shipped name (weights/), a .safetensors file or a folder holding one.
+        device: where to put it.
+
+    Raises:
+        WeightsError: not found, hash differs, corrupt, or tensors that do not fit the config.
+    """
+    record = read_card(name_or_path)
+    path = find_weights(name_or_path)
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != record["sha256"]:
+        raise WeightsError(f"{path}: the hash differs from {path.stem}.json; the file is corrupt or from another model")
+    try:
+        model = build_from_config(config_from_dict(record["config"]))
+        model.load_state_dict(load(data))
+    except (SafetensorError, RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path}: does not fit its config ({reason}); use the pair that was saved together") from None
+    return model.to(device).eval()

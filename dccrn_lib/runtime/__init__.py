@@ -1,0 +1,1 @@
+"""The machine: files, cores, devices, processes, signals."""

@@ -1,0 +1,38 @@
+"""Devices: which one to take, whether it is there, what it computes itself."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+
+from dccrn_lib.runtime.errors import ConfigError
+
+
+def require_device(name: str) -> torch.device:
+    """The device of this name, if torch can compute on it here; ConfigError otherwise."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"unknown device {name!r}; use cpu, cuda or cuda:1") from error
+    try:
+        torch.ones(1, device=device).sum().item()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        raise ConfigError(f"device {name!r} is not available here; use cpu") from error
+    return device
+
+
+def pick_device(name: str, local_rank: int = 0) -> torch.device:
+    """ "auto" takes a GPU if there is one; ConfigError when "cuda" is asked for and there is none."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r}: torch sees no CUDA GPU here; use device cpu or auto")
+    return torch.device("cuda", local_rank) if name == "cuda" else torch.device(name)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes in bfloat16 itself; an x86 CPU without AVX512-BF16 or AMX emulates it, slowly."""
+    if device.type != "cpu" or platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

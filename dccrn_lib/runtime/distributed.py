@@ -1,0 +1,124 @@
+"""The processes of one run: who am I, what do the others have, and when does somebody want us to stop.
+
+torchrun starts the processes and describes them in the environment; without it there is one. Every process holds the
+same weights and works on its share of each batch. What is a mean over the batch is then the mean of the processes'
+means, because all shares have one size.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from dccrn_lib.runtime.devices import pick_device
+from dccrn_lib.runtime.errors import ConfigError
+
+
+def process_count() -> int:
+    """Processes that work on a batch together; 1 outside torchrun."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+class _MeanOverProcesses(torch.autograd.Function):
+    """y = 1/W sum over processes of x_r. Each process starts backward from a loss of its own, and the loss that all
+    minimise is their sum up to a factor: dL/dx_r = 1/W sum over processes of dL_s/dy."""
+
+    @staticmethod
+    def forward(_ctx, x: Tensor) -> Tensor:
+        return _mean(x)
+
+    @staticmethod
+    def backward(_ctx, gradient: Tensor) -> Tensor:
+        return _mean(gradient)
+
+
+def _mean(x: Tensor) -> Tensor:
+    x = x.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(x)
+    return x / dist.get_world_size()
+
+
+def mean_over_processes(x: Tensor) -> Tensor:
+    """Mean of ``x`` over the processes, with its gradient; ``x`` itself when there is one. All processes must call it.
+
+    Shapes: any -> same, on every process the same values.
+    """
+    return _MeanOverProcesses.apply(x) if process_count() > 1 else x
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those started by torchrun; one process without it."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+
+    @classmethod
+    def start(cls, device: str) -> tuple[Processes, torch.device]:
+        """Join the group that torchrun describes in the environment: nccl on GPUs, gloo on CPUs.
+
+        Args:
+            device: "cpu", "cuda", "cuda:1" or "auto"; "cuda" is one GPU a process.
+
+        Returns:
+            This process and its device.
+
+        Raises:
+            ConfigError: CUDA asked for and not there, or more processes on this machine than GPUs.
+        """
+        rank, world, local_rank = (int(os.environ.get(name, d)) for name, d in _ENVIRONMENT)
+        chosen = pick_device(device, local_rank)
+        if chosen.type == "cuda":
+            if (chosen.index or 0) >= torch.cuda.device_count():
+                raise ConfigError(
+                    f"process {local_rank} of this machine finds {torch.cuda.device_count()} GPUs; "
+                    "start one process a GPU: --nproc-per-node"
+                )
+            torch.cuda.set_device(chosen)
+        if world > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+            atexit.register(_leave)
+        return cls(rank, world, local_rank), chosen
+
+    def mean(self, value: float, device: torch.device) -> float:
+        """Mean over the processes, in double precision."""
+        return self.means({"value": value}, device)["value"]
+
+    def means(self, values: dict[str, float], device: torch.device) -> dict[str, float]:
+        """Mean over the processes of each value, in one transfer; the names are the same everywhere."""
+        if self.world == 1:
+            return values
+        tensor = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
+        dist.all_reduce(tensor)
+        return dict(zip(values, (tensor / self.world).tolist(), strict=True))
+
+    def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Mean over the processes of the gradients of parameters outside DistributedDataParallel."""
+        for parameter in parameters if self.world > 1 else ():
+            if parameter.grad is not None:
+                parameter.grad.copy_(_mean(parameter.grad))
+
+    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite ``tensors`` by those of process 0."""
+        for tensor in tensors if self.world > 1 else ():
+            dist.broadcast(tensor, 0)
+
+    def wait(self) -> None:
+        """Go on when all processes are here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+_ENVIRONMENT = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()

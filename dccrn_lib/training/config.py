@@ -1,0 +1,116 @@
+"""The configuration of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dccrn_lib.corpus.mixing import MixConfig
+from dccrn_lib.distillation.loss import METHODS
+from dccrn_lib.distillation.teacher import CACHED_METHODS
+from dccrn_lib.networks.presets import PRESETS
+from dccrn_lib.runtime.errors import ConfigError, nearest_name
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run.
+
+    Args:
+        out: folder of the run.
+        speech, noise, rir: manifests (several joined by commas); their train and valid splits are used. rir may be "".
+        model: preset to train.
+        init: weights to start from ("" = fresh), a shipped name or a path.
+        method: distillation method, see ``dccrn_lib.distillation.loss.METHODS``.
+        teacher: weights of the teacher (shipped name or path); needed unless method is "none".
+        reading, normalisation: of AT-KL.
+        output_weight: a, weight of the teacher's waveform against the clean one, in [0, 1].
+        feature_weight: b; 0 = chosen at the start so that its gradient norm is ``feature_share`` of the waveform terms'.
+        level_weight: of the level term (gain and polarity); 0 = the paper's loss.
+        spectral_weight: of the compressed spectral loss; 0 = the paper's loss.
+        steps: optimiser steps.
+        batch_size: mixtures a step, over all processes.
+        accumulation: parts a batch is cut into to save memory.
+        learning_rate: of Adam, after ``warmup_steps`` of linear rise; it falls linearly to 2 % over the last
+            ``decay_fraction`` of the steps.
+        gradient_clip: largest gradient norm.
+        ema_decay: of the averaged weights that are validated and saved; 0 = none.
+        amp: bfloat16 autocast for the layers; STFT, masks and losses stay float32. Without effect on a CPU that only
+            emulates bfloat16: config.json then says false.
+        device: "cpu", "cuda" or "auto".
+        workers: processes that mix.
+        epoch_mixtures: mixtures an epoch.
+        repeat_epoch: every epoch brings the mixtures of the first one instead of new ones.
+        valid_every: steps between validations.
+        valid_mixtures: fixed mixtures of the valid split.
+        checkpoint_minutes: minutes between checkpoints.
+        compile: torch.compile the network.
+        sync_batch_norm: BatchNorm sees the whole batch when several processes share it; without, each process
+            normalises by its own share, and the number of processes changes what is learnt.
+        teacher_cache: folder that keeps the teacher's answers from epoch to epoch ("" = it runs in every step); for
+            ``repeat_epoch`` with the methods output, at and at_kl.
+        tensorboard: also write the scalars of the history for TensorBoard (an extra), into ``out``/tensorboard.
+        mix: how mixtures are drawn.
+    """
+
+    out: str
+    speech: str
+    noise: str
+    rir: str = ""
+    model: str = "distil_dccrn"
+    init: str = ""
+    method: str = "none"
+    teacher: str = ""
+    reading: str = "frequency"
+    normalisation: str = "sum"
+    output_weight: float = 0.5
+    feature_weight: float = 0.0
+    feature_share: float = 0.1
+    level_weight: float = 1.0
+    spectral_weight: float = 0.0
+    steps: int = 1000
+    batch_size: int = 8
+    accumulation: int = 1
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    decay_fraction: float = 0.3
+    gradient_clip: float = 5.0
+    ema_decay: float = 0.0
+    amp: bool = False
+    device: str = "cpu"
+    seed: int = 0
+    workers: int = 0
+    epoch_mixtures: int = 2000
+    repeat_epoch: bool = False
+    valid_every: int = 200
+    valid_mixtures: int = 16
+    checkpoint_minutes: float = 5.0
+    max_bad_batches: int = 10
+    compile: bool = False
+    sync_batch_norm: bool = True
+    teacher_cache: str = ""
+    tensorboard: bool = False
+    mix: MixConfig = field(default_factory=MixConfig)
+
+    def __post_init__(self) -> None:
+        if self.model not in PRESETS:
+            raise ConfigError(f"unknown model {self.model!r}; {nearest_name(self.model, list(PRESETS))}")
+        if self.method not in METHODS:
+            raise ConfigError(f"unknown distillation method {self.method!r}; {nearest_name(self.method, list(METHODS))}")
+        if self.method != "none" and not self.teacher:
+            raise ConfigError(f"method {self.method} needs a teacher: give the name or path of its weights")
+        for name in ("steps", "batch_size", "accumulation", "valid_every", "valid_mixtures", "epoch_mixtures"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size % self.accumulation:
+            raise ConfigError(f"batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}")
+        if self.teacher_cache and not self.repeat_epoch:
+            raise ConfigError("teacher_cache needs repeat_epoch: without, no mixture comes twice")
+        if self.teacher_cache and self.method not in CACHED_METHODS:
+            raise ConfigError(f"teacher_cache serves the methods {', '.join(CACHED_METHODS)}, not {self.method}")
+
+
+#: What may change between stretches of one run.
+MAY_CHANGE = {
+    "out", "steps", "device", "workers", "valid_every", "checkpoint_minutes", "accumulation", "amp", "compile",
+    "teacher_cache", "tensorboard",
+}  # fmt: skip

@@ -1,0 +1,236 @@
+"""Manifests: reading, writing, scanning folders of recordings."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from dccrn_lib.corpus.entry import Entry
+from dccrn_lib.corpus.manifest import read_manifest, scan_folder, total_hours, write_manifest
+from dccrn_lib.corpus.scanning import assign_splits, probe_audio
+from dccrn_lib.runtime.errors import ManifestError
+
+LINE = {
+    "path": "a/1.wav",
+    "kind": "speech",
+    "corpus": "c",
+    "seconds": 2.0,
+    "sample_rate": 16000,
+    "split": "train",
+    "licence": "CC0-1.0",
+    "speaker": "a",
+}
+
+
+def tone(path, seconds=0.3, rate=16000, channels=1, **kwargs):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    t = np.arange(int(seconds * rate)) / rate
+    samples = 0.3 * np.sin(2 * np.pi * 440 * t)[:, None].repeat(channels, 1)
+    soundfile.write(path, samples, rate, **kwargs)
+    return path
+
+
+def lines(path, *records):
+    path.write_text("\n".join(r if isinstance(r, str) else json.dumps(r) for r in records) + "\n")
+    return path
+
+
+def message(call):
+    with pytest.raises(ManifestError) as caught:
+        call()
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_paths_are_relative_in_the_file_and_absolute_once_read(tmp_path):
+    entry = Entry(
+        path=str(tmp_path / "set" / "x y.wav"),
+        kind="noise",
+        corpus="c",
+        seconds=1.5,
+        sample_rate=8000,
+        split="test",
+        licence="CC0-1.0",
+        recording="r",
+        label="wind",
+    )
+    manifest = write_manifest(tmp_path / "set" / "noise.jsonl", [entry])
+    assert json.loads(manifest.read_text())["path"] == "x y.wav"
+    assert read_manifest(manifest) == [entry]
+    assert entry.group == "r"
+    (tmp_path / "set").rename(tmp_path / "moved")
+    assert read_manifest(tmp_path / "moved" / "noise.jsonl")[0].path == str(tmp_path / "moved" / "x y.wav")
+
+
+def test_a_manifest_beside_the_audio_tree_points_upwards(tmp_path):
+    entry = Entry(str(tmp_path / "audio" / "1.wav"), "speech", "c", 1.0, 16000, "train", speaker="s")
+    manifest = write_manifest(tmp_path / "lists" / "m.jsonl", [entry])
+    assert json.loads(manifest.read_text())["path"] == "../audio/1.wav"
+    assert read_manifest(manifest) == [entry]
+
+
+def test_split_and_kind_filter_and_unknown_keys_are_ignored(tmp_path):
+    path = lines(tmp_path / "m.jsonl", LINE | {"notes": "x"}, "", LINE | {"split": "valid", "speaker": "b"})
+    assert [e.speaker for e in read_manifest(path)] == ["a", "b"]
+    assert [e.speaker for e in read_manifest(path, "valid", kind="speech")] == ["b"]
+    assert total_hours(read_manifest(path)) == pytest.approx(4 / 3600)
+
+
+def test_each_mistake_is_one_line_that_names_the_place(tmp_path):
+    good = lines(tmp_path / "good.jsonl", LINE)
+    assert "none.jsonl" in message(lambda: read_manifest(tmp_path / "none.jsonl"))
+    assert "is a folder" in message(lambda: read_manifest(tmp_path))
+    assert "line 2: not JSON" in message(lambda: read_manifest(lines(tmp_path / "m.jsonl", LINE, "{oops")))
+    without = {k: v for k, v in LINE.items() if k != "seconds"}
+    assert "line 1: missing key seconds" in message(
+        lambda: read_manifest(lines(tmp_path / "m.jsonl", without))
+    )
+    for key, value in (
+        ("split", "dev"),
+        ("kind", "music"),
+        ("seconds", "long"),
+        ("seconds", float("nan")),
+        ("sample_rate", 0),
+        ("path", ""),
+    ):
+        text = message(lambda k=key, v=value: read_manifest(lines(tmp_path / "m.jsonl", LINE | {k: v})))
+        assert "line 1" in text and key in text
+    assert "expected a JSON object" in message(lambda: read_manifest(lines(tmp_path / "m.jsonl", "[1]")))
+    assert "is empty" in message(lambda: read_manifest(lines(tmp_path / "m.jsonl", "")))
+    assert "did you mean train" in message(lambda: read_manifest(good, "trian"))
+    assert "unknown kind" in message(lambda: read_manifest(good, kind="voice"))
+    text = message(lambda: read_manifest(good, "test"))
+    assert "no entry left for test" in text and "train speech" in text
+    (tmp_path / "b.jsonl").write_bytes(b"\xff\xfe\x00RIFF")
+    assert "b.jsonl" in message(lambda: read_manifest(tmp_path / "b.jsonl"))
+
+
+@pytest.fixture
+def messy(tmp_path):
+    """Five good files of several formats in four folders, and six bad ones."""
+    root = tmp_path / "recordings"
+    tone(root / "anna" / "1.wav")
+    tone(root / "anna" / "deep" / "2.flac", rate=44100, channels=2)
+    tone(root / "bert" / "3.ogg", rate=48000)
+    tone(root / "carl" / "4.OGG", rate=48000, format="OGG", subtype="OPUS")
+    tone(root / "dora" / "5.mp3", rate=22050)
+    (root / "anna" / "text.wav").write_text("not audio at all")
+    (root / "anna" / "empty.wav").write_bytes(b"")
+    (root / "anna" / ".hidden.wav").write_bytes(b"")
+    (root / "anna" / "notes.txt").write_text("ignored")
+    soundfile.write(root / "bert" / "zero.wav", np.zeros(0), 16000)
+    soundfile.write(root / "bert" / "nan.wav", np.r_[np.zeros(40000), np.nan], 16000, subtype="FLOAT")
+    rng = np.random.default_rng(0)
+    soundfile.write(root / "cut.flac", 0.1 * rng.standard_normal(48000), 16000)
+    (root / "cut.flac").write_bytes((root / "cut.flac").read_bytes()[:20000])
+    (root / "noise.flac").write_bytes(rng.bytes(5000))
+    return root
+
+
+def test_scan_takes_the_good_files_and_lists_the_bad(messy, tmp_path):
+    out = tmp_path / "m.jsonl"
+    report = scan_folder(messy, "speech", out, progress=False, licence="CC0-1.0", workers=2)
+    entries = read_manifest(out)
+    names = {e.path.rsplit("/", 1)[1]: e for e in entries}
+    assert sorted(names) == ["1.wav", "2.flac", "3.ogg", "4.OGG", "5.mp3"]
+    assert names["2.flac"].speaker == "anna/deep" and names["2.flac"].sample_rate == 44100
+    assert names["1.wav"].seconds == pytest.approx(0.3, abs=1e-3)
+    assert {e.licence for e in entries} == {"CC0-1.0"} and {e.corpus for e in entries} == {"recordings"}
+    reasons = {path.rsplit("/", 1)[1]: reason for path, reason in report.bad}
+    assert sorted(reasons) == ["cut.flac", "empty.wav", "nan.wav", "noise.flac", "text.wav", "zero.wav"]
+    assert (
+        "0 bytes" in reasons["empty.wav"]
+        and "NaN" in reasons["nan.wav"]
+        and "zero length" in reasons["zero.wav"]
+    )
+    listed = (tmp_path / "m.jsonl.bad.txt").read_text().splitlines()
+    assert len(listed) == 6 and all("\t" in line for line in listed)
+    assert "6 bad files" in str(report) and sum(report.counts.values()) == 5
+    assert set(report.counts) == {"train", "valid", "test"}
+
+
+def test_a_single_sample_has_a_length(tmp_path):
+    for i in range(3):
+        tone(tmp_path / "in" / f"{i}.wav", seconds=1 / 192000, rate=192000)
+    scan_folder(tmp_path / "in", "noise", tmp_path / "m.jsonl", progress=False)
+    assert all(0 < e.seconds < 1e-5 for e in read_manifest(tmp_path / "m.jsonl"))
+
+
+def test_formats_that_are_not_read_are_listed_with_what_to_do(tmp_path):
+    tone(tmp_path / "in" / "good.wav")
+    (tmp_path / "in" / "phone.M4A").write_bytes(b"\0\0\0 ftypM4A ")
+    report = scan_folder(tmp_path / "in", "speech", tmp_path / "m.jsonl", progress=False)
+    [(path, reason)] = report.bad
+    assert path.endswith("phone.M4A") and "ffmpeg -i phone.M4A phone.wav" in reason
+
+
+def test_a_later_clean_scan_removes_the_list_of_bad_files(messy, tmp_path):
+    out = tmp_path / "m.jsonl"
+    scan_folder(messy, "noise", out, progress=False)
+    for bad in ("anna/text.wav", "anna/empty.wav", "bert/zero.wav", "bert/nan.wav", "cut.flac", "noise.flac"):
+        (messy / bad).unlink()
+    assert not scan_folder(messy, "noise", out, progress=False).bad
+    assert not (tmp_path / "m.jsonl.bad.txt").exists()
+    assert {e.label for e in read_manifest(out)} == {"anna", "bert", "carl", "dora"}
+
+
+def test_group_level_joins_chapters_to_their_speaker(messy, tmp_path):
+    scan_folder(messy, "speech", tmp_path / "m.jsonl", group_level=1, progress=False)
+    assert {e.speaker for e in read_manifest(tmp_path / "m.jsonl")} == {"anna", "bert", "carl", "dora"}
+
+
+def test_flat_and_single_folders_are_split_by_file(tmp_path):
+    for n in range(12):
+        tone(tmp_path / "flat" / f"{n}.wav")
+        tone(tmp_path / "nested" / "clean" / f"{n}.wav")
+    flat = scan_folder(tmp_path / "flat", "noise", tmp_path / "flat.jsonl", progress=False)
+    nested = scan_folder(tmp_path / "nested", "speech", tmp_path / "nested.jsonl", progress=False)
+    for report in (flat, nested):
+        assert (
+            sum(report.groups.values()) == 12 and min(report.counts.values()) >= 1 and len(report.counts) == 3
+        )
+    assert not flat.notes and "split by file" in str(nested)
+
+
+def test_split_can_be_fixed(messy, tmp_path):
+    report = scan_folder(messy, "rir", tmp_path / "m.jsonl", split="test", progress=False)
+    assert report.counts == {"test": 5}
+
+
+def test_scan_errors_are_one_line(messy, tmp_path):
+    out = tmp_path / "m.jsonl"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "no such folder" in message(lambda: scan_folder(tmp_path / "gone", "speech", out, progress=False))
+    assert str(empty) in message(lambda: scan_folder(empty, "speech", out, progress=False))
+    assert "unknown kind" in message(lambda: scan_folder(messy, "voice", out, progress=False))
+    assert "unknown split" in message(lambda: scan_folder(messy, "speech", out, split="dev", progress=False))
+    assert "0.7" in message(lambda: scan_folder(messy, "speech", out, valid_fraction=0.7, test_fraction=0.3))
+    (empty / "x.wav").write_text("text")
+    text = message(lambda: scan_folder(empty, "speech", out, progress=False))
+    assert str(empty) in text and "x.wav" in text
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 50, 400])
+def test_splits_are_stable_disjoint_and_none_is_empty(count):
+    names = [f"speaker {n}" for n in range(count)]
+    splits = assign_splits(names * 2, 0.1, 0.1)
+    assert splits == assign_splits(names[::-1], 0.1, 0.1) and len(splits) == count
+    present = set(splits.values())
+    assert present == {1: {"train"}, 2: {"train", "valid"}}.get(count, {"train", "valid", "test"})
+    if count == 400:
+        assert 20 <= sum(s == "valid" for s in splits.values()) <= 60
+        grown = assign_splits([*names, *(f"new {n}" for n in range(100))], 0.1, 0.1)
+        assert all(grown[name] == splits[name] for name in names)
+
+
+def test_zero_fractions_leave_everything_in_train():
+    assert set(assign_splits(list("abcdef"), 0.0, 0.0).values()) == {"train"}
+
+
+def test_probe_reports_length_and_rate(tmp_path):
+    assert probe_audio(str(tone(tmp_path / "a.wav", seconds=2.5, rate=8000))) == (20000, 8000)
+    assert "cannot be decoded" in probe_audio(str(tmp_path / "gone.wav"))

@@ -1,0 +1,180 @@
+"""Mixtures: exact SNR, purity in (seed, epoch, index), disjoint splits, rooms, errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch.utils.data import DataLoader
+
+from dccrn_lib.corpus.entry import Entry
+from dccrn_lib.corpus.manifest import write_manifest
+from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset, mix_at_snr, write_pairs
+from dccrn_lib.runtime.errors import AudioError, ConfigError, ManifestError
+
+RATE = 16000
+
+
+def _write(path, x, rate=RATE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, x, rate)
+    return path
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Tones as speech (one frequency a speaker), noise at two rates and channel counts, one room: {kind: entries}."""
+    root = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    speech, noise = [], []
+    for i in range(5):
+        split = "train" if i < 3 else "valid" if i == 3 else "test"
+        for k in range(2):
+            t = np.arange(int(RATE * (0.7 + k))) / RATE
+            path = _write(root / f"s{i}_{k}.wav", 0.3 * np.sin(2 * np.pi * (200 + 100 * i) * t))
+            speech.append(Entry(str(path), "speech", "tones", len(t) / RATE, RATE, split, speaker=f"s{i}"))
+    for i, (rate, channels) in enumerate([(16000, 1), (44100, 2), (8000, 1), (16000, 1), (16000, 1)]):
+        split = "train" if i < 3 else "valid" if i == 3 else "test"
+        path = _write(root / f"n{i}.wav", rng.normal(0, 0.1, (3 * rate, channels)), rate)
+        noise.append(Entry(str(path), "noise", "hiss", 3.0, rate, split, recording=f"n{i}", label=f"hiss{i}"))
+    rir = np.zeros(4000)
+    rir[32], rir[32 + 400], rir[32 + 2000] = 1.0, 0.5, 0.4  # direct, early (25 ms), late (125 ms)
+    path = _write(root / "room.wav", rir)
+    rooms = [Entry(str(path), "rir", "room", 0.25, RATE, "train", recording="room")]
+    return {"speech": speech, "noise": noise, "rir": rooms, "root": root}
+
+
+def dataset(corpus, split="train", length=20, seed=3, rir=False, **config):
+    def of(kind):
+        return [e for e in corpus[kind] if e.split == split]
+
+    settings = MixConfig(**{"segment_seconds": 1.0, "rir_probability": 1.0 if rir else 0.0, **config})
+    return MixtureDataset(
+        of("speech"), of("noise"), of("rir") if rir else None, settings, seed=seed, length=length
+    )
+
+
+def test_snr_is_what_was_drawn(corpus):
+    for item in (dataset(corpus, level_dbfs=(-30, -25))[i] for i in range(8)):
+        clean, noise = item["clean"], item["noisy"] - item["clean"]
+        measured = 10 * torch.log10(clean.square().mean() / noise.square().mean())
+        assert measured.item() == pytest.approx(item["snr_db"], abs=0.01)
+        assert -5 <= item["snr_db"] <= 20
+
+
+def test_mix_at_snr_refuses_silence():
+    with pytest.raises(ConfigError, match="silent"):
+        mix_at_snr(np.zeros(8), np.ones(8), 0.0)
+
+
+def test_level_and_peak(corpus):
+    for item in (dataset(corpus, level_dbfs=(-20, -20))[i] for i in range(5)):
+        level = 10 * torch.log10(item["noisy"].square().mean()).item()
+        assert level == pytest.approx(-20, abs=0.05)
+    loud = dataset(corpus, level_dbfs=(0, 0))[0]
+    assert loud["noisy"].abs().max() <= 0.991 and loud["clean"].abs().max() <= 0.991
+
+
+def test_pure_function_of_seed_epoch_index(corpus):
+    everything = {
+        "babble_probability": 0.3,
+        "speed_probability": 0.5,
+        "equaliser_probability": 0.5,
+        "rir": True,
+    }
+    first, second = dataset(corpus, **everything), dataset(corpus, **everything)
+    backwards = {i: second[i]["noisy"] for i in reversed(range(10))}
+    for i in range(10):
+        assert torch.equal(first[i]["noisy"], backwards[i])
+    assert not torch.equal(first[0]["noisy"], first[1]["noisy"])
+    assert not torch.equal(first[0]["noisy"], dataset(corpus, seed=4, **everything)[0]["noisy"])
+    beyond = first[20]["noisy"]  # index 20 of 20 is index 0 of the next epoch
+    first.set_epoch(1)
+    assert torch.equal(first[0]["noisy"], beyond) and not torch.equal(beyond, backwards[0])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_worker_count_changes_no_mixture(corpus, workers):
+    items = dataset(corpus, length=6)
+    expected = torch.stack([items[i]["noisy"] for i in range(6)])
+    got = torch.cat([batch["noisy"] for batch in DataLoader(items, batch_size=2, num_workers=workers)])
+    assert torch.equal(got, expected)
+
+
+def test_pickling_drops_the_cache(corpus):
+    items = dataset(corpus)
+    expected = items[0]["noisy"]
+    copy = pickle.loads(pickle.dumps(items))
+    assert copy._cache is None and torch.equal(copy[0]["noisy"], expected)
+
+
+def test_cache_is_bounded(corpus):
+    items = dataset(corpus, length=30)
+    items.cache_mb = 0.1
+    for i in range(30):
+        items[i]
+    largest = int(3.1 * RATE) * 2  # one noise file in bytes
+    assert items._cache.size <= 0.1 * 2**20 + largest
+    assert items._cache.size == sum(x.nbytes for x in items._cache.items.values())
+
+
+def test_splits_by_manifest(corpus, tmp_path):
+    speech = write_manifest(tmp_path / "speech.jsonl", corpus["speech"])
+    noise = write_manifest(tmp_path / "noise.jsonl", corpus["noise"])
+    seen = {}
+    for split in ("train", "valid", "test"):
+        items = MixtureDataset(speech, noise, None, MixConfig(segment_seconds=0.5), length=12, split=split)
+        seen[split] = {(items[i]["speaker"], items[i]["label"].split("+")[0]) for i in range(12)}
+    assert {s for s, _ in seen["valid"]} == {"s3"} and {n for _, n in seen["test"]} == {"hiss4"}
+    assert {s for s, _ in seen["train"]} <= {"s0", "s1", "s2"}
+    both = MixtureDataset(f"{speech},{speech}", noise, None, MixConfig(segment_seconds=0.5), split="train")
+    assert len(both.speech.entries) == 3
+
+
+def test_room_keeps_its_early_part_in_the_target(corpus):
+    item = dataset(corpus, rir=True, snr_db=(200, 200))[
+        0
+    ]  # no audible noise: noisy is the reverberant speech
+    late = item["noisy"] - item["clean"]
+    # the late echo (0.4 of the direct sound, 2000 samples later) is in the noisy signal only
+    assert late[:1900].abs().max() < 1e-3 * item["clean"].abs().max()
+    assert late[2100:].abs().max() > 0.1 * item["clean"].abs().max()
+
+
+def test_other_rates_and_stereo_are_brought_to_16_khz(corpus):
+    entries = [e for e in corpus["noise"] if e.sample_rate != RATE]
+    items = MixtureDataset(corpus["speech"][:2], entries, None, MixConfig(segment_seconds=1.0), length=6)
+    assert all(items[i]["noisy"].shape == (RATE,) and items[i]["noisy"].isfinite().all() for i in range(6))
+
+
+def test_errors_name_the_file(corpus, tmp_path):
+    entry = dataclasses.replace(corpus["noise"][0], path=str(tmp_path / "gone.wav"))
+    items = MixtureDataset(corpus["speech"], [entry], None, MixConfig(segment_seconds=0.5))
+    with pytest.raises(AudioError, match="gone.wav"):
+        items[0]
+    with pytest.raises(ManifestError, match="no noise"):
+        MixtureDataset(corpus["speech"], [])
+    silent = _write(tmp_path / "silent.wav", np.zeros(RATE))
+    entry = dataclasses.replace(corpus["speech"][0], path=str(silent), seconds=1.0, speaker="mute")
+    with pytest.raises(AudioError, match="mute"):
+        MixtureDataset([entry], corpus["noise"], None, MixConfig(segment_seconds=0.5))[0]
+
+
+@pytest.mark.parametrize(
+    "bad", [{"segment_seconds": 0}, {"snr_db": (5, -5)}, {"rir_probability": 1.5}, {"level_dbfs": (0, -10)}]
+)
+def test_config_refuses_values_out_of_range(bad):
+    with pytest.raises(ConfigError):
+        MixConfig(**bad)
+
+
+def test_write_pairs(corpus, tmp_path):
+    items = dataset(corpus, length=2)
+    write_pairs(items, tmp_path / "pairs")
+    for i in range(2):
+        x, rate = soundfile.read(tmp_path / "pairs" / "noisy" / f"{items[i]['id']}.wav", dtype="float32")
+        assert rate == RATE and np.array_equal(x, items[i]["noisy"].numpy())

@@ -1,0 +1,369 @@
+"""Enhancement of signals, files and folders: no seams, no lost format, no overwritten input, no half-written output."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import nn
+
+from dccrn_lib.audio.files import audio_info, read_audio, write_audio
+from dccrn_lib.audio.resampling import resample
+from dccrn_lib.enhancement import waveform
+from dccrn_lib.enhancement.batch import enhance_files
+from dccrn_lib.enhancement.files import enhance_file
+from dccrn_lib.enhancement.waveform import enhance_waveform
+from dccrn_lib.networks.presets import build_model
+from dccrn_lib.networks.weights import save_model
+from dccrn_lib.runtime.errors import AudioError, ConfigError, WeightsError
+
+
+def noise(channels: int, samples: int, seed: int = 0, level: float = 0.1) -> np.ndarray:
+    return (level * np.random.default_rng(seed).standard_normal((channels, samples))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def student() -> nn.Module:
+    """A mini student with random weights whose output is as loud as its input, roughly."""
+    torch.manual_seed(0)
+    model = build_model("distil_dccrn_mini").eval()
+    with torch.no_grad():
+        model.decoder[-1].conv.weight_real.mul_(30)
+    return model
+
+
+@pytest.fixture
+def whole(monkeypatch):
+    """Run the network on whole signals only, whatever their length."""
+
+    def run(*args):
+        with monkeypatch.context() as patch:
+            patch.setattr(waveform, "WHOLE_SECONDS", 1e9)
+            return enhance_waveform(*args)
+
+    return run
+
+
+class Gain(nn.Module):
+    """A network whose answer is known."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.gain = gain
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.gain * x
+
+
+# --- signals
+
+
+def test_short_signal_is_the_model_itself(student):
+    x = torch.from_numpy(noise(2, 5000))
+    with torch.no_grad():
+        expected = student(x)
+    assert expected.std() > 0.01  # a silent network would prove nothing
+    y = enhance_waveform(student, x)
+    assert isinstance(y, torch.Tensor) and torch.allclose(y, expected, atol=1e-6)
+    y = enhance_waveform(student, x[0].numpy())
+    assert isinstance(y, np.ndarray) and y.shape == (5000,) and np.abs(y - expected[0].numpy()).max() < 1e-6
+
+
+@pytest.mark.parametrize("rate", [16000, 44100, 8000, 48000])
+def test_long_signal_has_no_seam(student, whole, rate):
+    x = noise(2, int(6.3 * rate) + 1)  # crosses BLOCK_SECONDS
+    streamed, at_once = enhance_waveform(student, x, rate), whole(student, x, rate)
+    assert streamed.shape == at_once.shape == x.shape and at_once.std() > 0.01
+    assert np.abs(streamed - at_once).max() < 1e-4
+
+
+def test_whole_signal_at_another_rate_is_resampled_there_and_back(student):
+    x = noise(1, 20000)
+    with torch.no_grad():
+        y = student(torch.from_numpy(resample(x, 44100, 16000))).numpy()
+    expected = resample(y, 16000, 44100)[:, :20000]
+    assert np.abs(enhance_waveform(student, x, 44100) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("samples", [1, 2, 99, 441])
+def test_any_length(student, samples):
+    for rate in (8000, 16000, 44100):
+        assert enhance_waveform(student, noise(1, samples), rate).shape == (1, samples)
+
+
+def test_each_channel_on_its_own(student):
+    x = noise(3, 9000)
+    together = enhance_waveform(student, x)
+    for channel in range(3):
+        assert np.abs(together[channel] - enhance_waveform(student, x[channel])).max() < 1e-5
+
+
+def test_loud_input_is_not_clipped(student):
+    x = noise(1, 8000, level=1.0)  # peak near 4, the network's output ends at 1
+    peak = np.abs(x).max()
+    expected = peak * enhance_waveform(student, x / peak)
+    assert peak > 3 and np.abs(enhance_waveform(student, x) - expected).max() < 1e-4
+
+
+def test_mode_is_restored(student):
+    student.train()
+    first = enhance_waveform(student, noise(1, 4000))
+    assert student.training
+    student.eval()
+    assert np.array_equal(first, enhance_waveform(student, noise(1, 4000)))
+
+
+def test_unusable_signals(student):
+    for bad, words in (
+        (np.zeros(0), ">= 1 sample"),
+        (np.array([0, np.nan]), "NaN"),
+        (np.zeros((48000, 2)), "channels"),
+    ):
+        with pytest.raises(AudioError, match=words):
+            enhance_waveform(student, bad)
+    for rate in (0, -1, 16000.5, float("nan")):
+        with pytest.raises(AudioError, match="positive whole number"):
+            enhance_waveform(student, np.zeros(10), rate)
+
+
+def test_uformer_takes_short_signals_only(monkeypatch, tmp_path):
+    uformer = build_model("uformer_mini").eval()
+    assert enhance_waveform(uformer, noise(1, 8000)).shape == (1, 8000)
+    monkeypatch.setattr(waveform, "LIMIT_SECONDS", 0.4)
+    write_audio(tmp_path / "x.wav", noise(1, 8000), 16000)
+    with pytest.raises(AudioError) as error:
+        enhance_file(tmp_path / "x.wav", tmp_path / "y.wav", uformer)
+    assert "x.wav" in str(error.value) and "Uformer" in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "y.wav").exists()
+
+
+# --- files
+
+
+@pytest.mark.parametrize(
+    "name, rate, channels, subtype",
+    [
+        ("x.wav", 8000, 1, "PCM_16"),
+        ("x.wav", 44100, 2, "FLOAT"),
+        ("x.wav", 48000, 2, "PCM_24"),
+        ("x.wav", 16000, 1, "PCM_U8"),
+        ("x.flac", 48000, 1, "PCM_24"),
+        ("x.ogg", 44100, 2, "VORBIS"),
+        ("x.aiff", 22050, 1, "PCM_16"),
+        ("x.mp3", 44100, 2, "MPEG_LAYER_III"),
+    ],
+)
+def test_rate_length_channels_and_format_are_kept(tmp_path, name, rate, channels, subtype):
+    low = resample(noise(channels, 2001), 4000, rate)[:, : rate // 2 + 1]  # nothing above 2 kHz
+    write_audio(tmp_path / name, low, rate, subtype=subtype)
+    done = enhance_file(tmp_path / name, tmp_path / "out" / name, Gain(0.5))
+    a, b = audio_info(tmp_path / name), audio_info(tmp_path / "out" / name)
+    assert (b.sample_rate, b.channels, b.format, b.subtype) == (rate, channels, a.format, subtype)
+    if subtype not in ("VORBIS", "MPEG_LAYER_III"):
+        assert b.samples == a.samples
+    x, y = read_audio(tmp_path / name)[0], read_audio(tmp_path / "out" / name)[0]
+    power = np.sqrt((y**2).mean() / (x**2).mean())
+    assert power == pytest.approx(0.5, rel=0.05)
+    assert done.seconds == pytest.approx(0.5, abs=0.05) and done.gain_db == 0
+
+
+def test_long_file_equals_the_whole(tmp_path, student, whole):
+    x = noise(2, 12 * 22050)
+    write_audio(tmp_path / "x.wav", x, 22050, subtype="FLOAT")
+    seconds = []
+    enhance_file(tmp_path / "x.wav", tmp_path / "y.wav", student, on_progress=seconds.append)
+    y, _ = read_audio(tmp_path / "y.wav")
+    assert y.shape == x.shape and np.abs(y - whole(student, x, 22050)).max() < 1e-4
+    assert sum(seconds) == pytest.approx(12) and len(seconds) > 2
+
+
+def test_peaks_are_lowered_not_clipped(tmp_path):
+    t = np.arange(16000) / 16000
+    x = (0.8 * np.sin(2 * np.pi * 440 * t)).astype(np.float32)
+    write_audio(tmp_path / "x.wav", x, 16000)
+    done = enhance_file(tmp_path / "x.wav", tmp_path / "y.wav", Gain(2.0))
+    y, _ = read_audio(tmp_path / "y.wav")
+    assert done.gain_db == pytest.approx(20 * np.log10(0.9999 / 1.6), abs=0.01)
+    assert np.abs(y[0] - x / 0.8 * 0.9999).max() < 1e-4  # the shape of the wave is whole
+    write_audio(tmp_path / "f.wav", x, 16000, subtype="FLOAT")
+    done = enhance_file(tmp_path / "f.wav", tmp_path / "g.wav", Gain(2.0))
+    assert done.gain_db == 0 and np.abs(read_audio(tmp_path / "g.wav")[0][0] - 2 * x).max() < 1e-6
+
+
+def test_another_suffix_chooses_the_nearest_format(tmp_path):
+    write_audio(tmp_path / "x.wav", noise(1, 800), 16000, subtype="FLOAT")
+    enhance_file(tmp_path / "x.wav", tmp_path / "y.flac", Gain(1.0))
+    assert audio_info(tmp_path / "y.flac").subtype == "PCM_24"
+    enhance_file(tmp_path / "x.wav", tmp_path / "y.wav", Gain(1.0), subtype="PCM_16")
+    assert audio_info(tmp_path / "y.wav").subtype == "PCM_16"
+
+
+def test_input_and_existing_output_are_safe(tmp_path):
+    write_audio(tmp_path / "x.wav", noise(1, 800), 16000)
+    (tmp_path / "link.wav").symlink_to(tmp_path / "x.wav")
+    before = (tmp_path / "x.wav").read_bytes()
+    for target in ("x.wav", "link.wav", "../" + tmp_path.name + "/x.wav"):
+        with pytest.raises(AudioError, match="is the input itself"):
+            enhance_file(tmp_path / "x.wav", tmp_path / target, Gain(1.0), overwrite=True)
+    (tmp_path / "y.wav").write_bytes(b"precious")
+    with pytest.raises(AudioError, match="y.wav exists"):
+        enhance_file(tmp_path / "x.wav", tmp_path / "y.wav", Gain(1.0))
+    assert (tmp_path / "y.wav").read_bytes() == b"precious" and (tmp_path / "x.wav").read_bytes() == before
+    enhance_file(tmp_path / "x.wav", tmp_path / "y.wav", Gain(1.0), overwrite=True)
+    assert audio_info(tmp_path / "y.wav").samples == 800
+
+
+class Broken(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * float("nan")
+
+
+def test_no_output_from_a_broken_network(tmp_path):
+    write_audio(tmp_path / "x.wav", noise(1, 800), 16000)
+    with pytest.raises(AudioError, match="NaN"):
+        enhance_file(tmp_path / "x.wav", tmp_path / "out" / "x.wav", Broken())
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_unknown_model_and_device(tmp_path):
+    write_audio(tmp_path / "x.wav", noise(1, 800), 16000)
+    with pytest.raises(WeightsError, match="no_such_weights"):
+        enhance_file(tmp_path / "x.wav", tmp_path / "y.wav", "no_such_weights")
+    with pytest.raises(ConfigError, match="unknown device"):
+        enhance_file(tmp_path / "x.wav", tmp_path / "y.wav", Gain(1.0), device="gpu7")
+    for absent in ("meta", "cuda:99"):  # names that torch knows; the first computes nothing
+        with pytest.raises(ConfigError, match="not available here"):
+            enhance_file(tmp_path / "x.wav", tmp_path / "y.wav", Gain(1.0), device=absent)
+
+
+# --- folders
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Mixed formats, rates and channels; one corrupt file, one text named .wav, one text file."""
+    place = tmp_path / "in"
+    write_audio(place / "a.wav", noise(1, 4000), 8000)
+    write_audio(place / "a.flac", noise(2, 8000), 16000)
+    write_audio(place / "deep" / "er" / "c.ogg", noise(2, 22050), 44100)
+    write_audio(place / "d.wav", noise(1, 24000), 48000, subtype="FLOAT")
+    soundfile.write(place / "nan.wav", np.array([0, np.nan]), 16000, subtype="FLOAT")
+    (place / "text.wav").write_text("not a sound")
+    (place / "notes.txt").write_text("to be passed over")
+    return place
+
+
+GOOD = ["a.flac", "a.wav", "d.wav", "deep/er/c.ogg"]
+
+
+def test_a_folder_with_bad_files(folder, tmp_path):
+    out = tmp_path / "out"
+    report = enhance_files([folder], out, Gain(0.5), progress=False)
+    assert [p.relative_to(out).as_posix() for p in report.done] == GOOD
+    assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()) == GOOD
+    assert [path.name for path, _ in report.failed] == ["nan.wav", "text.wav"]
+    assert all("\n" not in reason and path.name in reason for path, reason in report.failed)
+    assert report.seconds == pytest.approx(2.0, abs=0.01) and str(report).startswith("4 enhanced")
+    again = enhance_files(folder, out, Gain(0.5), progress=False)
+    assert not again.done and len(again.failed) == 6
+    assert sum("exists" in reason for _, reason in again.failed) == 4
+    assert len(enhance_files(folder, out, Gain(0.5), progress=False, overwrite=True).done) == 4
+
+
+def test_processes_give_the_same(folder, tmp_path, student):
+    save_model(student, tmp_path / "weights" / "student")
+    for workers in (1, 2):
+        report = enhance_files(
+            [folder], tmp_path / f"out{workers}", tmp_path / "weights" / "student.safetensors",
+            workers=workers, progress=False,
+        )  # fmt: skip
+        assert len(report.done) == 4 and len(report.failed) == 2
+    for name in ("a.wav", "a.flac", "d.wav"):
+        one, two = (read_audio(tmp_path / f"out{workers}" / name)[0] for workers in (1, 2))
+        assert np.abs(one - two).max() <= 2**-15  # threads may change the last bit
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of process groups")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupt_stops_at_once_and_leaves_nothing_half_written(tmp_path, student, root, workers):
+    save_model(student, tmp_path / "student")
+    for name in "abcd":
+        write_audio(tmp_path / "in" / f"{name}.wav", np.zeros(900 * 8000, np.float32), 8000)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "dccrn_lib", "enhance", str(tmp_path / "in"), "--out", str(out), "--quiet"]
+    command += ["--model", str(tmp_path / "student.safetensors"), "--workers", str(workers)]
+    process = subprocess.Popen(
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # where the tests themselves run in the background, SIGINT is ignored, and a child would inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    end = time.monotonic() + 60
+    while not (out.is_dir() and any(out.iterdir())) and time.monotonic() < end:
+        time.sleep(0.05)  # until the first output is begun
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "error: interrupted\n")
+    assert not list(out.iterdir())
+
+
+def test_output_inside_or_on_the_input_folder(folder):
+    inside = folder / "enhanced"
+    assert len(enhance_files(folder, inside, Gain(0.5), progress=False).done) == 4
+    assert len(enhance_files(folder, inside, Gain(0.5), progress=False, overwrite=True).done) == 4
+    assert not (inside / "enhanced").exists()
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    report = enhance_files(folder, folder, Gain(0.5), progress=False, overwrite=True)
+    assert not report.done and all("is an input" in reason for _, reason in report.failed)
+    assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_output_above_the_input_folder(tmp_path):
+    write_audio(tmp_path / "in" / "x.wav", noise(1, 400), 16000)
+    report = enhance_files(tmp_path / "in", tmp_path, Gain(0.5), progress=False)
+    assert report.done == [tmp_path / "x.wav"] and not report.failed
+    report = enhance_files(tmp_path / "in", tmp_path / "in" / "in", Gain(0.5), progress=False)
+    assert len(report.done) == 1
+    (tmp_path / "in" / "x.wav").unlink()
+    report = enhance_files(tmp_path / "in", tmp_path / "in" / "in", Gain(0.5), progress=False)
+    assert "outside the output folder" in report.failed[0][1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="links and names as Linux allows them")
+def test_strange_names_and_links_do_not_stop_the_rest(tmp_path):
+    place = tmp_path / "in"
+    for name in ("with space.wav", "ünï/日本.wav", "not-text-\udcff.wav"):
+        write_audio(place / name, noise(1, 400), 16000)
+    (place / "circle.wav").symlink_to("circle.wav")
+    (place / "dangling.wav").symlink_to("nowhere.wav")
+    (place / "link.wav").symlink_to("with space.wav")
+    report = enhance_files([place, place / "circle.wav"], tmp_path / "out", Gain(0.5), progress=False)
+    assert len(report.done) == 4 and (tmp_path / "out" / "not-text-\udcff.wav").is_file()
+    assert [path.name for path, _ in report.failed] == ["circle.wav", "circle.wav", "dangling.wav"]
+    assert all("no such" in reason for _, reason in report.failed)
+
+
+def test_collisions_and_absent_inputs(tmp_path):
+    for name in ("one/x.wav", "two/x.wav"):
+        write_audio(tmp_path / name, noise(1, 400), 16000)
+    (tmp_path / "empty").mkdir()
+    inputs = [tmp_path / name for name in ("one/x.wav", "two/x.wav", "one/x.wav", "absent.wav", "empty")]
+    report = enhance_files(inputs, tmp_path / "out", Gain(0.5), progress=False)
+    assert [p.name for p in report.done] == ["x.wav"]
+    reasons = {path.relative_to(tmp_path).as_posix(): reason for path, reason in report.failed}
+    assert set(reasons) == {"two/x.wav", "absent.wav", "empty"}
+    assert "one/x.wav" in reasons["two/x.wav"].replace("\\", "/")
+    # an output that is another input's file is refused, even with overwrite
+    report = enhance_files(inputs[:2], tmp_path / "two", Gain(0.5), progress=False, overwrite=True)
+    assert not report.done and len(report.failed) == 2
+    with pytest.raises(AudioError, match="is a file"):
+        enhance_files(inputs, tmp_path / "one" / "x.wav", Gain(1.0))
+    with pytest.raises(ConfigError, match="workers"):
+        enhance_files(inputs, tmp_path / "out", Gain(1.0), workers=0)

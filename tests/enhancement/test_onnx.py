@@ -1,0 +1,306 @@
+"""Exported models equal PyTorch, run without torch, and say what they are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from dccrn_lib.audio.stft import STFTConfig
+from dccrn_lib.enhancement.stream_step import StreamingCore
+from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
+from dccrn_lib.networks.presets import build_model, config_from_dict
+from dccrn_lib.runtime.errors import AudioError, ConfigError, WeightsError
+
+onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
+ort = pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+
+from dccrn_lib.enhancement.onnx_export import METADATA, export_onnx, precision_loss  # noqa: E402
+from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer, enhance_wav, main  # noqa: E402
+
+TINY = {"channels": (4, 8, 8, 8, 8, 8), "rnn_units": 8}
+
+
+def lively(model: DCCRN) -> DCCRN:
+    """Weights large enough for an audible output, biases and statistics away from their start."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "bias" in name:
+                parameter.normal_(0.0, 0.1, generator=generator)
+            elif "conv.weight" in name:
+                parameter.normal_(0.0, 0.15, generator=generator)
+        for name, buffer in model.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.normal_(0.0, 0.2, generator=generator)
+    return model.eval()
+
+
+def tiny(**fields) -> DCCRN:
+    torch.manual_seed(0)
+    return lively(DCCRN(DCCRNConfig(**{**TINY, **fields})))
+
+
+def noise(length: int) -> np.ndarray:
+    return (0.3 * np.random.default_rng(length).standard_normal(length)).astype(np.float32)
+
+
+def offline(model: DCCRN, x: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return model(torch.from_numpy(x)[None])[0].numpy()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A small model with both kinds exported: (model, {kind: path})."""
+    model, folder = tiny(lstm="complex"), tmp_path_factory.mktemp("onnx")
+    return model, {
+        kind: export_onnx(model, folder / f"{kind}.onnx", kind) for kind in ("streaming", "offline")
+    }
+
+
+VARIANTS = [
+    {"lstm": "complex"},
+    {"lstm": "real", "norm": "complex_batch", "mask": "C"},
+    {"lstm": "complex", "mask": "R", "decoder_lookahead": 0},
+    {"lstm": "real", "decoder_lookahead": 0, "stft": STFTConfig(320, 160, 512, "sqrt_hann")},
+    {"lstm": "complex", "stft": STFTConfig(300, 70, 512, "hann")},
+]
+
+
+@pytest.mark.parametrize("kind", ["streaming", "offline"])
+@pytest.mark.parametrize("fields", VARIANTS)
+def test_runner_equals_torch_at_three_lengths(tmp_path, fields, kind):
+    model = tiny(**fields)
+    runner = OnnxEnhancer(export_onnx(model, tmp_path / "model.onnx", kind))
+    for length in (1, 777, 5003):
+        x = noise(length)
+        expected, out = offline(model, x), runner.enhance(x)
+        assert out.shape == x.shape and out.dtype == np.float32
+        np.testing.assert_allclose(out, expected, atol=1e-5)
+    assert expected.std() > 0.01  # something to compare
+
+
+@pytest.mark.parametrize("kind", ["streaming", "offline"])
+def test_full_student_equals_torch(tmp_path, kind):
+    torch.manual_seed(0)
+    model = lively(build_model("distil_dccrn"))
+    runner = OnnxEnhancer(export_onnx(model, tmp_path / "student.onnx", kind))
+    for length in (1, 3000, 8000):
+        x = noise(length)
+        np.testing.assert_allclose(runner.enhance(x), offline(model, x), atol=1e-4)
+
+
+def test_offline_core_takes_any_number_of_frames(files):
+    model, paths = files
+    session = ort.InferenceSession(str(paths["offline"]))
+    for frames in (1, 2, 33):
+        spectrum = torch.randn(1, 257, frames, dtype=torch.complex64)
+        parts = torch.stack([spectrum.real, spectrum.imag], dim=1).numpy()
+        out = session.run(["enhanced"], {"spectrum": parts})[0]
+        assert out.shape == (1, 2, 257, frames)
+        with torch.no_grad():
+            expected = model.enhance_spectrum(spectrum).numpy()
+        np.testing.assert_allclose(out[:, 0] + 1j * out[:, 1], expected, atol=1e-5)
+
+
+def test_streaming_step_has_fixed_shapes_and_states_in_and_out(files):
+    model, paths = files
+    session = ort.InferenceSession(str(paths["streaming"]))
+    inputs = {i.name: i.shape for i in session.get_inputs()}
+    outputs = {o.name: o.shape for o in session.get_outputs()}
+    states = StreamingCore(model).initial_states()
+    assert inputs.pop("spectrum") == [1, 2, 257, 1] and inputs.pop("active") == [1]
+    assert outputs.pop("enhanced") == [1, 2, 257, 1]
+    assert inputs == {f"state.{name}": list(state.shape) for name, state in states.items()}
+    assert list(outputs) == [f"new_state.{name}" for name in states]
+
+
+def test_push_and_flush_in_any_pieces(files):
+    model, paths = files
+    runner, x = OnnxEnhancer(paths["streaming"]), noise(2345)
+    assert runner.latency_samples == 999
+    for _ in range(2):  # flush starts anew
+        pieces = [runner.push(x[a:b]) for a, b in ((0, 0), (0, 1), (1, 900), (900, 901), (901, 2345))]
+        assert [p.size for p in pieces] == [0, 1, 899, 1, 1444]
+        out = np.concatenate([*pieces, runner.flush()])
+        assert not out[:999].any()
+        np.testing.assert_allclose(out[999:], offline(model, x), atol=1e-5)
+
+
+def test_metadata_tell_all(files):
+    model, paths = files
+    for kind, path in paths.items():
+        metadata = {p.key: p.value for p in onnx.load(str(path)).metadata_props}
+        assert set(metadata) == set(METADATA)
+        assert metadata["kind"] == kind
+        assert metadata["sample_rate"] == "16000" and metadata["latency_samples"] == "999"
+        sizes = [
+            metadata[key] for key in ("window_length", "hop_length", "fft_size", "window", "lookahead_frames")
+        ]
+        assert sizes == ["400", "100", "512", "hann", "6"]
+        assert config_from_dict(json.loads(metadata["config"])) == model.config
+
+
+def test_export_is_silent_and_leaves_the_model_alone(tmp_path, capfd):
+    model = tiny().train()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for kind in ("streaming", "offline"):
+            export_onnx(model, tmp_path / f"{kind}.onnx", kind)
+    assert capfd.readouterr() == ("", "")
+    assert model.training and all(p.requires_grad for p in model.parameters())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["offline.onnx", "streaming.onnx"]
+
+
+def test_failed_export_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+
+    def fail(*_args, **_kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(onnx, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        export_onnx(tiny(), path)
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"kind": "live"}, "streaming, offline"),
+        ({"precision": "fp8"}, "float32, int8"),
+        ({"path": "model.wav"}, "must end in .onnx"),
+        ({"model": "distil_dccrn"}, "expected a DCCRN from build_model or load_model, got str"),
+    ],
+)
+def test_unknown_options_are_refused(tmp_path, arguments, reason):
+    path = tmp_path / arguments.get("path", "model.onnx")
+    with pytest.raises(ConfigError, match=reason):
+        export_onnx(**{"model": tiny(), **arguments, "path": path})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["streaming", "offline"])
+def test_uformer_is_refused_with_the_reason(tmp_path, kind):
+    with pytest.raises(ConfigError, match="Uformer is not exported: its global time attention"):
+        export_onnx(build_model("uformer_mini"), tmp_path / "model.onnx", kind)
+
+
+def test_int8_is_smaller_and_its_loss_is_measured(capfd):
+    torch.manual_seed(0)
+    model = lively(build_model("distil_dccrn_mini"))
+    loss = precision_loss(model, noise(8000))
+    assert 20 < loss["snr_db"] < 120  # reduced, yet the same signal
+    assert loss["size_ratio"] < 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_runner_needs_no_torch(files, tmp_path):
+    import soundfile
+
+    _, paths = files
+    soundfile.write(tmp_path / "in.wav", noise(1600), 16000)
+    code = (
+        "import sys; import dccrn_lib.enhancement.onnx_runtime as r; "
+        f"code = r.main([{str(paths['streaming'])!r}, {str(tmp_path / 'in.wav')!r}, {str(tmp_path / 'out.wav')!r}]); "
+        "found = sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'torchaudio', 'scipy', 'onnx'}); "
+        "assert not found, found; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert soundfile.info(tmp_path / "out.wav").frames == 1600
+
+
+def test_wav_in_wav_out_keeps_channels_and_format(files, tmp_path):
+    import soundfile
+
+    model, paths = files
+    x = 0.5 * np.stack([noise(1700), noise(1701)[:1700]], axis=1)  # below full scale
+    for kind in paths:
+        soundfile.write(tmp_path / "in.wav", x, 16000, subtype="FLOAT")
+        enhance_wav(paths[kind], tmp_path / "in.wav", tmp_path / "out.wav")
+        out, rate = soundfile.read(tmp_path / "out.wav", dtype="float32")
+        assert rate == 16000 and soundfile.info(tmp_path / "out.wav").subtype == "FLOAT"
+        for channel in range(2):
+            expected = offline(model, np.ascontiguousarray(x[:, channel]))
+            np.testing.assert_allclose(out[:, channel], expected, atol=1e-5)
+
+
+def test_wav_beyond_full_scale_is_not_clipped(files, tmp_path):
+    import soundfile
+
+    model, paths = files
+    x = 20 * noise(1700)  # peak near 20
+    peak = np.abs(x).max()
+    expected = peak * offline(model, x / peak)
+    assert np.abs(expected).max() > 1.5
+    soundfile.write(tmp_path / "in.wav", x, 16000, subtype="FLOAT")
+    enhance_wav(paths["offline"], tmp_path / "in.wav", tmp_path / "out.wav")
+    out, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+    np.testing.assert_allclose(out, expected, atol=1e-4)
+    enhance_wav(paths["offline"], tmp_path / "in.wav", tmp_path / "out.flac")  # holds no more than full scale
+    out, _ = soundfile.read(tmp_path / "out.flac", dtype="float32")
+    np.testing.assert_allclose(out, expected / np.abs(expected).max(), atol=1e-4)
+
+
+def test_opus_in_opus_out(files, tmp_path):
+    import soundfile
+
+    _, paths = files
+    soundfile.write(tmp_path / "in.opus", noise(4800), 16000, format="OGG", subtype="OPUS")
+    enhance_wav(paths["offline"], tmp_path / "in.opus", tmp_path / "out.opus")
+    assert soundfile.info(tmp_path / "out.opus").subtype == "OPUS"
+
+
+def test_command_line_says_what_is_wrong_in_one_line(files, tmp_path, capsys):
+    import soundfile
+
+    _, paths = files
+    model, source, out = str(paths["offline"]), str(tmp_path / "in.wav"), str(tmp_path / "out.wav")
+    text = tmp_path / "text.wav"
+    text.write_text("not audio")
+    (tmp_path / "folder.wav").mkdir()
+    soundfile.write(tmp_path / "fast.wav", noise(800), 48000)
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0, np.float32), 16000)
+    soundfile.write(source, noise(800), 16000)
+    for arguments, words in [
+        ([model, str(tmp_path / "none.wav"), out], "none.wav"),
+        ([model, str(text), out], "text.wav"),
+        ([model, str(tmp_path / "fast.wav"), out], "48000 Hz"),
+        ([model, str(tmp_path / "empty.wav"), out], "empty.wav: expected at least one sample"),
+        ([model, source, source], "is the input itself"),
+        ([model, source, str(tmp_path / "out.xyz")], "out.xyz: give a file name that ends in"),
+        ([model, source, str(tmp_path / "out")], "ends in .wav"),
+        ([model, source, str(tmp_path / "folder.wav")], "folder.wav: give a file name"),
+        ([model, source, str(text / "out.wav")], "text.wav: "),
+        ([str(tmp_path / "none.onnx"), source, out], "none.onnx"),
+        ([str(text), source, out], "not a model"),
+    ]:
+        assert main(arguments) == 1
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1, error
+    assert not (tmp_path / "out.wav").exists()
+    with pytest.raises(SystemExit, match="2"):
+        main(["only one"])
+
+
+def test_runner_refuses_bad_samples_and_foreign_files(files, tmp_path):
+    _, paths = files
+    runner = OnnxEnhancer(paths["offline"])
+    for bad in (np.zeros((2, 5), np.float32), np.zeros(5, np.int16), np.array([0.0, np.nan]), np.zeros(0)):
+        with pytest.raises(AudioError):
+            runner.enhance(bad)
+    with pytest.raises(AudioError, match="kind offline"):
+        runner.push(noise(10))
+    graph = onnx.load(str(paths["offline"]))
+    del graph.metadata_props[:]
+    onnx.save(graph, str(tmp_path / "foreign.onnx"))
+    with pytest.raises(WeightsError, match="metadata"):
+        OnnxEnhancer(tmp_path / "foreign.onnx")

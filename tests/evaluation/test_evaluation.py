@@ -1,0 +1,307 @@
+"""Metrics: known values, reasons instead of magic numbers, pairing, confidence intervals."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dccrn_lib.audio.files import write_audio
+from dccrn_lib.evaluation.folders import evaluate_directories
+from dccrn_lib.evaluation.intervals import bootstrap_ci, paired_difference
+from dccrn_lib.evaluation.pairing import pair_files
+from dccrn_lib.evaluation.scores import REFERENCE_METRICS, score_pair
+from dccrn_lib.losses import si_snr_db
+from dccrn_lib.runtime.errors import AudioError, ConfigError, MetricError
+
+RATE = 16000
+FAST = ["si_snr_db", "gain", "polarity"]
+
+
+def speech_like(seconds: float = 2.0, seed: int = 0) -> np.ndarray:
+    """Noise with a speech-like spectrum and syllables."""
+    rng = np.random.default_rng(seed)
+    n = int(seconds * RATE)
+    shaped = np.convolve(rng.standard_normal(n + 63), np.hanning(64) / 10, mode="valid")
+    return (0.1 * shaped * np.sin(np.arange(n) * np.pi / 4000) ** 2).astype(np.float32)
+
+
+def white(n: int, level: float, seed: int = 1) -> np.ndarray:
+    return (level * np.random.default_rng(seed).standard_normal(n)).astype(np.float32)
+
+
+def test_a_perfect_estimate():
+    s = speech_like()
+    scores = score_pair(s, s, metrics=REFERENCE_METRICS)
+    assert scores["pesq_wb"] == pytest.approx(4.644, abs=1e-3)
+    assert scores["pesq_nb"] == pytest.approx(4.549, abs=1e-3)
+    assert scores["stoi"] == pytest.approx(1.0, abs=1e-6)
+    assert scores["gain"] == pytest.approx(1.0) and scores["polarity"] == 1.0
+    assert scores["si_snr_db"] > 60 and scores["reasons"] == {}
+
+
+def test_noise_lowers_every_quality_metric():
+    s = speech_like()
+    a, b = (score_pair(s, s + white(s.size, level), metrics=REFERENCE_METRICS) for level in (0.0002, 0.005))
+    for name in ("pesq_wb", "pesq_nb", "stoi", "si_snr_db"):
+        assert a[name] > b[name] + 0.01
+
+
+def test_si_snr_is_the_loss_modules():
+    s = speech_like()
+    e = s + white(s.size, 0.01) + 0.05
+    expected = si_snr_db(torch.from_numpy(e)[None], torch.from_numpy(s)[None]).item()
+    assert score_pair(s, e, metrics=["si_snr_db"])["si_snr_db"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_gain_and_polarity_see_what_the_others_cannot():
+    s = speech_like()
+    noisy = s + white(s.size, 0.003)
+    up, down = (
+        score_pair(s, noisy, metrics=REFERENCE_METRICS),
+        score_pair(s, -0.5 * noisy, metrics=REFERENCE_METRICS),
+    )
+    assert down["gain"] == pytest.approx(-0.5 * up["gain"], rel=1e-5) and up["gain"] == pytest.approx(
+        1, abs=0.02
+    )
+    assert (up["polarity"], down["polarity"]) == (1.0, -1.0)
+    for name in ("stoi", "si_snr_db", "pesq_wb"):
+        assert down[name] == pytest.approx(up[name], rel=2e-3)
+
+
+def test_other_rates_are_resampled():
+    from dccrn_lib.audio.resampling import resample
+
+    s = speech_like()
+    e = s + white(s.size, 0.01)
+    at_48k = [resample(x, RATE, 48000) for x in (s, e)]
+    assert score_pair(*at_48k, sample_rate=48000, metrics=["stoi"])["stoi"] == pytest.approx(
+        score_pair(s, e, metrics=["stoi"])["stoi"], abs=5e-3
+    )
+
+
+@pytest.mark.parametrize(
+    "clean, estimate, words",
+    [
+        (np.zeros(32000), speech_like(), "clean is silent"),
+        (speech_like(), np.zeros(32000), "estimate is silent"),
+        (np.full(32000, 0.1), speech_like(), "clean is silent"),
+        (speech_like(), np.full(32000, np.nan), "estimate holds NaN"),
+        (np.full(32000, np.inf), speech_like(), "clean holds NaN or infinite"),
+    ],
+)
+def test_what_cannot_be_scored_has_a_reason(clean, estimate, words):
+    scores = score_pair(clean, estimate, metrics=REFERENCE_METRICS)
+    for name in REFERENCE_METRICS:
+        assert scores[name] is None and words in scores["reasons"][name]
+
+
+def test_short_signals():
+    s = speech_like()[4000:]
+    scores = score_pair(s[:3000], s[:3000] * 0.9, metrics=REFERENCE_METRICS)
+    assert scores["pesq_wb"] is None and "0.25 s" in scores["reasons"]["pesq_wb"]
+    assert scores["stoi"] is None and "0.25 s" in scores["reasons"]["stoi"]
+    assert scores["gain"] == pytest.approx(0.9)
+    scores = score_pair(s[:5000], s[:5000], metrics=["stoi", "pesq_wb"])  # pystoi would say 1e-5
+    assert scores["stoi"] is None and "0.4 s" in scores["reasons"]["stoi"]
+    assert scores["pesq_wb"] is not None
+
+
+def test_uncorrelated_has_no_polarity():
+    s = np.sin(np.arange(16000) * 0.1)
+    e = np.cos(np.arange(16000) * 0.3)
+    scores = score_pair(s, e, metrics=FAST)
+    assert scores["polarity"] is None and "uncorrelated" in scores["reasons"]["polarity"]
+
+
+def test_wrong_shapes_raise():
+    s = speech_like()
+    with pytest.raises(MetricError, match="clean has 32000 samples, estimate 31999"):
+        score_pair(s, s[:-1])
+    with pytest.raises(MetricError, match="shape"):
+        score_pair(np.stack([s, s]), np.stack([s, s]))
+    with pytest.raises(MetricError, match="shape"):
+        score_pair(s[:0], s[:0])
+    with pytest.raises(ConfigError, match="did you mean pesq_wb"):
+        score_pair(s, s, metrics=["pesq_bw"])
+
+
+@pytest.mark.slow  # importing librosa takes most of it
+def test_dnsmos_where_installed():
+    pytest.importorskip("speechmos")
+    scores = score_pair(
+        speech_like(), 20 * speech_like(), metrics=["dnsmos_ovrl", "dnsmos_sig"]
+    )  # peak above 1
+    assert list(scores) == ["dnsmos_sig", "dnsmos_ovrl", "reasons"]
+    assert 0.9 < scores["dnsmos_ovrl"] < 3.5 and scores["reasons"] == {}
+    assert score_pair(speech_like(), np.zeros(32000), metrics=["dnsmos_bak"])["dnsmos_bak"] is None
+
+
+# --- statistics
+
+
+def test_bootstrap_interval():
+    x = np.random.default_rng(0).normal(2.0, 1.0, 400)
+    low, high = bootstrap_ci(x)
+    normal = 1.96 * x.std(ddof=1) / 20  # the normal approximation holds at n = 400
+    assert low == pytest.approx(x.mean() - normal, abs=0.02) and high == pytest.approx(
+        x.mean() + normal, abs=0.02
+    )
+    assert bootstrap_ci(x) == (low, high) != bootstrap_ci(x, seed=1)
+    wide = bootstrap_ci(x, confidence=0.99)
+    assert wide[0] < low < high < wide[1]
+    assert all(math.isnan(v) for v in bootstrap_ci([1.0]))
+    for bad in ([], [1.0, math.nan]):
+        with pytest.raises(MetricError):
+            bootstrap_ci(bad)
+
+
+def test_paired_difference():
+    b = [1.0, 2.0, 3.0, None, 5.0]
+    a = [1.5, 2.7, 3.3, 4.0, math.nan]
+    d = paired_difference(a, b)
+    assert d["n"] == 3 and d["mean"] == pytest.approx(0.5) and d["share_better"] == 1.0
+    assert d["effect_size"] == pytest.approx(0.5 / 0.2)
+    assert 0.29 < d["ci"][0] <= 0.5 <= d["ci"][1] < 0.71
+    assert paired_difference([1.0], [1.0])["effect_size"] is None
+    assert paired_difference([None], [1.0])["mean"] is None
+    with pytest.raises(MetricError, match="2 and 1"):
+        paired_difference([1.0, 2.0], [1.0])
+
+
+# --- folders
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Three pairs; noisy gets nosier from a to c. FLOAT keeps them exact."""
+    for i, name in enumerate(["a", "b", "sub/c"]):
+        s = speech_like(1.0, seed=i)
+        write_audio(tmp_path / "clean" / f"{name}.wav", s, RATE, subtype="FLOAT")
+        noisy = s + white(s.size, 0.005 * (i + 1), seed=9 + i)
+        write_audio(tmp_path / "noisy" / f"{name}.wav", noisy, RATE, subtype="FLOAT")
+    return tmp_path
+
+
+class Half(nn.Module):
+    """A stand-in for a network: half the level, inverted."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return -0.5 * x
+
+
+def test_scoring_noisy_files(folders):
+    result = evaluate_directories(
+        folders / "clean",
+        folders / "noisy",
+        json_path=folders / "out" / "r.json",
+        metrics=FAST,
+        progress=False,
+    )
+    assert result == json.loads((folders / "out" / "r.json").read_text())
+    assert (result["model"], result["system"], result["n"], result["n_scored"]) == (None, "noisy", 3, 3)
+    assert [item["file"] for item in result["items"]] == ["a.wav", "b.wav", "sub/c.wav"]
+    values = [item["si_snr_db"] for item in result["items"]]
+    assert values[0] > values[1] > values[2]
+    assert result["mean"]["si_snr_db"] == pytest.approx(np.mean(values), abs=1e-6)
+    low, high = result["ci95"]["si_snr_db"]
+    assert values[2] <= low <= result["mean"]["si_snr_db"] <= high <= values[0]
+    assert "noisy_mean" not in result and result["unscored"] == []
+
+
+def test_scoring_a_model_and_a_folder(folders):
+    by_model = evaluate_directories(
+        folders / "clean", folders / "noisy", model=Half(), metrics=FAST, progress=False
+    )
+    assert (by_model["model"], by_model["system"]) == ("Half", "model")
+    assert by_model["mean"]["polarity"] == -1.0 and by_model["mean"]["gain"] == pytest.approx(-0.5, abs=0.02)
+    assert by_model["improvement"]["si_snr_db"]["mean"] == pytest.approx(0, abs=1e-3)
+    assert set(by_model["improvement"]) == {"si_snr_db"}
+    assert by_model["noisy_mean"]["gain"] == pytest.approx(1.0, abs=0.04)
+    same = evaluate_directories(
+        folders / "clean", folders / "noisy", enhanced=folders / "clean", metrics=FAST, progress=False
+    )
+    assert same["system"] == "enhanced" and same["improvement"]["si_snr_db"]["share_better"] == 1.0
+    with pytest.raises(ConfigError, match="not both"):
+        evaluate_directories(folders / "clean", folders / "noisy", model=Half(), enhanced=folders / "noisy")
+
+
+def test_processes_give_the_same(folders):
+    arguments = {"metrics": ["si_snr_db", "stoi"], "progress": False, "model": Half()}
+    one = evaluate_directories(folders / "clean", folders / "noisy", workers=1, **arguments)
+    two = evaluate_directories(folders / "clean", folders / "noisy", workers=2, **arguments)
+    assert one == two
+
+
+def test_what_cannot_be_scored_is_counted(folders):
+    write_audio(folders / "clean" / "b.wav", np.zeros(RATE), RATE, subtype="FLOAT")
+    x = np.zeros(RATE, dtype=np.float32)
+    x[7] = np.nan
+    import soundfile
+
+    soundfile.write(folders / "noisy" / "a.wav", x, RATE, subtype="FLOAT")
+    result = evaluate_directories(
+        folders / "clean", folders / "noisy", json_path=folders / "r.json", metrics=FAST, progress=False
+    )
+    assert (result["n"], result["n_scored"]) == (3, 1) and result["n_metric"]["gain"] == 1
+    reasons = {entry["file"]: entry["reason"] for entry in result["unscored"]}
+    assert reasons["b.wav"] == "clean is silent" and "index 7" in reasons["a.wav"]
+    assert result["mean"]["si_snr_db"] == result["items"][2]["si_snr_db"]
+    assert result["ci95"]["si_snr_db"] == [None, None]  # one value has no interval
+
+
+def test_stereo_and_rates(folders):
+    from dccrn_lib.audio.files import read_audio
+    from dccrn_lib.audio.resampling import resample
+
+    x, _ = read_audio(folders / "noisy" / "a.wav")
+    stereo = np.concatenate([x + 0.1, x - 0.1])
+    write_audio(folders / "noisy" / "a.wav", resample(stereo, RATE, 48000), 48000, subtype="FLOAT")
+    result = evaluate_directories(folders / "clean", folders / "noisy", metrics=["gain"], progress=False)
+    assert result["items"][0]["gain"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_lengths_are_checked_first(folders):
+    write_audio(folders / "noisy" / "b.wav", speech_like(0.9), RATE)
+    with pytest.raises(MetricError) as error:
+        evaluate_directories(
+            folders / "clean", folders / "noisy", json_path=folders / "r.json", progress=False
+        )
+    assert "b.wav 0.9000 s, clean 1.0000 s" in str(error.value) and "\n" not in str(error.value)
+    assert not (folders / "r.json").exists()
+
+
+def test_unpaired_files_are_named(folders):
+    (folders / "noisy" / "b.wav").rename(folders / "noisy" / "bb.wav")
+    with pytest.raises(MetricError) as error:
+        pair_files(folders / "clean", folders / "noisy")
+    assert "1 only in" in str(error.value) and "b.wav" in str(error.value) and "bb.wav" in str(error.value)
+    (folders / "empty").mkdir()
+    with pytest.raises(MetricError, match="no audio file in"):
+        pair_files(folders / "clean", folders / "empty")
+    with pytest.raises(AudioError, match="no such folder"):
+        pair_files(folders / "clean", folders / "absent")
+
+
+def test_pairing_rules(tmp_path):
+    def make(folder: str, *names: str):
+        for name in names:
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / name).write_bytes(b"x")
+        return tmp_path / folder
+
+    clean = make("clean", "x1.wav", "x2.wav")
+    assert [p[0] for p in pair_files(clean, make("flac", "x2.flac", "x1.flac"))] == ["x1.flac", "x2.flac"]
+    dns = make("dns", "clean_fileid_1.wav", "clean_fileid_12.wav")
+    noisy = make("dns_noisy", "book_00_snr5_tl-20_fileid_12.wav", "amy_3_snr15_tl-30_fileid_1.wav")
+    pairs = [(name, c.name) for name, c, _ in pair_files(dns, noisy)]
+    assert pairs == [
+        ("amy_3_snr15_tl-30_fileid_1.wav", "clean_fileid_1.wav"),
+        ("book_00_snr5_tl-20_fileid_12.wav", "clean_fileid_12.wav"),
+    ]
+    with pytest.raises(MetricError, match="without a partner"):
+        pair_files(clean, noisy)

@@ -1,0 +1,18 @@
+"""Groups of test items: every generated noise has a family, every SNR a band."""
+
+from __future__ import annotations
+
+from dccrn_lib.corpus.synthesis.noise import LABELS
+from dccrn_lib.evaluation import groups
+
+
+def test_every_generated_noise_has_a_family():
+    known = [kind for kinds in groups.FAMILIES.values() for kind in kinds]
+    assert sorted(known) == sorted(LABELS) and len(set(known)) == len(known)
+    assert groups.noise_family("babble") == "speech-like" and groups.noise_family("a+b") == "several"
+
+
+def test_bands_hold_their_lower_edge():
+    assert [groups.snr_band(v) for v in (-5.0, -0.1, 0.0, 4.9, 15.0)] == [
+        "-5 to 0 dB", "-5 to 0 dB", "0 to 5 dB", "0 to 5 dB", "15 to 20 dB"
+    ]  # fmt: skip

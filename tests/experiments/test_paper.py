@@ -1,0 +1,224 @@
+"""The experiment and the sweep at the smallest size: folders, resuming, comparison, statistics."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dccrn_lib.corpus.synthesis.corpus import generated_corpus
+from dccrn_lib.experiments import grid, paper
+from dccrn_lib.networks.presets import build_model
+from dccrn_lib.networks.weights import save_model
+from dccrn_lib.results.records import load_result
+from dccrn_lib.runtime.errors import ConfigError, WeightsError
+from dccrn_lib.training.profiles import get_profile
+
+TINY = replace(
+    get_profile("smoke"), segment_seconds=0.5, teacher_steps=2, student_steps=2, valid_mixtures=1, test_mixtures=3,
+    test_seconds=1.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    made = generated_corpus(0.02, root=tmp_path_factory.mktemp("generated"), progress=False)
+    return {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def items(values, metric="si_snr_db"):
+    return [{metric: v} for v in values]
+
+
+# ---- configs and folders
+
+
+def test_students_differ_in_the_teaching_only(corpus, tmp_path):
+    alone, taught = (paper.train_config(n, TINY, corpus, tmp_path) for n in ("student", "student_at_kl"))
+    assert replace(taught, out=alone.out, method="none", teacher="") == alone
+    assert (alone.method, taught.method) == ("none", "at_kl")
+    assert taught.teacher == str(tmp_path / "teacher" / "best.safetensors")
+    with pytest.raises(ConfigError, match="unknown system 'noisy'"):
+        paper.train_config("noisy", TINY, corpus, tmp_path)
+
+
+def test_folder_depends_on_what_is_computed_and_not_on_where(corpus, tmp_path):
+    def folder(seed=0, out="a", **changes):
+        c = [paper.train_config(n, TINY, corpus, out, seed, **changes) for n in paper.TRAINED]
+        return paper.experiment_folder(out, c).name
+
+    same = folder()
+    assert same == folder(out="b") == folder(device="auto", workers=3)
+    others = {folder(seed=1), folder(steps=3), folder(output_weight=0.0), folder(normalisation="softmax")}
+    assert len(others) == 4 and same not in others
+
+
+def test_folder_follows_the_manifests(corpus, tmp_path):
+    other = tmp_path / "speech.jsonl"
+    with open(corpus["speech"], encoding="utf-8") as stream:
+        lines = stream.readlines()
+    other.write_text("".join(lines[:-1]), encoding="utf-8")
+    assert paper.data_hash(corpus) != paper.data_hash({**corpus, "speech": str(other)})
+
+
+def test_find_experiment_wants_all_three_and_the_profile(corpus, tmp_path):
+    folder = tmp_path / "experiment-x"
+    assert paper.find_experiment(tmp_path, "smoke") is None
+    for name in paper.TRAINED:
+        assert paper.find_experiment(tmp_path, "smoke") is None
+        save_model(build_model("distil_dccrn_mini"), folder / name / "best")
+        paper.record_experiment(folder, "smoke", 0, corpus, "at_kl")
+    assert paper.find_experiment(tmp_path, "smoke")["folder"] == folder
+    assert paper.find_experiment(tmp_path, "quick") is None
+    assert list(paper.load_systems(folder)) == list(paper.TRAINED)
+    with pytest.raises(WeightsError):
+        paper.load_systems(tmp_path / "nothing")
+
+
+# ---- comparison
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "verdict"),
+    [
+        ([1.0, 2.1, 3.0, 4.2], [0.0, 1.0, 2.1, 3.0], "better"),
+        ([0.0, 1.0, 2.1, 3.0], [1.0, 2.1, 3.0, 4.2], "worse"),
+        ([1.0, -1.0, 2.0, -2.0], [0.0, 0.0, 0.0, 0.0], "not distinguishable"),
+    ],
+)
+def test_verdict_is_the_side_of_zero_the_interval_lies_on(a, b, verdict):
+    difference = paper.compare_systems({"a": items(a), "b": items(b)}, "a", "b", "si_snr_db")
+    assert difference["verdict"] == verdict
+    assert f"(n = {len(a)}" in paper.difference_text(difference, "dB")
+
+
+def test_comparison_without_scores_says_so():
+    difference = paper.compare_systems({"a": items([None]), "b": items([1.0])}, "a", "b", "si_snr_db")
+    assert difference["verdict"] == "not distinguishable"
+    assert paper.difference_text(difference) == "no item could be scored for both"
+
+
+# ---- sweep
+
+
+def test_variant_names():
+    assert grid.Variant.parse("at_kl:frequency:softmax").normalisation == "softmax"
+    wrong = {"atkl": "did you mean at_kl", "output:time_frequency": "write at_kl", "at_kl:x": "unknown 'x'"}
+    for text, message in wrong.items():
+        with pytest.raises(ConfigError, match=message):
+            grid.Variant.parse(text)
+
+
+def test_paired_t_against_the_textbook():
+    # t(0.975, 4) = 2.776; differences 1..5: mean 3, sd 1.5811
+    mean, low, high = grid.paired_t([1, 2, 3, 4, 5])
+    assert (mean, low, high) == pytest.approx((3.0, 3 - 2.7764 * 1.58114 / 5**0.5, 3 + 2.7764 * 1.58114 / 5**0.5), abs=1e-3)
+    assert np.isnan(grid.paired_t([1.0])[1])
+
+
+def test_methods_are_compared_within_a_seed():
+    runs = [grid.SweepRun("none", s, items([10.0 * s])) for s in (0, 1, 2)]
+    runs += [grid.SweepRun("at_kl", s, items([10.0 * s + 1 + 0.1 * s])) for s in (0, 1, 2)]
+    runs += [grid.SweepRun("output", 0, items([None, 3.0]))]
+    none, at_kl, output = grid.compare_methods(runs)
+    assert none["verdict"] == "baseline" and none["difference"] is None
+    assert at_kl["difference"] == pytest.approx(1.1) and at_kl["verdict"] == "better" and at_kl["seeds"] == 3
+    assert at_kl["low"] > 0 and at_kl["std"] > 5  # seeds scatter by 10 dB, the difference by 0.1
+    assert output["verdict"] == "one seed: no interval" and output["mean"] == 3.0
+    with pytest.raises(ConfigError, match="no run of 'fitnets'"):
+        grid.compare_methods(runs, baseline="fitnets")
+
+
+def test_sweep_resumes_shares_and_refuses(corpus, tmp_path, monkeypatch):
+    arguments = {"profile": TINY, "out": tmp_path, "corpus": corpus, "metrics": ("si_snr_db",), "progress": False}
+    first = grid.run_sweep(["none", "at_kl:time_frequency"], [0, 1], share=(0, 2), **arguments)
+    assert [(r.method, r.seed) for r in first] == [("none", 0), ("at_kl:time_frequency", 0)]
+    rows = load_result("sweep", tmp_path)["rows"]
+    assert {(r["method"], r["seed"]) for r in rows} == {("none", 0), ("at_kl:time_frequency", 0)}
+
+    second = grid.run_sweep(["none", "at_kl:time_frequency"], [0, 1], share=(1, 2), **arguments)
+    assert [(r.method, r.seed) for r in second] == [("none", 1), ("at_kl:time_frequency", 1)]
+    assert len(grid.load_runs(tmp_path)) == 4
+
+    monkeypatch.setattr(grid, "evaluate_systems", None)  # a finished run is read, not scored again
+    whole = grid.run_sweep(["none", "at_kl:time_frequency"], [0, 1], **arguments)
+    assert [r.items for r in whole] == [first[0].items, second[0].items, first[1].items, second[1].items]
+    with pytest.raises(ConfigError, match="the run there has"):
+        grid.run_sweep(["none"], [0], learning_rate=1e-9, **arguments)
+    for wrong in ({"methods": [], "seeds": [0]}, {"methods": ["none"], "seeds": [0], "share": (2, 2)}):
+        with pytest.raises(ConfigError):
+            grid.run_sweep(**wrong, **arguments)
+
+
+def test_scores_are_kept_for_the_same_weights_mixtures_and_metrics(corpus, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    tests = paper.test_mixtures(TINY, corpus)
+    systems = {"noisy": None, "student": build_model("distil_dccrn_mini")}
+    arguments = {"metrics": ("si_snr_db",), "workers": 1, "progress": False, "keep": tmp_path / "scores.json"}
+    first = paper.evaluate_systems(systems, tests, **arguments)
+    scored = []
+    monkeypatch.setattr(paper, "_score", lambda job: scored.append(job) or {"si_snr_db": 0.0})
+    assert paper.evaluate_systems(dict(reversed(systems.items())), tests, **arguments) == first and not scored
+    with torch.no_grad():
+        next(systems["student"].parameters()).add_(1e-3)
+    changed = paper.evaluate_systems(systems, tests, **arguments)
+    assert len(scored) == 2 * len(tests) and changed["student"][0]["si_snr_db"] == 0.0
+    paper.evaluate_systems(systems, tests, **{**arguments, "metrics": ("si_snr_db", "gain")})
+    other = paper.test_mixtures(TINY, corpus, count=2)
+    paper.evaluate_systems(systems, other, **arguments)
+    assert len(scored) == 4 * len(tests) + 2 * 2
+
+
+def test_evaluation_of_other_weights_is_not_reused(corpus, tmp_path):
+    arguments = {"profile": TINY, "corpus": corpus, "metrics": ("si_snr_db",), "progress": False}
+    run = grid.run_sweep(["none"], [0], out=tmp_path, **arguments)[0]
+    file = tmp_path / "none" / "seed0" / "evaluation.json"
+    record = json.loads(file.read_text())
+    record["key"]["weights"], record["items"] = "other", []
+    file.write_text(json.dumps(record))
+    assert grid.run_sweep(["none"], [0], out=tmp_path, **arguments)[0].items == run.items
+
+
+def test_history_keeps_spread_and_layers(corpus, tmp_path):
+    c = [paper.train_config(n, TINY, corpus, tmp_path, steps=4, valid_every=2) for n in ("teacher", "student_at_kl")]
+    paper.run_system(c[0], progress=False)
+    row = paper.run_system(c[1], progress=False).history["train"][0]
+    assert row["clean_std"] > 0
+    layers = [k for k in row if k.startswith("layer ")]
+    assert len(layers) == 12 and np.mean([row[k] for k in layers]) == pytest.approx(row["features"], rel=1e-5)
+
+
+def test_systems_side_by_side_are_what_they_are_one_by_one(corpus, tmp_path):
+    both = [paper.train_config(name, "smoke", corpus, tmp_path / "both") for name in ("teacher", "student")]
+    paper.run_systems(both)
+    alone = paper.train_config("student", "smoke", corpus, tmp_path / "alone")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    paper.run_system(alone, progress=False)
+    torch.set_num_threads(threads)
+    weights = [tmp_path / where / "student" / "best.safetensors" for where in ("both", "alone")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    before = weights[0].stat().st_mtime_ns
+    paper.run_systems(both)  # finished: nothing is trained again
+    assert weights[0].stat().st_mtime_ns == before
+
+
+def test_a_finished_run_is_loaded_and_nothing_is_built(corpus, tmp_path, monkeypatch):
+    c = paper.train_config("teacher", TINY, corpus, tmp_path)
+    first = paper.run_system(c, progress=False)
+    monkeypatch.setattr("dccrn_lib.training.loop.MixtureDataset", None)
+    again = paper.run_system(c, progress=False)
+    assert again.history == first.history and not again.stopped
+    for a, b in zip(first.model.state_dict().values(), again.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b)

@@ -1,0 +1,89 @@
+"""The published table: fixed mixtures, whole and in groups."""
+
+import json
+
+import pytest
+
+from dccrn_lib.corpus.synthesis.corpus import generated_corpus
+from dccrn_lib.experiments import shipped_weights
+from dccrn_lib.networks.presets import build_model
+from dccrn_lib.networks.weights import save_model
+from dccrn_lib.runtime.errors import ConfigError
+
+
+def item(group, value):
+    return {"group": group, "pesq_wb": value, "stoi": 0.5, "si_snr_db": 1.0}
+
+
+def test_breakdown_counts_and_averages_each_group_by_system():
+    items = {
+        "noisy": [item("10 to 15 dB", 1.0), item("-5 to 0 dB", 2.0), item("10 to 15 dB", 3.0)],
+        "student": [item("10 to 15 dB", 2.0), item("-5 to 0 dB", 4.0), item("10 to 15 dB", 2.0)],
+    }
+    rows = shipped_weights.breakdown(items, lambda i: i["group"], "SNR")
+    assert [(r["SNR"], r["system"], r["n"], r["pesq_wb"]) for r in rows] == [
+        ("-5 to 0 dB", "noisy", 1, 2.0),
+        ("-5 to 0 dB", "student", 1, 4.0),
+        ("10 to 15 dB", "noisy", 2, 2.0),
+        ("10 to 15 dB", "student", 2, 2.0),
+    ]
+    assert rows[0]["pesq_wb 95 %"] == "-"
+    assert rows[3]["pesq_wb 95 %"] == "[2.00, 2.00]"
+
+
+def test_pairs_are_taken_by_mixture():
+    items = {
+        "noisy": [item("a", 1.0), item("a", 2.0), item("a", 3.0)],
+        "alone": [item("a", 1.5), item("a", 2.5), item("a", 3.5)],
+        "taught": [item("a", 1.25), item("a", 2.25), item("a", 3.25)],
+    }
+    rows = shipped_weights.paired(items, ("pesq_wb", "gain"))
+    assert [(r["system"], r["minus"], r["n"]) for r in rows] == [
+        ("alone", "noisy", 3), ("taught", "noisy", 3), ("taught", "alone", 3)
+    ]  # fmt: skip
+    assert [r["pesq_wb"] for r in rows] == [
+        "+0.5 [+0.5, +0.5] better", "+0.25 [+0.25, +0.25] better", "-0.25 [-0.25, -0.25] worse"
+    ]  # fmt: skip
+
+
+def test_each_system_is_set_beside_its_own_noisy_input():
+    items = {"noisy": [item("a", 1.0), item("a", 2.0)], "student": [item("a", 1.5), item("a", 2.75)]}
+    rows = shipped_weights.beside_paper(items)
+    assert [(r["of"], r["system"], r["n"]) for r in rows[:3]] == [
+        ("this project", "noisy", 2), ("this project", "student", 2), ("the paper's clips", "noisy", 8)
+    ]  # fmt: skip
+    assert "WB-PESQ over noisy" not in rows[0]
+    assert (rows[1]["WB-PESQ"], rows[1]["WB-PESQ over noisy"]) == (2.125, "+0.625")
+    assert rows[1]["DNSMOS OVRL over noisy"] is None
+    assert (rows[5]["system"], rows[5]["WB-PESQ over noisy"], rows[5]["SI-SNR dB over noisy"]) == (
+        "Distil-DCCRN", "+0.952", "+7.09"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("models", [{}, {"noisy": "distil_dccrn"}])
+def test_a_table_without_models_is_refused(models, tmp_path):
+    with pytest.raises(ConfigError, match="system=weights"):
+        shipped_weights.publish(models, {"speech": "", "noise": ""}, folder=tmp_path)
+
+
+def test_command_line_names_what_is_not_a_pair(capsys):
+    assert shipped_weights._main(["distil_dccrn", "--speech", "a", "--noise", "b"]) == 2
+    assert "'distil_dccrn' is not SYSTEM=WEIGHTS" in capsys.readouterr().err
+
+
+def test_five_files_from_a_corpus(tmp_path):
+    made = generated_corpus(0.02, root=tmp_path / "generated", progress=False)
+    weights = save_model(build_model("distil_dccrn_mini"), tmp_path / "m", {"hours_of_audio": 0.5})
+    corpus = {"speech": str(made.speech), "noise": str(made.noise)}
+    files = shipped_weights.publish({"student": str(weights)}, corpus, 3, tmp_path / "results", workers=1, progress=False)
+    assert [f.name for f in files] == [
+        "real_test.json", "real_paired.json", "real_beside_paper.json", "real_by_snr.json", "real_by_noise.json"
+    ]  # fmt: skip
+    whole = json.loads(files[0].read_text())
+    assert {k: v["n"] for k, v in whole["systems"].items()} == {"noisy": 3, "student": 3}
+    assert "student: 0.5 h" in whole["note"]
+    [row] = json.loads(files[1].read_text())["rows"]
+    assert (row["system"], row["minus"], row["n"]) == ("student", "noisy", 3) and "gain" not in row
+    for file in files[3:]:
+        rows = json.loads(file.read_text())["rows"]
+        assert sum(r["n"] for r in rows if r["system"] == "noisy") == 3

@@ -1,0 +1,96 @@
+"""The benchmarks compare equals, run through, and write a record that the tables can read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from dccrn_lib.experiments import speed
+from dccrn_lib.networks.complex_layers import ComplexConv2d, ComplexLSTM
+from dccrn_lib.results import tables
+from dccrn_lib.runtime.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory) -> tuple[dict, dict]:
+    """A quick run: what it returned and what it wrote."""
+    path = tmp_path_factory.mktemp("bench") / "bench.json"
+    threads = torch.get_num_threads()
+    returned = speed.run_benchmarks(json_path=path, quick=True)
+    assert torch.get_num_threads() == threads
+    return returned, json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_alternatives_compute_the_same():
+    torch.manual_seed(0)
+    conv, x = ComplexConv2d(6, 8, (5, 2), (2, 1), (2, 0), causal_frames=1), torch.randn(2, 6, 16, 9)
+    torch.nn.init.normal_(conv.bias_real)
+    torch.nn.init.normal_(conv.bias_imag)
+    torch.testing.assert_close(speed.four_call_convolution(conv, x), conv(x), atol=1e-5, rtol=0)
+    lstm, parts = ComplexLSTM(5, 4), (torch.randn(7, 2, 5), torch.randn(7, 2, 5))
+    for ours, textbook in zip(lstm(*parts), speed.four_pass_lstm(lstm, *parts), strict=True):
+        torch.testing.assert_close(ours, textbook, atol=1e-6, rtol=0)
+
+
+def test_times_in_turns():
+    first, second, ratio = speed.time_in_turns(lambda: time.sleep(0.002), lambda: time.sleep(0.02), 3)
+    assert 0.002 <= first < second and ratio > 2
+
+
+def test_quick_run_measures_everything(record):
+    pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+    pytest.importorskip("resource", reason="no resource module on this system")
+    returned, _ = record
+    assert returned["skipped"] == []
+    text = "\n".join(row["measurement"] for row in returned["rows"])
+    for words in ("complex convolution", "complex LSTM", "PyTorch, 1 thread, p50", "PyTorch, 1 thread, p99",
+                  "ONNX, 1 thread, p50", "ONNX, 1 thread, p99", "offline", "peak memory"):  # fmt: skip
+        assert words in text
+    for row in returned["rows"]:
+        assert row["value"] > 0 and row["reference"] > 0 and row["ratio"] > 0
+        if "streaming" in row["measurement"]:
+            assert row["reference"] == 6.25 and row["unit"] == "ms"
+
+
+def test_memory_does_not_grow_with_the_file(record):
+    rows = [row for row in record[0]["rows"] if "peak memory" in row["measurement"]]
+    for row in rows:
+        assert abs(row["value"] - row["reference"]) < 100  # MiB
+
+
+def test_peak_memory_is_the_process_own():
+    pytest.importorskip("resource", reason="no resource module on this system")
+    before = speed.peak_memory()
+    ballast = b"x" * (800 << 20)  # makes this process larger than its child can be
+    assert speed.peak_memory() > max(before, len(ballast) / 2**20)
+    code = "from dccrn_lib.experiments.speed import peak_memory; print(peak_memory())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 10 < float(done.stdout) < 800
+
+
+def test_record_makes_a_table(record):
+    returned, written = record
+    assert written["rows"] == returned["rows"]
+    assert written["config"]["quick"] is True and "environment" in written and "load_average" in written
+    assert "| measurement | value | unit | reference | ratio |" in tables.table(written)
+
+
+def test_what_cannot_be_measured_is_named_with_its_reason(monkeypatch):
+    def refuse(*_args):
+        raise ConfigError("no such thing here")
+
+    for name in ("bench_layers", "bench_streaming", "bench_offline"):
+        monkeypatch.setattr(speed, name, lambda *_args: [])
+    monkeypatch.setattr(speed, "bench_memory", refuse)
+    record = speed.run_benchmarks(quick=True)
+    assert record["skipped"] == [{"measurement": "memory distil_dccrn_mini", "reason": "no such thing here"}]
+
+
+def test_result_file_must_be_json(tmp_path):
+    with pytest.raises(ConfigError, match="must end in .json"):
+        speed.run_benchmarks(json_path=tmp_path / "speed.txt", quick=True)

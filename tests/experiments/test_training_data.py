@@ -1,0 +1,97 @@
+"""The comparison of training data: one difference a mixture, the valid split alone, and the command at its smallest."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from dccrn_lib.corpus.synthesis.corpus import generated_corpus
+from dccrn_lib.experiments import training_data
+from dccrn_lib.results.records import load_result
+from dccrn_lib.results.tables import table
+
+REAL = {"speech": "speech.jsonl", "noise": "noise.jsonl", "rir": "rir.jsonl"}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return generated_corpus(0.02, root=tmp_path_factory.mktemp("corpus"), progress=False)
+
+
+@pytest.fixture
+def arguments(corpus, tmp_path):
+    manifests = [part for kind in REAL for part in (f"--{kind}", str(getattr(corpus, kind)))]
+    torch_threads = torch.get_num_threads()
+    yield ["run", *manifests, "--generated", str(corpus.speech.parent), "--out", str(tmp_path / "runs"), "--quiet"]
+    torch.set_num_threads(torch_threads)
+    torch.set_flush_denormal(False)
+
+
+def test_each_mixture_differs_from_the_trained_one_in_one_thing():
+    configs = {
+        name: dataclasses.asdict(training_data.train_config(name, 0, REAL, "gen", "run", 10))
+        for name in training_data.MIXTURES
+    }
+    base = configs.pop("as trained")
+    assert base["noise"] == "noise.jsonl,gen/noise.jsonl" and base["speech"] == "speech.jsonl"
+    different = {
+        name: {key for key in base if config[key] != base[key]}
+        | {key for key in base["mix"] if config["mix"][key] != base["mix"][key]}
+        for name, config in configs.items()
+    }
+    assert different == {
+        "real recordings only": {"noise", "rir"},
+        "generated speech too": {"speech"},
+        "no rooms": {"mix", "rir_probability"},
+        "one noise, no babble": {"mix", "second_noise_probability", "babble_probability"},
+        "no speed, no equaliser": {"mix", "speed_probability", "equaliser_probability"},
+    }
+    assert configs["real recordings only"]["rir"] == "rir.jsonl"
+
+
+def test_only_the_valid_split_judges(corpus):
+    mixtures = training_data.valid_mixtures({"speech": str(corpus.speech), "noise": str(corpus.noise)}, 8)
+    assert {e.split for group in mixtures.speech.entries for e in group} == {"valid"}
+    assert {e.split for group in mixtures.noise.entries for e in group} == {"valid"}
+
+
+def test_runs_are_kept_compared_by_seed_and_published(arguments, tmp_path, capsys):
+    small = [*arguments, "--seeds", "0", "--steps", "2", "--count", "2"]
+    assert training_data._main([*small, "--share", "0/3"]) == 0  # the first and the fourth of six
+    first = capsys.readouterr().out
+    assert first.startswith("as trained, seed 0: ") and "no rooms, seed 0: " in first
+    assert training_data._main([*small, "--share", "0/3"]) == 0
+    assert capsys.readouterr().out == first  # gone on with: the same two, not trained anew
+    assert training_data._main(["publish", "--out", str(tmp_path / "runs"), "--results", str(tmp_path)]) == 0
+    record = load_result("data_mixtures", tmp_path)
+    noisy, *rows = record["rows"]
+    assert noisy["mixture"] == "(noisy input)" and 1 < noisy["pesq_wb"] < 4.7
+    assert [(row["mixture"], row["seeds"]) for row in rows] == [("as trained", 1), ("no rooms", 1)]
+    assert rows[1]["si_snr_db minus as trained"].endswith("one seed: no interval")
+    assert "2 dry mixtures" in record["note"] and "of 3 comparisons" in record["note"]
+    assert str(tmp_path) not in json.dumps(record)
+    (tmp_path / "runs" / "noisy.json").unlink()
+    assert training_data._main(["publish", "--out", str(tmp_path / "runs"), "--results", str(tmp_path)]) == 2
+    assert "give the same `run` command again" in capsys.readouterr().err
+    assert table(record).startswith("| mixture | seeds | pesq_wb | pesq_wb minus as trained |")
+
+
+def test_wrong_arguments_are_one_line_and_leave_nothing(arguments, tmp_path, capsys):
+    for wrong, code, words in (
+        (["--seeds", "one"], 2, "whole numbers"),
+        (["--share", "2"], 2, "0/2"),
+        (["--generated", str(tmp_path / "none")], 2, "corpus synth --hours 1"),
+        (["--speech", str(tmp_path / "absent.jsonl")], 1, "absent.jsonl: no such manifest"),
+    ):
+        assert training_data._main([*arguments, *wrong]) == code
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1
+        assert not (tmp_path / "runs").exists()
+
+
+def test_publishing_nothing_is_refused(tmp_path, capsys):
+    assert training_data._main(["publish", "--out", str(tmp_path)]) == 2
+    assert "no readable result" in capsys.readouterr().err

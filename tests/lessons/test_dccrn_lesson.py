@@ -1,0 +1,226 @@
+"""Figures, mask explorer and exercises of the DCCRN lesson."""
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("matplotlib", reason="the extra notebooks is not installed")
+
+from dccrn_lib.lessons.dccrn import exercises  # noqa: E402
+from dccrn_lib.lessons.dccrn import figures as draw  # noqa: E402
+from dccrn_lib.lessons.dccrn import widgets as explorer  # noqa: E402
+from dccrn_lib.runtime.errors import ConfigError  # noqa: E402
+
+
+def labels(figure) -> list[tuple[str, str]]:
+    return [(axis.get_xlabel(), axis.get_ylabel()) for axis in figure.axes]
+
+
+PLANE = ("real part", "imaginary part")
+RNG = np.random.default_rng(0)
+CLOUD = RNG.normal(size=400) + 1j * RNG.normal(size=400)
+SPECTRUM = np.exp(1j * RNG.uniform(size=(257, 20)))
+BLOCKS = {"encoder": (10, 20.0), "bottleneck": (30, 4.0), "decoder": (20, 40.0)}
+
+
+@pytest.mark.parametrize(
+    ("figure", "wanted"),
+    [
+        (lambda: draw.rotation([0, 1, 1 + 1j], 1j, np.eye(2)), [PLANE, PLANE]),
+        (lambda: draw.block_weight(np.ones((6, 4))), [("input channel", "output channel"), ("", "weight")]),
+        (lambda: draw.stamps([1, 2], [1, 2, 1, 0, 1], 2, 2, 1), [("output bin", "value")]),
+        (lambda: draw.whitening({"a": CLOUD, "b": CLOUD * 2}), [PLANE, ("real part", "")]),
+        (lambda: draw.equivariance([0, 90], {"x": [0, 1], "y": [0, 0]}), [("angle (degrees)", "relative error")]),
+        (lambda: draw.unet([(2, 8), (4, 4)], [(4, 4), (2, 8)]), [("output of", "frequency bins")]),
+        (lambda: draw.mask_reach({"E": CLOUD, "C": CLOUD}, 1 + 1j, 1j), [PLANE, ("real part", "")]),
+        (lambda: draw.constant_masks([-180, 0, 180], [0, 1, 0], [2, 1, 2]), [("phase of the mask (degrees)", "loss (dB)")]),
+        (lambda: draw.gains({"a": [(0, -0.5), (0.1, 0.5)]}), None),
+        (lambda: draw.dependency({"in": np.arange(5) == 2, "out": np.arange(5) > 0}, 2), None),
+        (lambda: draw.reach(1599, np.arange(2400) >= 600, 100, 400), [("sample", "")]),
+        (lambda: draw.cost({"m": BLOCKS}), [("parameters (million)", ""), ("GMAC per second of audio", "")]),
+        (lambda: draw.explored(SPECTRUM, SPECTRUM, SPECTRUM), None),
+        (lambda: draw.part_sizes({"C": np.abs(CLOUD)}), [("largest part of the mask needed", "bins above it (%)")]),
+    ],
+)  # fmt: skip
+def test_figures_name_their_axes(figure, wanted):
+    drawn = figure()
+    assert drawn.axes and any(x for x, _ in labels(drawn))
+    if wanted is not None:
+        assert labels(drawn) == wanted
+    drawn.canvas.draw()  # nothing is off the page or missing a font
+
+
+def test_stamps_draw_what_the_transposed_convolution_computes():
+    x, kernel = [1.0, 2.0, -1.0], [0.5, 1.0, 2.0, 1.0, 0.5]
+    figure = draw.stamps(x, kernel, 2, 2, 1)
+    total: dict[int, float] = {}
+    for bar in figure.axes[0].patches[: 3 * 10]:
+        place = round(bar.get_x() + bar.get_width() / 2)
+        total[place] = total.get(place, 0) + bar.get_height()
+    wanted = torch.nn.functional.conv_transpose1d(
+        torch.tensor(x)[None, None], torch.tensor(kernel)[None, None], stride=2, padding=2, output_padding=1
+    )
+    assert [total[i] for i in range(6)] == pytest.approx(wanted.flatten().tolist())
+
+
+def test_reach_prints_the_distance():
+    figure = draw.reach(1599, np.arange(2400) >= 600, 100, 400)
+    assert "999 samples" in [text.get_text() for text in figure.axes[0].texts]
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[torch.Tensor, torch.Tensor]:
+    """A tone at 1500 Hz (in the fourth band) and the same in noise: (noisy, clean), (sample,) each."""
+    generator = torch.Generator().manual_seed(0)
+    clean = 0.3 * torch.sin(2 * torch.pi * 1500 / 16000 * torch.arange(8000.0))
+    return clean + 0.1 * torch.randn(8000, generator=generator), clean
+
+
+OPEN = (0.0,) * 6
+
+
+def test_an_open_mask_changes_nothing(pair):
+    result = explorer.explore(*pair, OPEN, mode="C", gate_db=-120)
+    assert result.enhanced_db == pytest.approx(result.noisy_db, abs=0.2)
+    assert result.gain == pytest.approx(1, abs=0.02)
+    assert result.samples.shape == pair[0].shape
+
+
+def test_closing_the_empty_bands_helps_and_closing_the_full_one_does_not(pair):
+    helped = explorer.explore(*pair, (-40, -40, -40, 0, -40, -40), gate_db=-120)
+    harmed = explorer.explore(*pair, (0, 0, 0, -40, 0, 0), gate_db=-120)
+    assert helped.enhanced_db > helped.noisy_db + 4
+    assert harmed.enhanced_db < harmed.noisy_db - 20
+
+
+def test_half_a_turn_inverts_and_costs_no_si_snr(pair):
+    straight, turned = (explorer.explore(*pair, OPEN, phase=p, gate_db=-120) for p in (0, 180))
+    assert turned.gain == pytest.approx(-straight.gain, abs=1e-3)
+    assert turned.enhanced_db == pytest.approx(straight.enhanced_db, abs=1e-2)
+
+
+def test_a_quarter_turn_loses_the_tone(pair):
+    assert explorer.explore(*pair, OPEN, phase=90, gate_db=-120).enhanced_db < -15
+
+
+def test_mode_r_at_phase_0_deletes_the_imaginary_part(pair):
+    result = explorer.explore(*pair, OPEN, mode="R", gate_db=-120)
+    assert result.enhanced.imag.abs().max() < 1e-5
+    assert result.enhanced.real.abs().max() > 1
+
+
+def test_mode_e_cannot_amplify_and_mode_c_can(pair):
+    loud = (12.0,) * 6
+    gains = {mode: explorer.explore(*pair, loud, mode=mode, gate_db=-120).enhanced.abs() for mode in "EC"}
+    noisy = explorer.explore(*pair).noisy.abs()
+    assert (gains["E"] <= noisy + 1e-4).all()
+    assert torch.allclose(gains["C"][1:], noisy[1:] * 10 ** (12 / 20), rtol=1e-3, atol=1e-4)
+
+
+def test_the_gate_lowers_quiet_bins_by_20_db(pair):
+    spectrum = explorer.explore(*pair).noisy
+    is_open = explorer.mask_from_bands(spectrum, OPEN, 0, "C", -120)
+    gated = explorer.mask_from_bands(spectrum, OPEN, 0, "C", -30)
+    ratio = (gated.abs() / is_open.abs().clamp_min(1e-9))[1:]
+    quiet = (spectrum.abs() < spectrum.abs().max() * 10 ** (-30 / 20))[1:]
+    assert quiet.any() and not quiet.all()
+    assert torch.allclose(ratio[quiet], torch.tensor(0.1)) and torch.allclose(ratio[~quiet], torch.tensor(1.0))
+
+
+def test_the_mask_is_zero_at_dc_and_wants_six_gains(pair):
+    spectrum = explorer.explore(*pair).noisy
+    assert explorer.mask_from_bands(spectrum, OPEN, 0, "C", -120)[0].abs().max() == 0
+    with pytest.raises(ConfigError, match="expected 6 band gains, got 2"):
+        explorer.mask_from_bands(spectrum, (0, 0), 0, "C", -120)
+
+
+def test_moving_a_control_changes_what_the_widget_shows(pair):
+    pytest.importorskip("ipywidgets", reason="the extra notebooks is not installed")
+    box = explorer.mask_explorer(*pair)
+    (bands, others), view = (column.children for column in box.children[0].children), box.children[1]
+    mode, phase, _gate = others
+    shown = [view.value]
+    assert "<img" in shown[0] and "<audio" in shown[0] and "SI-SNR" in shown[0]
+    for control, value in ((bands[3], -30.0), (phase, 180.0), (mode, "R")):
+        control.value = value
+        shown.append(view.value)
+    assert len(set(shown)) == 4
+
+
+def blocks(a, b, c, d):
+    return lambda wr, wi: torch.cat([torch.cat([a(wr, wi), b(wr, wi)], 1), torch.cat([c(wr, wi), d(wr, wi)], 1)], 0)
+
+
+def r(wr, wi):
+    return wr
+
+
+def i(wr, wi):
+    return wi
+
+
+def minus(f):
+    return lambda wr, wi: -f(wr, wi)
+
+
+def halves(order):
+    """Joined in the order of letters: a b = x real, imaginary; c d = skip real, imaginary."""
+
+    def join(x, skip):
+        parts = dict(zip("abcd", (*x.chunk(2, 1), *skip.chunk(2, 1)), strict=True))
+        return torch.cat([parts[k] for k in order], 1)
+
+    return join
+
+
+@pytest.mark.parametrize("name", ["block_weight", "skip_order", "layer_parameters", "lookahead_samples"])
+def test_solutions_are_right_and_no_answer_is_not(name):
+    check, solution = getattr(exercises, f"check_{name}"), getattr(exercises, f"solution_{name}")
+    assert check(solution()), check(solution())
+    verdict = check(None)
+    assert not verdict and "no answer yet" in repr(verdict) and repr(verdict).startswith("Not yet:")
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "words"),
+    [
+        ("block_weight", lambda wr, wi: None, "returns nothing yet"),
+        ("block_weight", lambda wr, wi: 3, "must return a tensor"),
+        ("block_weight", torch.zeros(2), "the function itself"),
+        ("block_weight", lambda wr, wi: torch.cat([wr, wi]), "the shape is"),
+        ("block_weight", blocks(r, i, minus(i), r), "conjugate"),
+        ("block_weight", blocks(r, i, i, r), "no minus sign"),
+        ("block_weight", blocks(r, minus(i), minus(i), r), "both off-diagonal"),
+        ("block_weight", blocks(i, minus(r), r, i), "changed places"),
+        ("block_weight", blocks(r, minus(i), i, minus(r)), "lower right"),
+        ("block_weight", blocks(r, r, r, r), "the values are not"),
+        ("skip_order", lambda x, s: ..., "returns nothing yet"),
+        ("skip_order", lambda x, s: x + s, "join along chan"),
+        ("skip_order", lambda x, s: torch.cat([x, s], 1), "plain concatenation: "),
+        ("skip_order", lambda x, s: torch.cat([s, x], 1), "the skip first"),
+        ("skip_order", halves("cadb"), "Uformer is the other way round"),
+        ("skip_order", halves("bdac"), "changed places"),
+        ("skip_order", halves("dcba"), "the order of the channels is"),
+        ("layer_parameters", 40960, "biases are missing"),
+        ("layer_parameters", 41024, "its own bias"),
+        ("layer_parameters", 20544, "one real kernel"),
+        ("layer_parameters", 20480, "one real kernel without bias"),
+        ("layer_parameters", 81920, "block weight"),
+        ("layer_parameters", 82048, "block weight"),
+        ("layer_parameters", 164096, "hold both parts already"),
+        ("layer_parameters", 7, "count Wr"),
+        ("layer_parameters", "many", "one number"),
+        ("lookahead_samples", 500, "overlap of the STFT"),
+        ("lookahead_samples", 900, "off by one"),
+        ("lookahead_samples", 800, "at the end of its hop"),
+        ("lookahead_samples", 999, "6 decoder layers"),
+        ("lookahead_samples", 1399, "encoder layers look back"),
+        ("lookahead_samples", 399, "STFT alone"),
+        ("lookahead_samples", 56.2, "milliseconds"),
+        ("lookahead_samples", 31.25, "milliseconds"),
+        ("lookahead_samples", 123, "win - 1"),
+    ],
+)
+def test_wrong_answers_are_told_what_is_wrong(check, answer, words):
+    verdict = getattr(exercises, f"check_{check}")(answer)
+    assert not verdict and words in verdict.message

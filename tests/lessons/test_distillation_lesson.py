@@ -1,0 +1,182 @@
+"""Lesson 05: its figures, its widget, its exercises."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from matplotlib.colors import to_hex
+
+from dccrn_lib.lessons.distillation import exercises
+from dccrn_lib.lessons.distillation import figures as draw
+from dccrn_lib.lessons.distillation import widgets as widget
+from dccrn_lib.lessons.plotting import COLOURS
+from dccrn_lib.networks.presets import build_model
+
+
+def history(start: float, layers: bool = False) -> dict:
+    train = [{"step": 10 * k, "hours": 0.1 * k, "clean": start - k, "clean_std": 0.5} for k in (1, 2)]
+    if layers:
+        train = [{**row, "layer encoder.0": 0.1, "layer decoder.5": 0.01} for row in train]
+    valid = [{"step": 10 * k, "hours": 0.1 * k, "si_snr_db": 5.0 + k, "noisy_si_snr_db": 4.0} for k in (1, 2)]
+    return {"train": train, "valid": valid}
+
+
+# ---- figures
+
+
+def test_curves_have_a_band_a_colour_and_the_noisy_line():
+    figure = draw.learning_curves({"student": history(-3), "teacher": history(-2)})
+    loss, valid = figure.axes
+    assert loss.get_xlabel() == "audio seen (h)" and valid.get_ylabel() == "SI-SNR (dB)"
+    assert [to_hex(line.get_color()) for line in loss.lines] == [COLOURS["student"], COLOURS["teacher"]]
+    band = loss.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == pytest.approx(-5.5) and band[:, 1].max() == pytest.approx(-3.5)
+    assert valid.lines[-1].get_ydata()[0] == 4.0
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["student alone", "teacher", "noisy"]
+
+
+def test_schedule_shows_every_step():
+    axis = draw.schedule([1e-3, 2e-3]).axes[0]
+    assert axis.lines[0].get_ydata().tolist() == pytest.approx([1.0, 2.0]) and axis.get_xlabel() == "step"
+
+
+def test_distance_figures_name_layers_and_units():
+    axis = draw.distance_by_layer({"untrained": {"encoder.0": 1.0}, "student": {"encoder.0": 0.1}}).axes[0]
+    assert axis.get_yscale() == "log" and "nats" in axis.get_ylabel()
+    assert [line.get_ydata()[0] for line in axis.lines] == [1.0, 0.1]
+    axis = draw.distance_over_training(history(0, layers=True)).axes[0]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["encoder.0", "decoder.5"]
+    assert axis.images[0].get_array()[:, 0].tolist() == pytest.approx([-1.0, -2.0])
+
+
+def test_paired_differences_are_sorted_and_coloured_by_who_won():
+    axis = draw.paired_differences([0.5, -1.0], {"mean": -0.25, "ci": [-1.0, 0.5]}).axes[0]
+    heights = [bar.get_height() for bar in axis.patches[:2]]
+    assert heights == [-1.0, 0.5]
+    assert [to_hex(bar.get_facecolor()) for bar in axis.patches[:2]] == [COLOURS["student"], COLOURS["student_at_kl"]]
+    assert axis.get_ylabel() == "student with AT-KL\nminus alone (dB)"
+
+
+def test_sweep_figure_leaves_out_the_baseline():
+    rows = [
+        {"method": "none", "seeds": 2, "difference": None, "low": None, "high": None},
+        {"method": "output", "seeds": 1, "difference": 0.1, "low": None, "high": None},
+        {"method": "at_kl", "seeds": 2, "difference": 0.3, "low": -0.1, "high": 0.7},
+    ]
+    axis = draw.sweep(rows).axes[0]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["output (1 seeds)", "at_kl (2 seeds)"]
+    assert [list(line.get_xdata()) for line in axis.lines][:3] == [[0.1], [0.3], [-0.1, 0.7]]
+
+
+# ---- widget
+
+
+class Mixtures:
+    """Two mixtures that differ."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> dict:
+        x = torch.randn(1600, generator=torch.Generator().manual_seed(index)) / 8
+        return {"noisy": x, "clean": x / 2, "label": f"noise{index}", "snr_db": 3.0, "id": f"m{index}"}
+
+
+def test_before_after_runs_the_system():
+    torch.manual_seed(0)
+    model = build_model("distil_dccrn_mini").eval()
+    item = Mixtures()[0]
+    figure, signals = widget.before_after(item, "student", {"student": model})
+    assert [a.get_title() for a in figure.axes[:3]] == ["noisy", "student alone", "clean"]
+    with torch.no_grad():
+        assert torch.equal(signals["student"], model(item["noisy"][None])[0])
+    assert torch.equal(signals["noisy"], item["noisy"])
+
+
+def test_moving_the_slider_changes_picture_sound_and_caption():
+    box = widget.mixture_browser(Mixtures(), {"student": build_model("distil_dccrn_mini").eval()})
+    (index, _system), caption, picture, sound = box.children[0].children, *box.children[1:]
+    before = (caption.value, picture.value, sound.value)
+    index.value = 1
+    assert "noise1" in caption.value
+    assert all(a != b for a, b in zip(before, (caption.value, picture.value, sound.value), strict=True))
+
+
+# ---- exercises
+
+
+@pytest.mark.parametrize("name", ["total", "freeze", "rate"])
+def test_solutions_are_right_and_no_answer_is_not(name):
+    check = getattr(exercises, f"check_{name}")
+    assert check(getattr(exercises, f"solution_{name}"))
+    assert not check(None) and repr(check(None)).startswith("Not yet: give a function")
+
+
+def test_hours_solution_and_no_answer():
+    assert exercises.check_hours(exercises.solution_hours())
+    assert not exercises.check_hours(None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda c, t, k, a, b: a * c + (1 - a) * t + b * k, "swapped"),
+        (lambda c, t, k, a, b: b * ((1 - a) * c + a * t + k), "b weighs the AT-KL term only"),
+        (lambda c, t, k, a, b: (1 - a) * c + a * t - b * k, "add it"),
+        (lambda c, t, k, a, b: (1 - a) * c + a * t, "is missing"),
+        (lambda c, t, k, a, b: c + a * t + b * k, "weight 1 - a"),
+        (lambda c, t, k, a, b: 7.0, "the total is 3.6"),
+        (lambda c, t, k, a, b: None, "one number"),
+    ],
+)
+def test_wrong_totals(answer, message):
+    verdict = exercises.check_total(answer)
+    assert not verdict and message in verdict.message
+
+
+def _rescale(teacher):
+    with torch.no_grad():
+        next(teacher.parameters()).mul_(2)
+    return teacher.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda m: m, "still learns"),
+        (lambda m: m.requires_grad_(False), "BatchNorm in training mode"),
+        (lambda m: m.eval(), "ask for gradients"),
+        (_rescale, "must not change"),
+    ],
+)
+def test_wrong_freezes(answer, message):
+    verdict = exercises.check_freeze(answer)
+    assert not verdict and message in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda k, n, p, w, d: p * min(1, k / w) * max(0.02, min(1, (n - k) / (d * n))), "step 0 must already learn"),
+        (lambda k, n, p, w, d: p * max(0.02, min(1, (n - k) / (d * n))), "lack the rise"),
+        (lambda k, n, p, w, d: p * min(1, (k + 1) / w) * max(0.02, (n - k) / n), "in the middle"),
+        (lambda k, n, p, w, d: p * min(1, (k + 1) / w), "must fall linearly"),
+        (lambda k, n, p, w, d: p * min(1, (k + 1) / w) * min(1, (n - k) / (d * n)), "stop at 2 %"),
+        (lambda k, n, p, w, d: exercises.solution_rate(k, n, p, w, d) * (0.9 if k == 800 else 1), "between them"),
+    ],
+)
+def test_wrong_rates(answer, message):
+    verdict = exercises.check_rate(answer)
+    assert not verdict and message in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [(288_000, "seconds"), (4800, "minutes"), (10, "whole batch"), (80 / 3, "lasts 3 s"), (1, "hours ="),
+     (math.nan, "one number")],
+)  # fmt: skip
+def test_wrong_hours(answer, message):
+    verdict = exercises.check_hours(answer)
+    assert not verdict and message in verdict.message

@@ -1,0 +1,223 @@
+"""Lesson 06: its figures, its widgets, its exercises."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+
+import numpy as np
+import pytest
+import soundfile
+from matplotlib.colors import to_hex
+
+from dccrn_lib.lessons.evaluation import exercises
+from dccrn_lib.lessons.evaluation import figures as draw
+from dccrn_lib.lessons.evaluation import widgets as widget
+from dccrn_lib.lessons.plotting import COLOURS
+
+
+@pytest.fixture
+def items():
+    noisy = [{"snr_db_in": s, "label": k, "si_snr_db": s, "pesq_wb": 1.1} for s, k in
+             ((-4.0, "fan"), (2.0, "fan"), (3.0, "babble"), (9.0, "fan+rain"))]  # fmt: skip
+    student = [{**row, "si_snr_db": row["si_snr_db"] + 1 + i, "pesq_wb": 1.3} for i, row in enumerate(noisy)]
+    student[1] = {**student[1], "pesq_wb": None}
+    return {"noisy": noisy, "student": student}
+
+
+# ---- figures
+
+
+def test_responses_put_more_damage_to_the_right():
+    scores = [{"si_snr_db": 1.0, "pesq_wb": 2.0, "pesq_nb": 3.0, "stoi": 0.5}] * 2
+    figure = draw.responses({"delay (samples)": ([0, 40], scores), "bandwidth (kHz)": ([8.0, 1.0], scores)})
+    axes = np.array(figure.axes).reshape(4, 2)
+    assert [a.get_ylabel() for a in axes[:, 0]] == ["SI-SNR (dB)", "PESQ-WB", "PESQ-NB", "STOI"]
+    assert [a.get_xlabel() for a in axes[-1]] == ["delay (samples)", "bandwidth (kHz)"]
+    assert axes[0, 1].xaxis_inverted() and not axes[0, 0].xaxis_inverted()
+
+
+def test_one_number_many_sounds_names_the_damages():
+    figure = draw.one_number_many_sounds({"clipping": {"pesq_wb": 1.7, "stoi": 0.9}})
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["clipping"]
+    assert [a.get_xlabel() for a in figure.axes] == ["PESQ-WB", "STOI"]
+
+
+def test_pairs_leave_out_what_has_no_score(items):
+    axis = draw.pairs(items, "student", "noisy", "pesq_wb").axes[0]
+    assert len(axis.collections[0].get_offsets()) == 3
+    assert axis.get_ylabel() == "student alone: PESQ-WB" and axis.get_xlabel() == "noisy: PESQ-WB"
+
+
+def test_interval_falls_with_the_root_of_the_count():
+    axis = draw.interval_by_count([1.0, -1.0, 1.0, -1.0], [0.1, -0.1], 0.05, "PESQ").axes[0]
+    unpaired, paired, wanted = axis.lines
+    n, half = paired.get_xdata(), paired.get_ydata()
+    assert np.allclose(half * np.sqrt(n), 1.96 * np.std([0.1, -0.1], ddof=1))
+    assert (unpaired.get_ydata() > half).all() and wanted.get_ydata()[0] == 0.05
+    assert axis.get_xscale() == axis.get_yscale() == "log"
+
+
+def test_groups_show_counts_and_colours():
+    groups = {"0 to 5 dB": {"student": (1.0, 0.5, 1.5, 3)}, "5 to 10 dB": {"student": (2.0, math.nan, math.nan, 1)}}
+    axis = draw.by_group(groups, "SI-SNR over noisy (dB)").axes[0]
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["0 to 5 dB\nn = 3", "5 to 10 dB\nn = 1"]
+    assert [bar.get_height() for bar in axis.patches] == [1.0, 2.0]
+    assert to_hex(axis.patches[0].get_facecolor()) == COLOURS["student"]
+
+
+def test_chance_curves_end_in_all_right():
+    axis = draw.chance_of_guessing((5, 10), widget.abx_p_value).axes[0]
+    assert [line.get_ydata()[-1] for line in axis.lines[:2]] == [2**-5, 2**-10]
+
+
+# ---- widgets
+
+
+def test_p_value_is_the_binomial_tail():
+    assert widget.abx_p_value(0, 7) == 1.0
+    assert widget.abx_p_value(8, 10) == pytest.approx(56 / 1024)
+
+
+def test_session_counts_right_answers_and_judges_at_the_end():
+    session = widget.ABXSession(trials=6, seed=3)
+    assert set(session.hidden) == {"A", "B"} and session.hidden == widget.ABXSession(6, 3).hidden
+    assert session.summary().startswith("6 trials")
+    for letter in list(session.hidden):
+        assert session.answer(letter)
+    assert session.finished and "6 of 6 right" in session.summary() and "you hear a difference" in session.summary()
+    other = widget.ABXSession(trials=2, seed=3)
+    for letter in list(other.hidden):
+        assert not other.answer("B" if letter == "A" else "A")
+    assert "0 of 2 right" in other.summary() and "no evidence" in other.summary()
+
+
+def test_buttons_advance_the_test_and_reveal_at_the_end():
+    a, b = [np.full(400, 0.1)], [np.full(400, -0.1)]
+    box = widget.abx_test(a, b, trials=2, seed=0, names=("first", "second"))
+    text, sound, buttons = box.children
+    assert sound.value.count("<audio") == 3 and "2 trials" in text.value
+    buttons.children[0].click()
+    assert "of 1 right" in text.value
+    buttons.children[1].click()
+    assert "A was first, B was second" in text.value and buttons.children[0].disabled and not sound.value
+
+
+def test_x_is_one_of_the_two():
+    a, b = [np.full(4000, 0.5)], [np.zeros(4000)]
+    for seed in range(4):
+        sounds = widget.abx_test(a, b, trials=1, seed=seed).children[1].value.split("base64,")[1:]
+        decoded = (soundfile.read(io.BytesIO(base64.b64decode(part.split('"')[0])))[0] for part in sounds)
+        first, second, hidden = (float(np.abs(v).mean()) for v in decoded)
+        assert first > 0.4 and second < 0.01
+        assert (hidden > 0.4) == (widget.ABXSession(1, seed).x == "A")
+
+
+def test_improvements_are_paired_with_the_same_mixture(items):
+    everything = widget.improvements(items, "si_snr_db", -99, 99)["all"]["student"]
+    assert everything[0] == pytest.approx(2.5) and everything[3] == 4
+    low = widget.improvements(items, "si_snr_db", -5, 3)["all"]["student"]
+    assert low[0] == pytest.approx(1.5) and low[3] == 2  # 3 dB belongs to the next band
+    assert widget.improvements(items, "pesq_wb", -99, 99)["all"]["student"][3] == 3
+    groups = widget.improvements(items, "si_snr_db", -99, 99, group=lambda row: row["label"])
+    assert list(groups)[0] == "fan" and set(groups) == {"fan", "babble", "fan+rain"}
+
+
+def test_band_view_and_browser(items):
+    text, figure = widget.band_view(items, "si_snr_db", 0, 5)
+    assert text == "0 to 5 dB, n = 2: student alone +2.50" and len(figure.axes[0].patches) == 2
+    assert widget.band_view(items, "si_snr_db", 50, 60) == ("no mixture between 50 and 60 dB", None)
+    box = widget.band_browser(items)
+    (band, metric), text, picture = box.children[0].children, *box.children[1:]
+    before = picture.value
+    band.value = (0, 5)
+    assert "n = 2" in text.value and picture.value != before
+    metric.value = "pesq_wb"
+    assert "n = 1" in text.value
+
+
+# ---- exercises
+
+
+@pytest.mark.parametrize("name", ["gain", "paired_interval", "guessing"])
+def test_solutions_are_right_and_no_answer_is_not(name):
+    check = getattr(exercises, f"check_{name}")
+    assert check(getattr(exercises, f"solution_{name}"))
+    assert not check(None) and repr(check(None)).startswith("Not yet: give a function")
+
+
+def test_items_solution_and_no_answer():
+    assert exercises.check_items(exercises.solution_items())
+    assert not exercises.check_items(None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda s, e: abs(s @ e / (s @ s)), "sign is lost"),
+        (lambda s, e: s @ e / (e @ e), "clean signal's power"),
+        (lambda s, e: np.sqrt((e @ e) / (s @ s)), "ratio of RMS"),
+        (lambda s, e: s @ e / np.sqrt((s @ s) * (e @ e)), "correlation"),
+        (lambda s, e: 3.0, "yours is 3.000"),
+        (lambda s, e: None, "one number"),
+    ],
+)
+def test_wrong_gains(answer, message):
+    verdict = exercises.check_gain(answer)
+    assert not verdict and message in verdict.message
+
+
+def _interval(a, b, half):
+    mean = float(np.mean(a - b))
+    return mean, mean - half, mean + half
+
+
+def _se(d):
+    return d.std(ddof=1) / math.sqrt(len(d))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda a, b: _interval(b, a, 1.96 * _se(b - a)), "b - a"),
+        (lambda a, b: _interval(a, b, 1.96 * math.sqrt(_se(a) ** 2 + _se(b) ** 2)), "unpaired"),
+        (lambda a, b: _interval(a, b, 1.96 * (a - b).std(ddof=1)), "divide the standard deviation"),
+        (lambda a, b: _interval(a, b, _se(a - b)), "68 %"),
+        (lambda a, b: _interval(a, b, 1.96 * _se(a - b) / math.sqrt(len(a))), "once"),
+        (lambda a, b: _interval(a, b, 9.0), "yours is 9.000"),
+        (lambda a, b: _interval(a + 1, b, 1.0), "the mean difference is"),
+        (lambda a, b: (float(np.mean(a - b)), 0.0, 1.0), "centred"),
+        (lambda a, b: 1.0, "three numbers"),
+    ],
+)
+def test_wrong_intervals(answer, message):
+    verdict = exercises.check_paired_interval(answer)
+    assert not verdict and message in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [(9.8, "square it"), (385, "not the full width"), (24, "0.1 wide"), (25, "0.1 wide"), (26, "1.96 is missing"),
+     (96, "round up"), (1000, "solve"), ("many", "one number")],
+)  # fmt: skip
+def test_wrong_items(answer, message):
+    verdict = exercises.check_items(answer)
+    assert not verdict and message in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda c, n: math.comb(n, c) / 2**n, "exactly 8"),
+        (lambda c, n: exercises.solution_guessing(c + 1, n), "more than 8"),
+        (lambda c, n: 2 * exercises.solution_guessing(c, n), "one side"),
+        (lambda c, n: 0.5**c, "in a row"),
+        (lambda c, n: 1 - exercises.solution_guessing(c, n), "other tail"),
+        (lambda c, n: 0.3, "yours is 0.3000"),
+        (lambda c, n: "x", "one number"),
+    ],
+)
+def test_wrong_guesses(answer, message):
+    verdict = exercises.check_guessing(answer)
+    assert not verdict and message in verdict.message

@@ -1,0 +1,337 @@
+"""The notebook runner: strict parameters, honest failures, a report that needs nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("papermill", reason="the extra notebooks is not installed")
+
+import nbformat
+
+from dccrn_lib.lessons.running.cleaning import clean_notebook
+from dccrn_lib.lessons.running.notebooks import (
+    describe_parameters,
+    execute_in_place,
+    find_notebooks,
+    run_notebooks,
+)
+from dccrn_lib.lessons.running.parameters import Parameter, assign, parse_cell, split_assignments
+from dccrn_lib.lessons.running.report import equation
+from dccrn_lib.results.records import load_result
+from dccrn_lib.runtime.errors import ConfigError, DccrnError
+
+CELL = """profile: str = "smoke"  # size of the run
+seed: int = 0  # of everything drawn
+rate: float = 0.5  # learning rate
+plot: bool = True  # draw figures
+steps: list[int] = [1, 2]  # sizes to try
+methods: list[str] = ["none"]  # what to compare
+speech: str = ""  # manifest of clean speech, empty for generated
+out: str = ""  # where results go
+"""
+
+
+# ---- reading the cell
+
+
+def test_parameters_are_read_with_type_default_and_help():
+    parameters = {p.name: p for p in parse_cell(CELL)}
+    assert parameters["rate"] == Parameter("rate", "float", 0.5, "learning rate")
+    assert parameters["steps"].default == [1, 2]
+    assert [p.name for p in parameters.values() if p.is_path] == ["speech", "out"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("seed = 0  # help", "write it as"),
+        ("seed: int  # help", "write it as"),
+        ("import os", "write it as"),
+        ("seed: int = 1 + 1  # help", "literal"),
+        ("seed: int | None = None  # help", "known: int"),
+        ("seed: int = 1.5  # help", "is not an int"),
+        ("seed: int = True  # help", "is not an int"),
+        ("seed: int = 0", "no help"),
+        ("seed: int = 0  # a\nseed: int = 1  # b", "twice"),
+        ("seed: int = (", "not Python"),
+    ],
+)
+def test_a_careless_parameters_cell_is_refused(line: str, message: str):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        parse_cell(line)
+
+
+# ---- values
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("seed", "7", 7),
+        ("rate", "1e-3", 0.001),
+        ("rate", "2", 2.0),
+        ("plot", "false", False),
+        ("plot", "True", True),
+        ("steps", "3, 4", [3, 4]),
+        ("steps", "[3]", [3]),
+        ("steps", "", []),
+        ("methods", "none,at_kl", ["none", "at_kl"]),
+        ("profile", "5", "5"),
+        ("plot", False, False),
+        ("steps", [5], [5]),
+    ],
+)
+def test_values_get_their_type(name: str, text: object, value: object):
+    parameter = {p.name: p for p in parse_cell(CELL)}[name]
+    parsed = parameter.parse(text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", "1.5"),
+        ("seed", "1e3"),
+        ("seed", True),
+        ("seed", 1.0),
+        ("rate", "fast"),
+        ("rate", "nan"),
+        ("plot", "no"),
+        ("plot", "1"),
+        ("plot", 1),
+        ("steps", "a,b"),
+        ("steps", [1.5]),
+        ("methods", "[1, 2]"),
+        ("profile", 5),
+    ],
+)
+def test_values_of_the_wrong_type_are_refused(name: str, value: object):
+    parameter = {p.name: p for p in parse_cell(CELL)}[name]
+    with pytest.raises(ConfigError, match=name):
+        parameter.parse(value)
+
+
+def test_relative_paths_are_taken_from_the_callers_folder(tmp_path: Path):
+    known = {"05_x": parse_cell(CELL)}
+    values = assign({"speech": "a/speech.jsonl", "profile": "a/b"}, known, tmp_path)["05_x"]
+    assert values == {"speech": str((tmp_path / "a/speech.jsonl").resolve()), "profile": "a/b"}
+    assert assign({"speech": ""}, known, tmp_path)["05_x"] == {"speech": ""}
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_and_who_has_it():
+    known = {"04_x": [], "05_x": parse_cell(CELL)}
+    with pytest.raises(ConfigError, match=r"'sed'.*seed.*in 05_x"):
+        assign({"sed": "1"}, known, Path("."))
+    assert assign({"seed": "1"}, known, Path(".")) == {"04_x": {}, "05_x": {"seed": 1}}
+
+
+@pytest.mark.parametrize("texts", [["seed"], ["=1"], ["seed=1", "seed=2"]])
+def test_assignments_must_be_name_equals_value_once(texts: list[str]):
+    with pytest.raises(ConfigError):
+        split_assignments(texts)
+
+
+def test_assignments_keep_later_equals_signs():
+    assert split_assignments(["speech=a=b.jsonl", "flag="]) == {"speech": "a=b.jsonl", "flag": ""}
+
+
+# ---- choosing notebooks
+
+
+def test_notebooks_are_chosen_by_number_or_name(write_notebook: Callable[..., Path]):
+    for name in ("00_a", "05_b", "06_c"):
+        folder = write_notebook(name, None)
+    assert [p.stem for p in find_notebooks(None, folder)] == ["00_a", "05_b", "06_c"]
+    assert [p.stem for p in find_notebooks(["6", "05_b"], folder)] == ["05_b", "06_c"]
+    with pytest.raises(ConfigError, match="05_b"):
+        find_notebooks(["05_bb"], folder)
+    with pytest.raises(ConfigError, match="no notebooks there"):
+        find_notebooks(None, folder / "none")
+
+
+def test_parameters_are_listed_with_help(write_notebook: Callable[..., Path]):
+    text = describe_parameters(None, write_notebook("05_b", CELL))
+    assert "05_b" in text and "rate: float" in text and "learning rate" in text
+
+
+# ---- running
+
+
+@pytest.fixture
+def three_lessons(write_notebook: Callable[..., Path]) -> Path:
+    """A good lesson with picture and sound, one that fails, one that needs it, one that does not."""
+    write_notebook(
+        "01_good",
+        CELL,
+        "import os, sys, dccrn_lib\nprint(profile, seed, plot, os.path.basename(os.getcwd()), sys.executable)",
+        "import base64\nfrom IPython.display import Image, display\n"
+        "display(Image(base64.b64decode('iVBORw0KGgo='), format='png'))",
+        "from IPython.display import Audio\nAudio([0.0] * 800, rate=8000, normalize=False)",
+    )
+    write_notebook("02_broken", CELL, "x = 1", "raise ValueError('no\\nbread')", "print('never')")
+    write_notebook("03_needs", None, "print('never')", needs=["02_broken"])
+    return write_notebook("04_alone", None, "print('alone')")
+
+
+def printed(path: Path) -> str:
+    notebook = nbformat.read(path, as_version=4)
+    return "".join(o.get("text", "") for c in notebook.cells if c.cell_type == "code" for o in c.outputs)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_run_keeps_going_and_tells_what_failed(
+    three_lessons: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
+):
+    # a kernel of the same name that would fail, as a user may have installed it
+    fake = tmp_path / "jupyter" / "kernels" / "python3"
+    fake.mkdir(parents=True)
+    spec = {"argv": ["/nonexistent/python"], "display_name": "Python 3", "language": "python"}
+    (fake / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    environment = dict(os.environ)
+
+    out = tmp_path / "out"
+    report = run_notebooks(
+        "smoke",
+        out=out,
+        parameters={"seed": "3", "plot": "false"},
+        notebooks_dir=three_lessons,
+        progress=False,
+        jobs=jobs,
+    )
+
+    assert [(r.name, r.status) for r in report.notebooks] == [
+        ("01_good", "ok"),
+        ("02_broken", "failed"),
+        ("03_needs", "skipped"),
+        ("04_alone", "ok"),
+    ]
+    assert not report.ok
+    assert report.errors[0] == "02_broken: cell 4: ValueError: no bread"
+    assert "02_broken" in report.errors[1]
+    assert dict(os.environ) == environment
+    # the values arrived with their types, in the notebooks' folder, under this interpreter
+    assert printed(out / "01_good.ipynb") == f"smoke 3 False notebooks {sys.executable}\n"
+    # what a failing notebook had done is kept
+    partial = nbformat.read(out / "02_broken.ipynb", as_version=4)
+    assert any(o.output_type == "error" for c in partial.cells for o in c.get("outputs", []))
+    assert not (out / "03_needs.ipynb").exists()
+
+    record = json.loads((out / "run.json").read_text())
+    assert record["ok"] is False and record["profile"] == "smoke"
+    assert record["notebooks"][0]["parameters"] == {
+        "profile": "smoke",
+        "out": str(out.resolve()),
+        "seed": 3,
+        "plot": False,
+    }
+    assert record["environment"]["versions"]["torch"]
+
+    html = (out / "report.html").read_text()
+    assert '<meta name="viewport"' in html
+    assert "data:image/png;base64," in html and "<audio" in html and "<math" in html
+    assert "ValueError" in html and 'href="#04_alone"' in html
+    assert not re.search(r"""<script|(?:src|href)=["']https?:|url\(\s*["']?https?:|@import""", html)
+
+
+def test_two_lessons_run_side_by_side_and_a_needed_one_comes_first(
+    write_notebook: Callable[..., Path], tmp_path: Path
+):
+    # each waits for the other's file: one after the other, neither would end
+    meet = "import pathlib, time\nwhile not pathlib.Path({other!r}).exists(): time.sleep(0.05)"
+    for name, other in (("01_a", "b"), ("02_b", "a")):
+        mine = str(tmp_path / name[-1])
+        folder = write_notebook(
+            name, None, f"open({mine!r}, 'w').close()\n" + meet.format(other=str(tmp_path / other))
+        )
+    report = run_notebooks("smoke", out=tmp_path / "o", notebooks_dir=folder, progress=False, jobs=2, timeout=60)
+    assert report.ok, report.errors
+    # run.json was written a little before the run ended, and rounds to 0.1 s
+    assert json.loads((tmp_path / "o" / "run.json").read_text())["seconds"] <= report.seconds + 0.1
+    times = load_result("tutorial_times", tmp_path / "o" / "results")["rows"]
+    assert [row["notebook"] for row in times] == ["01_a", "02_b", "all, side by side"]
+    assert times[-1]["seconds"] == round(report.seconds)
+
+
+def test_jobs_must_be_positive(three_lessons: Path, tmp_path: Path):
+    with pytest.raises(ConfigError, match="jobs"):
+        run_notebooks("smoke", out=tmp_path / "o", notebooks_dir=three_lessons, jobs=0)
+    assert not (tmp_path / "o").exists()
+
+
+def test_nothing_runs_when_a_parameter_is_wrong(three_lessons: Path, tmp_path: Path):
+    for parameters in ({"sead": "1"}, {"seed": "one"}):
+        with pytest.raises(ConfigError):
+            run_notebooks("smoke", out=tmp_path / "out", parameters=parameters, notebooks_dir=three_lessons)
+    with pytest.raises(ConfigError, match="quick"):
+        run_notebooks("quik", out=tmp_path / "out", notebooks_dir=three_lessons)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cell_that_takes_too_long_fails(write_notebook: Callable[..., Path], tmp_path: Path):
+    folder = write_notebook("01_slow", None, "import time; time.sleep(60)")
+    report = run_notebooks("smoke", out=tmp_path / "o", timeout=1, notebooks_dir=folder, progress=False)
+    assert "CellTimeoutError" in report.errors[0]
+    assert report.notebooks[0].seconds < 50
+
+
+# ---- executing in place and cleaning
+
+
+def test_in_place_keeps_outputs_and_nothing_of_this_machine(write_notebook: Callable[..., Path]):
+    folder = write_notebook("01_a", CELL, "import sys; print(seed); print('note', file=sys.stderr)", "1 + 1")
+    assert execute_in_place(None, notebooks_dir=folder, progress=False).ok
+    notebook = nbformat.read(folder / "01_a.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == [1, 2, 3]
+    assert [o.output_type for cell in code for o in cell.outputs] == ["stream", "execute_result"]
+    assert [dict(cell.metadata) for cell in code] == [{"tags": ["parameters"]}, {}, {}]
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+
+
+@pytest.mark.parametrize("source", ["print('/home' + '/someone/x')", "print(object())"])
+def test_in_place_refuses_a_machine_path_or_address(source: str, write_notebook: Callable[..., Path]):
+    folder = write_notebook("01_a", None, source)
+    before = (folder / "01_a.ipynb").read_bytes()
+    report = execute_in_place(None, notebooks_dir=folder, progress=False)
+    assert "differs between machines" in report.errors[0]
+    assert (folder / "01_a.ipynb").read_bytes() == before
+
+
+def test_in_place_leaves_a_failing_notebook_as_it_was(write_notebook: Callable[..., Path]):
+    folder = write_notebook("01_a", None, "1 / 0")
+    before = (folder / "01_a.ipynb").read_bytes()
+    report = execute_in_place(["01"], notebooks_dir=folder, progress=False)
+    assert report.errors == ["01_a: cell 1: ZeroDivisionError: division by zero"]
+    assert (folder / "01_a.ipynb").read_bytes() == before
+
+
+def test_cleaning_makes_project_paths_relative(write_notebook: Callable[..., Path], root: Path):
+    path = write_notebook("01_a", None, "x") / "01_a.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    text = f"{root.resolve()}/weights/a.json\n"
+    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)]
+    nbformat.write(notebook, path)
+    clean_notebook(path)
+    assert printed(path) == "weights/a.json\n"
+    notebook.cells[1].outputs[0].text = "/home" + "/someone/file"
+    nbformat.write(notebook, path)
+    with pytest.raises(DccrnError, match="cell 1"):
+        clean_notebook(path)
+
+
+# ---- the report's equations
+
+
+def test_equations_become_mathml_and_a_bad_one_stays_readable():
+    assert equation(r"\frac{a}{b}", block=True).startswith("<math")
+    assert equation("x_1_2", block=False) == '<code class="tex">x_1_2</code>'

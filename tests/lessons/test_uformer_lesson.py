@@ -1,0 +1,343 @@
+"""Lesson 03: figures, attention explorer, inspection, ablation and lesion, exercises."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from dccrn_lib.experiments.uformer_parts import VARIANTS, train_briefly
+from dccrn_lib.lessons.uformer import exercises, figures, widgets
+from dccrn_lib.lessons.uformer import figures_attention as attention_figures
+from dccrn_lib.lessons.uformer import figures_worth as worth_figures
+from dccrn_lib.networks.uformer import Uformer, UformerConfig
+from dccrn_lib.networks.uformer.attention import SIGNS, TRIPLES, AttentionBlock
+from dccrn_lib.networks.uformer.inspection import attention_maps, attention_weights, stage_updates
+from dccrn_lib.networks.uformer.lesions import lesion, stage_names
+from dccrn_lib.runtime.errors import ConfigError
+
+FRAMES = 30
+
+
+@pytest.fixture(scope="module")
+def model() -> Uformer:
+    torch.manual_seed(0)
+    config = UformerConfig(
+        channels=(1, 2, 4, 4, 8, 8, 8), conformer_hidden=4, attention_hidden=4, dilated_channels=4
+    )
+    return Uformer(config).eval()
+
+
+@pytest.fixture(scope="module")
+def spectrum() -> torch.Tensor:
+    return torch.randn(1, 257, FRAMES, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def maps(model, spectrum):
+    return attention_maps(model, spectrum)
+
+
+# ------------------------------------------------------------------------------------------------------- inspection
+def test_maps_have_their_shapes_and_rows_sum_to_one(maps):
+    assert maps["frame"]["magnitude"].shape == (4, FRAMES, FRAMES)
+    assert maps["frame"]["complex"].shape == (4, 8, FRAMES, FRAMES)
+    assert maps["freq"]["magnitude"].shape == (FRAMES, 4, 4)
+    assert maps["freq"]["complex"].shape == (FRAMES, 8, 4, 4)
+    for axis in maps.values():
+        for weights in axis.values():
+            torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_weights_times_values_are_the_heads_output(parts):
+    head = AttentionBlock(6, 4, "frame", parts).head
+    x = torch.randn(3, 9, 6 * parts)
+    weights = attention_weights(head, x)
+    if parts == 1:
+        expected = weights @ head.value(x)
+    else:
+        results = (weights @ head.project(x)[2]).unflatten(1, (2, 4))  # (batch, part, attention, sequence, d)
+        signs = torch.tensor(SIGNS)[:, :, None, None]
+        expected = torch.cat((results * signs).sum(2).unbind(1), dim=-1)
+    torch.testing.assert_close(head(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_maps_need_attention(spectrum):
+    with pytest.raises(ConfigError, match="attention=False"):
+        attention_maps(Uformer(UformerConfig(channels=(1, 2, 2, 2, 2, 2, 2), attention=False)), spectrum)
+
+
+def test_stage_updates_see_a_silenced_stage(model, spectrum):
+    updates = stage_updates(model, spectrum)
+    assert list(updates["complex"]) == stage_names(model) and len(stage_names(model)) == 12
+    assert all(value > 0 for stream in updates.values() for value in stream.values())
+
+
+# ------------------------------------------------------------------------------------------------ lesion and ablation
+@pytest.mark.parametrize(
+    "part", ["fusion", "time attention", "frequency attention", "dilated", "feed-forward"]
+)
+def test_lesion_changes_the_output_and_leaves_no_trace(model, spectrum, part):
+    with torch.no_grad():
+        before = model.enhance_spectrum(spectrum)
+        with lesion(model, part) as wounded:
+            during = wounded.enhance_spectrum(spectrum)
+        after = model.enhance_spectrum(spectrum)
+    assert torch.equal(before, after)
+    assert (during - before).norm() / before.norm() > 1e-4
+
+
+def test_lesion_of_fusion_is_the_switch(model, spectrum):
+    switched = Uformer(UformerConfig(**{**model.config.__dict__, "fusion": False})).eval()
+    switched.load_state_dict(model.state_dict())
+    with torch.no_grad(), lesion(model, "fusion"):
+        torch.testing.assert_close(model.enhance_spectrum(spectrum), switched.enhance_spectrum(spectrum))
+
+
+def test_lesion_names_the_parts_it_knows(model):
+    with (
+        pytest.raises(ConfigError, match="no part 'lstm' to bypass; known: fusion, feed-forward 1"),
+        lesion(model, "lstm"),
+    ):
+        pass
+
+
+def test_training_briefly_fits_one_batch():
+    torch.manual_seed(0)
+    model = Uformer(UformerConfig(channels=(1, 2, 2, 2, 2, 2, 2), conformer_hidden=2, dilated_channels=2))
+    clean = torch.sin(0.3 * torch.arange(2000.0))[None]
+    noisy = clean + torch.randn(1, 2000)
+    curve = train_briefly(model, [(noisy, clean)] * 12, 1e-2)
+    assert len(curve) == 12 and curve[-1] > curve[0] + 0.3 and not model.training
+
+
+def test_variants_are_switches_of_the_config():
+    assert list(VARIANTS) == ["full", "no fusion", "no attention", "neither"]
+    for switches in VARIANTS.values():
+        UformerConfig(**switches)
+
+
+# ----------------------------------------------------------------------------------------------------------- figures
+def _labels(figure: Figure) -> set[str]:
+    return {text for axis in figure.axes for text in (axis.get_xlabel(), axis.get_ylabel()) if text}
+
+
+def test_architecture_names_every_layer(model):
+    figure = figures.architecture((1, 8, 16, 32, 64, 128, 128), stages=stage_names(model))
+    words = [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert sum(word in {f"E{i}" for i in range(1, 7)} for word in words) == 12
+    assert sum(word in {f"D{i}" for i in range(1, 7)} for word in words) == 12
+    assert "2·128×4" in words and "1×256" in words and words.count("+") == 12
+    assert "time\nattention" in words and "LayerNorm" in words
+
+
+def test_figures_carry_their_axes(maps, spectrum):
+    level = widgets.frame_level(spectrum[0].numpy())
+    time_maps = maps["frame"]["complex"][0].numpy()
+    counts = {(part, stream): 1000 for part in ("encoder", "decoder") for stream in ("complex", "magnitude")}
+    seconds = np.array([1.0, 10.0])
+    made = {
+        "time (s)": figures.streams(np.ones((256, 200)), np.ones((256, 200)), np.full((256, 200), -1.0)),
+        "imaginary part of C": figures.fusion_field(),
+        "imaginary part": figures.clouds({"a": np.array([1 + 1j]), "b": np.array([1j])}),
+        "frames from the present one": figures.dilations([(1, 2), (2, 1)], [2, 4]),
+        "|stage(x) - x| / |x|": figures.stage_bars({"complex": {"a": 1.0}, "magnitude": {"a": 2.0}}),
+        "frame that asks (s)": attention_figures.time_attention(time_maps[0], level),
+        "looked at (s)": attention_figures.eight_maps(time_maps, TRIPLES, [s for row in SIGNS for s in row]),
+        "band looked at (kHz)": attention_figures.frequency_attention(
+            maps["freq"]["magnitude"].numpy(), level
+        ),
+        "gain (dB)": attention_figures.gain_plane(),
+        "frequency (kHz)": attention_figures.masks(*(np.full((256, 200), 0.5),) * 4),
+        "MMAC/s": worth_figures.parts(counts, counts),
+        "GMAC per second of audio": worth_figures.attention_cost(seconds, 1e9 * seconds, 3e9, 3.0),
+        "output time (s)": worth_figures.nan_reach({"a": np.array([0, 1, 1, 0], dtype=bool)}, 1),
+        "dB": worth_figures.worth({"a": [1.0, 2.0]}, "dB"),
+        "future given (s)": worth_figures.future_value([0, 0.1, 1], [-10, -20, -30], [3, 4, 5]),
+        "optimiser step": worth_figures.curves({"a": [[1.0, 2.0], [2.0, 3.0]]}),
+    }
+    for label, figure in made.items():
+        assert isinstance(figure, Figure) and label in _labels(figure), label
+
+
+def test_dilations_draw_the_reach_they_are_given():
+    figure = figures.dilations([(1, 2), (2, 1)], [2, 4])
+    assert [patch.get_width() for patch in figure.axes[1].patches] == [5, 9]
+
+
+def test_nan_reach_draws_one_run_a_model():
+    hit = np.zeros(16000, dtype=bool)
+    hit[4000:8000] = True
+    box = worth_figures.nan_reach({"a": hit}, 5000).axes[0].collections[0].get_paths()[0].vertices
+    assert box[:, 0].min() == 0.25 and box[:, 0].max() == 0.5
+
+
+# ---------------------------------------------------------------------------------------------------------- explorer
+def test_reading_of_a_row():
+    weights = np.eye(20)
+    weights[10] = 0
+    weights[10, 15], weights[10, 18] = 0.25, 0.75
+    assert widgets.reading(weights, 10) == {
+        "future": 1.0, "within_50ms": 0.25, "looked_at": 18,
+        "effective": pytest.approx(math.exp(-0.25 * math.log(0.25) - 0.75 * math.log(0.75))),
+    }  # fmt: skip
+    assert "100 % of the weight on later frames" in widgets.sentence(weights, 10)
+    assert widgets.reading(np.full((8, 8), 1 / 8), 3)["effective"] == pytest.approx(8)
+
+
+def test_choose_map_refuses_what_is_not_there(maps):
+    assert np.array_equal(widgets.choose_map(maps, "rri", 2), maps["frame"]["complex"][2, 4].numpy())
+    with pytest.raises(ConfigError, match="unknown head 'xyz'"):
+        widgets.choose_map(maps, "xyz", 0)
+    with pytest.raises(ConfigError, match="band must be 0 .. 3"):
+        widgets.choose_map(maps, "rrr", 4)
+
+
+def test_moving_the_slider_changes_the_picture(model, spectrum):
+    explorer = widgets.attention_explorer(model, spectrum, frame=5)
+    (head, band), slider, words, picture = explorer.children[0].children, *explorer.children[1:]
+    first, said = picture.value, words.value
+    slider.value = 20
+    assert picture.value != first and words.value != said and "0.20 s" in words.value
+    second = picture.value
+    head.value, band.value = "iii", 3
+    assert picture.value != second
+
+
+# --------------------------------------------------------------------------------------------------------- exercises
+def test_solutions_are_right():
+    assert exercises.check_conjugate_signs(exercises.solution_conjugate_signs())
+    assert exercises.check_causal_attention(exercises.solution_causal_attention)
+    assert exercises.check_lookahead(exercises.solution_lookahead)
+    assert exercises.check_crossing(exercises.solution_crossing(3.386e9), 3.386e9)
+
+
+def test_conjugate_signs_by_multiplying_numbers():
+    z = torch.randn(3, dtype=torch.complex128)
+    total = z[0] * z[1].conj() * z[2]
+    real = imag = 0.0
+    for triple, sign in exercises.solution_conjugate_signs().items():
+        term = math.prod(
+            (x.real if letter == "r" else x.imag).item() for x, letter in zip(z, triple, strict=True)
+        )
+        real, imag = (real, imag + sign * term) if triple.count("i") % 2 else (real + sign * term, imag)
+    assert (real, imag) == (pytest.approx(total.real.item()), pytest.approx(total.imag.item()))
+
+
+PLAIN = dict(zip(TRIPLES, (int(s) for row in SIGNS for s in row), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (None, "fill in a sign"),
+        ({"rrr": 1}, "eight keys"),
+        ({**PLAIN, "iii": 0}, r"a sign is \+1 or -1"),
+        (PLAIN, "signs of q k v"),
+        ({t: -s if t[0] == "i" else s for t, s in PLAIN.items()}, "conjugated the query"),
+        ({t: -s if t[2] == "i" else s for t, s in PLAIN.items()}, "conjugated the value"),
+        ({t: -s for t, s in exercises.solution_conjugate_signs().items()}, "wrong way round"),
+        ({**exercises.solution_conjugate_signs(), "iii": -1}, "look at iii"),
+    ],
+)
+def test_conjugate_sign_mistakes(answer, words):
+    verdict = exercises.check_conjugate_signs(answer)
+    assert not verdict and re.search(words, verdict.message)
+
+
+def _attention(hide=None, after=None, scale=True, axis=-1):
+    def answer(q, k, v):
+        logits = q @ k.transpose(-1, -2) / (q.shape[-1] ** 0.5 if scale else 1)
+        future = torch.ones(logits.shape[-2:], dtype=torch.bool).triu(1)
+        if hide is not None:
+            logits = hide(logits, future)
+        weights = torch.softmax(logits, dim=axis)
+        return (after(weights, future) if after else weights) @ v
+
+    return answer
+
+
+def _hidden(logits, future):
+    return logits.masked_fill(future, -math.inf)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (None, "write a function"),
+        (lambda q, k, v: None, "returns None"),
+        (lambda q, k, v: q[0], "expected a tensor"),
+        (_attention(), "nothing is hidden"),
+        (_attention(lambda x, f: x.masked_fill(f.T, -math.inf)), "wrong side"),
+        (_attention(lambda x, f: x.masked_fill(f | torch.eye(7, dtype=torch.bool), -math.inf)), "NaN"),
+        (_attention(after=lambda w, f: w.masked_fill(f, 0)), "masked after the softmax"),
+        (_attention(lambda x, f: x.masked_fill(f, 0)), "a logit of 0 is no mask"),
+        (_attention(_hidden, scale=False), "scale"),
+        (_attention(_hidden, axis=-2), "softmax over the asking frames"),
+        (_attention(lambda x, f: x.masked_fill(f.roll(1, 1), -math.inf)), "still seen"),
+        (_attention(lambda x, f: _hidden(x * 3, f)), "no future is seen"),
+    ],
+)
+def test_causal_attention_mistakes(answer, words):
+    verdict = exercises.check_causal_attention(answer)
+    assert not verdict and words in verdict.message, verdict
+
+
+def _frames(blocks):
+    return sum(max(2**k, 2 ** (blocks - 1 - k)) for k in range(blocks))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (None, "write a function"),
+        (lambda b, w, h: None, "returns None"),
+        (lambda b, w, h: w - 1 + h * 2 * (2**b - 1), "side by side"),
+        (lambda b, w, h: w - 1 + h * (2**b - 1), "one branch only"),
+        (lambda b, w, h: w - 1 + h * 2 ** (b - 1), "widest block"),
+        (lambda b, w, h: h * _frames(b), "covers window - 1"),
+        (lambda b, w, h: w + h * _frames(b), "one sample too many"),
+        (lambda b, w, h: _frames(b), "these are frames"),
+        (lambda b, w, h: w - 1 + 2 * h * _frames(b), "twice the dilation"),
+        (lambda b, w, h: 7, "for 8 blocks, window 400 and hop 160 you give 7, it must be 77199"),
+    ],
+)
+def test_lookahead_mistakes(answer, words):
+    verdict = exercises.check_lookahead(answer)
+    assert not verdict and words in verdict.message, verdict
+
+
+def test_lookahead_solution_is_the_librarys():
+    from dccrn_lib.networks.lookahead import expected_lookahead
+
+    model = Uformer(UformerConfig(channels=(1, 2, 2, 2, 2, 2, 2), attention=False))
+    assert exercises.solution_lookahead(8, 400, 160) == expected_lookahead(model) == 77_199
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [
+        (1 / 60, "minutes"),
+        (100, "in frames"),
+        (2, "two products"),
+        (9, "nine heads"),
+        (4, "4 bins"),
+        (9 / 8, "eight heads"),
+        (16, "d = 16"),
+        (10_000, "frames squared"),
+        (0.37, "equal to the rest"),
+    ],
+)
+def test_crossing_mistakes(factor, words):
+    verdict = exercises.check_crossing(factor * exercises.solution_crossing(3.386e9), 3.386e9)
+    assert not verdict and words in verdict.message, verdict
+
+
+def test_crossing_needs_a_number():
+    assert "assign a number" in exercises.check_crossing(None, 3e9).message
+    assert "got str" in exercises.check_crossing("300", 3e9).message

@@ -1,0 +1,143 @@
+"""Models by name, weights on disk, and their errors."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from dccrn_lib.networks.cost import count_macs, count_parameters
+from dccrn_lib.networks.presets import PRESETS, build_model, config_from_dict, config_to_dict
+from dccrn_lib.networks.weights import find_weights, load_model, read_card, save_model
+from dccrn_lib.runtime.errors import ConfigError, WeightsError
+from dccrn_lib.runtime.paths import weights_dir
+
+COUNTS = {
+    "dccrn_e": 3_742_349,
+    "dccrn_cl": 3_671_053,
+    "distil_dccrn": 1_126_413,
+    "distil_dccrn_wide": 1_116_045,
+    "uformer": 3_336_049,
+}
+
+
+@pytest.mark.parametrize(("name", "count"), COUNTS.items())
+def test_parameter_counts(name, count):
+    assert count_parameters(build_model(name)) == count
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_config_survives_json(name):
+    config = PRESETS[name]
+    assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
+
+
+def test_unknown_names_point_at_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean distil_dccrn"):
+        build_model("distil_dcrn")
+    with pytest.raises(ConfigError, match="did you mean mask"):
+        build_model("dccrn_e", masks="C")
+    with pytest.raises(ConfigError, match="known: E, C, R"):
+        build_model("dccrn_e", mask="X")
+
+
+@pytest.mark.parametrize("name", ["distil_dccrn_mini", "uformer_mini"])
+def test_save_and_load(tmp_path, name):
+    torch.manual_seed(0)
+    model = build_model(name).eval()
+    path = save_model(model, tmp_path / "m.safetensors", {"licence": "CC0"})
+    x = torch.randn(1, 2000)
+    for where in (path, tmp_path, tmp_path / "m", str(path)):
+        assert torch.equal(load_model(where)(x), model(x))
+    card = read_card(path)
+    assert card["card"] == {"licence": "CC0"} and card["parameters"] == count_parameters(model)
+    assert not load_model(path).training
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return save_model(build_model("distil_dccrn_mini"), tmp_path / "m")
+
+
+def test_missing_weights_list_the_shipped_ones():
+    with pytest.raises(WeightsError, match="shipped:"):
+        load_model("no_such_model")
+
+
+def test_truncated_file(saved):
+    saved.write_bytes(saved.read_bytes()[:-10])
+    with pytest.raises(WeightsError, match="hash differs"):
+        load_model(saved)
+
+
+def test_corrupt_file_with_a_right_hash(saved):
+    import hashlib
+
+    saved.write_bytes(b"not safetensors at all")
+    record = json.loads(saved.with_suffix(".json").read_text())
+    record["sha256"] = hashlib.sha256(saved.read_bytes()).hexdigest()
+    saved.with_suffix(".json").write_text(json.dumps(record))
+    with pytest.raises(WeightsError, match="does not fit its config"):
+        load_model(saved)
+
+
+def test_config_of_another_model(saved):
+    record = json.loads(saved.with_suffix(".json").read_text())
+    record["config"]["rnn_units"] = 32
+    saved.with_suffix(".json").write_text(json.dumps(record))
+    with pytest.raises(WeightsError, match="does not fit its config"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"config": {}}'])
+def test_broken_card(saved, text):
+    saved.with_suffix(".json").write_text(text)
+    with pytest.raises(WeightsError, match="m.json"):
+        load_model(saved)
+
+
+def test_missing_card(saved):
+    saved.with_suffix(".json").unlink()
+    with pytest.raises(WeightsError, match="missing"):
+        load_model(saved)
+
+
+def test_unknown_keys_in_a_card():
+    record = config_to_dict(PRESETS["dccrn_e"])
+    with pytest.raises(WeightsError, match="colour"):
+        config_from_dict({**record, "colour": 1})
+    with pytest.raises(WeightsError, match="family"):
+        config_from_dict({**record, "family": "gtcrn"})
+
+
+def test_folder_with_two_weights(saved):
+    save_model(build_model("distil_dccrn_mini"), saved.parent / "other")
+    with pytest.raises(WeightsError, match="found 2"):
+        find_weights(saved.parent)
+
+
+@pytest.mark.parametrize(("name", "giga"), [("dccrn_e", 3.97), ("dccrn_cl", 8.53), ("distil_dccrn", 2.21)])
+def test_macs(name, giga):
+    assert count_macs(build_model(name)) / 1e9 == pytest.approx(giga, abs=0.01)
+
+
+def test_macs_by_layer_sum_up_and_leave_the_model_alone():
+    model = build_model("distil_dccrn_mini").train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    by_layer = count_macs(model, by_layer=True)
+    assert sum(by_layer.values()) == pytest.approx(count_macs(model), rel=1e-6)
+    assert count_macs(model, seconds=2.0) == pytest.approx(2 * count_macs(model), rel=1e-6)
+    assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_every_shipped_file_loads_and_is_small():
+    shipped = sorted(weights_dir().rglob("*.safetensors"))
+    assert shipped, "no weights are shipped"
+    for path in shipped:
+        assert path.stat().st_size < 15e6
+        assert load_model(path)(torch.zeros(1, 800)).isfinite().all()
+        card = read_card(path)["card"]
+        for key in ("data", "licence", "steps", "limits"):
+            assert card.get(key), f"{path.name}: its card says nothing of {key}"

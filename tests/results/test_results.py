@@ -1,0 +1,115 @@
+"""Results: summaries, atomic records, tables, markers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dccrn_lib.results.records import load_result, save_result, summarise
+from dccrn_lib.results.tables import inject_tables, stale_tables, table
+from dccrn_lib.runtime.environment import environment_record
+from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.files import hash_files
+
+BASE = {"config": {"model": "x"}, "seed": 1, "data_hash": "abc"}
+
+
+def items(*values: float | None) -> list[dict]:
+    return [{"file": f"{i}.wav", "pesq_wb": value, "good": True} for i, value in enumerate(values)]
+
+
+def test_summarise_counts_what_was_scored_and_leaves_out_what_is_no_metric():
+    summary = summarise(items(1.0, 2.0, 3.0, None))
+    assert summary["n"] == 4
+    assert summary["n_metric"] == {"pesq_wb": 3}
+    assert summary["mean"] == {"pesq_wb": 2.0}
+    low, high = summary["ci95"]["pesq_wb"]
+    assert 1.0 <= low < 2.0 < high <= 3.0
+
+
+def test_summarise_of_nothing_scored():
+    summary = summarise(items(None))
+    assert summary["mean"] == {"pesq_wb": None}
+    assert summary["ci95"] == {"pesq_wb": None}
+
+
+def test_environment_names_versions_threads_and_commit():
+    record = environment_record()
+    assert record["versions"]["torch"].startswith("2.")
+    assert record["threads"] >= 1
+    assert set(record) >= {"git_commit", "platform", "cores", "gpu"}
+
+
+def test_save_result_adds_environment_and_summary(tmp_path: Path):
+    path = save_result("one", {**BASE, "items": items(1.0, 2.0)}, tmp_path)
+    record = load_result("one", tmp_path)
+    assert path == tmp_path / "one.json"
+    assert record["mean"]["pesq_wb"] == 1.5
+    assert record["environment"]["versions"]["python"]
+    assert [p.name for p in tmp_path.iterdir()] == ["one.json"]
+
+
+@pytest.mark.parametrize("missing", ["config", "seed", "data_hash"])
+def test_save_result_refuses_a_record_without(missing: str, tmp_path: Path):
+    payload = {**BASE, "items": items(1.0)}
+    del payload[missing]
+    with pytest.raises(ConfigError, match=missing):
+        save_result("one", payload, tmp_path)
+
+
+def test_save_result_refuses_nan_and_keeps_the_old_file(tmp_path: Path):
+    save_result("one", {**BASE, "items": items(1.0)}, tmp_path)
+    with pytest.raises(ConfigError):
+        save_result("one", {**BASE, "rows": [{"a": float("nan")}]}, tmp_path)
+    assert load_result("one", tmp_path)["mean"]["pesq_wb"] == 1.0
+
+
+def test_save_result_needs_something_to_show(tmp_path: Path):
+    with pytest.raises(ConfigError, match="items, systems or rows"):
+        save_result("one", BASE, tmp_path)
+
+
+def test_table_of_systems_and_rows(tmp_path: Path):
+    systems = {"noisy": {"items": items(1.0, 1.0)}, "ours": {"items": items(2.0, None)}}
+    save_result("two", {**BASE, "systems": systems}, tmp_path)
+    text = table(load_result("two", tmp_path))
+    assert text.splitlines() == [
+        "| system | n | WB-PESQ |",
+        "| --- | --- | --- |",
+        "| noisy | 2 | 1 [1, 1] |",
+        "| ours | 2 | 2 (n = 1) |",
+    ]
+    rows = [{"preset": "a", "parameters": 1126413, "share": 0.30123}, {"preset": "b|c"}]
+    assert table({"name": "r", "rows": rows}).splitlines()[2:] == [
+        "| a | 1,126,413 | 0.3012 |",
+        "| b/c | - | - |",
+    ]
+
+
+def test_tables_are_injected_and_a_stale_one_is_found(tmp_path: Path):
+    save_result("two", {**BASE, "rows": [{"a": 1}]}, tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text("# T\n<!-- table:two -->\n<!-- /table:two -->\nend\n", encoding="utf-8")
+    assert stale_tables(readme, tmp_path) == ["two"]
+    assert inject_tables(readme, tmp_path)
+    assert "| a |\n| --- |\n| 1 |\n<!-- /table:two -->\nend" in readme.read_text(encoding="utf-8")
+    assert stale_tables(readme, tmp_path) == []
+    assert not inject_tables(readme, tmp_path)
+    record = json.loads((tmp_path / "two.json").read_text())
+    (tmp_path / "two.json").write_text(json.dumps({**record, "rows": [{"a": 2}]}))
+    assert stale_tables(readme, tmp_path) == ["two"]
+
+
+def test_a_marker_without_a_result_names_the_file(tmp_path: Path):
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- table:none -->\n<!-- /table:none -->\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="none.json"):
+        stale_tables(readme, tmp_path)
+
+
+def test_hash_depends_on_content_and_order(tmp_path: Path):
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "b").write_text("2")
+    assert hash_files([tmp_path / "a", tmp_path / "b"]) != hash_files([tmp_path / "b", tmp_path / "a"])

@@ -1,0 +1,364 @@
+"""The training loop: learns, resumes bit for bit (also after kill -9), skips bad batches, keeps the teacher frozen."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+import dccrn_lib.training.loop as training
+from dccrn_lib.corpus.mixing import MixConfig
+from dccrn_lib.corpus.synthesis.corpus import generated_corpus
+from dccrn_lib.networks.presets import build_model
+from dccrn_lib.networks.uformer import Uformer
+from dccrn_lib.networks.weights import load_model, save_model
+from dccrn_lib.runtime.devices import has_bfloat16, pick_device
+from dccrn_lib.runtime.errors import ConfigError, ManifestError
+from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.loop import TrainingError, learning_rate, train
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    made = generated_corpus(0.02, root=tmp_path_factory.mktemp("generated"), progress=False)
+    return {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def config(corpus, out, **changes) -> TrainConfig:
+    settings = {
+        "out": str(out), **corpus, "model": "distil_dccrn_mini", "steps": 6, "batch_size": 2, "warmup_steps": 2,
+        "learning_rate": 3e-3, "valid_every": 3, "valid_mixtures": 2, "epoch_mixtures": 7, "seed": 1,
+        "mix": MixConfig(segment_seconds=0.5),
+    }  # fmt: skip
+    return TrainConfig(**{**settings, **changes})
+
+
+def state(path) -> dict[str, torch.Tensor]:
+    return torch.load(path / "checkpoint.pt", weights_only=True)
+
+
+def assert_equal_runs(a, b):
+    first, second = state(a), state(b)
+    assert first["step"] == second["step"]
+    for part in ("model", "average"):
+        for name, value in first[part].items():
+            assert torch.equal(value, second[part][name]), name
+    histories = [json.loads((x / "history.json").read_text()) for x in (a, b)]
+    for part in ("train", "valid"):
+        assert histories[0][part] == histories[1][part]
+
+
+def test_learns_with_the_right_gain_and_polarity(corpus, tmp_path):
+    c = config(
+        corpus, tmp_path / "run", steps=40, epoch_mixtures=1, batch_size=1, valid_every=20, learning_rate=1e-2,
+        decay_fraction=0.1, mix=MixConfig(segment_seconds=0.5, snr_db=(0, 0), rir_probability=0),
+    )  # fmt: skip
+    history = train(c, progress=False).history
+    # every step sees another mixture: "clean" improves without one being seen twice
+    assert history["train"][1]["clean"] < history["train"][0]["clean"] - 1
+    assert 0.3 < history["valid"][-1]["gain"] < 1.7  # polarity and gain
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_resume_is_exact(corpus, tmp_path, ema):
+    whole = config(corpus, tmp_path / "whole", ema_decay=ema)
+    train(whole, progress=False)
+    parts = replace(whole, out=str(tmp_path / "parts"))
+    assert train(parts, progress=False, stop_after=2).stopped
+    assert train(parts, resume=True, progress=False, stop_after=2).stopped
+    assert not train(parts, resume=True, progress=False).stopped
+    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+
+
+_SCRIPT = """
+import json, sys, torch
+torch.set_num_threads(1)
+from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.loop import train
+from dccrn_lib.corpus.mixing import MixConfig
+record = json.load(open(sys.argv[1]))
+mix = MixConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.pop("mix").items()})
+train(TrainConfig(**record, mix=mix), resume=True, progress=False)
+"""
+
+
+def _start(c, tmp_path):
+    path = tmp_path / "config_in.json"
+    path.write_text(json.dumps(asdict(c)))
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", _SCRIPT, str(path)], env=env)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_resume_after_a_kill_is_exact(corpus, tmp_path, how):
+    out = tmp_path / "killed"
+    c = config(corpus, out, steps=24, valid_every=6, checkpoint_minutes=1e-6)
+    process = _start(c, tmp_path)
+    deadline = time.monotonic() + 120
+    while not (out / "checkpoint.pt").is_file() and time.monotonic() < deadline:
+        assert process.poll() is None, "the run ended before its first checkpoint"
+        time.sleep(0.05)
+    process.send_signal(how)
+    process.wait(60)
+    reached = state(out)["step"]
+    assert 0 < reached < 24, "the run was not stopped in the middle"
+    if how == signal.SIGTERM:  # kill -9 may leave a temporary file, under a hidden name of its own
+        assert not list(out.glob(".*")), "a half-written file was left"
+    train(c, resume=True, progress=False)
+    whole = replace(c, out=str(tmp_path / "whole"))
+    train(whole, progress=False)
+    assert_equal_runs(out, tmp_path / "whole")
+
+
+def test_bad_batches_are_skipped_and_named(corpus, tmp_path, monkeypatch):
+    real, calls = training.si_snr_loss, []
+
+    def sometimes_nan(estimate, target):
+        calls.append(1)
+        loss = real(estimate, target)
+        return loss * float("nan") if len(calls) == 2 else loss
+
+    monkeypatch.setattr(training, "si_snr_loss", sometimes_nan)
+    result = train(config(corpus, tmp_path / "run", steps=4), progress=False)
+    assert result.history["skipped"] == [{"step": 1, "mixtures": [2, 3]}]
+    assert all(v.isfinite().all() for v in result.model.state_dict().values())
+
+
+def test_a_skipped_batch_leaves_no_trace_in_batchnorm(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "si_snr_loss", lambda e, t: e.sum() * float("nan"))
+    c = config(corpus, tmp_path / "run", steps=3, valid_every=3)
+    train(c, progress=False)
+    torch.manual_seed(c.seed)
+    fresh = build_model(c.model).state_dict()
+    after = state(tmp_path / "run")["model"]
+    assert all(torch.equal(after[name], value) for name, value in fresh.items())
+
+
+def test_stops_when_losses_stay_bad(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "si_snr_loss", lambda e, t: e.sum() * float("inf"))
+    with pytest.raises(TrainingError, match="lower learning_rate"):
+        train(config(corpus, tmp_path / "run", steps=9, max_bad_batches=3), progress=False)
+
+
+@pytest.mark.parametrize("method", ["output", "at_kl", "at_kl_centred", "at", "kl", "fitnets", "self_similarity"])
+def test_distillation_runs_and_leaves_the_teacher_alone(corpus, tmp_path, method):
+    torch.manual_seed(5)
+    weights = save_model(build_model("uformer_mini"), tmp_path / "teacher")
+    before = weights.read_bytes()
+    c = config(corpus, tmp_path / "run", steps=2, valid_every=2, method=method, teacher=str(weights))
+    history = train(c, progress=False).history
+    assert weights.read_bytes() == before
+    terms = history["train"][0]
+    assert "teacher" in terms and ("features" in terms) == (method != "output")
+    if method != "output":
+        b = history["balance"]
+        assert b["feature_weight"] == pytest.approx(0.1 * b["waveform_norm"] / b["feature_norm"])
+
+
+def test_resume_with_adapters(corpus, tmp_path):
+    torch.manual_seed(5)
+    weights = save_model(build_model("uformer_mini"), tmp_path / "teacher")
+    whole = config(corpus, tmp_path / "whole", steps=4, valid_every=2, method="fitnets", teacher=str(weights))
+    train(whole, progress=False)
+    parts = replace(whole, out=str(tmp_path / "parts"))
+    train(parts, progress=False, stop_after=2)
+    train(parts, resume=True, progress=False)
+    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_accumulation_counts_whole_batches_and_must_divide_them(corpus, tmp_path):
+    c = config(corpus, tmp_path / "a", steps=2, batch_size=4, accumulation=2, valid_every=2)
+    assert len(train(c, progress=False).history["valid"]) == 1
+    with pytest.raises(ConfigError, match="multiple of accumulation"):
+        replace(c, accumulation=3)
+
+
+def test_refuses_to_mix_runs(corpus, tmp_path):
+    c = config(corpus, tmp_path / "run", steps=2)
+    train(c, progress=False)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        train(c, progress=False)
+    with pytest.raises(ConfigError, match="learning_rate"):
+        train(replace(c, learning_rate=1e-4), resume=True, progress=False)
+    longer = train(replace(c, steps=3), resume=True, progress=False)
+    assert longer.history["valid"][-1]["step"] == 3
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"model": "distil_dcrn"}, "did you mean distil_dccrn"),
+        ({"method": "atkl", "teacher": "x"}, "did you mean at_kl"),
+        ({"method": "at_kl"}, "needs a teacher"),
+        ({"steps": 0}, "steps must be at least 1"),
+    ],
+)
+def test_config_errors(corpus, tmp_path, bad, message):
+    with pytest.raises(ConfigError, match=message):
+        config(corpus, tmp_path, **bad)
+
+
+def test_a_missing_manifest_begins_no_run(corpus, tmp_path):
+    with pytest.raises(ManifestError, match="nowhere"):
+        train(config({**corpus, "speech": "nowhere.jsonl"}, tmp_path / "run"), progress=False)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_schedule():
+    c = TrainConfig("o", "s", "n", steps=100, warmup_steps=10, decay_fraction=0.5, learning_rate=1.0)
+    rates = [learning_rate(step, c) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[49] == 1.0
+    assert rates[75] == pytest.approx(0.5) and rates[99] == pytest.approx(0.02)
+
+
+def test_device():
+    assert pick_device("cpu").type == "cpu"
+    if not torch.cuda.is_available():
+        assert pick_device("auto").type == "cpu"
+        with pytest.raises(ConfigError, match="no CUDA GPU"):
+            pick_device("cuda")
+
+
+def test_bfloat16_is_left_where_it_would_be_emulated(corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "has_bfloat16", lambda device: False)
+    train(config(corpus, tmp_path / "asked", amp=True))
+    assert "training in float32" in capsys.readouterr().out
+    assert json.loads((tmp_path / "asked" / "config.json").read_text())["amp"] is False
+    train(config(corpus, tmp_path / "plain"), progress=False)
+    assert_equal_runs(tmp_path / "asked", tmp_path / "plain")
+
+
+def test_compile_in_bfloat16_is_refused_on_a_cpu(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "has_bfloat16", lambda device: True)
+    with pytest.raises(ConfigError, match="amp=false"):
+        train(config(corpus, tmp_path / "run", amp=True, compile=True), progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_who_has_bfloat16(monkeypatch):
+    assert has_bfloat16(torch.device("cuda"))  # asked of the name alone
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    for avx, amx in ((False, False), (True, False), (False, True)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx=avx: avx)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        assert has_bfloat16(torch.device("cpu")) is (avx or amx)
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    assert has_bfloat16(torch.device("cpu"))
+
+
+def test_the_saved_weights_are_the_ones_returned(corpus, tmp_path):
+    result = train(config(corpus, tmp_path / "run", steps=3), progress=False)
+    x = torch.randn(1, 3000)
+    assert torch.equal(result.model(x), load_model(result.weights)(x))
+
+
+def test_a_skipped_batch_is_named_whole_when_it_is_cut_into_parts(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "si_snr_loss", lambda e, t: e.sum() * float("nan"))
+    c = config(corpus, tmp_path / "run", steps=2, batch_size=4, accumulation=2, valid_every=2)
+    skipped = train(c, progress=False).history["skipped"]
+    assert skipped == [{"step": 0, "mixtures": [0, 1, 2, 3]}, {"step": 1, "mixtures": [4, 5, 6, 0]}]
+
+
+def test_a_run_older_than_a_setting_goes_on_with_its_default(corpus, tmp_path):
+    c = config(corpus, tmp_path / "run", steps=1, valid_every=1)
+    train(c, progress=False)
+    path = tmp_path / "run" / "config.json"
+    record = json.loads(path.read_text())
+    del record["repeat_epoch"], record["mix"]["equaliser_db"]
+    path.write_text(json.dumps(record))
+    assert train(replace(c, steps=2), resume=True, progress=False).history["valid"][-1]["step"] == 2
+    path.write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match="repeat_epoch = False, asked for True"):
+        train(replace(c, repeat_epoch=True), resume=True, progress=False)
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_epochs_repeat_only_when_asked(corpus, tmp_path, repeat):
+    c = config(corpus, tmp_path, epoch_mixtures=3, batch_size=2, steps=3, repeat_epoch=repeat)
+    share = training._Share(c, training.Processes(), 0)
+    assert list(share) == ([0, 1, 2, 0, 1, 2] if repeat else [0, 1, 2, 3, 4, 5])
+
+
+@pytest.mark.parametrize("method", ["output", "at", "at_kl"])
+def test_a_cached_teacher_gives_the_losses_of_a_live_one(corpus, tmp_path, method, monkeypatch):
+    torch.manual_seed(5)
+    weights = str(save_model(build_model("uformer_mini"), tmp_path / "teacher"))
+    calls = []
+    real = Uformer.forward
+    monkeypatch.setattr(Uformer, "forward", lambda self, x: calls.append(len(x)) or real(self, x))
+    c = config(
+        corpus, tmp_path / "live", method=method, teacher=weights, reading="time_frequency", repeat_epoch=True,
+        epoch_mixtures=4, steps=4, valid_every=4,
+    )  # fmt: skip
+    live = train(c, progress=False).history
+    calls.clear()
+    cached = replace(c, out=str(tmp_path / "cached"), teacher_cache=str(tmp_path / "cache"))
+    history = train(cached, progress=False).history
+    assert sum(calls) == 4, "each mixture passes the teacher once, though every one is used twice or more"
+    for name, value in live["train"][-1].items():
+        assert history["train"][-1][name] == pytest.approx(value, rel=1e-5, abs=1e-5), name
+    calls.clear()
+    again = train(replace(cached, out=str(tmp_path / "again")), progress=False).history
+    assert calls == [] and again["train"] == history["train"]
+    train(replace(cached, out=str(tmp_path / "other"), seed=2, steps=1), progress=False)
+    assert calls, "other mixtures must not be found under the names of these"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"repeat_epoch": False}, "needs repeat_epoch"), ({"method": "fitnets"}, "serves the methods output, at, at_kl")],
+)
+def test_a_teacher_is_cached_only_where_it_makes_sense(corpus, tmp_path, changes, message):
+    settings = {"method": "at_kl", "teacher": "t", "repeat_epoch": True, "teacher_cache": "c", **changes}
+    with pytest.raises(ConfigError, match=message):
+        config(corpus, tmp_path, **settings)
+
+
+def test_tensorboard_that_is_not_installed_is_one_line_and_no_run(corpus, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # importing it fails
+    with pytest.raises(ConfigError, match=r"pip install -e '.\[tensorboard\]'") as caught:
+        train(config(corpus, tmp_path / "run", tensorboard=True), progress=False)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_scalars_go_to_tensorboard(corpus, tmp_path, monkeypatch):
+    written = {}
+
+    class Writer:
+        def __init__(self, folder):
+            self.folder = folder
+
+        def add_scalar(self, name, value, step):
+            written[name, step] = value
+
+        def flush(self):
+            written["flushed"] = self.folder
+
+        def close(self):
+            written["closed"] = True
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    history = train(config(corpus, tmp_path / "run", tensorboard=True), progress=False).history
+    assert written.pop("flushed") == str(tmp_path / "run" / "tensorboard") and written.pop("closed")
+    expected = {}
+    for part in ("train", "valid"):
+        for record in history[part]:
+            expected |= {(f"{part}/{k}", record["step"]): v for k, v in record.items() if k != "step"}
+    assert written == expected and ("valid/si_snr_db", 6) in written
