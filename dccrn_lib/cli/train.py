@@ -42,9 +42,8 @@ def add_train(p: argparse.ArgumentParser) -> None:
 def _train(a: argparse.Namespace) -> int:
     import torch
 
-    from dccrn_lib.cli.settings import override
-    from dccrn_lib.lessons.running.parameters import split_assignments
     from dccrn_lib.runtime.devices import require_device
+    from dccrn_lib.runtime.settings import override, split_assignments
     from dccrn_lib.training.config import TrainConfig
     from dccrn_lib.training.loop import train
     from dccrn_lib.training.profiles import get_profile

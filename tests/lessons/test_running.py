@@ -22,10 +22,11 @@ from dccrn_lib.lessons.running.notebooks import (
     find_notebooks,
     run_notebooks,
 )
-from dccrn_lib.lessons.running.parameters import Parameter, assign, parse_cell, split_assignments
+from dccrn_lib.lessons.running.parameters import assign, parse_cell
 from dccrn_lib.lessons.running.report import equation
 from dccrn_lib.results.records import load_result
 from dccrn_lib.runtime.errors import ConfigError, DccrnError
+from dccrn_lib.runtime.settings import Parameter, split_assignments
 
 CELL = """profile: str = "smoke"  # size of the run
 seed: int = 0  # of everything drawn

@@ -23,13 +23,14 @@ from dccrn_lib.lessons.running.execution import (
     run_in_lanes,
     ticker,
 )
-from dccrn_lib.lessons.running.parameters import assign, read_parameters, split_assignments
+from dccrn_lib.lessons.running.parameters import assign, read_parameters
 from dccrn_lib.lessons.running.report import write_report
 from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.environment import environment_record
 from dccrn_lib.runtime.errors import ConfigError, DccrnError, nearest_name
 from dccrn_lib.runtime.files import atomic_path
 from dccrn_lib.runtime.paths import notebooks_dir, runs_dir
+from dccrn_lib.runtime.settings import split_assignments
 from dccrn_lib.runtime.workers import usable_cores
 from dccrn_lib.training.profiles import get_profile
 

@@ -10,60 +10,11 @@ import ast
 import io
 import json
 import tokenize
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
-
-TYPES = ("int", "float", "str", "bool", "list[int]", "list[str]")
-_PATH_NAMES = {"speech", "noise", "rir", "out"}
-_PATH_ENDINGS = ("dir", "path", "folder", "file")  # after an underscore or alone
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One line of a parameters cell: its name, one of :data:`TYPES`, default value and help."""
-
-    name: str
-    type: str
-    default: Any
-    help: str
-
-    @property
-    def is_path(self) -> bool:
-        """Whether the value names a file or folder, by the parameter's name."""
-        named = (
-            self.name in _PATH_NAMES or "manifest" in self.name or self.name.split("_")[-1] in _PATH_ENDINGS
-        )
-        return self.type == "str" and named
-
-    def parse(self, value: Any, base: Path | None = None) -> Any:
-        """The value for this parameter.
-
-        Args:
-            value: text as typed on a command line, or a value that already has the type.
-            base: folder that a relative path is taken from; None leaves paths as they are.
-
-        Raises:
-            ConfigError: the value is not of the parameter's type.
-        """
-        try:
-            parsed = _from_text(value, self.type) if isinstance(value, str) else value
-        except (ValueError, SyntaxError):
-            parsed = None
-        if parsed is None or not _has_type(parsed, self.type):
-            example = {"bool": "true or false", "list[int]": "1,2,3", "list[str]": "a,b"}.get(
-                self.type, self.type
-            )
-            raise ConfigError(
-                f"parameter {self.name}: {value!r} is not {_article(self.type)}; give {example}"
-            )
-        if self.type == "float":
-            return float(parsed)
-        if base is not None and self.is_path and parsed:
-            return str((base / Path(parsed).expanduser()).resolve())
-        return parsed
+from dccrn_lib.runtime.settings import TYPES, Parameter, article, has_type
 
 
 def read_parameters(notebook: str | Path) -> list[Parameter]:
@@ -118,29 +69,12 @@ def parse_cell(source: str, where: str = "parameters cell") -> list[Parameter]:
             default = ast.literal_eval(statement.value)
         except ValueError:
             raise ConfigError(f"{spot}: the default of {name} must be a literal") from None
-        if not _has_type(default, kind):
-            raise ConfigError(f"{spot}: the default of {name}, {default!r}, is not {_article(kind)}")
+        if not has_type(default, kind):
+            raise ConfigError(f"{spot}: the default of {name}, {default!r}, is not {article(kind)}")
         if not helps.get(statement.end_lineno):
             raise ConfigError(f"{spot}: {name} has no help; write `# what it does` behind it")
         found[name] = Parameter(name, kind, default, helps[statement.end_lineno])
     return list(found.values())
-
-
-def split_assignments(assignments: list[str]) -> dict[str, str]:
-    """``["seed=1", "model=x"]`` as a dict of texts.
-
-    Raises:
-        ConfigError: no ``=``, an empty name, or a name given twice.
-    """
-    values: dict[str, str] = {}
-    for text in assignments:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise ConfigError(f"-p {text}: write it as name=value")
-        if name.strip() in values:
-            raise ConfigError(f"-p {name.strip()} is given twice")
-        values[name.strip()] = value
-    return values
 
 
 def assign(
@@ -175,30 +109,3 @@ def assign(
     }
 
 
-def _from_text(text: str, kind: str) -> Any:
-    if kind == "str":
-        return text
-    if kind == "bool":
-        return {"true": True, "false": False}.get(text.strip().lower())
-    if kind == "int":
-        return int(text)
-    if kind == "float":
-        return float(text)
-    body = text.strip()
-    if body.startswith("["):
-        return ast.literal_eval(body)
-    parts = [part.strip() for part in body.split(",")] if body else []
-    return [int(part) for part in parts] if kind == "list[int]" else parts
-
-
-def _has_type(value: Any, kind: str) -> bool:
-    if kind.startswith("list"):
-        return isinstance(value, list) and all(_has_type(item, kind[5:-1]) for item in value)
-    if kind == "float":
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and value == value and abs(value) != float("inf")
-    return type(value) is {"int": int, "str": str, "bool": bool}[kind]
-
-
-def _article(kind: str) -> str:
-    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
