@@ -36,8 +36,9 @@ tutorial: $(STAMP)  ## run all notebooks at PROFILE=quick into runs/quick, with 
 
 test: lint unit nbval  ## ruff, import directions, the tests, and the committed notebooks under nbval
 
-lint: $(STAMP)  ## ruff, and the direction of imports between the packages
+lint: $(STAMP)  ## ruff (rules and format), and the direction of imports between the packages
 	"$(PY)" -m ruff check .
+	"$(PY)" -m ruff format --check .
 	"$(VENV)/bin/lint-imports" --no-cache
 
 unit: $(STAMP)  ## the tests without the notebooks

@@ -16,8 +16,10 @@ def main() -> None:
     a = parser.parse_args()
     samples, _ = read_audio(a.noisy, sample_rate=16000)
     loss = precision_loss(load_model(a.model), samples[0])
-    print(f"int8 against float32: SNR {loss['snr_db']:.1f} dB, size x{loss['size_ratio']:.2f}, "
-          f"time x{loss['time_ratio']:.2f}")  # fmt: skip
+    print(
+        f"int8 against float32: SNR {loss['snr_db']:.1f} dB, size x{loss['size_ratio']:.2f}, "
+        f"time x{loss['time_ratio']:.2f}"
+    )
 
 
 if __name__ == "__main__":

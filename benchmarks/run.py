@@ -10,9 +10,7 @@ from dccrn_lib.results.tables import table
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--quick", action="store_true", help="tiny sizes: shows that it runs, numbers mean nothing"
-    )
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, numbers mean nothing")
     parser.add_argument("--json", metavar="FILE", help="result file to write, ending in .json")
     a = parser.parse_args()
     record = run_benchmarks(json_path=a.json, quick=a.quick, progress=True)

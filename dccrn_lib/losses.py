@@ -10,7 +10,9 @@ from dccrn_lib.runtime.errors import MetricError
 
 def _check(estimate: Tensor, target: Tensor) -> None:
     if estimate.shape != target.shape or estimate.dim() < 1:
-        raise MetricError(f"estimate and target must have one shape, got {tuple(estimate.shape)}, {tuple(target.shape)}")
+        raise MetricError(
+            f"estimate and target must have one shape, got {tuple(estimate.shape)}, {tuple(target.shape)}"
+        )
 
 
 def si_snr_db(estimate: Tensor, target: Tensor, eps: float = 1e-8) -> Tensor:

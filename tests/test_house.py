@@ -12,9 +12,19 @@ import pytest
 from dccrn_lib.results.tables import stale_tables
 
 FILES = [
-    "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "pyproject.toml", "environment.yml",
-    "Makefile", ".ci/run", ".github/workflows/ci.yml", "docs/ledger.md", "docs/latency.md",
-]  # fmt: skip
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "CITATION.cff",
+    "pyproject.toml",
+    "environment.yml",
+    "Makefile",
+    ".ci/run",
+    ".github/workflows/ci.yml",
+    "docs/ledger.md",
+    "docs/latency.md",
+]
 TARGETS = ["tutorial", "test", "lab", "notebooks", "bench", "results", "train-real", "clean"]
 
 
@@ -69,9 +79,7 @@ def test_every_dependency_is_pinned_in_pyproject(root: Path):
 def test_pins_are_nowhere_else(root: Path):
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"].values()
-    names = {
-        r.split("==")[0] for r in [*project["dependencies"], *(d for ds in extras for d in ds)] if "==" in r
-    }
+    names = {r.split("==")[0] for r in [*project["dependencies"], *(d for ds in extras for d in ds)] if "==" in r}
     pin = re.compile(rf"\b({'|'.join(map(re.escape, sorted(names)))})\s*[=~]=\s*\d")
     others = [p for p in tracked(root) if p.suffix not in {".ipynb", ".json"} and p.name != "pyproject.toml"]
     assert [str(p.relative_to(root)) for p in others if pin.search(p.read_text(encoding="utf-8"))] == []
@@ -90,9 +98,7 @@ def test_no_paths_of_a_machine_in_the_repository(root: Path):
     found = {}
     for file in tracked(root):
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
-            if path.search(
-                re.sub(r"https?://\S+|base64,[A-Za-z0-9+/=]+|\"[A-Za-z0-9+/=\\n]{200,}\"", "", line)
-            ):
+            if path.search(re.sub(r"https?://\S+|base64,[A-Za-z0-9+/=]+|\"[A-Za-z0-9+/=\\n]{200,}\"", "", line)):
                 found[f"{file.relative_to(root)}:{number}"] = line.strip()[:80]
     assert found == {}
 

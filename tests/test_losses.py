@@ -96,9 +96,12 @@ def test_compressed_spectral_loss_equals_numpy(power, weight):
     target = generator.standard_normal(2000)
     estimate = 0.8 * target + 0.2 * generator.standard_normal(2000)
     ours = compressed_spectral_loss(
-        torch.tensor(estimate, dtype=torch.float32)[None], torch.tensor(target, dtype=torch.float32)[None],
-        power, weight, (256,),
-    )  # fmt: skip
+        torch.tensor(estimate, dtype=torch.float32)[None],
+        torch.tensor(target, dtype=torch.float32)[None],
+        power,
+        weight,
+        (256,),
+    )
     assert ours.item() == pytest.approx(spectral_reference(estimate, target, power, weight, 256), rel=1e-3)
 
 

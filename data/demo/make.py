@@ -37,9 +37,7 @@ def main() -> None:
         for side in ("noisy", "clean"):
             with atomic_path(HERE / side / f"{name}.ogg") as temporary:
                 soundfile.write(temporary, item[side].numpy(), SAMPLE_RATE, format="OGG", subtype="VORBIS")
-        table.append(
-            {"name": name, "noise": label, "snr_db": snr_db, "language": language, "speaker": item["speaker"]}
-        )
+        table.append({"name": name, "noise": label, "snr_db": snr_db, "language": language, "speaker": item["speaker"]})
     (HERE / "clips.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
 
 

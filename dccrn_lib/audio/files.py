@@ -24,19 +24,22 @@ from dccrn_lib.runtime.errors import AudioError
 from dccrn_lib.runtime.files import atomic_path
 
 __all__ = [
-    "AudioInfo", "AudioWriter", "PEAKS", "StreamingResampler", "audio_info", "list_audio_files", "read_audio",
-    "read_blocks", "resample", "write_audio",
-]  # fmt: skip
+    "AudioInfo",
+    "AudioWriter",
+    "PEAKS",
+    "StreamingResampler",
+    "audio_info",
+    "list_audio_files",
+    "read_audio",
+    "read_blocks",
+    "resample",
+    "write_audio",
+]
 
 PathLike = str | os.PathLike
 PEAKS = ("clip", "scale", "error")  # what write_audio does with samples beyond full scale
 BLOCK_SAMPLES = 1 << 18
-_SUFFIX_FORMATS = {
-    "opus": ("OGG", "OPUS"),
-    "oga": ("OGG", None),
-    "aif": ("AIFF", None),
-    "aifc": ("AIFF", None),
-}
+_SUFFIX_FORMATS = {"opus": ("OGG", "OPUS"), "oga": ("OGG", None), "aif": ("AIFF", None), "aifc": ("AIFF", None)}
 _SUFFIX_FORMATS |= {"wave": ("WAV", None), "snd": ("AU", None), "sf": ("IRCAM", None), "sph": ("NIST", None)}
 _NOT_AUDIO_SUFFIXES = {"raw", "mat4", "mat5", "mat"}  # no header, or not audio by habit
 _SUFFIXES = {name.lower() for name in soundfile.available_formats()} | set(_SUFFIX_FORMATS)
@@ -139,9 +142,7 @@ def _checked(path: PathLike, samples: np.ndarray, first: int) -> np.ndarray:
     finite = np.isfinite(samples)
     if not finite.all():
         where = int(np.argmin(finite.all(axis=1)))
-        raise AudioError(
-            f"{path} holds a NaN or infinite sample at index {first + where}; repair or remove the file"
-        )
+        raise AudioError(f"{path} holds a NaN or infinite sample at index {first + where}; repair or remove the file")
     return np.ascontiguousarray(samples.T)
 
 
@@ -222,9 +223,7 @@ def file_format(path: PathLike, subtype: str | None = None, format: str | None =
     known, default = _SUFFIX_FORMATS.get(suffix, (suffix.upper(), None))
     name = (format or known).upper()
     if name not in soundfile.available_formats() or name == "RAW":
-        raise AudioError(
-            f"cannot write {path}: unknown suffix {'.' + suffix!r}; use .wav, .flac, .ogg, .opus or .mp3"
-        )
+        raise AudioError(f"cannot write {path}: unknown suffix {'.' + suffix!r}; use .wav, .flac, .ogg, .opus or .mp3")
     chosen = subtype or (default if name == known else None) or soundfile.default_subtype(name)
     if chosen is None or not soundfile.check_format(name, chosen):
         possible = ", ".join(soundfile.available_subtypes(name))
@@ -245,12 +244,7 @@ class AudioWriter:
     """
 
     def __init__(
-        self,
-        path: PathLike,
-        sample_rate: int,
-        channels: int,
-        subtype: str | None = None,
-        format: str | None = None,
+        self, path: PathLike, sample_rate: int, channels: int, subtype: str | None = None, format: str | None = None
     ) -> None:
         self.path, self.sample_rate, self.channels = Path(path), int(sample_rate), channels
         self.format, self.subtype = file_format(path, subtype, format)
@@ -282,9 +276,7 @@ class AudioWriter:
             AudioError: a sample is NaN or infinite, the number of channels is wrong, or the disk refuses.
         """
         if samples.ndim != 2 or samples.shape[0] != self.channels:
-            raise AudioError(
-                f"cannot write {self.path}: expected ({self.channels}, sample), got {samples.shape}"
-            )
+            raise AudioError(f"cannot write {self.path}: expected ({self.channels}, sample), got {samples.shape}")
         if samples.shape[1] == 0:
             return
         peak = float(np.abs(samples).max())
@@ -339,9 +331,7 @@ def write_audio(
     array = np.asarray(samples.detach().cpu() if isinstance(samples, Tensor) else samples, dtype=np.float32)
     array = array[None] if array.ndim == 1 else array  # (channel, sample)
     if array.ndim != 2 or array.size == 0:
-        raise AudioError(
-            f"cannot write {path}: expected (channel, sample) with >= 1 sample, got {array.shape}"
-        )
+        raise AudioError(f"cannot write {path}: expected (channel, sample) with >= 1 sample, got {array.shape}")
     if peaks not in PEAKS:
         raise AudioError(f"unknown peaks={peaks!r}; known: {', '.join(PEAKS)}")
     if array.shape[0] > 1024:
@@ -350,9 +340,7 @@ def write_audio(
     peak = float(np.abs(array).max())
     if peak > 1.0 and np.isfinite(peak) and not holds_beyond_full_scale(writer.subtype):
         if peaks == "error":
-            raise AudioError(
-                f"cannot write {path}: peak {peak:.4g} is beyond full scale; lower it or use FLOAT"
-            )
+            raise AudioError(f"cannot write {path}: peak {peak:.4g} is beyond full scale; lower it or use FLOAT")
         if peaks == "scale":
             array = array / np.float32(peak)
     with writer:
@@ -368,9 +356,7 @@ def list_audio_files(folder: PathLike, recursive: bool = True) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise AudioError(
-            f"no such folder: {folder}" if not folder.exists() else f"{folder} is a file, not a folder"
-        )
+        raise AudioError(f"no such folder: {folder}" if not folder.exists() else f"{folder} is a file, not a folder")
     found = []
     for where, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []

@@ -106,7 +106,9 @@ class ComplexSTFT(nn.Module):
         """
         c = self.config
         if spectrum.shape[1] != self.frequencies:
-            raise AudioError(f"expected {self.frequencies} frequency bins for FFT {c.fft_size}, got {spectrum.shape[1]}")
+            raise AudioError(
+                f"expected {self.frequencies} frequency bins for FFT {c.fft_size}, got {spectrum.shape[1]}"
+            )
         frames = spectrum.shape[-1]
         left = c.window_length - c.hop_length
         total = (frames - 1) * c.hop_length + c.window_length

@@ -10,9 +10,7 @@ from dccrn_lib.cli.checks import count, file, folder, named, positive
 def add_synth(p: argparse.ArgumentParser) -> None:
     p.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder to write")
     p.add_argument("--hours", type=positive, default=1.0, metavar="H", help="hours of speech")
-    p.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="the corpus is a function of hours and seed"
-    )
+    p.add_argument("--seed", type=int, default=0, metavar="S", help="the corpus is a function of hours and seed")
     p.add_argument("--workers", type=int, metavar="N", help="processes; all cores when not given")
     p.set_defaults(run=_corpus_synth)
 
@@ -28,21 +26,13 @@ def _corpus_synth(a: argparse.Namespace) -> int:
 
 def add_scan(p: argparse.ArgumentParser) -> None:
     p.add_argument("folder", type=named, metavar="DIR", help="folder of recordings, searched with its subfolders")
-    p.add_argument(
-        "--kind", required=True, choices=["speech", "noise", "rir"], help="what the recordings are"
-    )
+    p.add_argument("--kind", required=True, choices=["speech", "noise", "rir"], help="what the recordings are")
     p.add_argument("--out", type=file, required=True, metavar="FILE", help="manifest to write (.jsonl)")
     p.add_argument("--split", choices=["train", "valid", "test"], help="put all files in one split")
-    p.add_argument(
-        "--valid-fraction", type=float, default=0.05, metavar="F", help="share of speakers for valid"
-    )
-    p.add_argument(
-        "--test-fraction", type=float, default=0.05, metavar="F", help="share of speakers for test"
-    )
+    p.add_argument("--valid-fraction", type=float, default=0.05, metavar="F", help="share of speakers for valid")
+    p.add_argument("--test-fraction", type=float, default=0.05, metavar="F", help="share of speakers for test")
     p.add_argument("--licence", default="unknown", metavar="TEXT", help="licence of the recordings")
-    p.add_argument(
-        "--corpus", metavar="NAME", help="name of the collection; the folder's name when not given"
-    )
+    p.add_argument("--corpus", metavar="NAME", help="name of the collection; the folder's name when not given")
     p.add_argument(
         "--group-level",
         type=int,
@@ -74,10 +64,15 @@ def _corpus_scan(a: argparse.Namespace) -> int:
 
 
 def add_pack(p: argparse.ArgumentParser) -> None:
-    p.add_argument("manifests", nargs="+", metavar="FILE", help="manifests of speech, noise and room responses (.jsonl)")
+    p.add_argument(
+        "manifests", nargs="+", metavar="FILE", help="manifests of speech, noise and room responses (.jsonl)"
+    )
     p.add_argument("--out", type=folder, required=True, metavar="DIR", help="new folder for shards and manifests")
     p.add_argument(
-        "--codec", choices=["opus", "vorbis", "flac"], default="opus", help="of speech and noise; room responses are FLAC"
+        "--codec",
+        choices=["opus", "vorbis", "flac"],
+        default="opus",
+        help="of speech and noise; room responses are FLAC",
     )
     p.add_argument("--bitrate", type=positive, default=32.0, metavar="KBIT", help="of Opus, in kbit/s, 6 to 256")
     p.add_argument("--shard-mb", type=positive, default=256.0, metavar="N", help="size of a shard in MiB")
@@ -88,9 +83,7 @@ def add_pack(p: argparse.ArgumentParser) -> None:
 def _corpus_pack(a: argparse.Namespace) -> int:
     from dccrn_lib.corpus.packing import pack_corpus
 
-    report = pack_corpus(
-        a.manifests, a.out, a.codec, a.bitrate, a.shard_mb, workers=a.workers, progress=not a.quiet
-    )
+    report = pack_corpus(a.manifests, a.out, a.codec, a.bitrate, a.shard_mb, workers=a.workers, progress=not a.quiet)
     for manifest in report.manifests:
         print(manifest)
     print(report)

@@ -24,13 +24,7 @@ def _enhance(a: argparse.Namespace) -> int:
     from dccrn_lib.enhancement.batch import enhance_files
 
     report = enhance_files(
-        a.inputs,
-        a.out,
-        model=a.model,
-        device=a.device,
-        workers=a.workers,
-        progress=not a.quiet,
-        overwrite=a.overwrite,
+        a.inputs, a.out, model=a.model, device=a.device, workers=a.workers, progress=not a.quiet, overwrite=a.overwrite
     )
     for source, reason in report.failed:
         named = reason if str(source) in reason else f"{source}: {reason}"

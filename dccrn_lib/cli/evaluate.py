@@ -11,9 +11,7 @@ def add_evaluate(p: argparse.ArgumentParser) -> None:
     p.add_argument("--clean", type=named, required=True, metavar="DIR", help="clean references")
     p.add_argument("--noisy", type=named, required=True, metavar="DIR", help="noisy files of the same names")
     group = p.add_mutually_exclusive_group()
-    group.add_argument(
-        "--model", metavar="NAME_OR_PATH", help="enhance the noisy files with this model and score that"
-    )
+    group.add_argument("--model", metavar="NAME_OR_PATH", help="enhance the noisy files with this model and score that")
     group.add_argument("--enhanced", metavar="DIR", help="score these files; with neither, the noisy ones")
     p.add_argument("--json", type=file, required=True, metavar="FILE", help="result file to write")
     p.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1 ...")
@@ -28,9 +26,16 @@ def _evaluate(a: argparse.Namespace) -> int:
 
     require_device(a.device)
     result = evaluate_directories(
-        a.clean, a.noisy, model=a.model, enhanced=a.enhanced, json_path=a.json, device=a.device,
-        workers=a.workers, progress=not a.quiet, metrics=a.metrics.split(",") if a.metrics else None,
-    )  # fmt: skip
+        a.clean,
+        a.noisy,
+        model=a.model,
+        enhanced=a.enhanced,
+        json_path=a.json,
+        device=a.device,
+        workers=a.workers,
+        progress=not a.quiet,
+        metrics=a.metrics.split(",") if a.metrics else None,
+    )
     means = ", ".join(f"{k} {v:.4g}" for k, v in result["mean"].items() if v is not None)
     print(f"{result['n_scored']} of {result['n']} files scored: {means or 'nothing'}")
     return 0 if result["n_scored"] else 1
@@ -38,9 +43,7 @@ def _evaluate(a: argparse.Namespace) -> int:
 
 def add_bench(p: argparse.ArgumentParser) -> None:
     p.add_argument("--json", type=file, required=True, metavar="FILE", help="result file to write")
-    p.add_argument(
-        "--smoke", action="store_true", help="seconds instead of minutes; the numbers mean nothing"
-    )
+    p.add_argument("--smoke", action="store_true", help="seconds instead of minutes; the numbers mean nothing")
     p.set_defaults(run=_bench)
 
 

@@ -35,9 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     shared.add_argument("--quiet", action="store_true", help="no progress bars")
 
-    parser = Parser(
-        prog="python -m dccrn_lib", description="Speech enhancement with Distil-DCCRN, DCCRN and Uformer."
-    )
+    parser = Parser(prog="python -m dccrn_lib", description="Speech enhancement with Distil-DCCRN, DCCRN and Uformer.")
     parser.add_argument("--version", action="version", version=f"dccrn_lib {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
@@ -52,9 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_unpack(command("unpack", "write the members of packed manifests as files again", actions))
     add_train(command("train", "train or distil a model; also under torchrun"))
     add_enhance(command("enhance", "enhance audio files or folders"))
-    add_evaluate(
-        command("evaluate", "score noisy, enhanced or model output against clean files paired by name")
-    )
+    add_evaluate(command("evaluate", "score noisy, enhanced or model output against clean files paired by name"))
     add_notebooks(command("run-notebooks", "execute the notebooks with parameters, write a report"))
     add_export(command("export", "write a model as ONNX"))
     add_bench(command("bench", "measure speed and memory"))
@@ -76,9 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         extra = next((name for name, modules in _EXTRAS.items() if module in modules), None)
         if extra is None:
             raise
-        print(
-            f"error: {module} is not installed; run: python -m pip install -e '.[{extra}]'", file=sys.stderr
-        )
+        print(f"error: {module} is not installed; run: python -m pip install -e '.[{extra}]'", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"error: {error.filename or args.command}: {error.strerror or error}", file=sys.stderr)

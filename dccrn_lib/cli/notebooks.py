@@ -21,9 +21,7 @@ def add_notebooks(p: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="set a notebook parameter; may be repeated",
     )
-    p.add_argument(
-        "--timeout", type=positive, metavar="S", help="seconds a cell may take; no limit when not given"
-    )
+    p.add_argument("--timeout", type=positive, metavar="S", help="seconds a cell may take; no limit when not given")
     p.add_argument("--jobs", type=count, metavar="N", help="notebooks at a time; 2 where there are two cores")
     p.add_argument("--list-parameters", action="store_true", help="print the notebooks' parameters and stop")
     p.add_argument(

@@ -8,18 +8,12 @@ from dccrn_lib.cli.checks import device, folder
 
 
 def add_train(p: argparse.ArgumentParser) -> None:
-    p.add_argument(
-        "--profile", default="quick", metavar="NAME", help="size of the run: smoke, quick, cpu or gpu"
-    )
+    p.add_argument("--profile", default="quick", metavar="NAME", help="size of the run: smoke, quick, cpu or gpu")
     p.add_argument("--model", metavar="NAME", help="preset to train; the profile's student when not given")
-    p.add_argument(
-        "--method", default="none", metavar="NAME", help="distillation method: none, output, at_kl ..."
-    )
+    p.add_argument("--method", default="none", metavar="NAME", help="distillation method: none, output, at_kl ...")
     p.add_argument("--teacher", metavar="NAME_OR_PATH", help="weights of the teacher; needed with a method")
     p.add_argument("--init", metavar="NAME_OR_PATH", help="weights to start from; fresh ones when not given")
-    p.add_argument(
-        "--speech", required=True, metavar="FILE", help="manifest of clean speech; several with commas"
-    )
+    p.add_argument("--speech", required=True, metavar="FILE", help="manifest of clean speech; several with commas")
     p.add_argument("--noise", required=True, metavar="FILE", help="manifest of noise; several with commas")
     p.add_argument("--rir", metavar="FILE", help="manifest of room impulse responses")
     p.add_argument("--out", type=folder, required=True, metavar="RUN", help="folder of the run")
@@ -67,29 +61,11 @@ def _train(a: argparse.Namespace) -> int:
         "decay_fraction": profile.decay_fraction,
         "mix": profile.mix(profile.segment_seconds),
     }
-    names = (
-        "method",
-        "teacher",
-        "init",
-        "speech",
-        "noise",
-        "rir",
-        "out",
-        "seed",
-        "device",
-        "batch_size",
-        "workers",
-    )
+    names = ("method", "teacher", "init", "speech", "noise", "rir", "out", "seed", "device", "batch_size", "workers")
     options |= {name: getattr(a, name) for name in names if getattr(a, name) is not None}
     config = override(TrainConfig(model=model, steps=steps, **options), split_assignments(a.set))
     result = train(config, resume=a.resume, progress=not a.quiet)
     last = result.history["valid"][-1] if result.history["valid"] else None
-    score = (
-        f", SI-SNR {last['si_snr_db']:.4g} dB on valid (noisy {last['noisy_si_snr_db']:.4g})" if last else ""
-    )
-    print(
-        f"{result.weights}{score}"
-        if not result.stopped
-        else f"stopped; go on with --resume --out {config.out}"
-    )
+    score = f", SI-SNR {last['si_snr_db']:.4g} dB on valid (noisy {last['noisy_si_snr_db']:.4g})" if last else ""
+    print(f"{result.weights}{score}" if not result.stopped else f"stopped; go on with --resume --out {config.out}")
     return 130 if result.stopped else 0

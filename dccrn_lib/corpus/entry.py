@@ -70,9 +70,7 @@ def parse_entry(line: str, where: str, folder: str) -> Entry:
         raise ManifestError(f"{where}: missing key {', '.join(missing)}; a line needs {', '.join(_REQUIRED)}")
     for key, known in (("kind", KINDS), ("split", SPLITS)):
         if record[key] not in known:
-            raise ManifestError(
-                f"{where}: unknown {key} {record[key]!r}: {nearest_name(record[key], [*known])}"
-            )
+            raise ManifestError(f"{where}: unknown {key} {record[key]!r}: {nearest_name(record[key], [*known])}")
     if not isinstance(record["path"], str) or not record["path"]:
         raise ManifestError(f"{where}: path must be a file name, found {record['path']!r}")
     try:

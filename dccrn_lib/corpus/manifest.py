@@ -69,9 +69,7 @@ def read_manifest(path: str | os.PathLike, split: str | None = None, kind: str |
     except (OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise ManifestError(f"{path}: cannot be read as a manifest of JSON lines ({reason})") from error
-    entries = [
-        parse_entry(line, f"{path}, line {n}", folder) for n, line in enumerate(lines, 1) if line.strip()
-    ]
+    entries = [parse_entry(line, f"{path}, line {n}", folder) for n, line in enumerate(lines, 1) if line.strip()]
     if not entries:
         raise ManifestError(f"{path}: the manifest is empty; scan the folder of recordings again")
     kept = [e for e in entries if (split is None or e.split == split) and (kind is None or e.kind == kind)]
@@ -172,9 +170,7 @@ def scan_folder(
     if split is not None and split not in SPLITS:
         raise ManifestError(f"unknown split {split!r}: {nearest_name(split, list(SPLITS))}")
     if not (valid_fraction >= 0 and test_fraction >= 0 and valid_fraction + test_fraction < 1):
-        raise ManifestError(
-            f"valid_fraction {valid_fraction} and test_fraction {test_fraction} leave no train"
-        )
+        raise ManifestError(f"valid_fraction {valid_fraction} and test_fraction {test_fraction} leave no train")
     if not folder.is_dir():
         raise ManifestError(f"{folder}: no such folder; name the folder that holds the recordings")
     files = find_audio(folder)
@@ -214,9 +210,7 @@ def scan_folder(
     return summarise(out, entries, bad, notes)
 
 
-def summarise(
-    out: Path, entries: list, bad: list[tuple[str, str]], notes: list[str] | None = None
-) -> ScanReport:
+def summarise(out: Path, entries: list, bad: list[tuple[str, str]], notes: list[str] | None = None) -> ScanReport:
     """Counts and hours of ``entries`` by split as a report."""
     present = [s for s in SPLITS if any(e.split == s for e in entries)]
     counts = Counter(e.split for e in entries)

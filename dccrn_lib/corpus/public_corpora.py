@@ -67,9 +67,7 @@ def voicebank(root: str | os.PathLike, out: str | os.PathLike, progress: bool = 
 
     def describe(path: Path) -> dict[str, str]:
         speaker = path.stem.split("_")[0]
-        split = (
-            "test" if "testset" in path.parent.name else "valid" if speaker in ("p226", "p287") else "train"
-        )
+        split = "test" if "testset" in path.parent.name else "valid" if speaker in ("p226", "p287") else "train"
         return {"speaker": f"voicebank-{speaker}", "split": split, "language": "en"}
 
     files = [path for path in _audio(root) if re.match(r"clean_(train|test)set", path.parent.name)]
@@ -98,9 +96,7 @@ def demand(root: str | os.PathLike, out: str | os.PathLike, progress: bool = Tru
     return _catalogue(files, "noise", out, "demand", "CC-BY-4.0", describe, root, progress)
 
 
-def musan(
-    root: str | os.PathLike, out: str | os.PathLike, music: bool = True, progress: bool = True
-) -> ScanReport:
+def musan(root: str | os.PathLike, out: str | os.PathLike, music: bool = True, progress: bool = True) -> ScanReport:
     """Noise manifest of MUSAN (Snyder 2015): noise/<source>/*.wav and, if wanted, music/<source>/*.wav.
 
     Its speech is left out. A tenth of the recordings each goes to valid and test.
@@ -213,9 +209,15 @@ def combine(manifests: Iterable[str | os.PathLike], out: str | os.PathLike) -> S
 
 
 def _catalogue(
-    files: list[Path], kind: str, out: str | os.PathLike, corpus: str, licence: str,
-    describe: Callable[[Path], dict[str, str]], folder: Path, progress: bool,
-) -> ScanReport:  # fmt: skip
+    files: list[Path],
+    kind: str,
+    out: str | os.PathLike,
+    corpus: str,
+    licence: str,
+    describe: Callable[[Path], dict[str, str]],
+    folder: Path,
+    progress: bool,
+) -> ScanReport:
     """Probe files and write the manifest of the usable ones; ``describe`` gives names and split of each."""
     if not files:
         raise ManifestError(f"{folder}: no audio of {corpus} in the expected layout; see help(recipes)")
@@ -261,9 +263,7 @@ def _pair(noisy: Path, clean: Path, key: Callable[[Path], str]) -> list[Pair]:
     mixtures = {key(path): path for path in _audio(noisy)}
     missing = sorted(set(mixtures) - set(references))
     if missing:
-        raise ManifestError(
-            f"{clean}: no clean file for {len(missing)} noisy ones, the first is {missing[0]}"
-        )
+        raise ManifestError(f"{clean}: no clean file for {len(missing)} noisy ones, the first is {missing[0]}")
     if not mixtures:
         raise ManifestError(f"{noisy}: no audio file in it; name the folder that holds noisy and clean")
     return [Pair(name, mixtures[name], references[name]) for name in sorted(mixtures, key=_natural)]

@@ -87,9 +87,7 @@ def assign_splits(groups: list[str], valid_fraction: float, test_fraction: float
         valid, then test.
     """
     # u in [0, 1) by hash; sorted by u: the lowest are test, the next valid, the rest train
-    place = {
-        name: int(hashlib.sha1(name.encode("utf-8")).hexdigest()[:12], 16) / 16**12 for name in set(groups)
-    }
+    place = {name: int(hashlib.sha1(name.encode("utf-8")).hexdigest()[:12], 16) / 16**12 for name in set(groups)}
     order = sorted(place, key=lambda name: (place[name], name))
     n_test = sum(u < test_fraction for u in place.values())
     n_valid = sum(test_fraction <= u < test_fraction + valid_fraction for u in place.values())
@@ -102,11 +100,7 @@ def assign_splits(groups: list[str], valid_fraction: float, test_fraction: float
             n_test -= 1
         else:
             n_valid -= 1
-    bounds = {
-        "test": order[:n_test],
-        "valid": order[n_test : n_test + n_valid],
-        "train": order[n_test + n_valid :],
-    }
+    bounds = {"test": order[:n_test], "valid": order[n_test : n_test + n_valid], "train": order[n_test + n_valid :]}
     return {name: split for split, names in bounds.items() for name in names}
 
 

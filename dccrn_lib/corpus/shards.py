@@ -93,5 +93,5 @@ def open_audio(entry: Entry) -> Iterator[soundfile.SoundFile]:
 
 
 def suffix_of(entry: Entry) -> str:
-    """".opus", ".flac" ...: of the member of a packed entry."""
+    """ ".opus", ".flac" ...: of the member of a packed entry."""
     return Path(entry.path.split(SEPARATOR, 1)[-1]).suffix

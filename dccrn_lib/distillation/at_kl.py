@@ -10,12 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dccrn_lib.distillation.attention import (
-    NORMALISATIONS,
-    channel_attention,
-    kl_divergence,
-    log_distribution,
-)
+from dccrn_lib.distillation.attention import NORMALISATIONS, channel_attention, kl_divergence, log_distribution
 from dccrn_lib.distillation.feature_loss import FeatureLoss
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
 

@@ -95,7 +95,9 @@ class DistillationLoss(nn.Module):
             norms.append(torch.stack([g.float().square().sum() for g in grads if g is not None]).sum().sqrt().item())
         if self.feature_weight is None:
             if not norms[1] > 0:
-                raise ConfigError(f"method {self.method}: the feature term has no gradient; set feature_weight yourself")
+                raise ConfigError(
+                    f"method {self.method}: the feature term has no gradient; set feature_weight yourself"
+                )
             self.feature_weight = share * norms[0] / norms[1]
         return {"waveform_norm": norms[0], "feature_norm": norms[1], "feature_weight": self.feature_weight}
 

@@ -20,7 +20,9 @@ class AttentionTransfer(FeatureLoss):
     def layer(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
         m_student = channel_attention(student)
         m_teacher = self._teacher_at_student_rate(channel_attention(teacher), m_student.shape[-1])
-        maps = [m.flatten(1) / (m.flatten(1).square().sum(1, keepdim=True) + 1e-20).sqrt() for m in (m_student, m_teacher)]
+        maps = [
+            m.flatten(1) / (m.flatten(1).square().sum(1, keepdim=True) + 1e-20).sqrt() for m in (m_student, m_teacher)
+        ]
         return (maps[0] - maps[1]).square().sum(1).mean()
 
 

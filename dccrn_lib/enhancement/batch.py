@@ -71,9 +71,7 @@ def _plan(inputs: list[Path], out: Path, report: EnhanceReport) -> list[tuple[Pa
         elif destination not in taken:
             taken[destination] = source
         elif real_path(taken[destination]) != real_path(source):
-            reason = (
-                f"{destination} is the output of {taken[destination]} too; name their common folder instead"
-            )
+            reason = f"{destination} is the output of {taken[destination]} too; name their common folder instead"
             report.failed.append((source, reason))
     return [(source, destination) for destination, source in taken.items()]
 
@@ -204,12 +202,7 @@ def _in_processes(
     threads = max(1, torch.get_num_threads() // workers)
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    pool = ProcessPoolExecutor(
-        workers,
-        context,
-        initializer=_start_worker,
-        initargs=(model, device, threads, stop),
-    )
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(model, device, threads, stop))
     try:
         with without_interrupts():
             futures = {pool.submit(_work, *job, device, overwrite): job[0] for job in jobs}

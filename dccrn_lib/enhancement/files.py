@@ -20,20 +20,8 @@ import numpy as np
 import soundfile
 from torch import nn
 
-from dccrn_lib.audio.files import (
-    AudioInfo,
-    AudioWriter,
-    audio_info,
-    file_format,
-    read_blocks,
-)
-from dccrn_lib.enhancement.waveform import (
-    BLOCK_SECONDS,
-    enhanced_blocks,
-    evaluating,
-    resolve_model,
-    signal_path,
-)
+from dccrn_lib.audio.files import AudioInfo, AudioWriter, audio_info, file_format, read_blocks
+from dccrn_lib.enhancement.waveform import BLOCK_SECONDS, enhanced_blocks, evaluating, resolve_model, signal_path
 from dccrn_lib.runtime.errors import AudioError
 
 PathLike = str | os.PathLike

@@ -81,9 +81,7 @@ class _OfflineDCCRN(nn.Module):
         return enhanced[..., delay:]
 
 
-def export_onnx(
-    model: nn.Module, path: str | os.PathLike, kind: str = "streaming", precision: str = "float32"
-) -> Path:
+def export_onnx(model: nn.Module, path: str | os.PathLike, kind: str = "streaming", precision: str = "float32") -> Path:
     """Write a model as an ONNX file, atomically.
 
     Args:
@@ -176,9 +174,7 @@ def _metadata(model: DCCRN, kind: str, precision: str) -> dict[str, str]:
 def _quiet_exporter() -> Iterator[None]:
     """Silence what torch's tracing exporter says about itself; every other warning passes."""
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", category=torch.jit.TracerWarning
-        )  # frame == 1 is decided when traced
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # frame == 1 is decided when traced
         warnings.filterwarnings("ignore", message="Constant folding - Only steps=1")
         warnings.filterwarnings("ignore", message="Exporting a model to ONNX with a batch_size other than 1")
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx")
@@ -193,9 +189,7 @@ def _quantise(path: Path) -> None:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     quant_pre_process(str(path), str(path), skip_symbolic_shape=True)
-    quantize_dynamic(
-        str(path), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm", "LSTM"]
-    )
+    quantize_dynamic(str(path), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm", "LSTM"])
 
 
 def precision_loss(

@@ -37,39 +37,34 @@ class OnnxEnhancer:
         import onnxruntime
 
         if not Path(path).is_file():
-            raise WeightsError(
-                f"{path}: no such file; write one with: python -m dccrn_lib export --out {path}"
-            )
+            raise WeightsError(f"{path}: no such file; write one with: python -m dccrn_lib export --out {path}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         try:
-            self.session = onnxruntime.InferenceSession(
-                os.fspath(path), options, providers=["CPUExecutionProvider"]
-            )
+            self.session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has no common base class for a bad file
             reason = str(error).splitlines()[0]
-            raise WeightsError(
-                f"{path}: not a model that ONNX Runtime reads ({reason}); export it again"
-            ) from error
+            raise WeightsError(f"{path}: not a model that ONNX Runtime reads ({reason}); export it again") from error
         self.metadata = dict(self.session.get_modelmeta().custom_metadata_map)
         try:
             self.kind = self.metadata["kind"]
             self.sample_rate, self.latency_samples, self.window_length, self.hop_length, self.fft_size, self.delay = (
                 int(self.metadata[key])
                 for key in (
-                    "sample_rate", "latency_samples", "window_length", "hop_length", "fft_size", "lookahead_frames",
+                    "sample_rate",
+                    "latency_samples",
+                    "window_length",
+                    "hop_length",
+                    "fft_size",
+                    "lookahead_frames",
                 )
-            )  # fmt: skip
+            )
         except KeyError as error:
-            raise WeightsError(
-                f"{path}: metadata {error} is missing; use a file written by dccrn_lib export"
-            ) from None
+            raise WeightsError(f"{path}: metadata {error} is missing; use a file written by dccrn_lib export") from None
         # periodic Hann: w[n] = (1 - cos(2 pi n / N)) / 2
         phase = 2 * np.pi * np.arange(self.window_length) / self.window_length
         window = 0.5 - 0.5 * np.cos(phase)
-        self.window = (np.sqrt(window) if self.metadata["window"] == "sqrt_hann" else window).astype(
-            np.float32
-        )
+        self.window = (np.sqrt(window) if self.metadata["window"] == "sqrt_hann" else window).astype(np.float32)
         squares = np.pad(self.window**2, (0, -self.window_length % self.hop_length))
         self.weight = np.maximum(squares.reshape(-1, self.hop_length).sum(axis=0), 1e-8)  # (hop,)
         self.reset()
@@ -83,9 +78,7 @@ class OnnxEnhancer:
         self._tail = np.zeros(overlap, np.float32)
         self._ready = np.zeros(self.hop_length - 1, np.float32)
         self._received = 0
-        self._blank = (
-            overlap + self.delay * self.hop_length
-        )  # padding left of the signal, the decoder's warm-up
+        self._blank = overlap + self.delay * self.hop_length  # padding left of the signal, the decoder's warm-up
 
     def enhance(self, samples: np.ndarray) -> np.ndarray:
         """Enhance a whole signal: float (sample,) at ``sample_rate`` -> float32 (sample,).
@@ -228,11 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m dccrn_lib.enhancement.onnx_runtime", description=enhance_wav.__doc__.split("\n")[0]
     )
-    for name, text in (
-        ("model", "exported .onnx"),
-        ("source", "noisy audio file"),
-        ("destination", "file to write"),
-    ):
+    for name, text in (("model", "exported .onnx"), ("source", "noisy audio file"), ("destination", "file to write")):
         parser.add_argument(name, help=text)
     a = parser.parse_args(arguments)
     try:

@@ -110,9 +110,7 @@ class StreamingEnhancer:
         as_numpy = not isinstance(samples, Tensor)
         x = np.asarray(samples) if as_numpy else samples.detach()
         if not (x.dtype.kind == "f" if as_numpy else x.is_floating_point()):
-            raise AudioError(
-                f"expected float samples in [-1, 1], got {x.dtype}; divide integers by their full scale"
-            )
+            raise AudioError(f"expected float samples in [-1, 1], got {x.dtype}; divide integers by their full scale")
         if as_numpy:  # a copy: torch wants native byte order and writable memory
             with np.errstate(over="ignore"):
                 x = torch.from_numpy(np.array(x, dtype=np.float32))

@@ -161,9 +161,7 @@ class StreamingCore(nn.Module):
             shapes |= {"spectrum": (batch, 2, bins[0] + 1, self.delay), "valid": (1, 1, 1, self.delay)}
         return {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
 
-    def stream_step(
-        self, spectrum: Tensor, states: States, active: Tensor | None = None
-    ) -> tuple[Tensor, States]:
+    def stream_step(self, spectrum: Tensor, states: States, active: Tensor | None = None) -> tuple[Tensor, States]:
         """Take the next frames of the noisy spectrum, give the frames that are ready (L frames older).
 
         Args:

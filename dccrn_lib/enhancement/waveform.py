@@ -99,11 +99,7 @@ def signal_path(model: nn.Module, channels: int, seconds: float, name: str = "th
 
 
 def enhanced_blocks(
-    blocks: Iterable[np.ndarray],
-    path: SignalPath,
-    sample_rate: int,
-    samples: int,
-    peak: float,
+    blocks: Iterable[np.ndarray], path: SignalPath, sample_rate: int, samples: int, peak: float
 ) -> Iterator[np.ndarray]:
     """Run blocks through resampler, network and resampler.
 

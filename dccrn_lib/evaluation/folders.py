@@ -25,6 +25,8 @@ from dccrn_lib.runtime.errors import AudioError, ConfigError, MetricError
 from dccrn_lib.runtime.files import atomic_path
 
 _NOT_COMPARED = ("gain", "polarity")  # more is not better
+
+
 def _read_mono(path: Path) -> np.ndarray:
     """float32 (sample,) at 16 kHz, the mean of the channels."""
     samples, _ = read_audio(path, SAMPLE_RATE)
@@ -184,8 +186,10 @@ def _summary(items: list[dict], metrics: tuple[str, ...]) -> dict:
         "n": len(items),
         "n_scored": sum(all(item[m] is not None for m in metrics) for item in items),
         "sample_rate": SAMPLE_RATE,
-        "mean": {}, "ci95": {}, "n_metric": {},
-    }  # fmt: skip
+        "mean": {},
+        "ci95": {},
+        "n_metric": {},
+    }
     for m in metrics:
         values = [item[m] for item in items if item[m] is not None]
         result["mean"][m] = round(float(np.mean(values)), 6) if values else None
@@ -200,9 +204,7 @@ def _summary(items: list[dict], metrics: tuple[str, ...]) -> dict:
             if m not in _NOT_COMPARED:
                 result["improvement"][m] = paired_difference([item[m] for item in items], before)
     result["unscored"] = [
-        {"file": item["file"], "metric": m, "reason": reason}
-        for item in items
-        for m, reason in item["reasons"].items()
+        {"file": item["file"], "metric": m, "reason": reason} for item in items for m, reason in item["reasons"].items()
     ]
     result["items"] = items
     return result

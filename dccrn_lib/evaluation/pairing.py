@@ -88,6 +88,4 @@ def check_lengths(pairs: list[tuple[str, Path, Path]]) -> None:
             wrong.append(f"{name} {b.seconds:.4f} s, clean {a.seconds:.4f} s")
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise MetricError(
-            f"lengths differ from the clean file's: {'; '.join(wrong[:3])}{more}; cut or align them"
-        )
+        raise MetricError(f"lengths differ from the clean file's: {'; '.join(wrong[:3])}{more}; cut or align them")

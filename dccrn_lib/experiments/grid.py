@@ -157,7 +157,9 @@ def load_runs(out: str | Path) -> list[SweepRun]:
         name = file.parent.parent.name
         method, _, rest = name.partition("-")
         items = json.loads(file.read_text(encoding="utf-8"))["items"]
-        runs.append(SweepRun(f"{method}:{rest.replace('-', ':')}" if rest else method, int(file.parent.name[4:]), items))
+        runs.append(
+            SweepRun(f"{method}:{rest.replace('-', ':')}" if rest else method, int(file.parent.name[4:]), items)
+        )
     return sorted(runs, key=lambda run: (run.method, run.seed))
 
 

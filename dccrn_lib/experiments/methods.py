@@ -29,15 +29,29 @@ from dccrn_lib.runtime.files import atomic_path
 
 #: What is compared when nothing else is said: AT-KL in both readings and normalisations, its centred form, and the rest.
 DEFAULT_METHODS = (
-    "none", "output", "at_kl", "at_kl:frequency:softmax", "at_kl:time_frequency", "at_kl:time_frequency:softmax",
-    "at_kl_centred", "at", "kl", "fitnets", "self_similarity",
-)  # fmt: skip
+    "none",
+    "output",
+    "at_kl",
+    "at_kl:frequency:softmax",
+    "at_kl:time_frequency",
+    "at_kl:time_frequency:softmax",
+    "at_kl_centred",
+    "at",
+    "kl",
+    "fitnets",
+    "self_similarity",
+)
 
 #: Columns of the printed table; the file holds the others too.
 COLUMNS = (
-    "method", "seeds", "si_snr_db", "si_snr_db minus none", "si_snr_db minus output", "pesq_wb minus none",
+    "method",
+    "seeds",
+    "si_snr_db",
+    "si_snr_db minus none",
+    "si_snr_db minus output",
+    "pesq_wb minus none",
     "stoi minus none",
-)  # fmt: skip
+)
 
 
 def laboratory_rows(runs: Sequence, baselines: Sequence[str] = ("none", "output")) -> list[dict]:
@@ -92,11 +106,17 @@ def publish(out: str | Path, name: str, title: str = "", folder: str | Path | No
     settings = load_result("laboratory", out)
     runs = load_runs(out)
     if not runs:
-        raise ConfigError(f"{out}: no run has finished; start it again with `python -m dccrn_lib.experiments.methods run`")
+        raise ConfigError(
+            f"{out}: no run has finished; start it again with `python -m dccrn_lib.experiments.methods run`"
+        )
     rows = laboratory_rows(runs)
     scores = [{"method": r.method, "seed": r.seed, **{m: _rounded(r.items, m) for m in METRICS}} for r in runs]
-    pairs = {(frozenset((row["method"], key.split(" minus ")[1])), key.split(" minus ")[0])
-             for row in rows for key, value in row.items() if " minus " in key and value}  # fmt: skip
+    pairs = {
+        (frozenset((row["method"], key.split(" minus ")[1])), key.split(" minus ")[0])
+        for row in rows
+        for key, value in row.items()
+        if " minus " in key and value
+    }
     comparisons = len(pairs)  # a minus b and b minus a are one
     note = (
         "Differences are paired by seed, intervals are Student's t over the seeds at 95 % each; of "
@@ -152,16 +172,31 @@ def run(arguments: argparse.Namespace) -> None:
     changes = {name: value for name, value in changes.items() if value}
     teacher = read_card(arguments.teacher) if arguments.teacher else {"sha256": "trained in this folder"}
     record = {
-        "config": {"profile": arguments.profile, "steps": arguments.steps or "the profile's", "teacher": teacher["sha256"]},
-        "seed": seeds, "data_hash": data_hash(corpus), "rows": [], "command": _command(arguments),
-    }  # fmt: skip
+        "config": {
+            "profile": arguments.profile,
+            "steps": arguments.steps or "the profile's",
+            "teacher": teacher["sha256"],
+        },
+        "seed": seeds,
+        "data_hash": data_hash(corpus),
+        "rows": [],
+        "command": _command(arguments),
+    }
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(out / "laboratory.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     run_sweep(
-        methods, seeds, arguments.profile, out, corpus, arguments.teacher, (first, every),
-        workers=1, progress=not arguments.quiet, **changes,
-    )  # fmt: skip
+        methods,
+        seeds,
+        arguments.profile,
+        out,
+        corpus,
+        arguments.teacher,
+        (first, every),
+        workers=1,
+        progress=not arguments.quiet,
+        **changes,
+    )
 
 
 def _command(a: argparse.Namespace) -> str:

@@ -47,9 +47,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def time_in_turns(
-    first: Callable[[], Any], second: Callable[[], Any], repeats: int
-) -> tuple[float, float, float]:
+def time_in_turns(first: Callable[[], Any], second: Callable[[], Any], repeats: int) -> tuple[float, float, float]:
     """Median seconds of each and the median over the pairs of second / first; one warm-up each."""
     times: list[tuple[float, float]] = []
     for _ in range(repeats + 1):
@@ -151,9 +149,7 @@ def bench_offline(name: str, quick: bool = False) -> Rows:
             model(x)
             times.append(time.perf_counter() - start)
     value = statistics.median(times[1:])
-    return [
-        _row(f"offline {name}, 1 thread, {seconds} s of audio", value, "s", float(seconds), value / seconds)
-    ]
+    return [_row(f"offline {name}, 1 thread, {seconds} s of audio", value, "s", float(seconds), value / seconds)]
 
 
 def peak_memory() -> float:
@@ -197,9 +193,7 @@ def bench_memory(name: str, quick: bool = False) -> Rows:
                 for _ in range(round(length * 60)):
                     file.write(0.1 * generator.standard_normal(SAMPLE_RATE))
             command = [sys.executable, "-c", _CHILD, str(source), str(destination), name]
-            done = subprocess.run(
-                command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-            )
+            done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
             if done.returncode:
                 raise ConfigError(f"enhancing {length} min failed: {done.stderr.strip().splitlines()[-1]}")
             peaks.append(float(done.stdout))

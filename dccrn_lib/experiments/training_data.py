@@ -78,11 +78,23 @@ def train_config(
         for kind, path in corpus.items()
     }
     return TrainConfig(
-        out=out, **sources, model=quick.student, method="none", steps=steps, batch_size=cpu.batch_size, seed=seed,
-        learning_rate=quick.learning_rate, warmup_steps=steps // 10, decay_fraction=quick.decay_fraction, amp=False,
-        spectral_weight=cpu.spectral_weight, ema_decay=quick.ema_decay, valid_every=steps, valid_mixtures=8,
+        out=out,
+        **sources,
+        model=quick.student,
+        method="none",
+        steps=steps,
+        batch_size=cpu.batch_size,
+        seed=seed,
+        learning_rate=quick.learning_rate,
+        warmup_steps=steps // 10,
+        decay_fraction=quick.decay_fraction,
+        amp=False,
+        spectral_weight=cpu.spectral_weight,
+        ema_decay=quick.ema_decay,
+        valid_every=steps,
+        valid_mixtures=8,
         mix=dataclasses.replace(cpu.mix(cpu.segment_seconds), **mixture.changes),
-    )  # fmt: skip
+    )
 
 
 def valid_mixtures(corpus: Mapping[str, str], count: int) -> MixtureDataset:
@@ -112,11 +124,18 @@ def run(a: argparse.Namespace) -> None:
     torch.set_flush_denormal(True)
     mixtures, out = valid_mixtures(corpus, a.count), Path(a.out)
     record = {
-        "config": {"model": get_profile("quick").student, "steps": a.steps, "valid_mixtures": a.count, "mix": repr(MIX)},
-        "seed": seeds, "data_hash": experiment.data_hash(corpus), "rows": [],
+        "config": {
+            "model": get_profile("quick").student,
+            "steps": a.steps,
+            "valid_mixtures": a.count,
+            "mix": repr(MIX),
+        },
+        "seed": seeds,
+        "data_hash": experiment.data_hash(corpus),
+        "rows": [],
         "command": "python -m dccrn_lib.experiments.training_data run --speech speech.jsonl --noise noise.jsonl "
         f"--rir rir.jsonl --generated gen --out runs/mixtures --seeds {a.seeds} --steps {a.steps} --count {a.count}",
-    }  # fmt: skip
+    }
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(out / "mixtures.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -170,15 +189,20 @@ def publish(out: str | Path, folder: str | Path | None = None) -> Path:
     )
     payload = {
         **{key: settings[key] for key in ("command", "config", "data_hash")},
-        "title": "Which mixture of data works", "note": note, "seed": sorted({run.seed for run in runs}),
-        "columns": list(COLUMNS), "rows": rows,
+        "title": "Which mixture of data works",
+        "note": note,
+        "seed": sorted({run.seed for run in runs}),
+        "columns": list(COLUMNS),
+        "rows": rows,
         "runs": [{"mixture": r.method, "seed": r.seed, **{m: round(r.mean(m), 4) for m in METRICS}} for r in runs],
-    }  # fmt: skip
+    }
     return save_result("data_mixtures", payload, folder)
 
 
 def _main(arguments: Sequence[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m dccrn_lib.experiments.training_data", description=__doc__.split("\n")[0])
+    p = argparse.ArgumentParser(
+        prog="python -m dccrn_lib.experiments.training_data", description=__doc__.split("\n")[0]
+    )
     commands = p.add_subparsers(dest="command_name", required=True)
     r = commands.add_parser("run", help="train and score mixtures x seeds; goes on where it stopped")
     for kind in ("speech", "noise", "rir"):

@@ -101,18 +101,15 @@ def run_study(profile: str = "quick", seeds: int = 3, steps: int = 150, tests: i
             systems[name]["parameters"], systems[name]["macs"] = count_parameters(model), count_macs(model)
             gain = sum(item["gain_db"] for item in systems[name]["items"][-tests:]) / tests
             print(f"seed {seed}, {name}: SI-SNR gain {gain:.2f} dB (n = {tests})", flush=True)
-    config = {
-        "profile": profile,
-        "model": sizes.teacher,
-        "steps": steps,
-        "batch_size": 4,
-        "segment_seconds": 1.0,
-    }
+    config = {"profile": profile, "model": sizes.teacher, "steps": steps, "batch_size": 4, "segment_seconds": 1.0}
     manifests = [corpus[key] for key in ("speech", "noise", "rir")]
     return {
-        "config": config, "seed": list(range(seeds)), "data_hash": hash_files(manifests), "systems": systems,
+        "config": config,
+        "seed": list(range(seeds)),
+        "data_hash": hash_files(manifests),
+        "systems": systems,
         "columns": ["si_snr_db", "gain_db"],
-    }  # fmt: skip
+    }
 
 
 def _score(model: nn.Module, item: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -45,11 +45,21 @@ def use_style() -> None:
     """Set matplotlib's defaults for all notebooks; called by ``start`` of each."""
     matplotlib.rcParams.update(
         {
-            "figure.dpi": 90, "savefig.dpi": 90, "figure.figsize": (WIDTH, 3.2), "figure.constrained_layout.use": True,
-            "font.size": 10, "axes.grid": True, "grid.alpha": 0.25, "axes.axisbelow": True, "axes.spines.top": False,
-            "axes.spines.right": False, "legend.frameon": False, "image.cmap": COLORMAP, "lines.linewidth": 1.6,
+            "figure.dpi": 90,
+            "savefig.dpi": 90,
+            "figure.figsize": (WIDTH, 3.2),
+            "figure.constrained_layout.use": True,
+            "font.size": 10,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "axes.axisbelow": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "legend.frameon": False,
+            "image.cmap": COLORMAP,
+            "lines.linewidth": 1.6,
         }
-    )  # fmt: skip
+    )
 
 
 def new_figure(rows: int = 1, columns: int = 1, height: float = 2.6, **kwargs) -> tuple[Figure, np.ndarray]:
@@ -72,7 +82,9 @@ def picture(figure: Figure) -> bytes:
     figure.savefig(buffer, format="png", bbox_inches="tight")
     full = Image.open(buffer).convert("RGB")
     for scale in (1.0, 0.8, 0.6, 0.4):
-        image = full if scale == 1 else full.resize([round(side * scale) for side in full.size], Image.Resampling.LANCZOS)
+        image = (
+            full if scale == 1 else full.resize([round(side * scale) for side in full.size], Image.Resampling.LANCZOS)
+        )
         for colours in (256, 128, 64, 32, 20):
             small = io.BytesIO()
             palette = image.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
@@ -96,9 +108,15 @@ def draw_spectrogram(
     spectrum = np.asarray(spectrum)
     seconds = spectrum.shape[-1] * hop / sample_rate
     image = axes.imshow(
-        to_db(spectrum, reference), origin="lower", aspect="auto", cmap=COLORMAP, vmin=DB_LIMITS[0], vmax=DB_LIMITS[1],
-        extent=(0, seconds, 0, sample_rate / 2000), interpolation="nearest",
-    )  # fmt: skip
+        to_db(spectrum, reference),
+        origin="lower",
+        aspect="auto",
+        cmap=COLORMAP,
+        vmin=DB_LIMITS[0],
+        vmax=DB_LIMITS[1],
+        extent=(0, seconds, 0, sample_rate / 2000),
+        interpolation="nearest",
+    )
     axes.set(title=title, xlabel="time (s)", ylabel="frequency (kHz)")
     axes.grid(False)
     return image
@@ -150,8 +168,11 @@ def bars(values: dict[str, float], errors: Sequence[tuple[float, float]] | None 
         low, high = np.array(errors, dtype=float).T
         spread = np.stack([heights - low, high - heights])
     axis.bar(
-        [LABELS.get(n, n) for n in names], heights, yerr=spread, capsize=4,
+        [LABELS.get(n, n) for n in names],
+        heights,
+        yerr=spread,
+        capsize=4,
         color=[COLOURS.get(n, "#56b4e9") for n in names],
-    )  # fmt: skip
+    )
     axis.set_ylabel(label)
     return figure

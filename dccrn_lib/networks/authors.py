@@ -26,17 +26,13 @@ IGNORED = ("stft.", "istft.")  # their Fourier matrices and windows: constants, 
 DATA_PARALLEL = "module."
 
 DCCRN_CONFIG = ("masking_mode", "use_clstm", "use_cbn", "rnn_units", "kernel_num", "rnn_layers") + (
-    "win_len", "win_inc", "fft_len", "win_type", "kernel_size",
-)  # fmt: skip
-UFORMER_CONFIG = (
-    "kernel_num",
-    "conformer",
-    "attention_hidden",
-    "dsconv_channels",
     "win_len",
     "win_inc",
     "fft_len",
+    "win_type",
+    "kernel_size",
 )
+UFORMER_CONFIG = ("kernel_num", "conformer", "attention_hidden", "dsconv_channels", "win_len", "win_inc", "fft_len")
 
 
 def load_authors_dccrn(state_dict: Mapping[str, Any], **config: Any) -> DCCRN:
@@ -69,9 +65,7 @@ def load_authors_dccrn(state_dict: Mapping[str, Any], **config: Any) -> DCCRN:
             lstm="complex" if config.get("use_clstm", False) else "real",
             norm="complex_batch" if config.get("use_cbn", False) else "batch",
             mask=config.get("masking_mode", "E"),
-            stft=STFTConfig(
-                config.get("win_len", 400), config.get("win_inc", 100), config.get("fft_len", 512)
-            ),
+            stft=STFTConfig(config.get("win_len", 400), config.get("win_inc", 100), config.get("fft_len", 512)),
         )
     )
     return _fill(model, state_dict, _authors_dccrn_names)
@@ -97,9 +91,7 @@ def load_authors_uformer(state_dict: Mapping[str, Any], **config: Any) -> Uforme
     channels = tuple(config.get("kernel_num", UformerConfig.channels))
     conformer_channels, conformer_hidden = config.get("conformer", (channels[-1], 64))
     if conformer_channels != channels[-1]:
-        raise ConfigError(
-            f"conformer channels {conformer_channels} must equal the last of kernel_num {channels}"
-        )
+        raise ConfigError(f"conformer channels {conformer_channels} must equal the last of kernel_num {channels}")
     model = Uformer(
         UformerConfig(
             channels=channels,
@@ -107,10 +99,7 @@ def load_authors_uformer(state_dict: Mapping[str, Any], **config: Any) -> Uforme
             attention_hidden=config.get("attention_hidden", 16),
             dilated_channels=config.get("dsconv_channels", 32),
             stft=STFTConfig(
-                config.get("win_len", 400),
-                config.get("win_inc", 160),
-                config.get("fft_len", 512),
-                "sqrt_hann",
+                config.get("win_len", 400), config.get("win_inc", 160), config.get("fft_len", 512), "sqrt_hann"
             ),
         )
     )
@@ -120,9 +109,7 @@ def load_authors_uformer(state_dict: Mapping[str, Any], **config: Any) -> Uforme
 def _check_names(config: Mapping[str, Any], known: Sequence[str]) -> None:
     for name in config:
         if name not in known:
-            raise ConfigError(
-                f"unknown argument {name!r} of the authors' model; {nearest_name(name, list(known))}"
-            )
+            raise ConfigError(f"unknown argument {name!r} of the authors' model; {nearest_name(name, list(known))}")
 
 
 def _translate(name: str, table: Sequence[tuple[str, str]]) -> str:
@@ -212,9 +199,7 @@ def _authors_uformer_names(ours: str, model: nn.Module) -> list[str]:
     if head:
         axis, part, kind = head.groups()
         prefix = f"conformer.cplx_{axis}att.attn_heads.0.{axis.upper()}_att"
-        every = [
-            f"{prefix}{i + 1}.{role}.linear.{kind}" for role in ("query", "key", "value") for i in range(8)
-        ]
+        every = [f"{prefix}{i + 1}.{role}.linear.{kind}" for role in ("query", "key", "value") for i in range(8)]
         return [every[row] for row in (REAL_ROWS if part == "real" else IMAG_ROWS)]
     return [theirs]
 

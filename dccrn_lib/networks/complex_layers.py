@@ -33,7 +33,9 @@ def from_complex(z: Tensor) -> Tensor:
 
 def _half(channels: int, name: str) -> int:
     if channels < 2 or channels % 2:
-        raise ConfigError(f"{name} counts real and imaginary channels together and must be even and >= 2, got {channels}")
+        raise ConfigError(
+            f"{name} counts real and imaginary channels together and must be even and >= 2, got {channels}"
+        )
     return channels // 2
 
 

@@ -52,9 +52,15 @@ def count_macs(model: nn.Module, seconds: float = 1.0, by_layer: bool = False) -
         handles.append(module.register_forward_hook(hook))
 
     kinds = (
-        ComplexConv2d, ComplexConvTranspose2d, ComplexLinear,
-        nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, nn.LSTM, nn.Linear,
-    )  # fmt: skip
+        ComplexConv2d,
+        ComplexConvTranspose2d,
+        ComplexLinear,
+        nn.Conv1d,
+        nn.Conv2d,
+        nn.ConvTranspose2d,
+        nn.LSTM,
+        nn.Linear,
+    )
     for name, module in model.named_modules():
         if isinstance(module, kinds):
             watch(name, module)

@@ -104,9 +104,7 @@ def _measure_reach(
         model.train(was_training)
 
 
-def _spread(
-    model: nn.Module, positions: Sequence[int], margin: int, past: bool
-) -> tuple[int | float, int | float]:
+def _spread(model: nn.Module, positions: Sequence[int], margin: int, past: bool) -> tuple[int | float, int | float]:
     """Largest (after, before) distance of a NaN output over the positions; math.inf at the border."""
     hop = model.stft.config.hop_length
     lead, tail = (hop, margin) if past else (margin, hop)

@@ -21,7 +21,10 @@ PRESETS: dict[str, DCCRNConfig | UformerConfig] = {
     "uformer": UformerConfig(),
     "distil_dccrn_mini": _MINI,
     "uformer_mini": UformerConfig(
-        channels=(1, 2, 4, 8, 16, 16, 16), conformer_hidden=16, attention_hidden=8, dilated_channels=8,
+        channels=(1, 2, 4, 8, 16, 16, 16),
+        conformer_hidden=16,
+        attention_hidden=8,
+        dilated_channels=8,
         dropout=0.0,  # a mini model underfits as it is
     ),
     "dccrn_e_lookahead0": DCCRNConfig(decoder_lookahead=0),

@@ -105,5 +105,7 @@ def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> 
         model.load_state_dict(load(data))
     except (SafetensorError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise WeightsError(f"{path}: does not fit its config ({reason}); use the pair that was saved together") from None
+        raise WeightsError(
+            f"{path}: does not fit its config ({reason}); use the pair that was saved together"
+        ) from None
     return model.to(device).eval()

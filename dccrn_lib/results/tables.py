@@ -15,9 +15,7 @@ from typing import Any
 from dccrn_lib.results.records import load_result
 from dccrn_lib.runtime.files import atomic_path
 
-_MARKED = re.compile(
-    r"(<!-- table:(?P<name>[\w.-]+) -->\n)(?P<body>.*?)(<!-- /table:(?P=name) -->)", re.DOTALL
-)
+_MARKED = re.compile(r"(<!-- table:(?P<name>[\w.-]+) -->\n)(?P<body>.*?)(<!-- /table:(?P=name) -->)", re.DOTALL)
 METRICS = {
     "pesq_wb": "WB-PESQ",
     "pesq_nb": "NB-PESQ",

@@ -36,16 +36,7 @@ def environment_record() -> dict[str, Any]:
 def _git_commit() -> str | None:
     """The commit of the working tree with "+" behind it when files differ; None outside a repository."""
     try:
-        command = [
-            "git",
-            "-C",
-            str(project_root()),
-            "describe",
-            "--always",
-            "--dirty=+",
-            "--abbrev=12",
-            "--exclude=*",
-        ]
+        command = ["git", "-C", str(project_root()), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

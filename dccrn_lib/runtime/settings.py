@@ -27,9 +27,7 @@ class Parameter:
     @property
     def is_path(self) -> bool:
         """Whether the value names a file or folder, by the parameter's name."""
-        named = (
-            self.name in _PATH_NAMES or "manifest" in self.name or self.name.split("_")[-1] in _PATH_ENDINGS
-        )
+        named = self.name in _PATH_NAMES or "manifest" in self.name or self.name.split("_")[-1] in _PATH_ENDINGS
         return self.type == "str" and named
 
     def parse(self, value: Any, base: Path | None = None) -> Any:
@@ -47,12 +45,8 @@ class Parameter:
         except (ValueError, SyntaxError):
             parsed = None
         if parsed is None or not has_type(parsed, self.type):
-            example = {"bool": "true or false", "list[int]": "1,2,3", "list[str]": "a,b"}.get(
-                self.type, self.type
-            )
-            raise ConfigError(
-                f"parameter {self.name}: {value!r} is not {article(self.type)}; give {example}"
-            )
+            example = {"bool": "true or false", "list[int]": "1,2,3", "list[str]": "a,b"}.get(self.type, self.type)
+            raise ConfigError(f"parameter {self.name}: {value!r} is not {article(self.type)}; give {example}")
         if self.type == "float":
             return float(parsed)
         if base is not None and self.is_path and parsed:
@@ -92,18 +86,14 @@ def override(config: Any, values: dict[str, str]) -> Any:
     for name, text in values.items():
         outer, dot, inner = name.partition(".")
         if outer not in kinds or bool(dot) != dataclasses.is_dataclass(getattr(config, outer)):
-            known = [
-                f"{key}.*" if dataclasses.is_dataclass(getattr(config, key)) else key for key in sorted(kinds)
-            ]
+            known = [f"{key}.*" if dataclasses.is_dataclass(getattr(config, key)) else key for key in sorted(kinds)]
             raise ConfigError(f"no setting {name!r}; {nearest_name(name, known)}")
         if dot:
             changes[outer] = override(changes.get(outer, getattr(config, outer)), {inner: text})
         elif kinds[outer].startswith("tuple[float"):
             pair = [Parameter(name, "float", 0.0, "").parse(part) for part in text.split(",")]
             if len(pair) != len(getattr(config, outer)):
-                raise ConfigError(
-                    f"parameter {name}: {text!r} needs {len(getattr(config, outer))} numbers: a,b"
-                )
+                raise ConfigError(f"parameter {name}: {text!r} needs {len(getattr(config, outer))} numbers: a,b")
             changes[outer] = tuple(pair)
         else:
             changes[outer] = Parameter(name, kinds[outer], None, "").parse(text)

@@ -35,9 +35,7 @@ def worker_pool(workers: int) -> Iterator[Callable]:
     with warnings.catch_warnings():
         # newer Pythons warn of forking beside other threads; no lock of theirs is used in the workers
         warnings.filterwarnings("ignore", message=".*multi-threaded.*fork.*", category=DeprecationWarning)
-        with ProcessPoolExecutor(
-            workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)
-        ) as executor:
+        with ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as executor:
             try:
                 yield lambda function, tasks, bar: _counted(executor.map(function, tasks, chunksize=2), bar)
             except BaseException:

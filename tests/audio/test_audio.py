@@ -11,14 +11,7 @@ import pytest
 import soundfile
 
 from dccrn_lib.audio import resampling
-from dccrn_lib.audio.files import (
-    AudioWriter,
-    audio_info,
-    list_audio_files,
-    read_audio,
-    read_blocks,
-    write_audio,
-)
+from dccrn_lib.audio.files import AudioWriter, audio_info, list_audio_files, read_audio, read_blocks, write_audio
 from dccrn_lib.audio.resampling import StreamingResampler, resample
 from dccrn_lib.runtime.errors import AudioError
 
@@ -214,11 +207,7 @@ def test_listing(tmp_path):
     (tmp_path / "sub").mkdir()
     for name in ("b.WAV", "a.flac", "sub/c.opus", "sub/.hidden.wav", "notes.txt"):
         (tmp_path / name).write_bytes(b"x")
-    assert [p.relative_to(tmp_path).as_posix() for p in list_audio_files(tmp_path)] == [
-        "a.flac",
-        "b.WAV",
-        "sub/c.opus",
-    ]
+    assert [p.relative_to(tmp_path).as_posix() for p in list_audio_files(tmp_path)] == ["a.flac", "b.WAV", "sub/c.opus"]
     assert [p.name for p in list_audio_files(tmp_path, recursive=False)] == ["a.flac", "b.WAV"]
     with pytest.raises(AudioError, match="no such folder"):
         list_audio_files(tmp_path / "absent")
@@ -234,9 +223,7 @@ def test_a_format_that_is_not_read_is_found_and_named(tmp_path):
         one_line(caught, name, f"ffmpeg -i {name} {Path(name).stem}.wav")
 
 
-@pytest.mark.parametrize(
-    "old, new", [(44100, 16000), (16000, 48000), (48000, 16000), (8000, 16000), (44056, 16000)]
-)
+@pytest.mark.parametrize("old, new", [(44100, 16000), (16000, 48000), (48000, 16000), (8000, 16000), (44056, 16000)])
 def test_resampled_sine(old, new):
     t = np.arange(old) / old
     x = np.stack([np.sin(2 * np.pi * 1000 * t), np.cos(2 * np.pi * 300 * t)])
@@ -268,9 +255,7 @@ def test_direct_and_polyphase_kernels_agree():
     assert np.abs(direct - resample(x, 44100, 16000)).max() < 2e-5
 
 
-@pytest.mark.parametrize(
-    "old, new", [(44100, 16000), (16000, 44100), (48000, 16000), (8000, 16000), (16000, 22051)]
-)
+@pytest.mark.parametrize("old, new", [(44100, 16000), (16000, 44100), (48000, 16000), (8000, 16000), (16000, 22051)])
 def test_streamed_resampling_has_no_seam(old, new):
     x = noise(2, 2 * old + 17)
     rng = np.random.default_rng(1)

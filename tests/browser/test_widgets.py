@@ -39,10 +39,12 @@ def lesson(browser, lab: tuple[str, Path], screenshots: Path) -> Iterator[Callab
 def moved(widget: Widget, before: Seen) -> Seen:
     """What the widget shows when words, pictures and (if it has any) sounds have all changed."""
     return widget.until(
-        lambda now: now.text != before.text
-        and len(now.pictures) == len(before.pictures)
-        and all(a != b for a, b in zip(now.pictures, before.pictures, strict=True))
-        and (not before.sounds or now.sounds != before.sounds)
+        lambda now: (
+            now.text != before.text
+            and len(now.pictures) == len(before.pictures)
+            and all(a != b for a, b in zip(now.pictures, before.pictures, strict=True))
+            and (not before.sounds or now.sounds != before.sounds)
+        )
     )
 
 
@@ -150,7 +152,9 @@ def test_mixture_browser(lesson):
     widget.choose("system", "student alone")
     other = widget.until(lambda now: now.pictures != after.pictures and now.sounds != after.sounds)
     assert other.number(snr) == after.number(snr)  # another system, the same mixture
-    assert (other.sounds[0], other.sounds[2]) == (after.sounds[0], after.sounds[2]) and other.sounds[1] != after.sounds[1]
+    assert (other.sounds[0], other.sounds[2]) == (after.sounds[0], after.sounds[2]) and other.sounds[1] != after.sounds[
+        1
+    ]
     widget.picture("05_mixtures_student")
 
 

@@ -49,9 +49,7 @@ def test_every_command_has_help_for_every_option(command: list[str], capsys: pyt
     for name in command:
         choices = next(a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
         parser = choices[name]
-    assert all(
-        action.help for action in parser._actions if not isinstance(action, argparse._SubParsersAction)
-    )
+    assert all(action.help for action in parser._actions if not isinstance(action, argparse._SubParsersAction))
 
 
 def test_help_shows_defaults(capsys: pytest.CaptureFixture[str]):
@@ -105,10 +103,7 @@ def test_help_shows_defaults(capsys: pytest.CaptureFixture[str]):
     ids=lambda argv: " ".join(argv).replace(__file__, "FILE"),
 )
 def test_bad_usage_exits_2_with_one_line(
-    argv: list[str],
-    root: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    argv: list[str], root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(root)
     before = sorted(root.iterdir())
@@ -132,21 +127,13 @@ def run_with(error: BaseException, monkeypatch: pytest.MonkeyPatch, *extra: str)
     ("error", "code", "text"),
     [
         (AudioError("a.wav: empty;\nrecord it again"), 1, "error: a.wav: empty; record it again\n"),
-        (
-            FileNotFoundError(2, "No such file or directory", "b.wav"),
-            1,
-            "error: b.wav: No such file or directory\n",
-        ),
+        (FileNotFoundError(2, "No such file or directory", "b.wav"), 1, "error: b.wav: No such file or directory\n"),
         (ModuleNotFoundError("no pesq", name="pesq"), 1, "error: pesq is not installed; run: "),
         (KeyboardInterrupt(), 130, "error: interrupted\n"),
     ],
 )
 def test_errors_are_one_line_without_a_traceback(
-    error: BaseException,
-    code: int,
-    text: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    error: BaseException, code: int, text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     assert run_with(error, monkeypatch) == code
     shown = capsys.readouterr().err
@@ -165,16 +152,7 @@ def test_an_error_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
 
 def test_the_module_runs_as_a_program(root: Path, tmp_path: Path):
     environment = {**os.environ, "PYTHONPATH": str(root)}
-    command = [
-        sys.executable,
-        "-m",
-        "dccrn_lib",
-        "corpus",
-        "scan",
-        str(tmp_path / "none"),
-        "--kind",
-        "speech",
-    ]
+    command = [sys.executable, "-m", "dccrn_lib", "corpus", "scan", str(tmp_path / "none"), "--kind", "speech"]
     out = tmp_path / "m.jsonl"
     done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, env=environment)
     assert done.returncode in (1, 2)
@@ -217,17 +195,11 @@ def test_a_failing_notebook_makes_the_command_fail(
     monkeypatch.setattr("dccrn_lib.lessons.running.notebooks.notebooks_dir", lambda: tmp_path / "notebooks")
     write_notebook("01_a", "seed: int = 0  # help", "print(seed)\nassert seed == 4")
     assert (
-        exit_code(
-            "run-notebooks", "--profile", "smoke", "--out", str(tmp_path / "o"), "-p", "seed=4", "--quiet"
-        )
-        == 0
+        exit_code("run-notebooks", "--profile", "smoke", "--out", str(tmp_path / "o"), "-p", "seed=4", "--quiet") == 0
     )
     assert "1 of 1 notebooks ran" in capsys.readouterr().out
     assert (
-        exit_code(
-            "run-notebooks", "--profile", "smoke", "--out", str(tmp_path / "o"), "-p", "seed=5", "--quiet"
-        )
-        == 1
+        exit_code("run-notebooks", "--profile", "smoke", "--out", str(tmp_path / "o"), "-p", "seed=5", "--quiet") == 1
     )
     assert "error: 01_a: cell 3: AssertionError" in capsys.readouterr().err
     assert exit_code("run-notebooks", "--list-parameters") == 0
@@ -246,9 +218,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list:
 
     def record(config: training.TrainConfig, resume: bool, progress: bool) -> training.TrainResult:
         seen.append(config)
-        return training.TrainResult(
-            None, {"valid": []}, Path(config.out) / "best.safetensors", stopped=resume
-        )
+        return training.TrainResult(None, {"valid": []}, Path(config.out) / "best.safetensors", stopped=resume)
 
     monkeypatch.setattr(training, "train", record)
     return seen
@@ -261,19 +231,10 @@ def test_train_takes_sizes_from_the_profile_and_what_is_given(trained: list):
     from dccrn_lib.training.profiles import PROFILES
 
     assert exit_code(*TRAIN, "--profile", "gpu", "--model", "uformer") == 0
-    assert (
-        exit_code(
-            *TRAIN, "--profile", "quick", "--steps", "7", "--set", "mix.snr_db=0,5", "--set", "amp=true"
-        )
-        == 0
-    )
+    assert exit_code(*TRAIN, "--profile", "quick", "--steps", "7", "--set", "mix.snr_db=0,5", "--set", "amp=true") == 0
     teacher, student = trained
     gpu, quick = PROFILES["gpu"], PROFILES["quick"]
-    assert (teacher.model, teacher.steps, teacher.batch_size) == (
-        "uformer",
-        gpu.teacher_steps,
-        gpu.batch_size,
-    )
+    assert (teacher.model, teacher.steps, teacher.batch_size) == ("uformer", gpu.teacher_steps, gpu.batch_size)
     assert teacher.mix.segment_seconds == gpu.segment_seconds
     assert (student.model, student.steps, student.amp) == (quick.student, 7, True)
     assert student.mix.snr_db == (0.0, 5.0)

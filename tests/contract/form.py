@@ -22,7 +22,6 @@ NOTEBOOK_BYTES = 1_000_000
 OUTPUT_BYTES = 60_000
 
 
-
 def grain(lesson: Lesson) -> list[str]:
     """60 to 135 cells, code cells of at most 40 lines, and enough words for each line of code."""
     found = []

@@ -14,7 +14,6 @@ _TIME = r"\b(\d+)(?: to (\d+))? (s|minutes?) on a 2-core CPU\b"
 CLOSING = ("What we saw", "Where the paper differs or is silent", "Exercises", "Next")
 
 
-
 def opening(lesson: Lesson) -> list[str]:
     """Title, what you will learn, what you need, the parameters cell, versions and seed: in this order."""
     found = []
@@ -25,12 +24,19 @@ def opening(lesson: Lesson) -> list[str]:
     learn, need = lesson.find_heading("You will learn"), lesson.find_heading("You need")
     parameters = next((i for i, c in lesson.code if "parameters" in c.metadata.get("tags", [])), None)
     versions = next((i for i, c in lesson.code if re.search(r"^lesson\.start\(seed\)", c.source, re.M)), None)
-    places = {"You will learn": learn, "You need": need, "a parameters cell": parameters, "lesson.start(seed)": versions}
+    places = {
+        "You will learn": learn,
+        "You need": need,
+        "a parameters cell": parameters,
+        "lesson.start(seed)": versions,
+    }
     missing = [f"cell 0: nothing says {name!r}" for name, place in places.items() if place is None]
     if missing:
         return found + missing
     if not 0 <= learn <= need < parameters < versions:
-        found.append(f"cell {parameters}: title, what you will learn, what you need, parameters, versions: in this order")
+        found.append(
+            f"cell {parameters}: title, what you will learn, what you need, parameters, versions: in this order"
+        )
     headings = [h for i, h in lesson.headings() if i <= need]
     if headings[1:3] != ["You will learn", "You need"]:
         found.append(f"cell {learn}: after the title come 'You will learn' and 'You need', here {headings[1:3]}")
@@ -74,7 +80,9 @@ def _need(lesson: Lesson, index: int) -> list[str]:
         "the disk": r"\bdisk\b",
         "that the network is not used": r"\bnetwork\W+none\b",
     }
-    found = [f"cell {index}: 'You need' does not say {what}" for what, p in wanted.items() if not re.search(p, need, re.I)]
+    found = [
+        f"cell {index}: 'You need' does not say {what}" for what, p in wanted.items() if not re.search(p, need, re.I)
+    ]
     earlier = lesson.course[: lesson.course.index(lesson.path.name)]
     if earlier and not set(links_of(need)) & set(earlier):
         found.append(f"cell {index}: 'You need' links no earlier notebook")

@@ -15,7 +15,6 @@ EXERCISES = (2, 4)
 CHECK_MARK = "NBVAL_CHECK_OUTPUT"
 
 
-
 def executed(lesson: Lesson) -> list[str]:
     """Every code cell was run once, from top to bottom, without an error."""
     found, expected = [], 0

@@ -84,9 +84,7 @@ def test_each_mistake_is_one_line_that_names_the_place(tmp_path):
     assert "is a folder" in message(lambda: read_manifest(tmp_path))
     assert "line 2: not JSON" in message(lambda: read_manifest(lines(tmp_path / "m.jsonl", LINE, "{oops")))
     without = {k: v for k, v in LINE.items() if k != "seconds"}
-    assert "line 1: missing key seconds" in message(
-        lambda: read_manifest(lines(tmp_path / "m.jsonl", without))
-    )
+    assert "line 1: missing key seconds" in message(lambda: read_manifest(lines(tmp_path / "m.jsonl", without)))
     for key, value in (
         ("split", "dev"),
         ("kind", "music"),
@@ -140,11 +138,7 @@ def test_scan_takes_the_good_files_and_lists_the_bad(messy, tmp_path):
     assert {e.licence for e in entries} == {"CC0-1.0"} and {e.corpus for e in entries} == {"recordings"}
     reasons = {path.rsplit("/", 1)[1]: reason for path, reason in report.bad}
     assert sorted(reasons) == ["cut.flac", "empty.wav", "nan.wav", "noise.flac", "text.wav", "zero.wav"]
-    assert (
-        "0 bytes" in reasons["empty.wav"]
-        and "NaN" in reasons["nan.wav"]
-        and "zero length" in reasons["zero.wav"]
-    )
+    assert "0 bytes" in reasons["empty.wav"] and "NaN" in reasons["nan.wav"] and "zero length" in reasons["zero.wav"]
     listed = (tmp_path / "m.jsonl.bad.txt").read_text().splitlines()
     assert len(listed) == 6 and all("\t" in line for line in listed)
     assert "6 bad files" in str(report) and sum(report.counts.values()) == 5
@@ -188,9 +182,7 @@ def test_flat_and_single_folders_are_split_by_file(tmp_path):
     flat = scan_folder(tmp_path / "flat", "noise", tmp_path / "flat.jsonl", progress=False)
     nested = scan_folder(tmp_path / "nested", "speech", tmp_path / "nested.jsonl", progress=False)
     for report in (flat, nested):
-        assert (
-            sum(report.groups.values()) == 12 and min(report.counts.values()) >= 1 and len(report.counts) == 3
-        )
+        assert sum(report.groups.values()) == 12 and min(report.counts.values()) >= 1 and len(report.counts) == 3
     assert not flat.notes and "split by file" in str(nested)
 
 

@@ -53,9 +53,7 @@ def dataset(corpus, split="train", length=20, seed=3, rir=False, **config):
         return [e for e in corpus[kind] if e.split == split]
 
     settings = MixConfig(**{"segment_seconds": 1.0, "rir_probability": 1.0 if rir else 0.0, **config})
-    return MixtureDataset(
-        of("speech"), of("noise"), of("rir") if rir else None, settings, seed=seed, length=length
-    )
+    return MixtureDataset(of("speech"), of("noise"), of("rir") if rir else None, settings, seed=seed, length=length)
 
 
 def test_snr_is_what_was_drawn(corpus):
@@ -80,12 +78,7 @@ def test_level_and_peak(corpus):
 
 
 def test_pure_function_of_seed_epoch_index(corpus):
-    everything = {
-        "babble_probability": 0.3,
-        "speed_probability": 0.5,
-        "equaliser_probability": 0.5,
-        "rir": True,
-    }
+    everything = {"babble_probability": 0.3, "speed_probability": 0.5, "equaliser_probability": 0.5, "rir": True}
     first, second = dataset(corpus, **everything), dataset(corpus, **everything)
     backwards = {i: second[i]["noisy"] for i in reversed(range(10))}
     for i in range(10):
@@ -136,9 +129,7 @@ def test_splits_by_manifest(corpus, tmp_path):
 
 
 def test_room_keeps_its_early_part_in_the_target(corpus):
-    item = dataset(corpus, rir=True, snr_db=(200, 200))[
-        0
-    ]  # no audible noise: noisy is the reverberant speech
+    item = dataset(corpus, rir=True, snr_db=(200, 200))[0]  # no audible noise: noisy is the reverberant speech
     late = item["noisy"] - item["clean"]
     # the late echo (0.4 of the direct sound, 2000 samples later) is in the noisy signal only
     assert late[:1900].abs().max() < 1e-3 * item["clean"].abs().max()

@@ -56,10 +56,7 @@ def test_voicebank_keeps_the_test_set_and_two_valid_speakers(tmp_path):
     assert {e.sample_rate for e in read_manifest(tmp_path / "m.jsonl")} == {48000}
     pairs = public_corpora.voicebank_test_pairs(tmp_path)
     assert [pair.id for pair in pairs] == ["p232_001", "p232_010"]
-    assert (
-        pairs[0].noisy.parent.name == "noisy_testset_wav"
-        and pairs[0].clean.parent.name == "clean_testset_wav"
-    )
+    assert pairs[0].noisy.parent.name == "noisy_testset_wav" and pairs[0].clean.parent.name == "clean_testset_wav"
 
 
 def test_demand_takes_one_microphone_of_each_place(tmp_path):
@@ -116,9 +113,7 @@ def test_dns_pairs_go_by_file_id_and_copy_under_one_name(tmp_path):
     pairs = public_corpora.dns_test_pairs(test_set)
     assert [pair.id for pair in pairs] == ["fileid_2", "fileid_10", "fileid_100"]
     out = public_corpora.copy_pairs(pairs, tmp_path / "out")
-    assert sorted(p.name for p in (out / "noisy").iterdir()) == sorted(
-        p.name for p in (out / "clean").iterdir()
-    )
+    assert sorted(p.name for p in (out / "noisy").iterdir()) == sorted(p.name for p in (out / "clean").iterdir())
     assert probe_audio(str(out / "clean" / "fileid_10.wav")) == (1600, 16000)
     (test_set / "clean" / "clean_fileid_10.wav").unlink()
     with pytest.raises(ManifestError, match="1 noisy ones, the first is fileid_10"):

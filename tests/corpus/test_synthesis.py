@@ -61,11 +61,7 @@ def test_every_split_has_voices_all_noises_and_rooms(corpus):
 @needs_speech
 def test_speakers_and_recordings_are_disjoint_between_splits(corpus):
     seen = {split: {e.group for e in entries(corpus) if e.split == split} for split in SPLITS}
-    assert (
-        not seen["train"] & seen["valid"]
-        and not seen["train"] & seen["test"]
-        and not seen["valid"] & seen["test"]
-    )
+    assert not seen["train"] & seen["valid"] and not seen["train"] & seen["test"] and not seen["valid"] & seen["test"]
     assert all(f"/{e.split}/" in e.path for e in entries(corpus))
     hashes = list(digests(corpus).values())
     assert len(set(hashes)) == len(hashes)  # no file twice, so no seed is used twice
@@ -91,10 +87,12 @@ def test_files_are_16_khz_mono_finite_and_neither_silent_nor_clipped(corpus):
 @needs_speech
 def test_babble_is_made_of_its_own_split(tmp_path):
     speech = {
-        split: [synthesis.Entry(f"/{split}/{n}.wav", "speech", "c", 1.0, 16000, split, speaker=f"{split}{n}")
-                for n in range(12)]
+        split: [
+            synthesis.Entry(f"/{split}/{n}.wav", "speech", "c", 1.0, 16000, split, speaker=f"{split}{n}")
+            for n in range(12)
+        ]
         for split in SPLITS
-    }  # fmt: skip
+    }
     tasks = synthesis.plan_noises(tmp_path, 1.0, 0, speech)
     assert {task.label for task in tasks} == {"babble"}
     for task in tasks:
@@ -276,9 +274,7 @@ def fingerprint(x):
 def test_kinds_of_noise_sound_different_from_each_other():
     mean, spread = {}, []
     for label in NOISE_KINDS:
-        prints = np.array(
-            [fingerprint(make_noise(label, 3.0, np.random.default_rng([9, n]))) for n in range(6)]
-        )
+        prints = np.array([fingerprint(make_noise(label, 3.0, np.random.default_rng([9, n]))) for n in range(6)])
         assert np.isfinite(prints).all()
         assert prints[:, :12].std(0).mean() > 1.5, f"{label}: all its files have one spectrum"
         mean[label] = prints.mean(0)
@@ -286,8 +282,10 @@ def test_kinds_of_noise_sound_different_from_each_other():
     labels = list(mean)
     distance = {
         (a, b): np.linalg.norm(mean[a] - mean[b])
-        for i, a in enumerate(labels) for b in labels[:i] if "mixture" not in (a, b)
-    }  # fmt: skip
+        for i, a in enumerate(labels)
+        for b in labels[:i]
+        if "mixture" not in (a, b)
+    }
     closest = min(distance, key=distance.get)
     assert distance[closest] > 8, (closest, distance[closest])
     assert np.median(list(distance.values())) > np.mean(spread)

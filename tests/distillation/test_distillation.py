@@ -82,9 +82,10 @@ def test_tap_keeps_the_stream_asked_for(pair, stream, chan):
     handle.remove()
     complex_stream, magnitude_stream = outputs[0]
     expected = {
-        "complex": complex_stream, "magnitude": magnitude_stream,
+        "complex": complex_stream,
+        "magnitude": magnitude_stream,
         "both": torch.cat([complex_stream, magnitude_stream], 1),
-    }[stream]  # fmt: skip
+    }[stream]
     assert tap.features["encoder.0"].shape[1] == chan
     assert torch.equal(tap.features["encoder.0"], expected)
 

@@ -281,9 +281,12 @@ def test_processes_give_the_same(folder, tmp_path, student):
     save_model(student, tmp_path / "weights" / "student")
     for workers in (1, 2):
         report = enhance_files(
-            [folder], tmp_path / f"out{workers}", tmp_path / "weights" / "student.safetensors",
-            workers=workers, progress=False,
-        )  # fmt: skip
+            [folder],
+            tmp_path / f"out{workers}",
+            tmp_path / "weights" / "student.safetensors",
+            workers=workers,
+            progress=False,
+        )
         assert len(report.done) == 4 and len(report.failed) == 2
     for name in ("a.wav", "a.flac", "d.wav"):
         one, two = (read_audio(tmp_path / f"out{workers}" / name)[0] for workers in (1, 2))
@@ -301,10 +304,15 @@ def test_an_interrupt_stops_at_once_and_leaves_nothing_half_written(tmp_path, st
     command = [sys.executable, "-m", "dccrn_lib", "enhance", str(tmp_path / "in"), "--out", str(out), "--quiet"]
     command += ["--model", str(tmp_path / "student.safetensors"), "--workers", str(workers)]
     process = subprocess.Popen(
-        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        command,
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
         # where the tests themselves run in the background, SIGINT is ignored, and a child would inherit that
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     end = time.monotonic() + 60
     while not (out.is_dir() and any(out.iterdir())) and time.monotonic() < end:
         time.sleep(0.05)  # until the first output is begun

@@ -59,9 +59,7 @@ def offline(model: DCCRN, x: np.ndarray) -> np.ndarray:
 def files(tmp_path_factory):
     """A small model with both kinds exported: (model, {kind: path})."""
     model, folder = tiny(lstm="complex"), tmp_path_factory.mktemp("onnx")
-    return model, {
-        kind: export_onnx(model, folder / f"{kind}.onnx", kind) for kind in ("streaming", "offline")
-    }
+    return model, {kind: export_onnx(model, folder / f"{kind}.onnx", kind) for kind in ("streaming", "offline")}
 
 
 VARIANTS = [
@@ -140,9 +138,7 @@ def test_metadata_tell_all(files):
         assert set(metadata) == set(METADATA)
         assert metadata["kind"] == kind
         assert metadata["sample_rate"] == "16000" and metadata["latency_samples"] == "999"
-        sizes = [
-            metadata[key] for key in ("window_length", "hop_length", "fft_size", "window", "lookahead_frames")
-        ]
+        sizes = [metadata[key] for key in ("window_length", "hop_length", "fft_size", "window", "lookahead_frames")]
         assert sizes == ["400", "100", "512", "hann", "6"]
         assert config_from_dict(json.loads(metadata["config"])) == model.config
 

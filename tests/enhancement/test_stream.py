@@ -95,13 +95,7 @@ def test_equals_offline_for_short_signals(length, lookahead):
     torch.testing.assert_close(out[enhancer.latency_samples :], expected, atol=1e-5, rtol=0)
 
 
-STFTS = [
-    (400, 160, "sqrt_hann"),
-    (512, 128, "hann"),
-    (300, 7, "hann"),
-    (320, 320, "sqrt_hann"),
-    (401, 100, "hann"),
-]
+STFTS = [(400, 160, "sqrt_hann"), (512, 128, "hann"), (300, 7, "hann"), (320, 320, "sqrt_hann"), (401, 100, "hann")]
 
 
 @pytest.mark.parametrize(("window", "hop", "shape"), STFTS)

@@ -61,13 +61,8 @@ def test_si_snr_is_the_loss_modules():
 def test_gain_and_polarity_see_what_the_others_cannot():
     s = speech_like()
     noisy = s + white(s.size, 0.003)
-    up, down = (
-        score_pair(s, noisy, metrics=REFERENCE_METRICS),
-        score_pair(s, -0.5 * noisy, metrics=REFERENCE_METRICS),
-    )
-    assert down["gain"] == pytest.approx(-0.5 * up["gain"], rel=1e-5) and up["gain"] == pytest.approx(
-        1, abs=0.02
-    )
+    up, down = (score_pair(s, noisy, metrics=REFERENCE_METRICS), score_pair(s, -0.5 * noisy, metrics=REFERENCE_METRICS))
+    assert down["gain"] == pytest.approx(-0.5 * up["gain"], rel=1e-5) and up["gain"] == pytest.approx(1, abs=0.02)
     assert (up["polarity"], down["polarity"]) == (1.0, -1.0)
     for name in ("stoi", "si_snr_db", "pesq_wb"):
         assert down[name] == pytest.approx(up[name], rel=2e-3)
@@ -133,9 +128,7 @@ def test_wrong_shapes_raise():
 @pytest.mark.slow  # importing librosa takes most of it
 def test_dnsmos_where_installed():
     pytest.importorskip("speechmos")
-    scores = score_pair(
-        speech_like(), 20 * speech_like(), metrics=["dnsmos_ovrl", "dnsmos_sig"]
-    )  # peak above 1
+    scores = score_pair(speech_like(), 20 * speech_like(), metrics=["dnsmos_ovrl", "dnsmos_sig"])  # peak above 1
     assert list(scores) == ["dnsmos_sig", "dnsmos_ovrl", "reasons"]
     assert 0.9 < scores["dnsmos_ovrl"] < 3.5 and scores["reasons"] == {}
     assert score_pair(speech_like(), np.zeros(32000), metrics=["dnsmos_bak"])["dnsmos_bak"] is None
@@ -148,9 +141,7 @@ def test_bootstrap_interval():
     x = np.random.default_rng(0).normal(2.0, 1.0, 400)
     low, high = bootstrap_ci(x)
     normal = 1.96 * x.std(ddof=1) / 20  # the normal approximation holds at n = 400
-    assert low == pytest.approx(x.mean() - normal, abs=0.02) and high == pytest.approx(
-        x.mean() + normal, abs=0.02
-    )
+    assert low == pytest.approx(x.mean() - normal, abs=0.02) and high == pytest.approx(x.mean() + normal, abs=0.02)
     assert bootstrap_ci(x) == (low, high) != bootstrap_ci(x, seed=1)
     wide = bootstrap_ci(x, confidence=0.99)
     assert wide[0] < low < high < wide[1]
@@ -196,11 +187,7 @@ class Half(nn.Module):
 
 def test_scoring_noisy_files(folders):
     result = evaluate_directories(
-        folders / "clean",
-        folders / "noisy",
-        json_path=folders / "out" / "r.json",
-        metrics=FAST,
-        progress=False,
+        folders / "clean", folders / "noisy", json_path=folders / "out" / "r.json", metrics=FAST, progress=False
     )
     assert result == json.loads((folders / "out" / "r.json").read_text())
     assert (result["model"], result["system"], result["n"], result["n_scored"]) == (None, "noisy", 3, 3)
@@ -214,9 +201,7 @@ def test_scoring_noisy_files(folders):
 
 
 def test_scoring_a_model_and_a_folder(folders):
-    by_model = evaluate_directories(
-        folders / "clean", folders / "noisy", model=Half(), metrics=FAST, progress=False
-    )
+    by_model = evaluate_directories(folders / "clean", folders / "noisy", model=Half(), metrics=FAST, progress=False)
     assert (by_model["model"], by_model["system"]) == ("Half", "model")
     assert by_model["mean"]["polarity"] == -1.0 and by_model["mean"]["gain"] == pytest.approx(-0.5, abs=0.02)
     assert by_model["improvement"]["si_snr_db"]["mean"] == pytest.approx(0, abs=1e-3)
@@ -268,9 +253,7 @@ def test_stereo_and_rates(folders):
 def test_lengths_are_checked_first(folders):
     write_audio(folders / "noisy" / "b.wav", speech_like(0.9), RATE)
     with pytest.raises(MetricError) as error:
-        evaluate_directories(
-            folders / "clean", folders / "noisy", json_path=folders / "r.json", progress=False
-        )
+        evaluate_directories(folders / "clean", folders / "noisy", json_path=folders / "r.json", progress=False)
     assert "b.wav 0.9000 s, clean 1.0000 s" in str(error.value) and "\n" not in str(error.value)
     assert not (folders / "r.json").exists()
 

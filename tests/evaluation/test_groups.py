@@ -14,5 +14,9 @@ def test_every_generated_noise_has_a_family():
 
 def test_bands_hold_their_lower_edge():
     assert [groups.snr_band(v) for v in (-5.0, -0.1, 0.0, 4.9, 15.0)] == [
-        "-5 to 0 dB", "-5 to 0 dB", "0 to 5 dB", "0 to 5 dB", "15 to 20 dB"
-    ]  # fmt: skip
+        "-5 to 0 dB",
+        "-5 to 0 dB",
+        "0 to 5 dB",
+        "0 to 5 dB",
+        "15 to 20 dB",
+    ]

@@ -86,10 +86,27 @@ def test_the_command_trains_scores_and_publishes(tmp_path, capsys):
     threads = torch.get_num_threads()
     try:
         code = methods._main(
-            ["run", "--out", str(tmp_path / "lab"), "--profile", "smoke", "--methods", "none,at_kl", "--seeds", "0,1",
-             "--teacher", str(teacher), "--steps", "2", "--speech", str(made.speech), "--noise", str(made.noise),
-             "--quiet"]
-        )  # fmt: skip
+            [
+                "run",
+                "--out",
+                str(tmp_path / "lab"),
+                "--profile",
+                "smoke",
+                "--methods",
+                "none,at_kl",
+                "--seeds",
+                "0,1",
+                "--teacher",
+                str(teacher),
+                "--steps",
+                "2",
+                "--speech",
+                str(made.speech),
+                "--noise",
+                str(made.noise),
+                "--quiet",
+            ]
+        )
     finally:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(False)

@@ -18,9 +18,14 @@ from dccrn_lib.runtime.errors import ConfigError, WeightsError
 from dccrn_lib.training.profiles import get_profile
 
 TINY = replace(
-    get_profile("smoke"), segment_seconds=0.5, teacher_steps=2, student_steps=2, valid_mixtures=1, test_mixtures=3,
+    get_profile("smoke"),
+    segment_seconds=0.5,
+    teacher_steps=2,
+    student_steps=2,
+    valid_mixtures=1,
+    test_mixtures=3,
     test_seconds=1.0,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +128,9 @@ def test_variant_names():
 def test_paired_t_against_the_textbook():
     # t(0.975, 4) = 2.776; differences 1..5: mean 3, sd 1.5811
     mean, low, high = grid.paired_t([1, 2, 3, 4, 5])
-    assert (mean, low, high) == pytest.approx((3.0, 3 - 2.7764 * 1.58114 / 5**0.5, 3 + 2.7764 * 1.58114 / 5**0.5), abs=1e-3)
+    assert (mean, low, high) == pytest.approx(
+        (3.0, 3 - 2.7764 * 1.58114 / 5**0.5, 3 + 2.7764 * 1.58114 / 5**0.5), abs=1e-3
+    )
     assert np.isnan(grid.paired_t([1.0])[1])
 
 

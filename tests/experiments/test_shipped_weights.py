@@ -39,25 +39,33 @@ def test_pairs_are_taken_by_mixture():
     }
     rows = shipped_weights.paired(items, ("pesq_wb", "gain"))
     assert [(r["system"], r["minus"], r["n"]) for r in rows] == [
-        ("alone", "noisy", 3), ("taught", "noisy", 3), ("taught", "alone", 3)
-    ]  # fmt: skip
+        ("alone", "noisy", 3),
+        ("taught", "noisy", 3),
+        ("taught", "alone", 3),
+    ]
     assert [r["pesq_wb"] for r in rows] == [
-        "+0.5 [+0.5, +0.5] better", "+0.25 [+0.25, +0.25] better", "-0.25 [-0.25, -0.25] worse"
-    ]  # fmt: skip
+        "+0.5 [+0.5, +0.5] better",
+        "+0.25 [+0.25, +0.25] better",
+        "-0.25 [-0.25, -0.25] worse",
+    ]
 
 
 def test_each_system_is_set_beside_its_own_noisy_input():
     items = {"noisy": [item("a", 1.0), item("a", 2.0)], "student": [item("a", 1.5), item("a", 2.75)]}
     rows = shipped_weights.beside_paper(items)
     assert [(r["of"], r["system"], r["n"]) for r in rows[:3]] == [
-        ("this project", "noisy", 2), ("this project", "student", 2), ("the paper's clips", "noisy", 8)
-    ]  # fmt: skip
+        ("this project", "noisy", 2),
+        ("this project", "student", 2),
+        ("the paper's clips", "noisy", 8),
+    ]
     assert "WB-PESQ over noisy" not in rows[0]
     assert (rows[1]["WB-PESQ"], rows[1]["WB-PESQ over noisy"]) == (2.125, "+0.625")
     assert rows[1]["DNSMOS OVRL over noisy"] is None
     assert (rows[5]["system"], rows[5]["WB-PESQ over noisy"], rows[5]["SI-SNR dB over noisy"]) == (
-        "Distil-DCCRN", "+0.952", "+7.09"
-    )  # fmt: skip
+        "Distil-DCCRN",
+        "+0.952",
+        "+7.09",
+    )
 
 
 @pytest.mark.parametrize("models", [{}, {"noisy": "distil_dccrn"}])
@@ -75,10 +83,16 @@ def test_five_files_from_a_corpus(tmp_path):
     made = generated_corpus(0.02, root=tmp_path / "generated", progress=False)
     weights = save_model(build_model("distil_dccrn_mini"), tmp_path / "m", {"hours_of_audio": 0.5})
     corpus = {"speech": str(made.speech), "noise": str(made.noise)}
-    files = shipped_weights.publish({"student": str(weights)}, corpus, 3, tmp_path / "results", workers=1, progress=False)
+    files = shipped_weights.publish(
+        {"student": str(weights)}, corpus, 3, tmp_path / "results", workers=1, progress=False
+    )
     assert [f.name for f in files] == [
-        "real_test.json", "real_paired.json", "real_beside_paper.json", "real_by_snr.json", "real_by_noise.json"
-    ]  # fmt: skip
+        "real_test.json",
+        "real_paired.json",
+        "real_beside_paper.json",
+        "real_by_snr.json",
+        "real_by_noise.json",
+    ]
     whole = json.loads(files[0].read_text())
     assert {k: v["n"] for k, v in whole["systems"].items()} == {"noisy": 3, "student": 3}
     assert "student: 0.5 h" in whole["note"]

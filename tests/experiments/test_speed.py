@@ -48,8 +48,16 @@ def test_quick_run_measures_everything(record):
     returned, _ = record
     assert returned["skipped"] == []
     text = "\n".join(row["measurement"] for row in returned["rows"])
-    for words in ("complex convolution", "complex LSTM", "PyTorch, 1 thread, p50", "PyTorch, 1 thread, p99",
-                  "ONNX, 1 thread, p50", "ONNX, 1 thread, p99", "offline", "peak memory"):  # fmt: skip
+    for words in (
+        "complex convolution",
+        "complex LSTM",
+        "PyTorch, 1 thread, p50",
+        "PyTorch, 1 thread, p99",
+        "ONNX, 1 thread, p50",
+        "ONNX, 1 thread, p99",
+        "offline",
+        "peak memory",
+    ):
         assert words in text
     for row in returned["rows"]:
         assert row["value"] > 0 and row["reference"] > 0 and row["ratio"] > 0

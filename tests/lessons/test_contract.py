@@ -101,14 +101,19 @@ def lesson(tmp_path: Path) -> Lesson:
         ),
         code(f"from importlib.util import find_spec\n\n{guard}"),
         code('profile: str = "quick"  # size\nseed: int = 0  # of all that is random', tags=["parameters"]),
-        code("from dccrn_lib.lessons import lesson\n\nlesson.start(seed)", printed("Python 3.11, torch 2.11.0, seed 0\n")),
+        code(
+            "from dccrn_lib.lessons import lesson\n\nlesson.start(seed)", printed("Python 3.11, torch 2.11.0, seed 0\n")
+        ),
         text("| symbol | meaning |\n|---|---|\n| $x$ | a sound |"),
     ]
     for _ in range(28):
         cells += [text("Seven words stand here for every line."), code("print(1)", printed("1\n"))]
     for i in range(CHECKED, CHECKED + 10, 2):
         cells[i].source = "# NBVAL_CHECK_OUTPUT\n" + cells[i].source
-    cells[FIGURE:FIGURE] = [code("draw()", shown(image_png="iVBORw0KGgo=")), text("See that it is flat, and why it is.")]
+    cells[FIGURE:FIGURE] = [
+        code("draw()", shown(image_png="iVBORw0KGgo=")),
+        text("See that it is flat, and why it is."),
+    ]
     cells[SOUND:SOUND] = [code("play()", shown(text_html=sound(0.1))), text("Hear that there is nothing to be heard.")]
     cells += [
         text("## What we saw\n\nA picture that is flat, and a sound that is silent."),
@@ -197,7 +202,11 @@ BREAKS = [
     ("opening", change(BOOTSTRAP, "if find_spec('dccrn_lib') is None", "if True"), "but the bootstrap"),
     ("closing", change(SAW, "What we saw", "Summary"), "no '## What we saw'"),
     ("closing", swap(SAW, SAW + 1), "closing's order"),
-    ("closing", change(TITLE, "[Back](00_first.ipynb)", "[On](02_last.ipynb)"), "first link goes back to 00_first.ipynb"),
+    (
+        "closing",
+        change(TITLE, "[Back](00_first.ipynb)", "[On](02_last.ipynb)"),
+        "first link goes back to 00_first.ipynb",
+    ),
     ("closing", change(-1, "02_last", "00_first"), "last link goes on to 02_last.ipynb"),
     ("grain", cut(30, 46), "cells; 60 to 135"),
     ("grain", change(CHECKED, "print(1)", "print(1)\n" + "\n".join("#" for _ in range(40))), "cell 7: 42 lines"),
@@ -223,7 +232,11 @@ BREAKS = [
     ("clean", output(31, printed(f"{HOME}\n")), "which differs between machines"),
     ("clean", output(31, printed("<object at 0x7f0011223344>\n")), "which differs between machines"),
     ("clean", meta(CHECKED, execution={"iopub.execute_input": "12:00"}), "cell 7: metadata"),
-    ("clean", output(31, v4.new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}})), "widget"),
+    (
+        "clean",
+        output(31, v4.new_output("display_data", data={"application/vnd.jupyter.widget-view+json": {}})),
+        "widget",
+    ),
     ("exceptions", change(CHECKED, "print(1)", "try:\n    print(1)\nexcept ValueError:\n    pass"), "its line 4"),
     ("exceptions", change(CHECKED, "print(1)", "try:\n    print(1)\nexcept Exception:\n    x = 1"), "swallowed"),
     ("exceptions", change(CHECKED, "print(1)", "try:\n    print(1)\nexcept:\n    x = 1"), "swallowed"),
@@ -237,7 +250,9 @@ BREAKS = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "break_it", "words"), BREAKS, ids=[f"{rule}-{words[:30]}" for rule, _, words in BREAKS])
+@pytest.mark.parametrize(
+    ("rule", "break_it", "words"), BREAKS, ids=[f"{rule}-{words[:30]}" for rule, _, words in BREAKS]
+)
 def test_a_broken_lesson_is_told_what_is_wrong(lesson: Lesson, rule: str, break_it: Callable[[list], None], words: str):
     break_it(lesson.notebook.cells)
     found = violations(lesson)
@@ -278,7 +293,9 @@ def test_words_of_formulas_and_code_are_not_counted(lesson: Lesson):
 
 def test_an_exception_that_is_shown_or_raised_again_is_not_swallowed(lesson: Lesson):
     lesson.notebook.cells[CHECKED].source += "\ntry:\n    f()\nexcept (ValueError, OSError) as error:\n    print(error)"
-    lesson.notebook.cells[CHECKED + 2].source += "\ntry:\n    f()\nexcept Exception as error:\n    raise OSError from error"
+    lesson.notebook.cells[
+        CHECKED + 2
+    ].source += "\ntry:\n    f()\nexcept Exception as error:\n    raise OSError from error"
     assert RULES["exceptions"](lesson) == []
 
 
@@ -298,7 +315,9 @@ def nbval(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProce
         cell.execution_count = 1
         nbformat.write(v4.new_notebook(cells=[cell]), folder / f"{name}.ipynb")
     command = [sys.executable, "-m", "pytest", "-rpf", "-p", "no:cacheprovider", *flags, "."]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
 
 
 @pytest.mark.parametrize(("name", "verdict"), [("good", "PASSED"), ("raises", "FAILED"), ("changed", "FAILED")])

@@ -33,7 +33,10 @@ BLOCKS = {"encoder": (10, 20.0), "bottleneck": (30, 4.0), "decoder": (20, 40.0)}
         (lambda: draw.equivariance([0, 90], {"x": [0, 1], "y": [0, 0]}), [("angle (degrees)", "relative error")]),
         (lambda: draw.unet([(2, 8), (4, 4)], [(4, 4), (2, 8)]), [("output of", "frequency bins")]),
         (lambda: draw.mask_reach({"E": CLOUD, "C": CLOUD}, 1 + 1j, 1j), [PLANE, ("real part", "")]),
-        (lambda: draw.constant_masks([-180, 0, 180], [0, 1, 0], [2, 1, 2]), [("phase of the mask (degrees)", "loss (dB)")]),
+        (
+            lambda: draw.constant_masks([-180, 0, 180], [0, 1, 0], [2, 1, 2]),
+            [("phase of the mask (degrees)", "loss (dB)")],
+        ),
         (lambda: draw.gains({"a": [(0, -0.5), (0.1, 0.5)]}), None),
         (lambda: draw.dependency({"in": np.arange(5) == 2, "out": np.arange(5) > 0}, 2), None),
         (lambda: draw.reach(1599, np.arange(2400) >= 600, 100, 400), [("sample", "")]),
@@ -41,7 +44,7 @@ BLOCKS = {"encoder": (10, 20.0), "bottleneck": (30, 4.0), "decoder": (20, 40.0)}
         (lambda: draw.explored(SPECTRUM, SPECTRUM, SPECTRUM), None),
         (lambda: draw.part_sizes({"C": np.abs(CLOUD)}), [("largest part of the mask needed", "bins above it (%)")]),
     ],
-)  # fmt: skip
+)
 def test_figures_name_their_axes(figure, wanted):
     drawn = figure()
     assert drawn.axes and any(x for x, _ in labels(drawn))

@@ -174,9 +174,15 @@ def test_wrong_rates(answer, message):
 
 @pytest.mark.parametrize(
     ("answer", "message"),
-    [(288_000, "seconds"), (4800, "minutes"), (10, "whole batch"), (80 / 3, "lasts 3 s"), (1, "hours ="),
-     (math.nan, "one number")],
-)  # fmt: skip
+    [
+        (288_000, "seconds"),
+        (4800, "minutes"),
+        (10, "whole batch"),
+        (80 / 3, "lasts 3 s"),
+        (1, "hours ="),
+        (math.nan, "one number"),
+    ],
+)
 def test_wrong_hours(answer, message):
     verdict = exercises.check_hours(answer)
     assert not verdict and message in verdict.message

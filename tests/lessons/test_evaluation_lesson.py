@@ -19,8 +19,10 @@ from dccrn_lib.lessons.plotting import COLOURS
 
 @pytest.fixture
 def items():
-    noisy = [{"snr_db_in": s, "label": k, "si_snr_db": s, "pesq_wb": 1.1} for s, k in
-             ((-4.0, "fan"), (2.0, "fan"), (3.0, "babble"), (9.0, "fan+rain"))]  # fmt: skip
+    noisy = [
+        {"snr_db_in": s, "label": k, "si_snr_db": s, "pesq_wb": 1.1}
+        for s, k in ((-4.0, "fan"), (2.0, "fan"), (3.0, "babble"), (9.0, "fan+rain"))
+    ]
     student = [{**row, "si_snr_db": row["si_snr_db"] + 1 + i, "pesq_wb": 1.3} for i, row in enumerate(noisy)]
     student[1] = {**student[1], "pesq_wb": None}
     return {"noisy": noisy, "student": student}
@@ -198,9 +200,17 @@ def test_wrong_intervals(answer, message):
 
 @pytest.mark.parametrize(
     ("answer", "message"),
-    [(9.8, "square it"), (385, "not the full width"), (24, "0.1 wide"), (25, "0.1 wide"), (26, "1.96 is missing"),
-     (96, "round up"), (1000, "solve"), ("many", "one number")],
-)  # fmt: skip
+    [
+        (9.8, "square it"),
+        (385, "not the full width"),
+        (24, "0.1 wide"),
+        (25, "0.1 wide"),
+        (26, "1.96 is missing"),
+        (96, "round up"),
+        (1000, "solve"),
+        ("many", "one number"),
+    ],
+)
 def test_wrong_items(answer, message):
     verdict = exercises.check_items(answer)
     assert not verdict and message in verdict.message

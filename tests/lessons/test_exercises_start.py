@@ -42,10 +42,7 @@ FLOOR_WRONG = [
 
 @pytest.mark.parametrize(
     ("check", "solution"),
-    [
-        (exercises.check_snr, exercises.solution_snr),
-        (exercises.check_gain_floor, exercises.solution_gain_floor),
-    ],
+    [(exercises.check_snr, exercises.solution_snr), (exercises.check_gain_floor, exercises.solution_gain_floor)],
 )
 def test_solutions_are_right(check, solution):
     verdict = check(solution)

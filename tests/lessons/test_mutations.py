@@ -106,7 +106,9 @@ def test_a_text_that_is_not_there_once_is_an_error():
             mutated(BY_NAME["lstm_sign"], source)
 
 
-@pytest.mark.parametrize(("test_passes", "lesson_passes", "code"), [(False, False, 0), (True, False, 1), (False, True, 1)])
+@pytest.mark.parametrize(
+    ("test_passes", "lesson_passes", "code"), [(False, False, 0), (True, False, 1), (False, True, 1)]
+)
 def test_a_survivor_makes_the_command_fail(monkeypatch, capsys, test_passes: bool, lesson_passes: bool, code: int):
     @contextmanager
     def folder(mutation):

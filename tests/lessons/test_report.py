@@ -38,7 +38,7 @@ def test_sentences_wrap_and_columns_do_not(tmp_path: Path, text: str, wraps: boo
 
 def test_a_figure_can_be_enlarged_without_a_script(tmp_path: Path):
     page = report_of(tmp_path, nbformat.v4.new_output("display_data", data={"image/png": "iVBORw0KGgo=\n"}))
-    assert '<label class="figure"><input type="checkbox"' in page and "base64,iVBORw0KGgo=\"" in page
+    assert '<label class="figure"><input type="checkbox"' in page and 'base64,iVBORw0KGgo="' in page
     assert "<script" not in page
 
 

@@ -16,12 +16,7 @@ pytest.importorskip("papermill", reason="the extra notebooks is not installed")
 import nbformat
 
 from dccrn_lib.lessons.running.cleaning import clean_notebook
-from dccrn_lib.lessons.running.notebooks import (
-    describe_parameters,
-    execute_in_place,
-    find_notebooks,
-    run_notebooks,
-)
+from dccrn_lib.lessons.running.notebooks import describe_parameters, execute_in_place, find_notebooks, run_notebooks
 from dccrn_lib.lessons.running.parameters import assign, parse_cell
 from dccrn_lib.lessons.running.report import equation
 from dccrn_lib.results.records import load_result
@@ -244,16 +239,12 @@ def test_a_run_keeps_going_and_tells_what_failed(
     assert not re.search(r"""<script|(?:src|href)=["']https?:|url\(\s*["']?https?:|@import""", html)
 
 
-def test_two_lessons_run_side_by_side_and_a_needed_one_comes_first(
-    write_notebook: Callable[..., Path], tmp_path: Path
-):
+def test_two_lessons_run_side_by_side_and_a_needed_one_comes_first(write_notebook: Callable[..., Path], tmp_path: Path):
     # each waits for the other's file: one after the other, neither would end
     meet = "import pathlib, time\nwhile not pathlib.Path({other!r}).exists(): time.sleep(0.05)"
     for name, other in (("01_a", "b"), ("02_b", "a")):
         mine = str(tmp_path / name[-1])
-        folder = write_notebook(
-            name, None, f"open({mine!r}, 'w').close()\n" + meet.format(other=str(tmp_path / other))
-        )
+        folder = write_notebook(name, None, f"open({mine!r}, 'w').close()\n" + meet.format(other=str(tmp_path / other)))
     report = run_notebooks("smoke", out=tmp_path / "o", notebooks_dir=folder, progress=False, jobs=2, timeout=60)
     assert report.ok, report.errors
     # run.json was written a little before the run ended, and rounds to 0.1 s

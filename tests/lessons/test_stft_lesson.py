@@ -49,8 +49,11 @@ def test_phase_panels(spectrum):
     zeros = np.zeros(spectrum.shape)
     figure = figures.phase(spectrum, zeros, zeros, 100, seconds=(0.0, 0.2))
     assert [a.get_title() for a in figure.axes[:4]] == [
-        "magnitude", "phase as it comes", "instantaneous frequency - bin's", "group delay - window's centre",
-    ]  # fmt: skip
+        "magnitude",
+        "phase as it comes",
+        "instantaneous frequency - bin's",
+        "group delay - window's centre",
+    ]
     assert figure.axes[0].get_ylabel() == "frequency (kHz)" and figure.axes[2].get_xlabel() == "time (s)"
 
 

@@ -40,7 +40,9 @@ def sound(rate: int, channels: int, seconds: float = 0.3, peak: float = 0.5, suf
 
 def test_seams_draw_both_signals_and_the_borders():
     offline = np.sin(np.arange(16000) / 20)
-    figure = figures.seams(offline, np.where(np.arange(16000) % 800 < 20, 0, offline), chunk=800, start=0.5, seconds=0.25)
+    figure = figures.seams(
+        offline, np.where(np.arange(16000) % 800 < 20, 0, offline), chunk=800, start=0.5, seconds=0.25
+    )
     top, bottom = figure.axes
     assert top.get_ylabel() == "amplitude" and bottom.get_xlabel() == "time (s)"
     assert "dB" in bottom.get_ylabel() and "50 ms" in top.get_title(loc="left")
@@ -55,7 +57,9 @@ def test_seam_levels_are_written_at_their_points():
     assert [t.get_text() for t in axis.texts] == ["10", "20"]
 
 
-@pytest.mark.parametrize(("lookahead", "text", "bars"), [(6, "999 samples = 62.4 ms", 10), (0, "399 samples = 24.9 ms", 4)])
+@pytest.mark.parametrize(
+    ("lookahead", "text", "bars"), [(6, "999 samples = 62.4 ms", 10), (0, "399 samples = 24.9 ms", 4)]
+)
 def test_staircase_has_a_step_for_every_frame(lookahead, text, bars):
     axis = figures.latency_staircase(400, 100, lookahead).axes[0]
     assert text in [t.get_text() for t in axis.texts]
@@ -198,9 +202,17 @@ def test_solutions_agree_with_the_library():
 
 @pytest.mark.parametrize(
     ("answer", "words"),
-    [(None, "no answer"), ("a", "expected a number"), (800, "one too many"), (480, "look-ahead of the frames alone"),
-     (319, "without any look-ahead"), (640, "hop - 1"), (49.9, "milliseconds"), (123, "count how many")],
-)  # fmt: skip
+    [
+        (None, "no answer"),
+        ("a", "expected a number"),
+        (800, "one too many"),
+        (480, "look-ahead of the frames alone"),
+        (319, "without any look-ahead"),
+        (640, "hop - 1"),
+        (49.9, "milliseconds"),
+        (123, "count how many"),
+    ],
+)
 def test_latency_mistakes(answer, words):
     verdict = exercises.check_latency(answer)
     assert not verdict and words in verdict.message
@@ -208,10 +220,18 @@ def test_latency_mistakes(answer, words):
 
 @pytest.mark.parametrize(
     ("answer", "words"),
-    [(None, "no answer"), ([1, 2], "six whole numbers"), (3, "six whole numbers"), ([0.5] * 6, "six whole numbers"),
-     ([0, 1, 2, 3, 4, 5], "order of the decoder"), ([0] * 6, "different times"), ([6, 5, 4, 3, 2, 1], "one frame too many"),
-     ([6] * 6, "accumulates"), ([5, 5, 3, 2, 1, 0], "came before")],
-)  # fmt: skip
+    [
+        (None, "no answer"),
+        ([1, 2], "six whole numbers"),
+        (3, "six whole numbers"),
+        ([0.5] * 6, "six whole numbers"),
+        ([0, 1, 2, 3, 4, 5], "order of the decoder"),
+        ([0] * 6, "different times"),
+        ([6, 5, 4, 3, 2, 1], "one frame too many"),
+        ([6] * 6, "accumulates"),
+        ([5, 5, 3, 2, 1, 0], "came before"),
+    ],
+)
 def test_waits_mistakes(answer, words):
     verdict = exercises.check_waits(answer)
     assert not verdict and words in verdict.message
@@ -224,11 +244,18 @@ def _sum(channels, fft, shift=0, inputs=True, first=2):
 
 @pytest.mark.parametrize(
     ("function", "words"),
-    [(lambda c, f: ..., "no answer"), (lambda c, f: "many", "whole number"), (lambda c, f: 0.5, "whole number"),
-     (lambda c, f: _sum(c, f, 1, inputs=False), "GIVE"), (lambda c, f: 2 * _sum(c, f), "ONE old"),
-     (lambda c, f: _sum(c, f) + 2, "DC"), (lambda c, f: _sum(c, f, first=1), "real and the imaginary"),
-     (lambda c, f: sum([2, *c[:-1]]), "counts channels"), (lambda c, f: 7, "another number")],
-)  # fmt: skip
+    [
+        (lambda c, f: ..., "no answer"),
+        (lambda c, f: "many", "whole number"),
+        (lambda c, f: 0.5, "whole number"),
+        (lambda c, f: _sum(c, f, 1, inputs=False), "GIVE"),
+        (lambda c, f: 2 * _sum(c, f), "ONE old"),
+        (lambda c, f: _sum(c, f) + 2, "DC"),
+        (lambda c, f: _sum(c, f, first=1), "real and the imaginary"),
+        (lambda c, f: sum([2, *c[:-1]]), "counts channels"),
+        (lambda c, f: 7, "another number"),
+    ],
+)
 def test_state_size_mistakes(function, words):
     verdict = exercises.check_state_size(function)
     assert not verdict and words in verdict.message
@@ -236,7 +263,15 @@ def test_state_size_mistakes(function, words):
 
 @pytest.mark.parametrize(
     ("answer", "words"),
-    [(None, "no answer"), (0, "bias"), (1, "adds up"), (5, "nearly"), (7, "nearly"), (600, "samples"), (3, "last output")],
+    [
+        (None, "no answer"),
+        (0, "bias"),
+        (1, "adds up"),
+        (5, "nearly"),
+        (7, "nearly"),
+        (600, "samples"),
+        (3, "last output"),
+    ],
 )
 def test_changed_frames_mistakes(answer, words):
     verdict = exercises.check_changed_frames(answer)
@@ -279,7 +314,9 @@ def test_chunks_on_their_own_are_not_the_offline_output(model):
 def test_the_table_of_states_in_the_latency_note(root, name, column):
     text = (root / "docs" / "latency.md").read_text(encoding="utf-8")
     table = text.split("## What a stream remembers")[1].split("##")[0]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")
+    ]
     noted = {row[0]: int(row[column].replace(",", "")) for row in rows[2:]}
     counted = dict.fromkeys(noted, 0)
     network = build_model(name)

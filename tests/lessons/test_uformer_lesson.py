@@ -26,9 +26,7 @@ FRAMES = 30
 @pytest.fixture(scope="module")
 def model() -> Uformer:
     torch.manual_seed(0)
-    config = UformerConfig(
-        channels=(1, 2, 4, 4, 8, 8, 8), conformer_hidden=4, attention_hidden=4, dilated_channels=4
-    )
+    config = UformerConfig(channels=(1, 2, 4, 4, 8, 8, 8), conformer_hidden=4, attention_hidden=4, dilated_channels=4)
     return Uformer(config).eval()
 
 
@@ -79,9 +77,7 @@ def test_stage_updates_see_a_silenced_stage(model, spectrum):
 
 
 # ------------------------------------------------------------------------------------------------ lesion and ablation
-@pytest.mark.parametrize(
-    "part", ["fusion", "time attention", "frequency attention", "dilated", "feed-forward"]
-)
+@pytest.mark.parametrize("part", ["fusion", "time attention", "frequency attention", "dilated", "feed-forward"])
 def test_lesion_changes_the_output_and_leaves_no_trace(model, spectrum, part):
     with torch.no_grad():
         before = model.enhance_spectrum(spectrum)
@@ -149,9 +145,7 @@ def test_figures_carry_their_axes(maps, spectrum):
         "|stage(x) - x| / |x|": figures.stage_bars({"complex": {"a": 1.0}, "magnitude": {"a": 2.0}}),
         "frame that asks (s)": attention_figures.time_attention(time_maps[0], level),
         "looked at (s)": attention_figures.eight_maps(time_maps, TRIPLES, [s for row in SIGNS for s in row]),
-        "band looked at (kHz)": attention_figures.frequency_attention(
-            maps["freq"]["magnitude"].numpy(), level
-        ),
+        "band looked at (kHz)": attention_figures.frequency_attention(maps["freq"]["magnitude"].numpy(), level),
         "gain (dB)": attention_figures.gain_plane(),
         "frequency (kHz)": attention_figures.masks(*(np.full((256, 200), 0.5),) * 4),
         "MMAC/s": worth_figures.parts(counts, counts),
@@ -183,9 +177,11 @@ def test_reading_of_a_row():
     weights[10] = 0
     weights[10, 15], weights[10, 18] = 0.25, 0.75
     assert widgets.reading(weights, 10) == {
-        "future": 1.0, "within_50ms": 0.25, "looked_at": 18,
+        "future": 1.0,
+        "within_50ms": 0.25,
+        "looked_at": 18,
         "effective": pytest.approx(math.exp(-0.25 * math.log(0.25) - 0.75 * math.log(0.75))),
-    }  # fmt: skip
+    }
     assert "100 % of the weight on later frames" in widgets.sentence(weights, 10)
     assert widgets.reading(np.full((8, 8), 1 / 8), 3)["effective"] == pytest.approx(8)
 
@@ -222,9 +218,7 @@ def test_conjugate_signs_by_multiplying_numbers():
     total = z[0] * z[1].conj() * z[2]
     real = imag = 0.0
     for triple, sign in exercises.solution_conjugate_signs().items():
-        term = math.prod(
-            (x.real if letter == "r" else x.imag).item() for x, letter in zip(z, triple, strict=True)
-        )
+        term = math.prod((x.real if letter == "r" else x.imag).item() for x, letter in zip(z, triple, strict=True))
         real, imag = (real, imag + sign * term) if triple.count("i") % 2 else (real + sign * term, imag)
     assert (real, imag) == (pytest.approx(total.real.item()), pytest.approx(total.imag.item()))
 

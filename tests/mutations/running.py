@@ -60,9 +60,12 @@ def _call(folder: Path, *command: str) -> subprocess.CompletedProcess:
     """Run Python in ``folder`` with its copy of the package first, and the checkout's data."""
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {
-        "PYTHONPATH": path, "DCCRN_ROOT": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg",
+        "PYTHONPATH": path,
+        "DCCRN_ROOT": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "MPLBACKEND": "agg",
         "PYTHONDONTWRITEBYTECODE": "1",
-    }  # fmt: skip
+    }
     try:
         return subprocess.run(
             [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS

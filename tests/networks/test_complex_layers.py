@@ -45,11 +45,7 @@ def test_converters_are_inverse_and_stack_real_before_imaginary():
 
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding", "dilation", "causal"),
-    [
-        ((5, 2), (2, 1), (2, 0), (1, 1), 1),
-        ((3, 3), (1, 1), (1, 4), (1, 4), 0),
-        ((1, 1), (1, 1), (0, 0), (1, 1), 0),
-    ],
+    [((5, 2), (2, 1), (2, 0), (1, 1), 1), ((3, 3), (1, 1), (1, 4), (1, 4), 0), ((1, 1), (1, 1), (0, 0), (1, 1), 0)],
 )
 def test_convolution_equals_complex64(kernel, stride, padding, dilation, causal):
     layer = randomise(ComplexConv2d(4, 6, kernel, stride, padding, dilation, causal))
@@ -93,9 +89,7 @@ def test_linear_equals_complex64():
     z = torch.randn(3, 4, 7, dtype=torch.complex64)
     expected = torch.einsum("oi,bsi->bso", torch.complex(layer.weight_real, layer.weight_imag), z)
     real, imag = layer(z.real, z.imag)
-    torch.testing.assert_close(
-        torch.complex(real, imag), expected + complex_bias(layer), rtol=1e-5, atol=1e-5
-    )
+    torch.testing.assert_close(torch.complex(real, imag), expected + complex_bias(layer), rtol=1e-5, atol=1e-5)
 
 
 def test_lstm_equation_from_its_four_passes():

@@ -36,8 +36,7 @@ def test_parameter_count(name, count):
 
 
 @pytest.mark.parametrize(
-    ("name", "giga"),
-    [("dccrn_e", 3.97), ("dccrn_cl", 8.53), ("distil_dccrn", 2.21), ("distil_dccrn_wide", 4.19)],
+    ("name", "giga"), [("dccrn_e", 3.97), ("dccrn_cl", 8.53), ("distil_dccrn", 2.21), ("distil_dccrn_wide", 4.19)]
 )
 def test_macs_per_second_of_audio(name, giga):
     assert count_macs(build_model(name)) / 1e9 == pytest.approx(giga, abs=0.005)

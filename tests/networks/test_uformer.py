@@ -14,12 +14,7 @@ from dccrn_lib.networks.uformer.conformer import DilatedBlock, FeedForward
 from dccrn_lib.networks.uformer.streams import EPS, Fusion, SharedBatchNorm2d, magnitude, unit_phasor
 from dccrn_lib.runtime.errors import AudioError, ConfigError
 
-SIZES = {
-    "channels": (1, 2, 4, 4, 8, 8, 8),
-    "conformer_hidden": 4,
-    "attention_hidden": 4,
-    "dilated_channels": 4,
-}
+SIZES = {"channels": (1, 2, 4, 4, 8, 8, 8), "conformer_hidden": 4, "attention_hidden": 4, "dilated_channels": 4}
 
 
 @pytest.fixture(autouse=True)

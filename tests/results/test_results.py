@@ -82,10 +82,7 @@ def test_table_of_systems_and_rows(tmp_path: Path):
         "| ours | 2 | 2 (n = 1) |",
     ]
     rows = [{"preset": "a", "parameters": 1126413, "share": 0.30123}, {"preset": "b|c"}]
-    assert table({"name": "r", "rows": rows}).splitlines()[2:] == [
-        "| a | 1,126,413 | 0.3012 |",
-        "| b/c | - | - |",
-    ]
+    assert table({"name": "r", "rows": rows}).splitlines()[2:] == ["| a | 1,126,413 | 0.3012 |", "| b/c | - | - |"]
 
 
 def test_tables_are_injected_and_a_stale_one_is_found(tmp_path: Path):

@@ -185,10 +185,19 @@ def runs(corpus, tmp_path_factory):
     for name, case in CASES.items():
         eps, changes = case["eps"], {k: v for k, v in case.items() if k != "eps"}
         settings = {
-            **corpus, "model": "distil_dccrn_mini", "steps": 4, "batch_size": 4, "warmup_steps": 2,
-            "learning_rate": 1e-3, "valid_every": 2, "valid_mixtures": 3, "epoch_mixtures": 7, "seed": 1,
-            "mix": MixConfig(segment_seconds=0.5), **changes,
-        }  # fmt: skip
+            **corpus,
+            "model": "distil_dccrn_mini",
+            "steps": 4,
+            "batch_size": 4,
+            "warmup_steps": 2,
+            "learning_rate": 1e-3,
+            "valid_every": 2,
+            "valid_mixtures": 3,
+            "epoch_mixtures": 7,
+            "seed": 1,
+            "mix": MixConfig(segment_seconds=0.5),
+            **changes,
+        }
         settings["teacher"] = teacher if "method" in changes else ""
         pairs[name] = (folder / f"{name}_1", folder / f"{name}_2")
         with pytest.MonkeyPatch.context() as patch:
@@ -256,7 +265,17 @@ def test_two_processes_resume_exactly(runs):
 
 @pytest.mark.slow
 def test_the_command_line_trains_under_torchrun(corpus, tmp_path):
-    arguments = ["-m", "dccrn_lib", "train", "--profile", "smoke", "--speech", corpus["speech"], "--noise", corpus["noise"]]
+    arguments = [
+        "-m",
+        "dccrn_lib",
+        "train",
+        "--profile",
+        "smoke",
+        "--speech",
+        corpus["speech"],
+        "--noise",
+        corpus["noise"],
+    ]
     arguments += ["--out", str(tmp_path / "run"), "--steps", "2", "--set", "mix.segment_seconds=0.5"]
     done = torchrun(*arguments)
     assert done.returncode == 0, done.stderr

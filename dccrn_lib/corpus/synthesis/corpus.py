@@ -67,11 +67,7 @@ class CorpusPaths:
 
 
 def synthesise_corpus(
-    out: str | os.PathLike,
-    hours: float = 1.0,
-    seed: int = 0,
-    workers: int | None = None,
-    progress: bool = True,
+    out: str | os.PathLike, hours: float = 1.0, seed: int = 0, workers: int | None = None, progress: bool = True
 ) -> CorpusPaths:
     """Generate a corpus, or return it at once if the folder already holds the one asked for.
 
@@ -117,20 +113,14 @@ def plan_voices(root: Path, hours: float, seed: int) -> list[VoiceTask]:
     tasks = []
     for which, split in enumerate(SPLITS):
         seconds = 3600 * hours * SHARE[split]
-        count = int(
-            np.clip(round(seconds / 25), 12, 1200)
-            if split == "train"
-            else np.clip(round(seconds / 20), 6, 80)
-        )
+        count = int(np.clip(round(seconds / 25), 12, 1200) if split == "train" else np.clip(round(seconds / 20), 6, 80))
         for index, voice in enumerate(make_voices(split, count, seed)):
             folder = str(root / "speech" / split / voice.name)
             tasks.append(VoiceTask(voice, split, seconds / count, folder, (seed, 2, which, index)))
     return tasks
 
 
-def plan_noises(
-    root: Path, hours: float, seed: int, speech: dict[str, list[Entry]] | None
-) -> list[NoiseTask]:
+def plan_noises(root: Path, hours: float, seed: int, speech: dict[str, list[Entry]] | None) -> list[NoiseTask]:
     """Work orders for the noise: all kinds but babble, or babble alone where ``speech`` is given by split."""
     tasks = []
     for which, split in enumerate(SPLITS):
@@ -169,10 +159,7 @@ def _generate(root: Path, hours: float, seed: int, workers: int, progress: bool)
     noises = plan_noises(root, hours, seed, speech=None)
     babble_count = len(noises) // (len(LABELS) - 1)
     total = len(voices) + len(rooms) + len(noises) + babble_count
-    with (
-        worker_pool(workers) as run,
-        tqdm(total=total, desc="corpus", unit="task", disable=not progress) as bar,
-    ):
+    with worker_pool(workers) as run, tqdm(total=total, desc="corpus", unit="task", disable=not progress) as bar:
         speech: list[Entry] = []
         for task, files in zip(voices, run(speak_voice, voices, bar), strict=True):
             for path, seconds in files:
@@ -181,9 +168,7 @@ def _generate(root: Path, hours: float, seed: int, workers: int, progress: bool)
         by_split = {split: [entry for entry in speech if entry.split == split] for split in SPLITS}
         noises += plan_noises(root, hours, seed, by_split)
         noise = [
-            _entry(
-                path, "noise", seconds, Path(path).parent.name, recording=Path(path).stem, label=task.label
-            )
+            _entry(path, "noise", seconds, Path(path).parent.name, recording=Path(path).stem, label=task.label)
             for task, (path, seconds) in zip(noises, run(write_noise, noises, bar), strict=True)
         ]
         rir = [
@@ -225,16 +210,10 @@ def _already_there(out: Path, config: dict) -> bool:
     try:
         found = json.loads(record.read_text(encoding="utf-8"))["config"]
     except (ValueError, KeyError, TypeError):
-        raise ConfigError(
-            f"{record}: cannot be read; delete the folder {out} to make the corpus again"
-        ) from None
+        raise ConfigError(f"{record}: cannot be read; delete the folder {out} to make the corpus again") from None
     if found != config:
-        changed = ", ".join(
-            f"{k} {found.get(k)} instead of {v}" for k, v in config.items() if found.get(k) != v
-        )
-        raise ConfigError(
-            f"{out}: holds another corpus ({changed}); choose another folder or delete this one"
-        )
+        changed = ", ".join(f"{k} {found.get(k)} instead of {v}" for k, v in config.items() if found.get(k) != v)
+        raise ConfigError(f"{out}: holds another corpus ({changed}); choose another folder or delete this one")
     if not CorpusPaths.of(out).complete:
         raise ConfigError(f"{out}: manifests are missing; delete the folder to make the corpus again")
     return True

@@ -39,10 +39,7 @@ def hum(n: int, rng: np.random.Generator) -> np.ndarray:
     gain = orders ** -rng.uniform(0.4, 1.4) * np.exp(0.7 * rng.standard_normal(len(orders)))
     gain[1::2] *= rng.uniform(0.2, 2.0)  # even harmonics
     t = np.arange(n) / RATE
-    buzz = sum(
-        g * np.sin(2 * np.pi * mains * k * t + rng.uniform(0, 6.28))
-        for k, g in zip(orders, gain, strict=True)
-    )
+    buzz = sum(g * np.sin(2 * np.pi * mains * k * t + rng.uniform(0, 6.28)) for k, g in zip(orders, gain, strict=True))
     turning = rng.uniform(4, 30) * slow_curve(n, rng, 0.3, 0.95, 1.05)
     beat = np.maximum(tone(turning), 0) ** rng.uniform(2, 12)
     rattle = shaped_noise(n, rng, [80, 400, 2000, 8000], list(rng.uniform(-15, 0, 4))) * beat
@@ -53,9 +50,7 @@ def wind(n: int, rng: np.random.Generator) -> np.ndarray:
     """Rumbling gusts, and a whistle that rises with them."""
     gust = slow_curve(n, rng, rng.uniform(0.3, 1.2)) ** 2 * slow_curve(n, rng, 4.0, 0.5, 1.0) + 0.03
     corner = rng.uniform(60, 300)
-    rumble = shaped_noise(
-        n, rng, [20, corner, corner * 4, 8000], [0, 0, -rng.uniform(15, 30), -rng.uniform(50, 70)]
-    )
+    rumble = shaped_noise(n, rng, [20, corner, corner * 4, 8000], [0, 0, -rng.uniform(15, 30), -rng.uniform(50, 70)])
     rush = shaped_noise(n, rng, [100, 400, 1500, 8000], [-20, 0, -rng.uniform(0, 8), -25]) * gust**1.5
     narrow = shaped_noise(n, rng, [20, 40, 80], [0, -10, -60])
     whistle = narrow * tone(rng.uniform(300, 900) * (0.7 + 0.6 * gust)) * gust**2
@@ -77,23 +72,15 @@ def clatter(n: int, rng: np.random.Generator) -> np.ndarray:
     x = np.zeros(n)
     ring = np.exp(rng.uniform(np.log(0.004), np.log(0.15)))
     kinds = [
-        (
-            np.exp(rng.uniform(np.log(300), np.log(7000), 8)),
-            ring * rng.uniform(0.3, 2, 8),
-            rng.uniform(0.1, 1, 8),
-        )
+        (np.exp(rng.uniform(np.log(300), np.log(7000), 8)), ring * rng.uniform(0.3, 2, 8), rng.uniform(0.1, 1, 8))
         for _ in range(rng.integers(2, 7))
     ]
-    click = shaped_noise(200, rng, [200, 3000, 8000], [-20, 0, -3]) * np.exp(
-        -np.arange(200) / rng.uniform(10, 50)
-    )
+    click = shaped_noise(200, rng, [200, 3000, 8000], [-20, 0, -3]) * np.exp(-np.arange(200) / rng.uniform(10, 50))
     time = rng.uniform(0, 0.3)
     rate = rng.uniform(1.5, 9)
     while time < n / RATE:
         hz, decay, gain = kinds[rng.integers(len(kinds))]
-        hit = modes(
-            hz * rng.uniform(0.97, 1.03), decay, gain * rng.uniform(0.2, 1, 8), min(6 * decay.max(), 0.6)
-        )
+        hit = modes(hz * rng.uniform(0.97, 1.03), decay, gain * rng.uniform(0.2, 1, 8), min(6 * decay.max(), 0.6))
         hit[: min(200, len(hit))] += rng.uniform(0, 1.5) * click[: len(hit)]
         add_at(x, int(time * RATE), np.exp(0.7 * rng.standard_normal()) * hit)
         time += rng.exponential(1 / rate) if rng.random() < 0.9 else rng.uniform(0.3, 1.0)
@@ -103,11 +90,7 @@ def clatter(n: int, rng: np.random.Generator) -> np.ndarray:
 def music(n: int, rng: np.random.Generator) -> np.ndarray:
     """Chords, a melody and a bass in a random scale, tempo and timbre; drums for some."""
     x = np.zeros(n)
-    steps = [
-        np.array([0, 2, 4, 5, 7, 9, 11]),
-        np.array([0, 2, 3, 5, 7, 8, 10]),
-        np.array([0, 3, 5, 7, 10, 12, 15]),
-    ]
+    steps = [np.array([0, 2, 4, 5, 7, 9, 11]), np.array([0, 2, 3, 5, 7, 8, 10]), np.array([0, 3, 5, 7, 10, 12, 15])]
     scale = steps[rng.integers(3)] + rng.integers(0, 12)
     beat = 60 / rng.uniform(65, 160)
     timbres = [(rng.uniform(0.6, 2.2), rng.uniform(0.003, 0.08), rng.uniform(0.3, 3)) for _ in range(3)]
@@ -118,9 +101,7 @@ def music(n: int, rng: np.random.Generator) -> np.ndarray:
         pitch = 440 * 2 ** ((midi - 69) / 12)
         order = np.arange(1, 1 + max(1, min(12, int(7000 / pitch))))
         vibrato = 0.004 * np.sin(2 * np.pi * 5.5 * t) / 5.5
-        wave = (order[:, None] ** -rolloff * np.sin(2 * np.pi * pitch * order[:, None] * (t + vibrato))).sum(
-            0
-        )
+        wave = (order[:, None] ** -rolloff * np.sin(2 * np.pi * pitch * order[:, None] * (t + vibrato))).sum(0)
         return wave * np.minimum(1, t / attack) * np.exp(-t / sustain) * np.minimum(1, (seconds - t) / 0.03)
 
     for bar in range(int(n / RATE / (4 * beat)) + 1):
@@ -150,9 +131,7 @@ def fan(n: int, rng: np.random.Generator) -> np.ndarray:
     """Broadband flow with the blades' amplitude modulation and their tones."""
     blades = rng.uniform(15, 130) * slow_curve(n, rng, 0.2, 0.97, 1.03)
     depth = rng.uniform(0.1, 0.6)
-    flow = shaped_noise(
-        n, rng, [30, 200, 1000, 4000, 8000], [-6, 0, -rng.uniform(0, 10), -15, -rng.uniform(18, 35)]
-    )
+    flow = shaped_noise(n, rng, [30, 200, 1000, 4000, 8000], [-6, 0, -rng.uniform(0, 10), -15, -rng.uniform(18, 35)])
     flow *= 1 + depth * tone(blades) + 0.5 * depth * tone(blades / rng.integers(3, 8))
     tones = sum(rng.uniform(0.1, 1) / k * tone(blades * k, rng.uniform(0, 6)) for k in range(1, 9))
     return unit(flow) + rng.uniform(0.05, 0.6) * unit(tones)
@@ -167,13 +146,9 @@ def engine(n: int, rng: np.random.Generator) -> np.ndarray:
     formants = rng.uniform(80, 1500, 3)
     for order in np.arange(1, 40) / rng.choice([1, 2]):
         place = order * np.mean(firing)
-        gain = order ** -rng.uniform(0.6, 1.0) * (
-            0.2 + sum(np.exp(-(np.log(place / f) ** 2) * 4) for f in formants)
-        )
+        gain = order ** -rng.uniform(0.6, 1.0) * (0.2 + sum(np.exp(-(np.log(place / f) ** 2) * 4) for f in formants))
         x += gain * np.sin(order * phase + rng.uniform(0, 6.28))
-    exhaust = shaped_noise(n, rng, [40, 200, 1500, 8000], [0, -3, -20, -45]) * (
-        0.3 + np.maximum(np.sin(phase), 0) ** 2
-    )
+    exhaust = shaped_noise(n, rng, [40, 200, 1500, 8000], [0, -3, -20, -45]) * (0.3 + np.maximum(np.sin(phase), 0) ** 2)
     x = unit(x) + rng.uniform(0.2, 1.0) * unit(exhaust)
     t = np.arange(n) / RATE
     for _ in range(rng.integers(0, 4)):

@@ -42,9 +42,7 @@ def random_equaliser(x: np.ndarray, rng: np.random.Generator, depth_db: float) -
     return equalise(x, [20, 40, *hz], [-40, -12, *db])
 
 
-def slow_curve(
-    n: int, rng: np.random.Generator, hz: float, low: float = 0.0, high: float = 1.0
-) -> np.ndarray:
+def slow_curve(n: int, rng: np.random.Generator, hz: float, low: float = 0.0, high: float = 1.0) -> np.ndarray:
     """Smooth random curve between ``low`` and ``high`` that turns about ``hz`` times a second."""
     knots = max(4, int(np.ceil(n / RATE * hz * 2)) + 3)
     place = np.arange(n) * ((knots - 3) / n) + 1.0

@@ -142,17 +142,11 @@ def load_sentences(folder: Path | None = None) -> dict[str, dict[str, list[str]]
         if not path.is_file():
             raise ConfigError(f"{path}: sentence file is missing; restore data/sentences from the repository")
         text = path.read_text(encoding="utf-8").splitlines()
-        lines = sorted(
-            {line.strip() for line in text if line.strip() and not line.startswith("#")}, key=_hash
-        )
+        lines = sorted({line.strip() for line in text if line.strip() and not line.startswith("#")}, key=_hash)
         if len(lines) < 10:
             raise ConfigError(f"{path}: needs at least 10 sentences, has {len(lines)}")
         held = max(3, len(lines) // 10)
-        sentences[language] = {
-            "test": lines[:held],
-            "valid": lines[held : 2 * held],
-            "train": lines[2 * held :],
-        }
+        sentences[language] = {"test": lines[:held], "valid": lines[held : 2 * held], "train": lines[2 * held :]}
     return sentences
 
 
@@ -248,27 +242,26 @@ def espeak(text: str, voice: str, rate: int = 170, pitch: int = 50, spread: int 
 
     library = ctypes.CDLL(loader.get_library_path())
     library.espeak_Synth.argtypes = [
-        ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
-        ctypes.c_void_p, ctypes.c_void_p,
-    ]  # fmt: skip
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+        ctypes.c_uint,
+        ctypes.c_int,
+        ctypes.c_uint,
+        ctypes.c_uint,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+    ]
     try:
         synchronous, no_exit = 2, 0x8000
         found = library.espeak_Initialize(synchronous, 0, loader.get_data_path().encode(), no_exit)
         if found != _ESPEAK_RATE:
-            raise ConfigError(
-                f"eSpeak NG did not start (code {found}); reinstall the package espeakng-loader"
-            )
+            raise ConfigError(f"eSpeak NG did not start (code {found}); reinstall the package espeakng-loader")
         library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # its own random numbers
         _c_library().srand(1)  # breath noise comes from the C library's
         library.espeak_SetSynthCallback(collect)
         if library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise ConfigError(f"eSpeak NG knows no voice {voice!r}; reinstall the package espeakng-loader")
-        for parameter, value in (
-            (1, rate),
-            (2, 60),
-            (3, pitch),
-            (4, spread),
-        ):  # 2 is the volume: 60 never clips
+        for parameter, value in ((1, rate), (2, 60), (3, pitch), (4, spread)):  # 2 is the volume: 60 never clips
             library.espeak_SetParameter(parameter, value, 0)
         data = text.encode("utf-8") + b"\0"
         utf8 = 1

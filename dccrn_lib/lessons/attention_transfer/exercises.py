@@ -82,9 +82,10 @@ def check_kl(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Verdict:
         "the mean over freq too: the value shrinks with the number of bins; sum over freq": rows.mean() / 6,
         "in bits: use the natural logarithm": rows.mean() / torch.log(torch.tensor(2.0)),
         "symmetric, the mean of both directions; only KL(teacher || student) is wanted": (rows + reverse).mean() / 2,
-        "of the probabilities themselves: F.kl_div wants log-probabilities as its first argument":
-            F.kl_div(s, t, reduction="batchmean"),
-    }  # fmt: skip
+        "of the probabilities themselves: F.kl_div wants log-probabilities as its first argument": F.kl_div(
+            s, t, reduction="batchmean"
+        ),
+    }
     if _close(got, rows.mean()):
         return right("every row sums P_T (log P_T - log P_S) over freq; the batch is averaged.")
     for message, value in named.items():
@@ -141,14 +142,15 @@ def check_frame_position(answer: Callable[[Tensor, int, int, int], Tensor] | Non
             return wrong("right for hops 100 and 160 only: use the arguments")
         return right("equal centres: (k + 1) h_S = (x + 1) h_T; the window cancels because both nets share it.")
     named = {
-        "k h_S / h_T aligns the STARTS of frame 0; frame 0 of hop 160 is centred 60 samples later than that of hop 100":
-            k * 100 / 160,
+        "k h_S / h_T aligns the STARTS of frame 0; frame 0 of hop 160 is centred 60 samples later than that of hop 100": k
+        * 100
+        / 160,
         "the hops are swapped: the teacher has fewer frames, so x grows more slowly than k": (k + 1) * 160 / 100 - 1,
         "rounded to whole frames: up to half a teacher's hop (5 ms) off; return the real number": want.round(),
         "rounded down to whole frames: up to a whole teacher's hop (10 ms) off; return the real number": want.floor(),
         "the frame's number is one too large: frame k ends at (k + 1) h, so subtract 1 at the end": (k + 1) * 100 / 160,
         "the centre in samples; turn it into a frame of the teacher's hop": (k + 1) * 100 - 200,
-    }  # fmt: skip
+    }
     for message, value in named.items():
         if _close(got, value):
             return wrong(message)

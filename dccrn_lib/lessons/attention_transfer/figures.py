@@ -64,9 +64,14 @@ def attention_maps(maps: dict[str, dict[str, np.ndarray]], hops: dict[str, int],
             m = np.asarray(by_system[name])
             seconds = m.shape[1] * hops[name] / sample_rate
             image = axis.imshow(
-                map_db(thinned(m)), origin="lower", aspect="auto", extent=(0, seconds, 0, NYQUIST_KHZ),
-                vmin=MAP_LIMITS[0], vmax=MAP_LIMITS[1], interpolation="nearest",
-            )  # fmt: skip
+                map_db(thinned(m)),
+                origin="lower",
+                aspect="auto",
+                extent=(0, seconds, 0, NYQUIST_KHZ),
+                vmin=MAP_LIMITS[0],
+                vmax=MAP_LIMITS[1],
+                interpolation="nearest",
+            )
             axis.grid(False)
             axis.set_title(f"{LABELS.get(name, name)}\n{layer}: {m.shape[0]} x {m.shape[1]}", fontsize=9)
             axis.set_yticks([0, 4, 8])
@@ -91,9 +96,14 @@ def pooling(m: np.ndarray, q: np.ndarray, hop: int, layer: str = "", sample_rate
     left, right = axes[0]
     seconds = m.shape[1] * hop / sample_rate
     left.imshow(
-        map_db(thinned(m)), origin="lower", aspect="auto", extent=(0, seconds, 0, NYQUIST_KHZ),
-        vmin=MAP_LIMITS[0], vmax=MAP_LIMITS[1], interpolation="nearest",
-    )  # fmt: skip
+        map_db(thinned(m)),
+        origin="lower",
+        aspect="auto",
+        extent=(0, seconds, 0, NYQUIST_KHZ),
+        vmin=MAP_LIMITS[0],
+        vmax=MAP_LIMITS[1],
+        interpolation="nearest",
+    )
     left.grid(False)
     left.set(title=f"M(f, t), {layer}", xlabel="time (s)", ylabel="freq (kHz)")
     right.stairs(q, _edges(len(q)), orientation="horizontal", fill=True, color=COLOURS["teacher"], alpha=0.6)
@@ -178,9 +188,12 @@ def layer_bars(values: dict[str, Sequence[float]], layers: Sequence[str], label:
     positions = np.arange(len(layers))
     for i, (name, heights) in enumerate(values.items()):
         axis.bar(
-            positions + (i - (len(values) - 1) / 2) * width, heights, width,
-            color=colour_of(name, i), label=LABELS.get(name, name),
-        )  # fmt: skip
+            positions + (i - (len(values) - 1) / 2) * width,
+            heights,
+            width,
+            color=colour_of(name, i),
+            label=LABELS.get(name, name),
+        )
     axis.set_xticks(positions, [short_name(layer) for layer in layers])
     axis.set(xlabel="layer (E: encoder, D: decoder)", ylabel=label, yscale="log" if log else "linear")
     axis.grid(False, axis="x")

@@ -9,12 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dccrn_lib.audio.stft import STFTConfig
-from dccrn_lib.distillation.attention import (
-    NORMALISATIONS,
-    channel_attention,
-    kl_divergence,
-    log_distribution,
-)
+from dccrn_lib.distillation.attention import NORMALISATIONS, channel_attention, kl_divergence, log_distribution
 from dccrn_lib.lessons.attention_transfer import figures as attention_transfer
 from dccrn_lib.lessons.plotting import LABELS
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
@@ -87,8 +82,7 @@ def layer_browser(features: Features, stfts: dict[str, STFTConfig], layer: str =
             options=list(features["teacher"]), value=layer, description="layer", continuous_update=False, style=style
         ),
         "normalisation": ipywidgets.ToggleButtons(
-            options=NORMALISATIONS, description="norm", style=style | {"button_width": "90px"},
-            layout={"width": "auto"},
+            options=NORMALISATIONS, description="norm", style=style | {"button_width": "90px"}, layout={"width": "auto"}
         ),
         "temperature": ipywidgets.FloatLogSlider(
             value=1.0, min=-2, max=0, step=0.25, description="temperature", continuous_update=False, style=style

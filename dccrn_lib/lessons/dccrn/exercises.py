@@ -45,7 +45,9 @@ def check_block_weight(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Ver
     mistakes = {
         "the minus sign stands at the lower left: that multiplies by the conjugate weight. It is j * j = -1 that makes "
         "the minus, in the real row.": _blocks(wr, wi, -wi, wr),
-        "there is no minus sign: j * j = -1 is missing, so the real part becomes Wr xr + Wi xi.": _blocks(wr, wi, wi, wr),
+        "there is no minus sign: j * j = -1 is missing, so the real part becomes Wr xr + Wi xi.": _blocks(
+            wr, wi, wi, wr
+        ),
         "both off-diagonal blocks are negative: only the real row holds a product of two imaginary parts.": _blocks(
             wr, -wi, -wi, wr
         ),
@@ -85,14 +87,19 @@ def check_skip_order(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Verdi
         "part of the skip.": [xr, xi, sr, si],
         "plain concatenation, and the skip first: split both into halves before joining.": [sr, si, xr, xi],
         "the halves are right, but the skip comes first; in this network x does (Uformer is the other way round).": [
-            sr, xr, si, xi,
+            sr,
+            xr,
+            si,
+            xi,
         ],
         "real and imaginary halves have changed places.": [xi, si, xr, sr],
-    }  # fmt: skip
+    }
     for message, parts in mistakes.items():
         if torch.equal(out, torch.cat(parts, dim=1)):
             return wrong(message)
-    return wrong(f"the order of the channels is {[int(v) for v in out.flatten()]}; x is 1 2 | 3 4 and skip 11 12 | 13 14.")
+    return wrong(
+        f"the order of the channels is {[int(v) for v in out.flatten()]}; x is 1 2 | 3 4 and skip 11 12 | 13 14."
+    )
 
 
 def solution_skip_order() -> Callable[[Tensor, Tensor], Tensor]:
@@ -128,10 +135,13 @@ def check_layer_parameters(answer: int | None) -> Verdict:
         weight + n_out: "that is one real kernel; a complex layer has two, Wr and Wi.",
         weight: "that is one real kernel without bias; a complex layer has two, Wr and Wi, each with a bias.",
         4 * weight: "that is the block weight, where Wr and Wi stand twice each: half as many are parameters.",
-        4 * weight + 2 * n_out: "that is the block weight, where Wr and Wi stand twice each: half as many are parameters.",
+        4 * weight
+        + 2 * n_out: "that is the block weight, where Wr and Wi stand twice each: half as many are parameters.",
         8 * weight + 4 * n_out: "the channel counts hold both parts already: 64 channels are 32 complex ones.",
     }
-    return wrong(mistakes.get(int(number), "count Wr: complex inputs x complex outputs x taps. Then Wi, then the biases."))
+    return wrong(
+        mistakes.get(int(number), "count Wr: complex inputs x complex outputs x taps. Then Wi, then the biases.")
+    )
 
 
 def solution_layer_parameters() -> int:
@@ -151,14 +161,18 @@ def check_lookahead_samples(answer: int | None) -> Verdict:
     mistakes = {
         LAYERS * hop: "that is the frames alone; the window overlap of the STFT comes on top.",
         win + LAYERS * hop: "off by one: a sample at the start of a window of 400 waits for 399 later ones.",
-        win - hop + LAYERS * hop: "that is a sample at the end of its hop; one at the start waits hop - 1 samples longer.",
+        win
+        - hop
+        + LAYERS * hop: "that is a sample at the end of its hop; one at the start waits hop - 1 samples longer.",
         win - 1 + 6 * hop: "that is DCCRN with its 6 decoder layers; here there are 5.",
         win - 1 + 2 * LAYERS * hop: "encoder layers look back, not ahead: only the 5 decoder layers add a frame each.",
         win - 1: "that is the STFT alone; every decoder layer adds a frame.",
     }
     if abs(number - wanted / 16) < 0.1 or abs(number - LAYERS * hop / 16) < 0.1:
         return wrong("that is in milliseconds; the question asks for samples, 16 to a millisecond.")
-    return wrong(mistakes.get(int(number), "add what one frame needs, win - 1 samples, and a hop for each decoder layer."))
+    return wrong(
+        mistakes.get(int(number), "add what one frame needs, win - 1 samples, and a hop for each decoder layer.")
+    )
 
 
 def solution_lookahead_samples() -> int:

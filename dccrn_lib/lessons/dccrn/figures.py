@@ -30,9 +30,14 @@ def _arrow(axis: Axes, z: complex, colour: str, label: str, **options) -> None:
     axis.annotate("", xy=(z.real, z.imag), xytext=(0, 0), arrowprops=style)
     length = max(abs(z), 1e-6)
     axis.annotate(
-        label, xy=(z.real, z.imag), xytext=(9 * z.real / length, 9 * z.imag / length), textcoords="offset points",
-        color=colour, ha="center", va="center",
-    )  # fmt: skip
+        label,
+        xy=(z.real, z.imag),
+        xytext=(9 * z.real / length, 9 * z.imag / length),
+        textcoords="offset points",
+        color=colour,
+        ha="center",
+        va="center",
+    )
 
 
 def rotation(points: Sequence[complex], factor: complex, matrix: np.ndarray) -> Figure:
@@ -159,7 +164,9 @@ def unet(encoder: Sequence[tuple[int, int]], decoder: Sequence[tuple[int, int]])
     names = ["in", *(f"enc {i}" for i in range(n - 1)), "LSTM", *(f"dec {i}" for i in range(len(decoder) - 1))]
     axis.set_xticks(places, names)
     axis.set_yticks(range(2, 9), [str(2**k) for k in range(2, 9)])
-    axis.set(xlabel="output of", ylabel="frequency bins", ylim=(0, 8.9), title="channels x frequency bins; dashed: skips")
+    axis.set(
+        xlabel="output of", ylabel="frequency bins", ylim=(0, 8.9), title="channels x frequency bins; dashed: skips"
+    )
     axis.grid(False, axis="x")
     return figure
 
@@ -215,8 +222,15 @@ def dependency(reached: Mapping[str, np.ndarray], frame: int) -> Figure:
     table = np.stack([np.asarray(row) for row in reached.values()])
     figure, axes = new_figure(height=0.24 * len(table) + 0.9)
     axis = axes[0, 0]
-    axis.imshow(table, cmap="Blues", vmin=0, vmax=1.4, aspect="auto", interpolation="nearest",
-                extent=(-frame - 0.5, table.shape[1] - frame - 0.5, len(table) - 0.5, -0.5))  # fmt: skip
+    axis.imshow(
+        table,
+        cmap="Blues",
+        vmin=0,
+        vmax=1.4,
+        aspect="auto",
+        interpolation="nearest",
+        extent=(-frame - 0.5, table.shape[1] - frame - 0.5, len(table) - 0.5, -0.5),
+    )
     axis.set_xticks(np.arange(-frame, table.shape[1] - frame, 2))
     axis.set_xticks(np.arange(-frame, table.shape[1] - frame) - 0.5, minor=True)
     axis.set_yticks(range(len(table)), list(reached))
@@ -275,9 +289,15 @@ def explored(noisy: np.ndarray, mask: np.ndarray, result: np.ndarray, hop: int =
     gain = 20 * np.log10(np.maximum(np.abs(result) / np.maximum(np.abs(noisy), 1e-9), 1e-3))
     seconds = gain.shape[-1] * hop / 16000
     image = axes[0, 1].imshow(
-        gain, origin="lower", aspect="auto", cmap=COLORMAP, vmin=-40, vmax=15, extent=(0, seconds, 0, 8),
+        gain,
+        origin="lower",
+        aspect="auto",
+        cmap=COLORMAP,
+        vmin=-40,
+        vmax=15,
+        extent=(0, seconds, 0, 8),
         interpolation="nearest",
-    )  # fmt: skip
+    )
     angle = np.degrees(np.angle(np.asarray(mask).flat[-1]))
     axes[0, 1].set(title=f"gain |Y| / |X|, mask phase {angle:.0f}°", xlabel="time (s)")
     axes[0, 1].grid(False)

@@ -107,9 +107,14 @@ def explore(
     samples = stft.inverse(enhanced, noisy.shape[-1]).clamp(-1, 1)  # (1, sample)
     gain = (samples[0] * clean).sum() / clean.square().sum().clamp_min(1e-12)
     return Exploration(
-        spectrum[0], mask[0], enhanced[0], samples[0], si_snr_db(noisy, clean).item(),
-        si_snr_db(samples[0], clean).item(), gain.item(),
-    )  # fmt: skip
+        spectrum[0],
+        mask[0],
+        enhanced[0],
+        samples[0],
+        si_snr_db(noisy, clean).item(),
+        si_snr_db(samples[0], clean).item(),
+        gain.item(),
+    )
 
 
 def draw(result: Exploration) -> Figure:
@@ -142,9 +147,16 @@ def mask_explorer(noisy: Tensor, clean: Tensor):
 
     def slider(value: float, low: float, high: float, step: float, label: str):
         return widgets.FloatSlider(
-            value, min=low, max=high, step=step, description=label, continuous_update=False, readout_format=".0f",
-            style=wide, layout={"width": "330px"},
-        )  # fmt: skip
+            value,
+            min=low,
+            max=high,
+            step=step,
+            description=label,
+            continuous_update=False,
+            readout_format=".0f",
+            style=wide,
+            layout={"width": "330px"},
+        )
 
     bands = [
         slider(g, -40, 12, 1, f"{low}-{high} Hz (dB)")

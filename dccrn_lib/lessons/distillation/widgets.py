@@ -34,9 +34,7 @@ def before_after(item: Mapping, system: str, systems: Mapping) -> tuple[Figure, 
     """
     signals = {name: enhance_item(item, name, systems) for name in dict.fromkeys(("noisy", system, "clean"))}
     window = torch.hann_window(400)
-    spectra = {
-        name: torch.stft(x, 512, 100, 400, window, return_complex=True).numpy() for name, x in signals.items()
-    }
+    spectra = {name: torch.stft(x, 512, 100, 400, window, return_complex=True).numpy() for name, x in signals.items()}
     return spectrograms(spectra, columns=3), signals
 
 

@@ -36,7 +36,10 @@ def check_gain(answer) -> Verdict:
         return right("the sign is the polarity, and noise in the estimate does not disturb it much.")
     for value, message in (
         (-want, "the sign is lost or turned: an inverted estimate must give a negative gain."),
-        (float(s @ e / (e @ e)), "divide by the clean signal's power, not the estimate's: noise would shrink the gain."),
+        (
+            float(s @ e / (e @ e)),
+            "divide by the clean signal's power, not the estimate's: noise would shrink the gain.",
+        ),
         (float(np.sqrt((e @ e) / (s @ s))), "a ratio of RMS values counts the noise as gain and knows no sign."),
         (float(s @ e / np.sqrt((s @ s) * (e @ e))), "this is the correlation: it does not hear a louder estimate."),
     ):
@@ -79,7 +82,10 @@ def check_paired_interval(answer) -> Verdict:
     unpaired = math.sqrt(a.var(ddof=1) / n + b.var(ddof=1) / n)
     for value, message in (
         (1.96 * unpaired, "this is the unpaired interval: take the spread of the differences, not of the two lists."),
-        (1.96 * se * math.sqrt(n), "divide the standard deviation by sqrt(n): the interval is the mean's, not one item's."),
+        (
+            1.96 * se * math.sqrt(n),
+            "divide the standard deviation by sqrt(n): the interval is the mean's, not one item's.",
+        ),
         (se, "one standard error covers 68 %: take 1.96 of them."),
         (1.96 * se / math.sqrt(n), "divide by sqrt(n) once: by n, the interval shrinks too fast."),
     ):

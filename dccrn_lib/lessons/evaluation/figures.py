@@ -13,6 +13,7 @@ from dccrn_lib.lessons.plotting import COLORMAP, COLOURS, LABELS, new_figure
 METRIC_LABELS = {"pesq_wb": "PESQ-WB", "pesq_nb": "PESQ-NB", "stoi": "STOI", "si_snr_db": "SI-SNR (dB)", "gain": "gain"}
 _METRIC_COLOURS = {"pesq_wb": "#0072b2", "pesq_nb": "#56b4e9", "stoi": "#009e73", "si_snr_db": "#d55e00"}
 
+
 def responses(curves: Mapping[str, tuple[Sequence[float], Sequence[Mapping[str, float]]]]) -> Figure:
     """How each metric answers to each change of the signal: one column a change, one row a metric.
 
@@ -128,8 +129,14 @@ def chance_of_guessing(trials: Sequence[int], p_value) -> Figure:
     colours = matplotlib.colormaps[COLORMAP](np.linspace(0.15, 0.8, len(trials)))  # more trials, lighter; no system's
     for n, colour in zip(trials, colours, strict=True):
         scores = range(n // 2, n + 1)
-        axis.semilogy([k / n for k in scores], [p_value(k, n) for k in scores], "o-", color=colour, markersize=4,
-                      label=f"{n} trials")  # fmt: skip
+        axis.semilogy(
+            [k / n for k in scores],
+            [p_value(k, n) for k in scores],
+            "o-",
+            color=colour,
+            markersize=4,
+            label=f"{n} trials",
+        )
     axis.axhline(0.05, color="#222222", linestyle="--", label="0.05")
     axis.set(xlabel="share of right answers", ylabel="probability by guessing")
     axis.legend()

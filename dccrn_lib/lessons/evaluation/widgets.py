@@ -73,7 +73,12 @@ class ABXSession:
 
 
 def abx_test(
-    a: Sequence, b: Sequence, sample_rate: int = 16000, trials: int = 10, seed: int = 0, names: tuple[str, str] = ("A", "B")
+    a: Sequence,
+    b: Sequence,
+    sample_rate: int = 16000,
+    trials: int = 10,
+    seed: int = 0,
+    names: tuple[str, str] = ("A", "B"),
 ) -> widgets.VBox:
     """A/B/X test with buttons; the score and its p-value stand below.
 

@@ -73,11 +73,7 @@ def _clean_output(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None
         output.metadata = nbformat.from_dict({})
     root = str(project_root().resolve())
     return nbformat.from_dict(
-        json.loads(
-            json.dumps(output)
-            .replace(json.dumps(root + os.sep)[1:-1], "")
-            .replace(json.dumps(root)[1:-1], ".")
-        )
+        json.loads(json.dumps(output).replace(json.dumps(root + os.sep)[1:-1], "").replace(json.dumps(root)[1:-1], "."))
     )
 
 

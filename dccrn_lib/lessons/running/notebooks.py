@@ -15,14 +15,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from tqdm import tqdm
 
 from dccrn_lib.lessons.running.cleaning import clean_notebook, cleaned, write_notebook
-from dccrn_lib.lessons.running.execution import (
-    Job,
-    NotebookRun,
-    ThisInterpreter,
-    one_line,
-    run_in_lanes,
-    ticker,
-)
+from dccrn_lib.lessons.running.execution import Job, NotebookRun, ThisInterpreter, one_line, run_in_lanes, ticker
 from dccrn_lib.lessons.running.parameters import assign, read_parameters
 from dccrn_lib.lessons.running.report import write_report
 from dccrn_lib.results.records import save_result
@@ -89,11 +82,7 @@ def find_notebooks(only: list[str] | None = None, folder: str | os.PathLike | No
     chosen: set[str] = set()
     for text in only if only is not None else found:
         name = text.removesuffix(".ipynb")
-        hits = [
-            stem
-            for stem in found
-            if stem == name or (name.isdigit() and stem.startswith(f"{int(name):02d}_"))
-        ]
+        hits = [stem for stem in found if stem == name or (name.isdigit() and stem.startswith(f"{int(name):02d}_"))]
         if not hits:
             raise ConfigError(f"no notebook {text!r}; {nearest_name(name, list(found))}")
         chosen.update(hits)
@@ -227,9 +216,12 @@ def _times(profile: str, runs: list[NotebookRun], seconds: float) -> dict[str, A
     """Seconds of each notebook, and of the whole run last: notebooks run side by side, so it is less than their sum."""
     rows = [{"notebook": run.name, "seconds": round(run.seconds)} for run in runs]
     return {
-        "title": f"Time of the notebooks, profile {profile}", "config": {"profile": profile}, "seed": 0, "data_hash": "",
+        "title": f"Time of the notebooks, profile {profile}",
+        "config": {"profile": profile},
+        "seed": 0,
+        "data_hash": "",
         "rows": [*rows, {"notebook": "all, side by side", "seconds": round(seconds)}],
-    }  # fmt: skip
+    }
 
 
 def _cell_bar(paths: list[Path], progress: bool) -> tqdm:

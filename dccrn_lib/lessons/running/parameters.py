@@ -46,9 +46,7 @@ def parse_cell(source: str, where: str = "parameters cell") -> list[Parameter]:
     try:
         statements = ast.parse(source).body
     except SyntaxError as error:
-        raise ConfigError(
-            f"{where}: parameters cell line {error.lineno} is not Python ({error.msg})"
-        ) from None
+        raise ConfigError(f"{where}: parameters cell line {error.lineno} is not Python ({error.msg})") from None
     helps = {
         token.start[0]: token.string.lstrip("# ").strip()
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
@@ -77,9 +75,7 @@ def parse_cell(source: str, where: str = "parameters cell") -> list[Parameter]:
     return list(found.values())
 
 
-def assign(
-    values: dict[str, Any], notebooks: dict[str, list[Parameter]], base: Path
-) -> dict[str, dict[str, Any]]:
+def assign(values: dict[str, Any], notebooks: dict[str, list[Parameter]], base: Path) -> dict[str, dict[str, Any]]:
     """Give each notebook the values whose names it knows.
 
     Args:
@@ -107,5 +103,3 @@ def assign(
         notebook: {p.name: p.parse(values[p.name], base) for p in parameters if p.name in values}
         for notebook, parameters in notebooks.items()
     }
-
-

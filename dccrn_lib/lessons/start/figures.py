@@ -25,9 +25,15 @@ def masking(noisy, mask, hop: int = 100, sample_rate: int = 16000) -> Figure:
     seconds = noisy.shape[-1] * hop / sample_rate
     draw_spectrogram(axes[0, 0], noisy, hop, sample_rate, "noisy", reference)
     axes[0, 1].imshow(
-        np.abs(mask), origin="lower", aspect="auto", cmap="gray", vmin=0, vmax=1, interpolation="nearest",
+        np.abs(mask),
+        origin="lower",
+        aspect="auto",
+        cmap="gray",
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
         extent=(0, seconds, 0, sample_rate / 2000),
-    )  # fmt: skip
+    )
     axes[0, 1].set(title="times the mask", xlabel="time (s)")
     axes[0, 1].grid(False)
     image = draw_spectrogram(axes[0, 2], mask * noisy, hop, sample_rate, "is the estimate", reference)
@@ -47,7 +53,9 @@ def distillation_diagram() -> Figure:
     for (x, bottom, _), (_, _, top) in zip(teacher, student, strict=True):
         axis.plot([x, x], [top + 0.5, bottom - 0.5], linestyle=(0, (2, 2)), color=_AT_KL, linewidth=1.5)
     _label(axis, 50, 30.5, "AT-KL: 12 pairs of layers", _AT_KL, weight="bold")
-    axis.text(50, 59.5, "teacher: Uformer, trained before, frozen", ha="center", color=COLOURS["teacher"], weight="bold")
+    axis.text(
+        50, 59.5, "teacher: Uformer, trained before, frozen", ha="center", color=COLOURS["teacher"], weight="bold"
+    )
     axis.text(50, 1.5, "student: DCCRN with 30 % of the parameters", ha="center", color="#b87700", weight="bold")
     _box(axis, 5, 30.5, 9, 7, COLOURS["noisy"], "noisy\nspeech")
     for y, text in ((46, "STFT\nhop $\\mu$"), (15, "STFT\nhop $\\nu$")):
@@ -84,9 +92,14 @@ def _network(
 
 def _box(axis: Axes, x: float, y: float, width: float, height: float, colour: str, text: str) -> None:
     box = FancyBboxPatch(
-        (x - width / 2, y - height / 2), width, height, boxstyle="round,pad=0,rounding_size=0.8", linewidth=1.4,
-        edgecolor=colour, facecolor=(*_rgb(colour), 0.18),
-    )  # fmt: skip
+        (x - width / 2, y - height / 2),
+        width,
+        height,
+        boxstyle="round,pad=0,rounding_size=0.8",
+        linewidth=1.4,
+        edgecolor=colour,
+        facecolor=(*_rgb(colour), 0.18),
+    )
     axis.add_patch(box)
     axis.text(x, y, text, ha="center", va="center", fontsize=8)
 

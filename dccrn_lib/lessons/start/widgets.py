@@ -71,9 +71,7 @@ def gate(noisy: np.ndarray, clean: np.ndarray) -> ipywidgets.VBox:
     strength = ipywidgets.FloatSlider(
         value=1.5, min=0, max=6, step=0.25, description="strength", continuous_update=False
     )
-    floor = ipywidgets.IntSlider(
-        value=-20, min=-40, max=0, step=2, description="floor (dB)", continuous_update=False
-    )
+    floor = ipywidgets.IntSlider(value=-20, min=-40, max=0, step=2, description="floor (dB)", continuous_update=False)
     picture, text, sound = ipywidgets.Image(format="png"), ipywidgets.HTML(), ipywidgets.HTML()
 
     def update(_change=None) -> None:

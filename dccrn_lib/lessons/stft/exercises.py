@@ -75,7 +75,9 @@ def check_inverse(answer: Callable[[Tensor, int], Tensor | None]) -> Verdict:
     for value, reason in reasons.items():
         if math.isclose(gain, value, rel_tol=0.01):
             return wrong(f"the signal is right but {gain:.2f} times too large: {reason}")
-    return wrong(f"the signal is right up to a gain of {gain:.3f}; which windows do you multiply, by what do you divide?")
+    return wrong(
+        f"the signal is right up to a gain of {gain:.3f}; which windows do you multiply, by what do you divide?"
+    )
 
 
 def solution_inverse(spectrum: Tensor, length: int) -> Tensor:
@@ -110,7 +112,8 @@ def check_phase_sensitive_mask(answer: Callable[[Tensor, Tensor], Tensor | None]
     free = (clean / noisy)[1:]
     candidates = {
         "that is |S|/|Y|, the magnitude ratio: the cosine of the angle between speech and mixture is missing.": (
-            free.abs(), free.abs().clamp(0, 1),
+            free.abs(),
+            free.abs().clamp(0, 1),
         ),
         "the values leave [0, 1]: clip them, as a sigmoid would.": (free.real,),
         "values below 0 are left: where speech and mixture point apart, the best allowed mask is 0.": (
@@ -118,12 +121,16 @@ def check_phase_sensitive_mask(answer: Callable[[Tensor, Tensor], Tensor | None]
         ),
         "negative values became positive: clip at 0, do not take the absolute value.": (free.real.abs().clamp(0, 1),),
         "that is the sine of the angle, the part of the speech that no real mask can reach.": (
-            free.imag, free.imag.clamp(0, 1), free.imag.abs().clamp(0, 1),
+            free.imag,
+            free.imag.clamp(0, 1),
+            free.imag.abs().clamp(0, 1),
         ),
         "speech and mixture are swapped in the ratio: it is S / Y.": (
-            (1 / free).real.clamp(0, 1), (free.real / free.abs() ** 2).clamp(0, 1), (1 / free).abs().clamp(0, 1),
+            (1 / free).real.clamp(0, 1),
+            (free.real / free.abs() ** 2).clamp(0, 1),
+            (1 / free).abs().clamp(0, 1),
         ),
-    }  # fmt: skip
+    }
     if torch.allclose(mask, truth, atol=1e-4):
         return right(f"all {truth.numel()} bins agree, and silence gives no NaN.")
     for message, values in candidates.items():
@@ -162,10 +169,14 @@ def check_tone_frequency(answer: Callable[[Tensor, Tensor, int], float | None]) 
         return wrong("that is the centre of the bin; the turn between the two frames tells how far off it is.")
     if all(math.isclose(a + b, c, abs_tol=0.5) for a, b, c in zip(given, coarse, tones, strict=True)):
         return wrong("that is only the deviation from the bin's centre: add the centre.")
-    if all(math.isclose(a, b, abs_tol=0.5) or math.isclose(a, b % 160, abs_tol=0.5)
-           for a, b in zip(given, raw, strict=True)):  # fmt: skip
-        return wrong("the turn between two frames is known up to whole turns only (160 Hz each): subtract the turn of "
-                     "the bin's centre, wrap to one half turn either way, add the centre.")  # fmt: skip
+    if all(
+        math.isclose(a, b, abs_tol=0.5) or math.isclose(a, b % 160, abs_tol=0.5)
+        for a, b in zip(given, raw, strict=True)
+    ):
+        return wrong(
+            "the turn between two frames is known up to whole turns only (160 Hz each): subtract the turn of "
+            "the bin's centre, wrap to one half turn either way, add the centre."
+        )
     if all(abs(e / 160 - round(e / 160)) < 0.01 for e in errors):
         return wrong("off by whole turns (multiples of 160 Hz): wrap the difference to -pi .. pi before you use it.")
     worst = max(range(len(tones)), key=lambda i: abs(errors[i]))

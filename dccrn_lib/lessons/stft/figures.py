@@ -97,7 +97,9 @@ def winding(products: dict[str, np.ndarray]) -> Figure:
     """The sum of the DFT drawn step by step in the complex plane: title -> terms w[n] x[n] e^{-j...}, (sample,)."""
     paths = {name: np.concatenate([[0], np.cumsum(np.asarray(terms))]) for name, terms in products.items()}
     everything = np.concatenate(list(paths.values()))
-    middle = (everything.real.max() + everything.real.min()) / 2 + 0.5j * (everything.imag.max() + everything.imag.min())
+    middle = (everything.real.max() + everything.real.min()) / 2 + 0.5j * (
+        everything.imag.max() + everything.imag.min()
+    )
     reach = 0.56 * max(np.ptp(everything.real), 1.6 * np.ptp(everything.imag))
     figure, axes = new_figure(1, len(products), height=2.5)
     for axis, (name, path), colour in zip(axes[0], paths.items(), _CYCLE, strict=False):
@@ -122,9 +124,12 @@ def zero_padding(dense, grids: dict[str, np.ndarray], sample_rate: int = 16000, 
     axis = axes[0, 0]
     reference = float(np.max(dense))
     axis.plot(
-        np.linspace(0, sample_rate / 2, len(dense)), to_db(dense, reference), color=COLOURS["noisy"], linewidth=1.2,
+        np.linspace(0, sample_rate / 2, len(dense)),
+        to_db(dense, reference),
+        color=COLOURS["noisy"],
+        linewidth=1.2,
         label="the frame's spectrum",
-    )  # fmt: skip
+    )
     for (name, values), marker, colour in zip(grids.items(), "so^", _CYCLE, strict=False):
         hertz = np.linspace(0, sample_rate / 2, len(values))
         axis.plot(hertz, to_db(values, reference), marker, color=colour, label=name, markersize=5, fillstyle="none")
@@ -144,9 +149,15 @@ def overlap_weights(weights: dict[str, np.ndarray], label: str = "sum of squared
 
 
 def phase(
-    spectrum, deviation, delay, hop: int, sample_rate: int = 16000, seconds=(0.0, 0.5), limit: float = 2000.0,
+    spectrum,
+    deviation,
+    delay,
+    hop: int,
+    sample_rate: int = 16000,
+    seconds=(0.0, 0.5),
+    limit: float = 2000.0,
     floor_db: float = -55.0,
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Four views of one piece of a spectrum: magnitude, phase, instantaneous frequency, group delay.
 
     Args:
@@ -166,16 +177,28 @@ def phase(
     views = (
         (to_db(spectrum)[cut], "magnitude", "dB", COLORMAP, DB_LIMITS),
         (np.angle(spectrum)[cut], "phase as it comes", "rad", "twilight", (-np.pi, np.pi)),
-        (np.where(loud, np.asarray(deviation)[cut], np.nan), "instantaneous frequency - bin's", "Hz", "RdBu_r", (-60, 60)),
+        (
+            np.where(loud, np.asarray(deviation)[cut], np.nan),
+            "instantaneous frequency - bin's",
+            "Hz",
+            "RdBu_r",
+            (-60, 60),
+        ),
         (np.where(loud, np.asarray(delay)[cut], np.nan), "group delay - window's centre", "ms", "PuOr_r", (-8, 8)),
     )
     figure, axes = new_figure(2, 2, height=2.6, sharex=True, sharey=True)
     for axis, (values, title, unit, colormap, limits) in zip(axes.flat, views, strict=True):
         axis.set_facecolor("#cccccc")
         image = axis.imshow(
-            values, origin="lower", aspect="auto", cmap=colormap, vmin=limits[0], vmax=limits[1],
-            extent=(first * hop / sample_rate, last * hop / sample_rate, 0, limit / 1000), interpolation="nearest",
-        )  # fmt: skip
+            values,
+            origin="lower",
+            aspect="auto",
+            cmap=colormap,
+            vmin=limits[0],
+            vmax=limits[1],
+            extent=(first * hop / sample_rate, last * hop / sample_rate, 0, limit / 1000),
+            interpolation="nearest",
+        )
         axis.set_title(title)
         axis.grid(False)
         figure.colorbar(image, ax=axis, label=unit)
@@ -200,9 +223,13 @@ def mask_geometry(speech: complex, noise: complex) -> Figure:
         axis.plot([point.real, speech.real], [point.imag, speech.imag], "--", color=LINES[name], linewidth=1.4)
         axis.plot(point.real, point.imag, "o", color=LINES[name], markersize=9)
         axis.annotate(
-            f"{name} mask, error {abs(point - speech):.2f}", (point.real, point.imag), xytext=(-12, 4), ha="right",
-            textcoords="offset points", color=LINES[name],
-        )  # fmt: skip
+            f"{name} mask, error {abs(point - speech):.2f}",
+            (point.real, point.imag),
+            xytext=(-12, 4),
+            ha="right",
+            textcoords="offset points",
+            color=LINES[name],
+        )
     for text, place, colour, shift, side in (
         ("speech S", speech / 2, COLOURS["clean"], (6, -12), "left"),
         ("noise V", speech + noise / 2, "#009e73", (8, 0), "left"),
@@ -222,9 +249,15 @@ def masks(values: dict[str, np.ndarray], hop: int, sample_rate: int = 16000) -> 
     for axis, (name, mask) in zip(axes[0], values.items(), strict=True):
         mask = np.asarray(mask)
         image = axis.imshow(
-            mask, origin="lower", aspect="auto", cmap="gray", vmin=0, vmax=1, interpolation="nearest",
+            mask,
+            origin="lower",
+            aspect="auto",
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            interpolation="nearest",
             extent=(0, mask.shape[-1] * hop / sample_rate, 0, sample_rate / 2000),
-        )  # fmt: skip
+        )
         axis.set(title=name, xlabel="time (s)")
         axis.grid(False)
     axes[0, 0].set_ylabel("frequency (kHz)")

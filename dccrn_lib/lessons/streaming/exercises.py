@@ -114,7 +114,9 @@ def check_changed_frames(answer: float | None) -> Verdict:
         return wrong("no answer yet: put a number of frames in place of None.")
     truth = solution_changed_frames()
     if answer == truth:
-        return right("the last six frames look at frames after the end: offline there are none, pushed zeros make some.")
+        return right(
+            "the last six frames look at frames after the end: offline there are none, pushed zeros make some."
+        )
     if answer == 0:
         return wrong("a layer answers a frame of zeros with its bias and with what it remembers, not with nothing.")
     if answer == 1:

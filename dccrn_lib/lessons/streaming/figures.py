@@ -14,14 +14,17 @@ from dccrn_lib.lessons.plotting import COLOURS, new_figure
 #: One colour per part of the latency, and per place that holds a state.
 PARTS = {"window": "#0072b2", "hop": "#56b4e9", "look-ahead": "#e69f00", "compute": "#8c8c8c"}
 PLACES = {
-    "STFT": "#0072b2", "encoder": "#56b4e9", "LSTM": "#009e73", "decoder": "#e69f00", "skip": "#d55e00",
-    "spectrum": "#cc79a7", "overlap-add": "#222222",
-}  # fmt: skip
+    "STFT": "#0072b2",
+    "encoder": "#56b4e9",
+    "LSTM": "#009e73",
+    "decoder": "#e69f00",
+    "skip": "#d55e00",
+    "spectrum": "#cc79a7",
+    "overlap-add": "#222222",
+}
 
 
-def seams(
-    offline, chunked, chunk: int, start: float = 1.0, seconds: float = 0.25, sample_rate: int = 16000
-) -> Figure:
+def seams(offline, chunked, chunk: int, start: float = 1.0, seconds: float = 0.25, sample_rate: int = 16000) -> Figure:
     """A signal enhanced whole and in separate chunks, and the level of their difference.
 
     Args:
@@ -68,15 +71,21 @@ def latency_staircase(window: int = 400, hop: int = 100, lookahead: int = 6, sam
     axis.axvline(latency, color="#d55e00", linewidth=1.4)
     rows = covering + lookahead
     axis.annotate(
-        "", (latency, rows + 0.1), (0, rows + 0.1), arrowprops={"arrowstyle": "<->", "color": "#d55e00"},
+        "",
+        (latency, rows + 0.1),
+        (0, rows + 0.1),
+        arrowprops={"arrowstyle": "<->", "color": "#d55e00"},
         annotation_clip=False,
-    )  # fmt: skip
+    )
     label = f"{latency} samples = {1000 * latency / sample_rate:.1f} ms"
     axis.text(latency / 2, rows + 0.35, label, ha="center", va="top", color="#d55e00")
     axis.set(
-        xlim=(-overlap - 20, max(latency, window) + 80), ylim=(rows + 1.5, -0.8), yticks=[],
-        xlabel="input sample, counted from output sample n", ylabel="frames, older on top",
-    )  # fmt: skip
+        xlim=(-overlap - 20, max(latency, window) + 80),
+        ylim=(rows + 1.5, -0.8),
+        yticks=[],
+        xlabel="input sample, counted from output sample n",
+        ylabel="frames, older on top",
+    )
     axis.plot([], [], color=PARTS["window"], linewidth=6, label=f"{covering} frames that cover n")
     if lookahead:
         axis.plot([], [], color=PARTS["look-ahead"], linewidth=6, label=f"{lookahead} frames of look-ahead")
@@ -87,9 +96,14 @@ def latency_staircase(window: int = 400, hop: int = 100, lookahead: int = 6, sam
 
 def _box(axis: Axes, x: float, y: float, text: str, colour: str, width: float = 1.9) -> None:
     patch = FancyBboxPatch(
-        (x - width / 2, y - 0.32), width, 0.64, boxstyle="round,pad=0.02,rounding_size=0.1", facecolor=colour,
-        edgecolor="none", alpha=0.9,
-    )  # fmt: skip
+        (x - width / 2, y - 0.32),
+        width,
+        0.64,
+        boxstyle="round,pad=0.02,rounding_size=0.1",
+        facecolor=colour,
+        edgecolor="none",
+        alpha=0.9,
+    )
     axis.add_patch(patch)
     axis.text(x, y, text, ha="center", va="center", color="white", fontsize=9)
 
@@ -163,10 +177,17 @@ def reach_by_alignment(measured: Mapping[str, Mapping[int, int]], window: int = 
         positions, reach = np.array(sorted(points.items())).T
         axis.plot(positions, reach, "o-", color=colour, markersize=4, label=name)
         axis.annotate(
-            f"{reach.max()} samples", (positions[reach.argmax()], reach.max()), (-4, 6), textcoords="offset points",
-            ha="right", fontsize=9, color=colour,
-        )  # fmt: skip
-    axis.set(xlabel="position of the input sample in its hop (samples)", ylabel="samples of future used", xlim=(-2, hop))
+            f"{reach.max()} samples",
+            (positions[reach.argmax()], reach.max()),
+            (-4, 6),
+            textcoords="offset points",
+            ha="right",
+            fontsize=9,
+            color=colour,
+        )
+    axis.set(
+        xlabel="position of the input sample in its hop (samples)", ylabel="samples of future used", xlim=(-2, hop)
+    )
     axis.set_ylim(0, 1.25 * max(max(points.values()) for points in measured.values()))
     axis.axhline(window - 1, color="#8c8c8c", linestyle=":", linewidth=1.0)
     axis.legend(loc="center right")
@@ -181,9 +202,7 @@ def latency_budget(systems: Mapping[str, tuple[int, int, int]], sample_rate: int
     figure, axes = new_figure(1, 1, height=1.0 + 0.62 * len(systems))
     axis = axes[0, 0]
     for row, (window, hop, lookahead) in enumerate(systems.values()):
-        parts = {
-            "window": [window - hop], "hop": [hop - 1], "look-ahead": [hop] * lookahead, "compute": [hop],
-        }  # fmt: skip
+        parts = {"window": [window - hop], "hop": [hop - 1], "look-ahead": [hop] * lookahead, "compute": [hop]}
         left = 0.0
         for kind, pieces in parts.items():
             for i, samples in enumerate(pieces):
@@ -203,8 +222,10 @@ def latency_budget(systems: Mapping[str, tuple[int, int, int]], sample_rate: int
         algorithmic = 1000 * ((window - 1) + lookahead * hop) / sample_rate
         axis.text(left + 0.8, row, f"{algorithmic:.1f} ms + computing", va="center", fontsize=9)
     for kind, label in (
-        ("window", "rest of the window"), ("hop", "the hop being filled"), ("look-ahead", "frames of look-ahead"),
-    ):  # fmt: skip
+        ("window", "rest of the window"),
+        ("hop", "the hop being filled"),
+        ("look-ahead", "frames of look-ahead"),
+    ):
         axis.barh(0, 0, color=PARTS[kind], label=label)
     axis.barh(0, 0, fill=False, hatch="///", edgecolor="#8c8c8c", label="computing (limit)")
     longest = max(1000 * (w + (n + 1) * h) / sample_rate for w, h, n in systems.values())

@@ -41,9 +41,7 @@ def check_conjugate_signs(answer: Mapping[str, int] | None) -> Verdict:
         return right("conj(k) turns the sign of the four terms whose key is imaginary, and of no other.")
     plain = dict(zip(TRIPLES, (int(s) for row in SIGNS for s in row), strict=True))
     if given == plain:
-        return wrong(
-            "these are the signs of q k v: the conjugate turns those whose key (second letter) is i."
-        )
+        return wrong("these are the signs of q k v: the conjugate turns those whose key (second letter) is i.")
     if given == {t: -plain[t] if t[0] == "i" else plain[t] for t in TRIPLES}:
         return wrong("you conjugated the query (first letter); the key is the second letter.")
     if given == {t: -plain[t] if t[2] == "i" else plain[t] for t in TRIPLES}:
@@ -76,9 +74,7 @@ def check_causal_attention(answer: Callable[[Tensor, Tensor, Tensor], Tensor | N
         shape = tuple(got.shape) if isinstance(got, Tensor) else type(got).__name__
         return wrong(f"expected a tensor (batch, frame, d) = {tuple(q.shape)}, got {shape}.")
     if not got.isfinite().all():
-        return wrong(
-            "there are NaN: a row without any frame left. The present frame itself must stay visible."
-        )
+        return wrong("there are NaN: a row without any frame left. The present frame itself must stay visible.")
 
     def same(other: Tensor) -> bool:
         return torch.allclose(got, other, rtol=1e-4, atol=1e-5)
@@ -102,9 +98,7 @@ def check_causal_attention(answer: Callable[[Tensor, Tensor, Tensor], Tensor | N
         return wrong("softmax over the asking frames: each row must sum to 1, so dim=-1.")
     later = (answer(q, k, torch.cat([v[:, :6], v[:, 6:] + 1], dim=1)) - got).abs().amax(dim=(0, 2))[:6].max()
     if later > 1e-6:
-        return wrong(
-            "an earlier frame changes when the value of the last one does: the future is still seen."
-        )
+        return wrong("an earlier frame changes when the value of the last one does: the future is still seen.")
     return wrong(
         "no future is seen, but the weights differ from softmax(q k' / sqrt(d)) over the frames that are left."
     )
@@ -195,9 +189,5 @@ def check_crossing(answer: float | None, rest_per_second: float) -> Verdict:
     }
     for factor, message in hints.items():
         if math.isclose(answer, truth * factor, rel_tol=0.02):
-            return (
-                wrong(message)
-                if message
-                else right(f"{truth:.0f} s, or {truth / 60:.1f} minutes in one piece.")
-            )
+            return wrong(message) if message else right(f"{truth:.0f} s, or {truth / 60:.1f} minutes in one piece.")
     return wrong("set 4 bins x 9 heads x 2 products x 16 x frames^2 equal to the rest per second x seconds.")

@@ -20,26 +20,28 @@ FRAME_SECONDS = 0.01  # hop 160 at 16 kHz
 
 
 # ------------------------------------------------------------------------------------------------ the whole network
-def _box(
-    axis: Axes, x: float, y: float, width: float, height: float, colour: str, text: str = "", size: float = 7.5
-):
+def _box(axis: Axes, x: float, y: float, width: float, height: float, colour: str, text: str = "", size: float = 7.5):
     """A rounded box centred at (x, y)."""
     corner = (x - width / 2, y - height / 2)
     style = "round,pad=0,rounding_size=0.08"
-    axis.add_patch(
-        FancyBboxPatch(corner, width, height, boxstyle=style, facecolor=colour, edgecolor="white", zorder=3)
-    )
+    axis.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, facecolor=colour, edgecolor="white", zorder=3))
     if text:
         axis.text(x, y, text, ha="center", va="center", fontsize=size, color="white", zorder=4)
 
 
-def _line(
-    axis: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = GREY, bend: float = 0.0
-):
+def _line(axis: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = GREY, bend: float = 0.0):
     arrow = FancyArrowPatch(
-        start, end, arrowstyle="-|>", mutation_scale=7, color=colour, linewidth=0.9, zorder=2, shrinkA=0, shrinkB=0,
+        start,
+        end,
+        arrowstyle="-|>",
+        mutation_scale=7,
+        color=colour,
+        linewidth=0.9,
+        zorder=2,
+        shrinkA=0,
+        shrinkB=0,
         connectionstyle=f"arc3,rad={bend}",
-    )  # fmt: skip
+    )
     axis.add_patch(arrow)
 
 
@@ -76,24 +78,18 @@ def architecture(channels: Sequence[int], bins: int = 256, stages: Sequence[str]
             top = y + 0.11 * np.log2(a[3]) if stream == "complex" else y - 0.11 * np.log2(a[3]) - 0.28
             top_b = y + 0.11 * np.log2(b[3]) if stream == "complex" else y - 0.11 * np.log2(b[3]) - 0.28
             _line(axis, (a[0], top), (b[0], top_b), "#cccccc", bend=-0.13 if stream == "complex" else 0.13)
-    _box(
-        axis, middle, 0, 1.35, 4.4, "#56b4e9", f"conformer\n\n{len(stages)} stages,\neach with\na fusion", 7
-    )
+    _box(axis, middle, 0, 1.35, 4.4, "#56b4e9", f"conformer\n\n{len(stages)} stages,\neach with\na fusion", 7)
     for x, *_ in columns:
         for a, b in ((0.16, 0.48), (-0.16, -0.72)):
             axis.plot([x, x], [a, b], color=FUSED, linewidth=1, zorder=2)
         axis.add_patch(Circle((x, 0), 0.16, facecolor=FUSED, edgecolor="white", zorder=3))
         axis.text(x, -0.01, "+", ha="center", va="center", color="white", fontsize=8, zorder=4)
-    axis.text(
-        -0.62, rows["complex"], "$|X|^{0.5}e^{j\\arg X}$", ha="center", va="center", color=COMPLEX, fontsize=9
-    )
+    axis.text(-0.62, rows["complex"], "$|X|^{0.5}e^{j\\arg X}$", ha="center", va="center", color=COMPLEX, fontsize=9)
     axis.text(-0.62, rows["magnitude"], "$|X|^{0.5}$", ha="center", va="center", color=MAGNITUDE, fontsize=9)
     axis.text(end + 0.75, rows["complex"], "$C$", ha="center", va="center", color=COMPLEX, fontsize=9)
     axis.text(end + 0.75, rows["magnitude"], "$M$", ha="center", va="center", color=MAGNITUDE, fontsize=9)
     axis.text(-0.62, 0, "fusion", ha="center", va="center", color=FUSED, fontsize=9)
-    axis.text(
-        end + 0.95, 0, "$\\frac{1}{2}(\\tanh|C|+\\sigma(M))$\n$\\arg C$", ha="center", va="center", fontsize=7.8
-    )
+    axis.text(end + 0.95, 0, "$\\frac{1}{2}(\\tanh|C|+\\sigma(M))$\n$\\arg C$", ha="center", va="center", fontsize=7.8)
     axis.set(xlim=(-1.4, end + 2), ylim=(-3.7, 3.7))
     axis.axis("off")
     kinds = {"feed-forward": "#56b4e9", "time": "#d55e00", "frequency": "#cc79a7", "dilated": GREY}
@@ -128,11 +124,7 @@ def streams(
         span: s shown, up to 4 kHz.
     """
     figure, axes = new_figure(1, 3, height=2.7, sharey=True)
-    panels = (
-        ("$|X|$", spectrum),
-        ("$|X|^{0.5}$: magnitude stream", compressed),
-        ("real part, complex stream", real),
-    )
+    panels = (("$|X|$", spectrum), ("$|X|^{0.5}$: magnitude stream", compressed), ("real part, complex stream", real))
     for axis, (title, values) in zip(axes[0], panels, strict=True):
         part, extent = crop(values, span, 4.0)
         top = np.abs(part).max()
@@ -158,18 +150,20 @@ def fusion_field(gates: Sequence[float] = (4.0, 0.0, -1.5)) -> Figure:
     for gate, colour in zip(gates, ("#9ecae1", COMPLEX, "black"), strict=True):
         push = 1 / (1 + np.exp(-gate))
         plane.quiver(
-            x, y, push, push, angles="xy", scale_units="xy", scale=1, color=colour, width=0.009,
+            x,
+            y,
+            push,
+            push,
+            angles="xy",
+            scale_units="xy",
+            scale=1,
+            color=colour,
+            width=0.009,
             label=f"M = {gate:g}: + {push:.2f} (1 + j)",
-        )  # fmt: skip
+        )
     plane.axhline(0, color=GREY, linewidth=0.6)
     plane.axvline(0, color=GREY, linewidth=0.6)
-    plane.set(
-        xlim=(-2.5, 3),
-        ylim=(-2.5, 3.9),
-        xlabel="real part of C",
-        ylabel="imaginary part of C",
-        aspect="equal",
-    )
+    plane.set(xlim=(-2.5, 3), ylim=(-2.5, 3.9), xlabel="real part of C", ylabel="imaginary part of C", aspect="equal")
     plane.set_title("complex stream: all push one way")
     plane.legend(loc="upper left", fontsize=7.5, frameon=True)
     size = np.linspace(0, 6, 200)
@@ -211,9 +205,7 @@ def dilations(pairs: Sequence[tuple[int, int]], reach: Sequence[int]) -> Figure:
             taps.plot(at, [k + shift] * 3, "o-", color=colour, markersize=4, linewidth=1)
     taps.plot([], [], "o-", color=COMPLEX, label="signal, $2^k$")
     taps.plot([], [], "o-", color="#d55e00", label="gate, $2^{7-k}$")
-    taps.set(
-        xlabel="frames from the present one", ylabel="block k", title="three taps in time each", yticks=blocks
-    )
+    taps.set(xlabel="frames from the present one", ylabel="block k", title="three taps in time each", yticks=blocks)
     taps.set_xscale("symlog", base=2, linthresh=1)
     ticks = [-128, -16, -4, 0, 4, 16, 128]
     taps.set_xticks(ticks, [str(t) for t in ticks])
@@ -221,13 +213,9 @@ def dilations(pairs: Sequence[tuple[int, int]], reach: Sequence[int]) -> Figure:
     taps.legend(loc="upper center", fontsize=7.5, ncols=2)
     total.barh(blocks, 2 * np.asarray(reach) + 1, left=-np.asarray(reach) - 0.5, height=0.6, color=FUSED)
     for k, frames in enumerate(reach):
-        total.text(
-            reach[-1] + 30, k, f"±{frames} frames, {frames * FRAME_SECONDS:.2f} s", va="center", fontsize=7.5
-        )
+        total.text(reach[-1] + 30, k, f"±{frames} frames, {frames * FRAME_SECONDS:.2f} s", va="center", fontsize=7.5)
     total.set(
-        xlabel="frames from the present one",
-        title="seen after block k",
-        xlim=(-1.1 * reach[-1], 2.2 * reach[-1]),
+        xlabel="frames from the present one", title="seen after block k", xlim=(-1.1 * reach[-1], 2.2 * reach[-1])
     )
     total.set_xticks([-reach[-1], 0, reach[-1]])
     return figure
@@ -239,9 +227,7 @@ def stage_bars(updates: Mapping[str, Mapping[str, float]], label: str = "|stage(
     axis = axes[0, 0]
     names = list(next(iter(updates.values())))
     for shift, (stream, values) in zip((-0.2, 0.2), updates.items(), strict=True):
-        axis.bar(
-            np.arange(len(names)) + shift, list(values.values()), 0.4, color=STREAMS[stream], label=stream
-        )
+        axis.bar(np.arange(len(names)) + shift, list(values.values()), 0.4, color=STREAMS[stream], label=stream)
     axis.set_xticks(range(len(names)), names, rotation=40, ha="right")
     axis.set_ylabel(label)
     axis.legend(title="stream")

@@ -42,9 +42,14 @@ def time_attention(weights: np.ndarray, level: np.ndarray, title: str = "") -> F
     seconds = weights.shape[1] * FRAME_SECONDS
     ratio = _cells(weights, 3)
     image = axis.imshow(
-        ratio, aspect="auto", cmap=COLORMAP, vmin=0, vmax=float(np.quantile(ratio, 0.995)),
-        extent=(0, seconds, seconds, 0), interpolation="nearest",
-    )  # fmt: skip
+        ratio,
+        aspect="auto",
+        cmap=COLORMAP,
+        vmin=0,
+        vmax=float(np.quantile(ratio, 0.995)),
+        extent=(0, seconds, seconds, 0),
+        interpolation="nearest",
+    )
     axis.grid(False)
     axis.set(ylabel="frame that asks (s)", title=title)
     figure.colorbar(image, ax=axis, label="weight x frames\n(1 = equal)", pad=0.01)
@@ -52,9 +57,7 @@ def time_attention(weights: np.ndarray, level: np.ndarray, title: str = "") -> F
     return figure
 
 
-def attention_row(
-    weights: np.ndarray, frame: int, level: np.ndarray, spectrum: np.ndarray, title: str = ""
-) -> Figure:
+def attention_row(weights: np.ndarray, frame: int, level: np.ndarray, spectrum: np.ndarray, title: str = "") -> Figure:
     """Where one frame looks: its row of the map over the noisy spectrogram.
 
     Args:
@@ -80,9 +83,16 @@ def attention_row(
     below.set(xlabel="time looked at (s)", ylabel="weight x frames", ylim=(0, None))
     quiet = np.asarray(level) < np.max(level) - 30
     below.fill_between(
-        seconds, 0, 1, where=quiet, transform=below.get_xaxis_transform(), color=GREY, alpha=0.2, linewidth=0,
+        seconds,
+        0,
+        1,
+        where=quiet,
+        transform=below.get_xaxis_transform(),
+        color=GREY,
+        alpha=0.2,
+        linewidth=0,
         label="pause: 30 dB below the loudest frame",
-    )  # fmt: skip
+    )
     below.legend(loc="upper right", fontsize=7.5, frameon=True)
     return figure
 
@@ -101,9 +111,14 @@ def eight_maps(weights: np.ndarray, triples: Sequence[str], signs: Sequence[floa
     seconds = weights.shape[-1] * FRAME_SECONDS
     for axis, values, triple, sign in zip(axes.flat, ratio, triples, signs, strict=True):
         axis.imshow(
-            values, aspect="auto", cmap=COLORMAP, vmin=0, vmax=float(np.quantile(ratio, 0.995)),
-            extent=(0, seconds, seconds, 0), interpolation="nearest",
-        )  # fmt: skip
+            values,
+            aspect="auto",
+            cmap=COLORMAP,
+            vmin=0,
+            vmax=float(np.quantile(ratio, 0.995)),
+            extent=(0, seconds, seconds, 0),
+            interpolation="nearest",
+        )
         axis.set_title(f"{'+' if sign > 0 else '−'} {triple}", color=COMPLEX if sign > 0 else "#d55e00")
         axis.grid(False)
     for axis, name in zip(axes[:, 0], ("real", "imaginary"), strict=True):
@@ -139,9 +154,7 @@ def frequency_attention(weights: np.ndarray, level: np.ndarray) -> Figure:
     seconds = np.arange(len(weights)) * FRAME_SECONDS
     colours = ("#0072b2", "#56b4e9", "#e69f00", "#d55e00")
     for j, name in enumerate(names):
-        lines.plot(
-            seconds, weights[:, :, j].mean(axis=1), color=colours[j % 4], linewidth=1, label=f"{name} kHz"
-        )
+        lines.plot(seconds, weights[:, :, j].mean(axis=1), color=colours[j % 4], linewidth=1, label=f"{name} kHz")
     lines.axhline(1 / bins, color=GREY, linestyle=":", linewidth=1)
     lines.set(xlabel="time (s)", ylabel="weight received", title="attention each band receives")
     lines.set_ylim(0, 1.25 * weights.mean(axis=1).max())
@@ -160,9 +173,7 @@ def gain_plane() -> Figure:
     size, logit = np.linspace(0, 3, 151), np.linspace(-8, 8, 161)
     gain = 0.5 * (np.tanh(size)[None, :] + 1 / (1 + np.exp(-logit))[:, None])
     level = 40 * np.log10(np.maximum(gain, 1e-3))
-    image = plane.imshow(
-        level, origin="lower", aspect="auto", cmap=COLORMAP, vmin=-60, vmax=0, extent=(0, 3, -8, 8)
-    )
+    image = plane.imshow(level, origin="lower", aspect="auto", cmap=COLORMAP, vmin=-60, vmax=0, extent=(0, 3, -8, 8))
     lines = plane.contour(size, logit, level, levels=[-40, -24, -12, -6, -3], colors="white", linewidths=0.8)
     plane.clabel(lines, fmt="%g dB", fontsize=7)
     plane.set(xlabel="|C|", ylabel="M", title="gain $|Y|/|X|$ = (both masks / 2)$^2$")
@@ -178,9 +189,12 @@ def gain_plane() -> Figure:
 
 
 def masks(
-    complex_mask: np.ndarray, magnitude_mask: np.ndarray, gain: np.ndarray, phase: np.ndarray,
+    complex_mask: np.ndarray,
+    magnitude_mask: np.ndarray,
+    gain: np.ndarray,
+    phase: np.ndarray,
     span: tuple[float, float] = (0.6, 1.4),
-) -> Figure:  # fmt: skip
+) -> Figure:
     """The parts of the output mask on one sentence.
 
     Args:
@@ -201,9 +215,15 @@ def masks(
     for axis, (title, values, colours, limits, unit) in zip(axes.flat, panels, strict=True):
         part, extent = crop(values, span, 4.0)
         image = axis.imshow(
-            part, origin="lower", aspect="auto", cmap=colours, vmin=limits[0], vmax=limits[1], extent=extent,
+            part,
+            origin="lower",
+            aspect="auto",
+            cmap=colours,
+            vmin=limits[0],
+            vmax=limits[1],
+            extent=extent,
             interpolation="nearest",
-        )  # fmt: skip
+        )
         axis.set_title(title)
         axis.grid(False)
         figure.colorbar(image, ax=axis, label=unit, pad=0.02)

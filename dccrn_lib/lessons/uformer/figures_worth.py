@@ -45,9 +45,7 @@ def attention_cost(seconds: np.ndarray, attention: np.ndarray, rest: float, cros
     axis.loglog(seconds, attention / 1e9, color="#d55e00", label="attention products")
     axis.axhline(rest / 1e9, color=COMPLEX, label="convolutions and linear maps")
     axis.axvline(crossing, color=GREY, linestyle=":")
-    axis.annotate(
-        f"{crossing:.0f} s", (crossing, rest / 1e9), xytext=(6, -14), textcoords="offset points", color=GREY
-    )
+    axis.annotate(f"{crossing:.0f} s", (crossing, rest / 1e9), xytext=(6, -14), textcoords="offset points", color=GREY)
     axis.set(xlabel="length of the signal (s)", ylabel="GMAC per second of audio")
     axis.legend()
     return figure

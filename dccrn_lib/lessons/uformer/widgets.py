@@ -72,9 +72,13 @@ def sentence(weights: np.ndarray, frame: int) -> str:
 
 
 def draw(
-    maps: dict[str, dict[str, torch.Tensor]], spectrum: np.ndarray, head: str = "magnitude", band: int = 0,
-    frame: int = 100, level: np.ndarray | None = None,
-) -> Figure:  # fmt: skip
+    maps: dict[str, dict[str, torch.Tensor]],
+    spectrum: np.ndarray,
+    head: str = "magnitude",
+    band: int = 0,
+    frame: int = 100,
+    level: np.ndarray | None = None,
+) -> Figure:
     """The explorer's picture for one choice; also its static twin.
 
     Args:

@@ -86,9 +86,7 @@ class DilatedBlock(nn.Module):
 def _dilated_conv(channels: int, dilation: int, parts: int) -> nn.Module:
     """3 x 3 convolution with ``dilation`` along frames that keeps freq and frame."""
     if parts == 2:
-        return ComplexConv2d(
-            2 * channels, 2 * channels, (3, 3), padding=(1, dilation), dilation=(1, dilation)
-        )
+        return ComplexConv2d(2 * channels, 2 * channels, (3, 3), padding=(1, dilation), dilation=(1, dilation))
     return nn.Conv2d(channels, channels, (3, 3), padding=(1, dilation), dilation=(1, dilation))
 
 
@@ -125,12 +123,9 @@ class Conformer(nn.Module):
             blocks: list[nn.Module] = [FeedForward(channels, hidden, parts, dropout)]
             if attention:
                 blocks += [
-                    AttentionBlock(channels, attention_hidden, axis, parts, dropout)
-                    for axis in ("frame", "freq")
+                    AttentionBlock(channels, attention_hidden, axis, parts, dropout) for axis in ("frame", "freq")
                 ]
-            blocks += [
-                DilatedBlock(channels, dilated_channels, k, parts, dropout) for k in range(DILATED_BLOCKS)
-            ]
+            blocks += [DilatedBlock(channels, dilated_channels, k, parts, dropout) for k in range(DILATED_BLOCKS)]
             return nn.ModuleList([*blocks, FeedForward(channels, hidden, parts, dropout)])
 
         self.complex_stages = stages(parts=2)

@@ -41,9 +41,7 @@ def lesion(model: Uformer, part: str) -> Iterator[Uformer]:
         modules: list[nn.Module] = [m for m in model.modules() if isinstance(m, Fusion)]
     else:
         hit = [i for i, name in enumerate(names) if name.startswith(part)]
-        modules = [
-            s[i] for s in (model.conformer.complex_stages, model.conformer.magnitude_stages) for i in hit
-        ]
+        modules = [s[i] for s in (model.conformer.complex_stages, model.conformer.magnitude_stages) for i in hit]
     if not modules:
         raise ConfigError(f"no part {part!r} to bypass; known: fusion, {', '.join(names)}")
 

@@ -60,9 +60,7 @@ class UformerConfig:
                 f"Uformer needs {LAYERS + 1} positive channel counts that start with 1, got {self.channels}"
             )
         if min(self.conformer_hidden, self.attention_hidden, self.dilated_channels) < 1:
-            raise ConfigError(
-                "conformer_hidden, attention_hidden and dilated_channels of Uformer must be >= 1"
-            )
+            raise ConfigError("conformer_hidden, attention_hidden and dilated_channels of Uformer must be >= 1")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.stft.fft_size % 2 ** (LAYERS + 1):
@@ -92,17 +90,10 @@ class Uformer(nn.Module):
         pairs = list(zip(c.channels[:-1], c.channels[1:], strict=True))
         self.encoder = nn.ModuleList(EncoderLayer(low, high, c.fusion) for low, high in pairs)
         self.conformer = Conformer(
-            c.channels[-1],
-            c.conformer_hidden,
-            c.attention_hidden,
-            c.dilated_channels,
-            c.dropout,
-            c.fusion,
-            c.attention,
+            c.channels[-1], c.conformer_hidden, c.attention_hidden, c.dilated_channels, c.dropout, c.fusion, c.attention
         )
         self.decoder = nn.ModuleList(
-            DecoderLayer(high, low, c.fusion, last=i == LAYERS - 1)
-            for i, (low, high) in enumerate(reversed(pairs))
+            DecoderLayer(high, low, c.fusion, last=i == LAYERS - 1) for i, (low, high) in enumerate(reversed(pairs))
         )
         if c.initial_mask:
             # complex bias (br - bi) + j (br + bi); the last fusion adds sigmoid(0) = 0.5 to both parts of C
@@ -146,9 +137,7 @@ class Uformer(nn.Module):
             size = (gain * compressed) ** 2
             # arg Y = arg X + arg C
             mask_cos, mask_sin = unit_phasor(mask_real, mask_imag, at_zero=1.0)
-            enhanced = torch.complex(
-                size * (cos * mask_cos - sin * mask_sin), size * (cos * mask_sin + sin * mask_cos)
-            )
+            enhanced = torch.complex(size * (cos * mask_cos - sin * mask_sin), size * (cos * mask_sin + sin * mask_cos))
             return F.pad(enhanced[:, 0], (0, 0, 1, 0))  # (batch, freq, frame), 0 at DC
 
     def mask_logits(self, complex_stream: Tensor, magnitude_stream: Tensor) -> tuple[Tensor, Tensor]:

@@ -114,9 +114,7 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, fusion: bool = True) -> None:
         super().__init__()
-        self.complex_conv = ComplexConv2d(
-            2 * in_channels, 2 * out_channels, KERNEL, STRIDE, PADDING, causal_frames=1
-        )
+        self.complex_conv = ComplexConv2d(2 * in_channels, 2 * out_channels, KERNEL, STRIDE, PADDING, causal_frames=1)
         self.complex_activation = _activation(out_channels, complex_stream=True)
         self.magnitude_conv = nn.Conv2d(in_channels, out_channels, KERNEL, STRIDE, PADDING)
         self.magnitude_activation = _activation(out_channels, complex_stream=False)
