@@ -26,7 +26,7 @@ class FeatureTap:
     >>> with FeatureTap(model) as tap:
     ...     y = model(torch.randn(1, 1600))
     >>> len(tap.features), tap.features["encoder.5"].shape[1:3]
-    (12, torch.Size([32, 4]))
+    (12, torch.Size([16, 4]))
     """
 
     def __init__(self, model: nn.Module, stream: str = "complex") -> None:

@@ -43,6 +43,7 @@ def build_model(name: str, **overrides) -> DCCRN | Uformer:
     Raises:
         ConfigError: unknown name or field (the message names the nearest one), or a value out of range.
 
+    >>> from dccrn_lib import count_parameters
     >>> count_parameters(build_model("distil_dccrn"))
     1126413
     """
