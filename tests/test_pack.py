@@ -14,9 +14,10 @@ import torch
 
 from dccrn_lib import __main__ as cli
 from dccrn_lib.corpus.archive import ByteRange, member_bytes, open_audio, shard_of
+from dccrn_lib.corpus.decoded import decode
 from dccrn_lib.corpus.entry import parse_entry
 from dccrn_lib.corpus.manifest import Entry, read_manifest, write_manifest
-from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset, decode
+from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
 from dccrn_lib.corpus.pack import encode, pack_corpus, unpack_corpus
 from dccrn_lib.corpus.recipes import generated_corpus
 from dccrn_lib.errors import AudioError, ConfigError, ManifestError

@@ -28,9 +28,9 @@ import soundfile
 from tqdm import tqdm
 
 from dccrn_lib.corpus.archive import SEPARATOR, member_bytes, suffix_of
+from dccrn_lib.corpus.decoded import SAMPLE_RATE, decode
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.manifest import read_manifest, total_hours, write_bad, write_manifest
-from dccrn_lib.corpus.mixing import SAMPLE_RATE, decode
 from dccrn_lib.corpus.workers import usable_cores, worker_pool
 from dccrn_lib.errors import AudioError, ConfigError, ManifestError, nearest_name
 
