@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from dccrn_lib import __version__
+from dccrn_lib.cli.campaign import add_campaign
 from dccrn_lib.cli.corpus import add_pack, add_scan, add_synth, add_unpack
 from dccrn_lib.cli.enhance import add_enhance, add_export
 from dccrn_lib.cli.evaluate import add_bench, add_evaluate
@@ -49,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_pack(command("pack", "write the audio of manifests into compact tar shards that training reads", actions))
     add_unpack(command("unpack", "write the members of packed manifests as files again", actions))
     add_train(command("train", "train or distil a model; also under torchrun"))
+    add_campaign(command("campaign", "train teacher, DCCRN-E and all students side by side, within stated minutes"))
     add_enhance(command("enhance", "enhance audio files or folders"))
     add_evaluate(command("evaluate", "score noisy, enhanced or model output against clean files paired by name"))
     add_notebooks(command("run-notebooks", "execute the notebooks with parameters, write a report"))

@@ -17,18 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from scipy.signal import fftconvolve, resample_poly
 from torch.utils.data import Dataset
 
 from dccrn_lib.audio.files import write_audio
+from dccrn_lib.corpus.decoded import SAMPLE_RATE, DecodedCorpus, decode, from_int16, to_int16
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.manifest import read_manifest
-from dccrn_lib.corpus.shards import open_audio
 from dccrn_lib.runtime.errors import AudioError, ConfigError, ManifestError
 
-SAMPLE_RATE = 16000
 _SPEEDS = ((9, 10), (19, 20), (20, 19), (10, 9), (17, 20), (20, 17))  # up, down of a rational resampler
 
 
@@ -50,6 +48,10 @@ class MixConfig:
         group_power: speakers and recordings are drawn with probability ~ (their seconds)^group_power.
         noise_corpus_power: a corpus of noise is drawn with probability ~ (its seconds)^noise_corpus_power, a recording
             within it as above; below 1 a large collection of one sort does not drown the small ones.
+        wide_level_probability: share of mixtures whose level is drawn from ``wide_level_dbfs`` instead.
+        wide_level_dbfs: lowest and highest RMS of those, in dB relative to full scale: quiet and loud recordings.
+        offset_probability: share of mixtures whose input (not its target) carries a constant offset, as cheap converters
+            add it, of at most the RMS of the mixture.
     """
 
     segment_seconds: float = 4.0
@@ -64,15 +66,18 @@ class MixConfig:
     equaliser_db: float = 8.0
     group_power: float = 0.5
     noise_corpus_power: float = 0.5
+    wide_level_probability: float = 0.0
+    wide_level_dbfs: tuple[float, float] = (-60.0, -5.0)
+    offset_probability: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.segment_seconds > 0:
             raise ConfigError(f"segment_seconds must be above 0, got {self.segment_seconds}")
-        for name in ("snr_db", "level_dbfs"):
+        for name in ("snr_db", "level_dbfs", "wide_level_dbfs"):
             low, high = getattr(self, name)
             if low > high:
                 raise ConfigError(f"{name} must be (lowest, highest), got ({low}, {high})")
-        for name in ("rir", "second_noise", "babble", "speed", "equaliser"):
+        for name in ("rir", "second_noise", "babble", "speed", "equaliser", "wide_level", "offset"):
             value = getattr(self, f"{name}_probability")
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name}_probability must lie in [0, 1], got {value}")
@@ -83,46 +88,21 @@ class _AudioCache:
 
     def __init__(self, megabytes: float) -> None:
         self.limit, self.size = megabytes * 2**20, 0
-        self.items: OrderedDict[str, np.ndarray] = OrderedDict()
+        self.items: OrderedDict[str, tuple[np.ndarray, float]] = OrderedDict()
 
     def read(self, entry: Entry, start: float, seconds: float) -> np.ndarray:
         """Up to ``seconds`` s from ``start`` s, mono float32 at 16 kHz."""
         if entry.seconds > 60:  # a long file is sought in, never held
             return decode(entry, start, seconds)
         if entry.path not in self.items:
-            samples = (decode(entry, 0.0, entry.seconds + 1) * 32767).clip(-32768, 32767).astype(np.int16)
-            self.items[entry.path] = samples
-            self.size += samples.nbytes
+            self.items[entry.path] = to_int16(decode(entry, 0.0, entry.seconds + 1))
+            self.size += self.items[entry.path][0].nbytes
             while self.size > self.limit and len(self.items) > 1:
-                self.size -= self.items.popitem(last=False)[1].nbytes
+                self.size -= self.items.popitem(last=False)[1][0].nbytes
         self.items.move_to_end(entry.path)
+        samples, scale = self.items[entry.path]
         first = int(start * SAMPLE_RATE)
-        return self.items[entry.path][first : first + round(seconds * SAMPLE_RATE)].astype(np.float32) / 32767
-
-
-def decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
-    """Read a piece of a file, averaged to mono and brought to 16 kHz: float32 (sample,).
-
-    Args:
-        entry: a file, or a member of a shard.
-        start, seconds: in s; what lies past the end is left out.
-
-    Raises:
-        AudioError: the file cannot be read, or holds NaN.
-    """
-    try:
-        with open_audio(entry) as file:
-            rate = file.samplerate
-            file.seek(min(int(start * rate), max(file.frames - 1, 0)))
-            x = file.read(int(np.ceil(seconds * rate)), dtype="float32", always_2d=True).mean(axis=1)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"{entry.path}: cannot be read ({error}); scan the corpus again to leave it out") from error
-    if not np.isfinite(x).all():
-        raise AudioError(f"{entry.path}: holds NaN or infinite samples; scan the corpus again to leave it out")
-    if rate != SAMPLE_RATE and len(x):
-        divisor = np.gcd(rate, SAMPLE_RATE)
-        x = resample_poly(x, SAMPLE_RATE // divisor, rate // divisor).astype(np.float32)
-    return x
+        return from_int16(samples[first : first + round(seconds * SAMPLE_RATE)], scale)
 
 
 class _Groups:
@@ -179,6 +159,7 @@ class MixtureDataset(Dataset):
         length: mixtures an epoch.
         split: which split to read when manifests are given by path.
         cache_mb: memory for decoded files, in MiB a process.
+        decoded: where all files lie decoded, instead of a cache in each process (see ``corpus.decoded``).
 
     Item i: {"noisy", "clean": float32 (sample,), "snr_db": float, "label": kind of noise, "speaker": str, "index": int,
     "id": str}; indices past ``length`` continue with the next epoch.
@@ -198,6 +179,7 @@ class MixtureDataset(Dataset):
         length: int = 1000,
         split: str | None = None,
         cache_mb: float = 512,
+        decoded: DecodedCorpus | None = None,
     ) -> None:
         self.config = config or MixConfig()
         self.seed, self.length, self.epoch = seed, length, 0
@@ -216,7 +198,7 @@ class MixtureDataset(Dataset):
         self.rir = lists["rir"]
         self.samples = round(self.config.segment_seconds * SAMPLE_RATE)
         self.cache_mb = cache_mb
-        self._cache: _AudioCache | None = None
+        self._cache: _AudioCache | DecodedCorpus | None = decoded
 
     def __len__(self) -> int:
         return self.length
@@ -226,7 +208,8 @@ class MixtureDataset(Dataset):
         self.epoch = epoch
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_cache": None}  # a worker process starts with an empty cache
+        cache = self._cache if isinstance(self._cache, DecodedCorpus) else None  # a worker starts with an empty cache
+        return {**self.__dict__, "_cache": cache}
 
     def __getitem__(self, index: int) -> dict:
         if index < 0:
@@ -247,7 +230,10 @@ class MixtureDataset(Dataset):
         snr = float(rng.uniform(*self.config.snr_db))
         noise = mix_at_snr(reverberant, noise, snr)
         noisy = reverberant + noise
-        level = 10 ** (rng.uniform(*self.config.level_dbfs) / 20)
+        wide = self.config.wide_level_probability > 0 and rng.random() < self.config.wide_level_probability
+        level = 10 ** (rng.uniform(*(self.config.wide_level_dbfs if wide else self.config.level_dbfs)) / 20)
+        if self.config.offset_probability > 0 and rng.random() < self.config.offset_probability:
+            noisy = noisy + np.float32(rng.uniform(-1, 1) * np.sqrt(np.mean(noisy**2)))
         scale = min(level / np.sqrt(np.mean(noisy**2)), 0.99 / max(np.abs(noisy).max(), np.abs(clean).max()))
         return {
             "noisy": torch.from_numpy((noisy * scale).astype(np.float32)),

@@ -10,6 +10,8 @@ from dccrn_lib.distillation.teacher import CACHED_METHODS
 from dccrn_lib.networks.presets import PRESETS
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
 
+OPTIMISERS = ("adam", "muon")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -30,8 +32,10 @@ class TrainConfig:
         steps: optimiser steps.
         batch_size: mixtures a step, over all processes.
         accumulation: parts a batch is cut into to save memory.
+        optimiser: "adam", or "muon" (see ``dccrn_lib.muon``).
         learning_rate: of Adam, after ``warmup_steps`` of linear rise; it falls linearly to 2 % over the last
             ``decay_fraction`` of the steps.
+        muon_learning_rate: of the matrices under Muon, with the same rise and fall; the rest takes ``learning_rate``.
         gradient_clip: largest gradient norm.
         ema_decay: of the averaged weights that are validated and saved; 0 = none.
         amp: bfloat16 autocast for the layers; STFT, masks and losses stay float32. Without effect on a CPU that only
@@ -70,7 +74,9 @@ class TrainConfig:
     steps: int = 1000
     batch_size: int = 8
     accumulation: int = 1
+    optimiser: str = "adam"
     learning_rate: float = 1e-3
+    muon_learning_rate: float = 0.01
     warmup_steps: int = 100
     decay_fraction: float = 0.3
     gradient_clip: float = 5.0
@@ -96,6 +102,8 @@ class TrainConfig:
             raise ConfigError(f"unknown model {self.model!r}; {nearest_name(self.model, list(PRESETS))}")
         if self.method not in METHODS:
             raise ConfigError(f"unknown distillation method {self.method!r}; {nearest_name(self.method, list(METHODS))}")
+        if self.optimiser not in OPTIMISERS:
+            raise ConfigError(f"unknown optimiser {self.optimiser!r}; {nearest_name(self.optimiser, list(OPTIMISERS))}")
         if self.method != "none" and not self.teacher:
             raise ConfigError(f"method {self.method} needs a teacher: give the name or path of its weights")
         for name in ("steps", "batch_size", "accumulation", "valid_every", "valid_mixtures", "epoch_mixtures"):

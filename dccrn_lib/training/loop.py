@@ -42,6 +42,7 @@ from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.interrupts import StopSignal
 from dccrn_lib.training.batches import Ahead
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
+from dccrn_lib.training.muon import Muon
 from dccrn_lib.training.run_folder import Run, open_run, write_config
 from dccrn_lib.training.tensorboard import ScalarLog
 
@@ -75,6 +76,26 @@ class WaveformLoss:
         if self.spectral_weight:
             loss = loss + self.spectral_weight * compressed_spectral_loss(estimate, target)
         return loss
+
+
+def build_loss(config: TrainConfig, model: nn.Module, teacher: nn.Module | None) -> DistillationLoss:
+    """The loss that a config asks for, between these two networks."""
+    options = {}
+    if METHODS[config.method] is not None:
+        options = {"student_stft": model.config.stft, "teacher_stft": teacher.config.stft}
+        if config.method == "at_kl":
+            options |= {"reading": config.reading, "normalisation": config.normalisation}
+    return DistillationLoss(
+        config.method, config.output_weight, config.feature_weight or None,
+        WaveformLoss(config.level_weight, config.spectral_weight), **options,
+    )  # fmt: skip
+
+
+def build_optimiser(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser that a config asks for, at its highest rates."""
+    if config.optimiser == "muon":
+        return Muon(parameters, config.muon_learning_rate, config.learning_rate)
+    return torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
 
 
 class _Share(torch.utils.data.Sampler):
@@ -177,15 +198,7 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
     model = build_model(config.model) if not config.init else load_model(config.init)
     model = model.to(device).train()
     teacher_network = load_model(config.teacher, device) if config.method != "none" else None
-    options = {}
-    if METHODS[config.method] is not None:
-        options = {"student_stft": model.config.stft, "teacher_stft": teacher_network.config.stft}
-        if config.method == "at_kl":
-            options |= {"reading": config.reading, "normalisation": config.normalisation}
-    loss = DistillationLoss(
-        config.method, config.output_weight, config.feature_weight or None,
-        WaveformLoss(config.level_weight, config.spectral_weight), **options,
-    )  # fmt: skip
+    loss = build_loss(config, model, teacher_network)
     needs_features = loss.feature_loss is not None
     tap = FeatureTap(model) if needs_features else None
     teacher = _teacher(config, teacher_network, needs_features)
@@ -211,7 +224,8 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
                 f"b = {b['feature_weight']:.3g}"
             )
     trained = [*model.parameters(), *loss.parameters()]
-    optimiser = torch.optim.Adam(trained, lr=config.learning_rate, fused=True)
+    optimiser = build_optimiser(config, trained)
+    rates = [group["lr"] for group in optimiser.param_groups]
     average = copy.deepcopy(model) if config.ema_decay else model
     run = Run(model, average, loss, optimiser, history)
     if saved:
@@ -243,8 +257,8 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
     with stop, batches:
         while run.step < config.steps:
             rate = learning_rate(run.step, config)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
+            for group, highest in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = highest * rate / config.learning_rate
             if processes.world > 1:  # dropout: drawn by step and process, so that resuming needs no state of others
                 torch.manual_seed((config.seed * processes.world + processes.rank << 32) + run.step)
             buffers = {name: value.clone() for name, value in model.named_buffers()}

@@ -39,14 +39,18 @@ class Run:
     best: float = float("-inf")
     sums: dict[str, list[float]] = field(default_factory=dict)
 
-    def save(self, out: Path) -> None:
-        """Write the checkpoint and the history."""
-        state = {
+    def state(self) -> dict:
+        """Everything needed to go on exactly from here."""
+        return {
             "step": self.step, "best": self.best, "history": self.history, "model": self.model.state_dict(),
             "loss": self.loss.state_dict(), "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(), "rng": torch.get_rng_state(),
             "feature_weight": self.loss.feature_weight, "sums": self.sums,
         }  # fmt: skip
+
+    def save(self, out: Path) -> None:
+        """Write the checkpoint and the history."""
+        state = self.state()
         with atomic_path(out / "checkpoint.pt") as temporary:
             torch.save(state, temporary)
         write_json(out / "history.json", self.history)

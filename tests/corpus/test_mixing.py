@@ -112,7 +112,7 @@ def test_cache_is_bounded(corpus):
         items[i]
     largest = int(3.1 * RATE) * 2  # one noise file in bytes
     assert items._cache.size <= 0.1 * 2**20 + largest
-    assert items._cache.size == sum(x.nbytes for x in items._cache.items.values())
+    assert items._cache.size == sum(x.nbytes for x, _ in items._cache.items.values())
 
 
 def test_splits_by_manifest(corpus, tmp_path):
@@ -169,3 +169,20 @@ def test_write_pairs(corpus, tmp_path):
     for i in range(2):
         x, rate = soundfile.read(tmp_path / "pairs" / "noisy" / f"{items[i]['id']}.wav", dtype="float32")
         assert rate == RATE and np.array_equal(x, items[i]["noisy"].numpy())
+
+
+def test_levels_and_offsets_are_drawn_only_when_asked_for(corpus):
+    plain = MixConfig(segment_seconds=0.5, level_dbfs=(-30, -25))
+    wide = dataclasses.replace(plain, wide_level_probability=1.0, wide_level_dbfs=(-60, -50))
+    offset = dataclasses.replace(plain, offset_probability=1.0)
+    sets = [MixtureDataset(corpus["speech"], corpus["noise"], None, c, seed=2) for c in (plain, wide, offset)]
+    shifted = 0
+    for i in range(6):
+        a, b, c = (s[i] for s in sets)
+        levels = [20 * np.log10(np.sqrt(np.mean(x["noisy"].numpy() ** 2))) for x in (a, b)]
+        assert -30.5 <= levels[0] <= -24.5 and -60.5 <= levels[1] <= -49.5
+        # the same mixture, only quieter; the offset is in the input, never in the target
+        assert np.corrcoef(a["noisy"], b["noisy"])[0, 1] > 0.9999
+        assert abs(float(a["noisy"].mean())) < 1e-3 and abs(float(c["clean"].mean())) < 1e-3
+        shifted += abs(float(c["noisy"].mean())) > 1e-3
+    assert shifted >= 4

@@ -13,9 +13,10 @@ import soundfile
 import torch
 
 from dccrn_lib.cli import main as cli
+from dccrn_lib.corpus.decoded import decode
 from dccrn_lib.corpus.entry import Entry, parse_entry
 from dccrn_lib.corpus.manifest import read_manifest, write_manifest
-from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset, decode
+from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
 from dccrn_lib.corpus.packing import encode, pack_corpus, unpack_corpus
 from dccrn_lib.corpus.shards import ByteRange, member_bytes, open_audio, shard_of
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus

@@ -1,0 +1,73 @@
+"""The command that trains all systems of the comparison side by side."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dccrn_lib.cli.checks import folder
+from dccrn_lib.runtime.errors import ConfigError
+
+STAGES = ("all", "search", "teacher", "students", "speed")
+
+
+def add_campaign(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--speech", required=True, metavar="FILE", help="manifest of clean speech; several with commas")
+    p.add_argument("--noise", required=True, metavar="FILE", help="manifest of noise; several with commas")
+    p.add_argument("--rir", default="", metavar="FILE", help="manifest of room impulse responses")
+    p.add_argument(
+        "--out", type=folder, required=True, metavar="DIR", help="its folder; what is unfinished there goes on"
+    )
+    p.add_argument("--minutes", type=float, metavar="M", help="length of all stages asked for, together")
+    p.add_argument("--steps", type=int, metavar="N", help="length of each stage in steps instead")
+    p.add_argument(
+        "--stage",
+        choices=STAGES,
+        default="all",
+        help="all: teacher, then students; search: recipes side by side; speed: what a step costs on this device",
+    )
+    p.add_argument(
+        "--teacher-share", type=float, default=0.35, metavar="F", help="share of the minutes for the teacher"
+    )
+    p.add_argument("--seeds", default="0,1,2", metavar="S,S", help="seeds of the students")
+    p.add_argument("--size", choices=("full", "smoke"), default="full", help="smoke: miniatures, nothing is learnt")
+    p.add_argument("--no-graphs", action="store_true", help="do not capture steps as CUDA graphs")
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a field of TrainConfig for all systems, or mix.NAME of its MixConfig; may be repeated",
+    )
+    p.set_defaults(run=_campaign)
+
+
+def _campaign(a: argparse.Namespace) -> int:
+    import torch
+
+    from dccrn_lib.experiments.campaign import plan, recipe, search
+    from dccrn_lib.experiments.training_speed import measure_training
+    from dccrn_lib.runtime.settings import override, split_assignments
+    from dccrn_lib.training.lockstep import run_stage
+
+    torch.set_flush_denormal(True)
+    try:
+        seeds = [int(seed) for seed in a.seeds.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds takes whole numbers joined by commas, not {a.seeds!r}") from None
+    if not 0 < a.teacher_share < 1:
+        raise ConfigError(f"--teacher-share must lie between 0 and 1, got {a.teacher_share}")
+    corpus = {"speech": a.speech, "noise": a.noise, "rir": a.rir}
+    shared = override(recipe(corpus, a.out, a.size), split_assignments(a.set))
+    if a.stage == "speed":
+        measure_training(shared, Path(a.out) / "training_speed.json", a.size)
+        return 0
+    stages = [search(shared, a.size)] if a.stage == "search" else plan(shared, seeds, a.size, a.teacher_share)
+    for stage in (s for s in stages if a.stage in ("all", s.name)):
+        minutes = a.minutes and a.minutes * (stage.share if a.stage == "all" else 1.0)
+        record = run_stage(stage, a.out, minutes, a.steps, not a.no_graphs, progress=not a.quiet)
+        print(f"{stage.name}: {record['steps']} steps, {record['hours_each']:.2f} h of audio each", flush=True)
+        if record["stopped"]:
+            print(f"stopped; the same command goes on in {a.out}")
+            return 130
+    return 0

@@ -1,0 +1,117 @@
+"""All systems of the comparison on one device, side by side, within a stated number of minutes.
+
+    python -m dccrn_lib campaign --speech speech.jsonl --noise noise.jsonl --rir rir.jsonl --out runs/campaign --minutes 25
+
+First the teacher, then DCCRN-E and the three students with every seed, all by one recipe and on the same mixtures.
+``training.lockstep`` trains a stage; here stands what its systems are. docs/training.md tells how the recipe was chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dccrn_lib.corpus.mixing import MixConfig
+from dccrn_lib.runtime.errors import ConfigError, nearest_name
+from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.lockstep import Stage
+
+#: How training mixtures are drawn. A tenth of them is quiet or loud far beyond what recordings usually are.
+MIX = MixConfig(
+    segment_seconds=2.0, snr_db=(-5.0, 20.0), level_dbfs=(-35.0, -15.0), rir_probability=0.15,
+    babble_probability=0.06, speed_probability=0.4, equaliser_probability=0.5,
+    wide_level_probability=0.1, offset_probability=0.05,
+)  # fmt: skip
+
+#: The three ways to train the student, by the name of the weights they give.
+STUDENTS = {
+    "distil_dccrn_alone": {"method": "none"},
+    "distil_dccrn_output": {"method": "output"},
+    "distil_dccrn_at_kl": {"method": "at_kl", "reading": "frequency", "normalisation": "softmax"},
+}
+
+#: Changes of the recipe that the stage "search" tries on the student alone, by name.
+SEARCH: dict[str, dict] = {
+    "muon_0.005": {"muon_learning_rate": 0.005},
+    "muon_0.01": {"muon_learning_rate": 0.01},
+    "muon_0.02": {"muon_learning_rate": 0.02},
+    "muon_0.04": {"muon_learning_rate": 0.04},
+    "adam_0.002": {"optimiser": "adam", "learning_rate": 2e-3},
+    "muon_0.01_spectral_30": {"muon_learning_rate": 0.01, "spectral_weight": 30.0},
+}
+
+SIZES = ("full", "smoke")
+
+
+def recipe(corpus: Mapping[str, str], out: str | Path, size: str = "full", **changes) -> TrainConfig:
+    """The config that all systems share.
+
+    Args:
+        corpus: {"speech", "noise", "rir"}: manifests; rir may be "".
+        out: folder of the campaign.
+        size: "full", or "smoke" for miniature networks and batches: seconds, nothing is learnt.
+        changes: fields of TrainConfig to set otherwise.
+    """
+    if size not in SIZES:
+        raise ConfigError(f"unknown size {size!r}; {nearest_name(size, list(SIZES))}")
+    settings = {
+        "out": str(out), **corpus, "optimiser": "muon", "muon_learning_rate": 0.01, "learning_rate": 2e-3,
+        "spectral_weight": 100.0, "level_weight": 1.0, "ema_decay": 0.999, "warmup_steps": 200, "decay_fraction": 0.7,
+        "batch_size": 16, "amp": True, "device": "auto", "workers": 14, "epoch_mixtures": 100_000,
+        "valid_mixtures": 200, "checkpoint_minutes": 2.0, "mix": MIX,
+    }  # fmt: skip
+    if size == "smoke":
+        settings |= {
+            "batch_size": 2, "workers": 0, "valid_mixtures": 4, "warmup_steps": 2, "ema_decay": 0.9, "amp": False,
+            "mix": replace(MIX, segment_seconds=0.5),
+        }  # fmt: skip
+    return TrainConfig(**{**settings, **changes})
+
+
+def plan(
+    shared: TrainConfig,
+    seeds: Sequence[int] = (0,),
+    size: str = "full",
+    teacher_share: float = 0.35,
+    students: Sequence[str] = tuple(STUDENTS),
+) -> list[Stage]:
+    """The stages of a campaign: the teacher, then DCCRN-E and every student with every seed, on the same mixtures.
+
+    Args:
+        shared: from :func:`recipe`; its ``out`` is the folder of the campaign.
+        seeds: of weights and mixtures; DCCRN-E takes the first one only.
+        size: as in :func:`recipe`.
+        teacher_share: of the minutes, in (0, 1).
+        students: names from :data:`STUDENTS`.
+    """
+    mini = "_mini" if size == "smoke" else ""
+    out = Path(shared.out)
+    teacher = {"uformer": replace(shared, out=str(out / "uformer"), model="uformer" + mini, seed=seeds[0])}
+    taught: dict[str, TrainConfig] = {}
+    baseline = "dccrn_e" if size == "full" else "distil_dccrn_mini"
+    taught["dccrn_e"] = replace(shared, out=str(out / "dccrn_e"), model=baseline, seed=seeds[0])
+    for seed in seeds:
+        for name in students:
+            if name not in STUDENTS:
+                raise ConfigError(f"unknown student {name!r}; {nearest_name(name, list(STUDENTS))}")
+            system = f"{name}_seed{seed}"
+            changes = dict(STUDENTS[name])
+            if changes["method"] != "none":
+                changes["teacher"] = str(out / "uformer" / "best.safetensors")
+            taught[system] = replace(shared, out=str(out / system), model="distil_dccrn" + mini, seed=seed, **changes)
+    return [
+        Stage("teacher", teacher, teacher_share, snapshot_hours=(1.0, 5.0, 20.0)),
+        Stage("students", taught, 1 - teacher_share),
+    ]
+
+
+def search(shared: TrainConfig, size: str = "full") -> Stage:
+    """The stage that compares recipes: the student alone, side by side on the same mixtures."""
+    mini = "_mini" if size == "smoke" else ""
+    out = Path(shared.out) / "search"
+    systems = {
+        name: replace(shared, out=str(out / name), model="distil_dccrn" + mini, **changes)
+        for name, changes in SEARCH.items()
+    }
+    return Stage("search", systems, 1.0)

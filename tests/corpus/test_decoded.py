@@ -1,0 +1,71 @@
+"""A corpus decoded once: the same samples as from the files, nothing clipped, nothing half-written."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import soundfile
+
+from dccrn_lib.corpus.decoded import DecodedCorpus, decode_corpus
+from dccrn_lib.corpus.entry import Entry
+from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
+from dccrn_lib.runtime.errors import AudioError
+
+RATE = 16000
+
+
+def entry(path, x, kind="speech", group="a", subtype="PCM_16") -> Entry:
+    soundfile.write(path, x, RATE, subtype=subtype)
+    named = {"speaker": group} if kind == "speech" else {"recording": group}
+    return Entry(str(path), kind, "made", len(x) / RATE, RATE, "train", **named)
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    rng = np.random.default_rng(0)
+    speech = [entry(tmp_path / f"s{i}.wav", 0.1 * rng.standard_normal(RATE), group=f"s{i}") for i in range(3)]
+    noise = [entry(tmp_path / f"n{i}.wav", 0.1 * rng.standard_normal(RATE * 3), "noise", f"n{i}") for i in range(2)]
+    return speech, noise
+
+
+def test_mixtures_are_those_read_from_the_files(corpus, tmp_path):
+    speech, noise = corpus
+    decoded = decode_corpus([*speech, *noise, speech[0]], tmp_path / "decoded", workers=1, progress=False)
+    config = MixConfig(segment_seconds=0.5)
+    plain = MixtureDataset(speech, noise, None, config, seed=3)
+    held = MixtureDataset(speech, noise, None, config, seed=3, decoded=decoded)
+    travelled = pickle.loads(pickle.dumps(held))  # as into a worker process
+    for i in range(5):
+        for part in ("noisy", "clean"):
+            assert np.array_equal(plain[i][part], held[i][part])
+            assert np.array_equal(plain[i][part], travelled[i][part])
+
+
+def test_a_file_beyond_full_scale_keeps_its_shape(tmp_path):
+    x = 4 * np.sin(np.arange(RATE) / 20)
+    loud = entry(tmp_path / "loud.wav", x, subtype="FLOAT")
+    y = decode_corpus([loud], tmp_path / "decoded", workers=1, progress=False).read(loud, 0.25, 0.5)
+    assert np.abs(y - x[RATE // 4 : RATE * 3 // 4]).max() < 4 / 32000
+    noise = entry(tmp_path / "noise.wav", 0.1 * np.random.default_rng(0).standard_normal(RATE), "noise")
+    clean = MixtureDataset([loud], [noise], None, MixConfig(segment_seconds=0.5))[0]["clean"].numpy()
+    assert np.mean(np.abs(clean) > 0.99 * np.abs(clean).max()) < 0.12  # a sine: 9 %; clipped at 1 of 4 it were 84 %
+
+
+def test_decoding_twice_opens_what_is_there(corpus, tmp_path):
+    speech, _ = corpus
+    first = decode_corpus(speech, tmp_path / "decoded", workers=1, progress=False)
+    stamp = (first.folder / "samples.i16").stat().st_mtime_ns
+    again = decode_corpus(speech, tmp_path / "decoded", workers=2, progress=False)
+    assert again.folder == first.folder
+    assert (again.folder / "samples.i16").stat().st_mtime_ns == stamp
+    assert isinstance(again, DecodedCorpus) and len(again.index) == 3
+
+
+def test_an_unreadable_file_is_named_and_nothing_is_left(corpus, tmp_path):
+    speech, _ = corpus
+    (tmp_path / "s1.wav").write_bytes(b"no audio")
+    with pytest.raises(AudioError, match="s1.wav"):
+        decode_corpus(speech, tmp_path / "decoded", workers=1, progress=False)
+    assert not list((tmp_path / "decoded").rglob("*.i16"))

@@ -1,0 +1,194 @@
+"""Several networks at once: what each learns alone, the same mixtures for all, resumable, timed, on the device."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dccrn_lib.cli import main as cli
+from dccrn_lib.corpus.synthesis.corpus import generated_corpus
+from dccrn_lib.experiments.campaign import SEARCH, STUDENTS, plan, recipe, search
+from dccrn_lib.networks.presets import build_model
+from dccrn_lib.networks.weights import load_model, save_model
+from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.training.lockstep import Stage, rate_factor, run_stage
+from dccrn_lib.training.loop import train
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    made = generated_corpus(0.02, root=tmp_path_factory.mktemp("generated"), progress=False)
+    return {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    torch.manual_seed(7)
+    return str(save_model(build_model("uformer_mini"), tmp_path_factory.mktemp("teacher") / "teacher"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def config(corpus, out, **changes):
+    settings = {"model": "distil_dccrn_mini", "device": "cpu", "valid_mixtures": 2, **changes}
+    return recipe(corpus, out, "smoke", **settings)
+
+
+def history(folder) -> dict:
+    return json.loads((folder / "history.json").read_text())
+
+
+@pytest.mark.parametrize("method, optimiser", [("none", "adam"), ("none", "muon"), ("at_kl", "muon")])
+def test_learns_what_the_plain_loop_learns(corpus, teacher, tmp_path, method, optimiser):
+    options = {"method": method, "teacher": teacher if method != "none" else "", "optimiser": optimiser}
+    c = config(corpus, tmp_path / "a", **options, normalisation="softmax", warmup_steps=1, decay_fraction=1e-9)
+    run_stage(Stage("one", {"one": c}, 1.0), tmp_path, steps=3, progress=False)
+    together = history(tmp_path / "a")
+    steps = together["train"]  # so short a stage validates after every step
+    alone = train(replace(c, out=str(tmp_path / "b"), steps=3, valid_every=3), progress=False).history
+    for term in ("clean", "teacher", "features"):
+        if term in alone["train"][0]:
+            mean = sum(step[term] for step in steps) / len(steps)
+            assert len(steps) == 3 and mean == pytest.approx(alone["train"][0][term], rel=2e-5)
+    assert together["balance"] == pytest.approx(alone["balance"], rel=1e-5)
+    first, second = load_model(tmp_path / "a" / "best"), load_model(tmp_path / "b" / "best")
+    # Muon makes a full step out of the smallest gradient, so that rounding shows; the output is compared
+    x = 0.1 * torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert (first(x) - second(x)).norm() < 2e-3 * second(x).norm()
+
+
+def test_systems_of_one_seed_see_the_same_mixtures_and_others_do_not(corpus, tmp_path):
+    systems = {name: config(corpus, tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))}
+    run_stage(Stage("three", systems, 1.0), tmp_path, steps=2, progress=False)
+    clean = {name: history(tmp_path / name)["train"][-1]["clean"] for name in systems}
+    assert clean["a"] == clean["b"]
+    assert clean["a"] != clean["c"]
+
+
+def test_a_stopped_stage_goes_on_as_if_nothing_had_happened(corpus, teacher, tmp_path):
+    def stage(folder):
+        systems = {
+            "alone": config(corpus, folder / "alone"),
+            "taught": config(corpus, folder / "taught", method="at_kl", teacher=teacher, seed=1),
+        }
+        return Stage("pair", systems, 1.0)
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run_stage(stage(whole), whole, steps=6, progress=False)
+    stopped = run_stage(stage(parts), parts, steps=6, stop_after=2, progress=False)
+    assert stopped["stopped"] and stopped["steps"] == 2
+    assert not run_stage(stage(parts), parts, steps=6, progress=False)["stopped"]
+    a, b = (torch.load(f / "stage_pair.pt", weights_only=True)["systems"] for f in (whole, parts))
+    for name in a:
+        for part in ("model", "average"):
+            for key, value in a[name][part].items():
+                assert torch.equal(value, b[name][part][key]), (name, key)
+
+
+def test_minutes_end_a_stage_with_its_rate_cooled_down(corpus, tmp_path):
+    record = run_stage(
+        Stage("timed", {"a": config(corpus, tmp_path / "a")}, 1.0), tmp_path, minutes=0.05, progress=False
+    )
+    assert not record["stopped"] and record["seconds"] >= 3.0 and record["steps"] > 1
+    points = history(tmp_path / "a")
+    assert points["valid"][-1]["step"] == record["steps"]
+    assert points["train"][-1]["learning_rate"] < points["train"][0]["learning_rate"]
+    assert run_stage(Stage("timed", {"a": config(corpus, tmp_path / "a")}, 1.0), tmp_path, minutes=0.05) == record
+
+
+def test_rate_rises_stays_and_falls(corpus, tmp_path):
+    c = config(corpus, tmp_path, warmup_steps=4, decay_fraction=0.5)
+    assert [rate_factor(s, 0.1, c) for s in (0, 1, 3, 9)] == [0.25, 0.5, 1.0, 1.0]
+    assert rate_factor(99, 0.5, c) == 1.0
+    assert rate_factor(99, 0.75, c) == pytest.approx(0.5)
+    assert rate_factor(99, 1.0, c) == pytest.approx(0.02)
+
+
+def test_a_batch_without_a_finite_gradient_poisons_nothing(corpus, tmp_path, monkeypatch):
+    from dccrn_lib.training import trainee
+
+    plain = trainee.Trainee.terms
+
+    def sick(self):
+        found = plain(self)
+        if self.state.step == 1:
+            found["total"] = found["total"] * float("nan")
+        return found
+
+    monkeypatch.setattr(trainee.Trainee, "terms", sick)
+    run_stage(Stage("sick", {"a": config(corpus, tmp_path / "a")}, 1.0), tmp_path, steps=3, progress=False)
+    assert history(tmp_path / "a")["skipped"] == 1
+    assert all(p.isfinite().all() for p in load_model(tmp_path / "a" / "best").parameters())
+
+
+def test_the_plan_gives_every_system_the_same_recipe(corpus, tmp_path):
+    stages = plan(recipe(corpus, tmp_path), seeds=(0, 1, 2))
+    assert [s.name for s in stages] == ["teacher", "students"]
+    assert sum(s.share for s in stages) == pytest.approx(1.0)
+    systems = stages[1].systems
+    assert set(systems) == {"dccrn_e", *(f"{name}_seed{seed}" for name in STUDENTS for seed in range(3))}
+    same = ("optimiser", "learning_rate", "muon_learning_rate", "batch_size", "mix", "spectral_weight", "ema_decay")
+    teacher = stages[0].systems["uformer"]
+    for c in systems.values():
+        assert all(getattr(c, key) == getattr(teacher, key) for key in same)
+        assert bool(c.teacher) == (c.method != "none")
+    assert set(search(recipe(corpus, tmp_path)).systems) == set(SEARCH)
+
+
+def test_the_command_trains_all_stages(corpus, tmp_path, capsys):
+    given = [f"--{kind}={path}" for kind, path in corpus.items()]
+    command = ["campaign", *given, "--out", str(tmp_path), "--size", "smoke", "--seeds", "0", "--steps", "2", "--quiet"]
+    command += ["--set", "valid_mixtures=2", "--set", "device=cpu"]
+    assert cli.main(command) == 0
+    assert "students: 2 steps" in capsys.readouterr().out
+    for name in ("uformer", "dccrn_e", *(f"{s}_seed0" for s in STUDENTS)):
+        assert load_model(tmp_path / name / "best") is not None
+    assert cli.main(command) == 0  # finished: nothing to do
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (["--steps", "2", "--minutes", "1"], "minutes or in steps"),
+        ([], "minutes or in steps"),
+        (["--minutes", "-1"], "above 0"),
+        (["--steps", "2", "--seeds", "a"], "whole numbers"),
+        (["--steps", "2", "--teacher-share", "1.5"], "between 0 and 1"),
+    ],
+)
+def test_wrong_lengths_are_refused(corpus, tmp_path, capsys, wrong, words):
+    given = [f"--{kind}={path}" for kind, path in corpus.items()]
+    assert cli.main(["campaign", *given, "--out", str(tmp_path / "c"), "--size", "smoke", "--quiet", *wrong]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_methods_with_adapters_are_refused(corpus, teacher, tmp_path):
+    c = config(corpus, tmp_path / "a", method="fitnets", teacher=teacher)
+    with pytest.raises(ConfigError, match="a campaign trains the methods"):
+        run_stage(Stage("x", {"a": c}, 1.0), tmp_path, steps=1, progress=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_captured_steps_learn_what_eager_ones_learn(corpus, teacher, tmp_path):
+    found = {}
+    for graphs in (False, True):
+        folder = tmp_path / str(graphs)
+        systems = {
+            "alone": config(corpus, folder / "alone", device="cuda"),
+            "taught": config(corpus, folder / "taught", device="cuda", method="at_kl", teacher=teacher),
+        }
+        record = run_stage(Stage("pair", systems, 1.0), folder, steps=12, graphs=graphs, progress=False)
+        assert record["cuda_graphs"] is graphs
+        found[graphs] = [history(folder / name)["train"][-1]["clean"] for name in systems]
+    assert found[True] == pytest.approx(found[False], rel=1e-2)

@@ -1,0 +1,87 @@
+"""Muon: orthogonal steps for matrices, Adam for the rest, the same with rates that are tensors."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from dccrn_lib.networks.presets import build_model
+from dccrn_lib.training.muon import Muon, is_matrix, orthogonalise
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 80), (2, 40, 8), (1, 6, 6)])
+def test_singular_values_come_near_one(shape):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(matrices))
+    assert ((values > 0.5) & (values < 1.3)).all()
+    # and the singular vectors stay: U V' of the decomposition
+    u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
+    inner = torch.einsum("nij,nij->n", orthogonalise(matrices), u @ vh) / min(shape[1:])
+    assert (inner > 0.7).all()
+
+
+def test_each_parameter_has_one_rule():
+    model = build_model("distil_dccrn_mini")
+    optimiser = Muon(model.parameters())
+    kinds = {g["kind"]: g["params"] for g in optimiser.param_groups}
+    assert len(kinds["muon"]) + len(kinds["adam"]) == len(list(model.parameters()))
+    assert all(is_matrix(p) for p in kinds["muon"]) and not any(is_matrix(p) for p in kinds["adam"])
+    assert any(p.dim() == 4 for p in kinds["muon"])  # convolution kernels among them
+
+
+def test_vectors_move_as_under_torch_adam():
+    torch.manual_seed(0)
+    ours = nn.Parameter(torch.randn(3))
+    theirs = nn.Parameter(ours.detach().clone())
+    a, b = Muon([ours], adam_learning_rate=0.1), torch.optim.Adam([theirs], lr=0.1)
+    for _ in range(5):
+        for p, optimiser in ((ours, a), (theirs, b)):
+            p.grad = (p.detach() ** 3).clone()
+            optimiser.step()
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_matrices_move_as_under_torch_muon():
+    torch.manual_seed(0)
+    ours = nn.Parameter(torch.randn(6, 6))
+    theirs = nn.Parameter(ours.detach().clone())
+    a = Muon([ours], learning_rate=0.1)
+    b = torch.optim.Muon([theirs], lr=0.1, momentum=0.95, weight_decay=0.0, nesterov=True)
+    for _ in range(3):
+        for p, optimiser in ((ours, a), (theirs, b)):
+            p.grad = (p.detach() ** 3).clone()
+            optimiser.step()
+    # torch's iterates in bfloat16 and averages the momentum: the directions agree, not the digits
+    moved = [(p.detach() - p0).flatten() for p, p0 in ((ours, 0), (theirs, 0))]
+    assert torch.nn.functional.cosine_similarity(*moved, dim=0) > 0.999
+
+
+def test_rates_may_be_tensors_and_a_state_can_be_restored():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.PReLU(), nn.Linear(8, 8))
+    x = torch.randn(4, 8)
+
+    def run(network, optimiser, steps):
+        for _ in range(steps):
+            optimiser.zero_grad()
+            network(x).square().mean().backward()
+            optimiser.step()
+
+    twin = copy.deepcopy(model)
+    a, b = Muon(model.parameters(), 0.02, 0.01), Muon(twin.parameters(), 0.02, 0.01)
+    for group in b.param_groups:
+        group["lr"] = torch.tensor(group["lr"])
+    run(model, a, 2)
+    run(twin, b, 2)
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(p, q, atol=1e-6)
+    third = copy.deepcopy(model)
+    c = Muon(third.parameters(), 0.02, 0.01)
+    c.load_state_dict(copy.deepcopy(a.state_dict()))
+    run(model, a, 2)
+    run(third, c, 2)
+    for p, q in zip(model.parameters(), third.parameters(), strict=True):
+        assert torch.equal(p, q)
