@@ -68,7 +68,7 @@ def find_weights(name_or_path: str | Path) -> Path:
             return candidate.with_suffix(".safetensors") if candidate.suffix == ".json" else candidate
     raise WeightsError(
         f"no weights named or at {str(name_or_path)!r}; shipped: {', '.join(shipped) or 'none'}; "
-        "or give the path of a .safetensors file written by training"
+        "or give the path of a .safetensors file: from weights/ of the repository, or written by training"
     )
 
 

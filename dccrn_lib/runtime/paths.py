@@ -1,7 +1,8 @@
 """Where things lie. Every path hangs off the project root, so that notebooks, tests and the command line agree.
 
 The root is the folder that holds ``dccrn_lib`` (a clone with an editable install), unless the environment
-variable ``DCCRN_ROOT`` names another one.
+variable ``DCCRN_ROOT`` names another one. An installed wheel has no such folder: it carries a few files below
+``dccrn_lib/shipped/``, and what is written goes to the folder one is in.
 """
 
 from __future__ import annotations
@@ -9,10 +10,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+_PACKAGE = Path(__file__).resolve().parents[1]
+_SHIPPED = _PACKAGE / "shipped"  # only in a wheel
+
 
 def project_root() -> Path:
-    """Folder that holds notebooks/, data/, weights/ and results/."""
-    return Path(os.environ.get("DCCRN_ROOT", Path(__file__).resolve().parents[2]))
+    """Folder that holds notebooks/, data/, weights/ and results/; without a clone, the folder one is in."""
+    return Path(os.environ.get("DCCRN_ROOT") or (Path.cwd() if _SHIPPED.is_dir() else _PACKAGE.parent))
+
+
+def _shipped_or(name: str) -> Path:
+    """The wheel's own copy of a folder of the project, the project's where there is one."""
+    own = _SHIPPED / name
+    return own if own.is_dir() and not os.environ.get("DCCRN_ROOT") else project_root() / name
 
 
 def notebooks_dir() -> Path:
@@ -22,17 +32,17 @@ def notebooks_dir() -> Path:
 
 def data_dir() -> Path:
     """Sentences, recipes and demo clips that are part of the project."""
-    return project_root() / "data"
+    return _shipped_or("data")
 
 
 def generated_dir() -> Path:
     """Generated corpora (git-ignored); the environment variable ``DCCRN_GENERATED`` moves it."""
-    return Path(os.environ.get("DCCRN_GENERATED", data_dir() / "generated"))
+    return Path(os.environ.get("DCCRN_GENERATED", project_root() / "data" / "generated"))
 
 
 def weights_dir() -> Path:
     """Shipped checkpoints."""
-    return project_root() / "weights"
+    return _shipped_or("weights")
 
 
 def results_dir() -> Path:
