@@ -191,7 +191,9 @@ class MixtureDataset(Dataset):
             lists[kind] = list(given or [])
         for kind in ("speech", "noise"):
             if not lists[kind]:
-                raise ManifestError(f"no {kind} to mix; give a manifest with {kind} in the split {split or 'asked for'}")
+                raise ManifestError(
+                    f"no {kind} to mix; give a manifest with {kind} in the split {split or 'asked for'}"
+                )
         c = self.config
         self.speech = _Groups(lists["speech"], c.group_power)
         self.noise = _Groups(lists["noise"], c.group_power, c.noise_corpus_power)

@@ -127,9 +127,7 @@ def pack_corpus(
     return PackReport([Path(out) / f"{n}.jsonl" for n in packed], len(every), total_hours(every), size, bad)
 
 
-def unpack_corpus(
-    manifests: Sequence[str | os.PathLike], out: str | os.PathLike, progress: bool = True
-) -> PackReport:
+def unpack_corpus(manifests: Sequence[str | os.PathLike], out: str | os.PathLike, progress: bool = True) -> PackReport:
     """Write the members of packed ``manifests`` as files ``out/<manifest>/...``, with manifests of the same names.
 
     Raises:

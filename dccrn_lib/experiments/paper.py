@@ -287,7 +287,9 @@ def evaluate_systems(
         scores = [_score(job) for job in tqdm(jobs, desc="score", disable=not progress)]
     else:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            scores = list(tqdm(pool.map(_score, jobs, chunksize=4), total=len(jobs), desc="score", disable=not progress))
+            scores = list(
+                tqdm(pool.map(_score, jobs, chunksize=4), total=len(jobs), desc="score", disable=not progress)
+            )
     items: dict[str, list[dict]] = {name: [] for name in systems}
     for (name, head), score in zip(heads, scores, strict=True):
         items[name].append({**head, **score})

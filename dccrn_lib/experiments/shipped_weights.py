@@ -93,10 +93,7 @@ def beside_paper(items: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[
         items: system -> items; "noisy" among them. Metrics that were not scored stay out.
     """
     ours = {system: summarise(list(rows))["mean"] for system, rows in items.items()}
-    sources = (
-        ("this project", len(items["noisy"]), ours),
-        ("the paper's clips", 8, PAPER_CLIPS),
-    )
+    sources = (("this project", len(items["noisy"]), ours), ("the paper's clips", 8, PAPER_CLIPS))
     table = []
     for source, n, systems in sources:
         for system, means in systems.items():
@@ -117,8 +114,13 @@ def _by_number(group: str) -> tuple[float, str]:
 
 
 def publish(
-    models: Mapping[str, str], corpus: Mapping[str, str], count: int = 120, folder: str | Path | None = None,
-    workers: int | None = None, progress: bool = True, dnsmos: bool = False,
+    models: Mapping[str, str],
+    corpus: Mapping[str, str],
+    count: int = 120,
+    folder: str | Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+    dnsmos: bool = False,
 ) -> list[Path]:
     """Score the noisy input and the models on the test split; write the five result files.
 
@@ -198,7 +200,9 @@ def publish(
 
 
 def _main(arguments: Sequence[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m dccrn_lib.experiments.shipped_weights", description=__doc__.split("\n")[0])
+    p = argparse.ArgumentParser(
+        prog="python -m dccrn_lib.experiments.shipped_weights", description=__doc__.split("\n")[0]
+    )
     p.add_argument("models", nargs="+", metavar="SYSTEM=WEIGHTS", help="name in the table = shipped name or path")
     p.add_argument("--speech", required=True, help="manifests with a test split, joined by commas")
     p.add_argument("--noise", required=True, help="manifests with a test split, joined by commas")

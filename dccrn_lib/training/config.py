@@ -101,7 +101,9 @@ class TrainConfig:
         if self.model not in PRESETS:
             raise ConfigError(f"unknown model {self.model!r}; {nearest_name(self.model, list(PRESETS))}")
         if self.method not in METHODS:
-            raise ConfigError(f"unknown distillation method {self.method!r}; {nearest_name(self.method, list(METHODS))}")
+            raise ConfigError(
+                f"unknown distillation method {self.method!r}; {nearest_name(self.method, list(METHODS))}"
+            )
         if self.optimiser not in OPTIMISERS:
             raise ConfigError(f"unknown optimiser {self.optimiser!r}; {nearest_name(self.optimiser, list(OPTIMISERS))}")
         if self.method != "none" and not self.teacher:

@@ -150,7 +150,9 @@ def validate(model: nn.Module, dataset: MixtureDataset, config: TrainConfig, pro
     return dict(zip(("si_snr_db", "noisy_si_snr_db", "gain", "spectral"), means, strict=True))
 
 
-def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop_after: int | None = None) -> TrainResult:
+def train(
+    config: TrainConfig, resume: bool = False, progress: bool = True, stop_after: int | None = None
+) -> TrainResult:
     """Train ``config.model``; see the module's docstring for what is left in ``config.out``.
 
     Args:
@@ -174,7 +176,9 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
         config = dataclasses.replace(config, amp=False)
         if progress and processes.rank == 0:
             print("this CPU has no bfloat16 arithmetic and would emulate it slowly: training in float32")
-    if config.amp and config.compile and device.type == "cpu":  # seen with PyTorch 2.11: gradients of decoders not finite
+    if (
+        config.amp and config.compile and device.type == "cpu"
+    ):  # seen with PyTorch 2.11: gradients of decoders not finite
         raise ConfigError(
             "compiled and in bfloat16, PyTorch computes wrong gradients on a CPU: leave out compile=true (it gains "
             "nothing there), or set amp=false"
@@ -209,7 +213,9 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
         with torch.autocast(device.type, torch.bfloat16, enabled=config.amp):
             return noisy, clean, *(teacher(noisy, batch["id"]) if teacher else (None, None))
 
-    def answers(network: nn.Module, noisy: Tensor, clean: Tensor, target: Tensor | None, features: dict | None) -> tuple:
+    def answers(
+        network: nn.Module, noisy: Tensor, clean: Tensor, target: Tensor | None, features: dict | None
+    ) -> tuple:
         """The network on one taught batch -> estimate, clean, teacher's output, features of both."""
         with torch.autocast(device.type, torch.bfloat16, enabled=config.amp):
             estimate = network(noisy)
@@ -251,7 +257,9 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True, stop
     # ---- the loop
     stop = StopSignal()
     batches = Ahead(lambda: taught(next(loader)), depth=1 if device.type == "cpu" else 0)
-    bar = tqdm(total=config.steps, initial=run.step, unit="step", disable=not progress or processes.rank > 0, leave=True)
+    bar = tqdm(
+        total=config.steps, initial=run.step, unit="step", disable=not progress or processes.rank > 0, leave=True
+    )
     started = checkpointed = time.monotonic()
     spent, first_step, bad_in_a_row = history["seconds"], run.step, 0
     with stop, batches:
