@@ -21,7 +21,14 @@ import soundfile
 from torch import nn
 
 from dccrn_lib.audio.files import AudioInfo, AudioWriter, audio_info, file_format, read_blocks
-from dccrn_lib.enhancement.waveform import BLOCK_SECONDS, enhanced_blocks, evaluating, resolve_model, signal_path
+from dccrn_lib.enhancement.waveform import (
+    BLOCK_SECONDS,
+    LevelMeter,
+    enhanced_blocks,
+    evaluating,
+    resolve_model,
+    signal_path,
+)
 from dccrn_lib.runtime.errors import AudioError
 
 PathLike = str | os.PathLike
@@ -67,13 +74,13 @@ def _output_format(info: AudioInfo, destination: Path, subtype: str | None) -> t
     return name, default
 
 
-def _scan(path: Path, block: int) -> tuple[int, float]:
-    """(samples, peak) of a file; reads all of it, so that damage is found before any output is begun."""
-    samples, peak = 0, 0.0
+def _scan(path: Path, block: int, info: AudioInfo) -> tuple[int, np.ndarray]:
+    """(samples, scales for the network) of a file; reads all of it, so that damage is found before any output is begun."""
+    samples, meter = 0, LevelMeter(info.channels, info.sample_rate)
     for piece in read_blocks(path, block):
         samples += piece.shape[1]
-        peak = max(peak, float(np.abs(piece).max()))
-    return samples, peak
+        meter.add(piece)
+    return samples, meter.scale()
 
 
 def enhance_file(
@@ -111,13 +118,13 @@ def enhance_file(
         raise AudioError(f"{destination} exists; remove it, choose another output, or ask to overwrite it")
     form, kept = _output_format(info, destination, subtype)
     block = max(1, int(BLOCK_SECONDS * info.sample_rate))
-    samples, peak = _scan(source, block)
+    samples, scale = _scan(source, block, info)
     network = resolve_model(model, device)
     report = on_progress or (lambda seconds: None)
 
     def attempt(gain: float) -> None:
         path = signal_path(network, info.channels, samples / info.sample_rate, str(source))
-        blocks = enhanced_blocks(read_blocks(source, block), path, info.sample_rate, samples, peak)
+        blocks = enhanced_blocks(read_blocks(source, block), path, info.sample_rate, samples, scale)
         with AudioWriter(destination, info.sample_rate, info.channels, kept, form) as writer:
             for piece in blocks:
                 writer.write(piece * np.float32(gain))

@@ -7,6 +7,9 @@ Short signals go through the network whole. Longer ones stream if the network is
 carried along, so that memory does not grow with length; the result is the whole-signal one to 1e-4 and
 better. Uformer sees the whole signal or nothing, so its length is limited. What lies above 8 kHz in the
 input is lost.
+
+Networks learn at usual levels and are deaf to quiet recordings. So the whole signal is brought to one level before the
+network and back after it: a recording at -60 dBFS gives what it gives at -23, only quieter.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ SAMPLE_RATE = 16000
 WHOLE_SECONDS = 5.0  # longer signals stream where the network can, which is also twice as fast on a CPU
 LIMIT_SECONDS = 60.0  # for networks that cannot: attention needs memory that grows with length squared
 BLOCK_SECONDS = 5.0
+NETWORK_DBFS = -23.0  # level of active frames at which a network hears a recording, in dB relative to full scale
+ACTIVE_DB = 25.0
 
 
 class WholeSignal:
@@ -79,6 +84,54 @@ class StreamedSignal:
 SignalPath = WholeSignal | StreamedSignal
 
 
+class LevelMeter:
+    """What to divide each channel by so that the network hears it at the level it was trained for, NETWORK_DBFS.
+
+    The level is the RMS of the active frames of 50 ms, those within ACTIVE_DB of the loudest: a long pause does not make
+    a recording quiet.
+
+    Args:
+        channels: of the signal.
+        sample_rate: Hz.
+
+    >>> meter = LevelMeter(1, 16000)
+    >>> meter.add(np.full((1, 16000), 1e-3, np.float32))
+    >>> round(float(20 * np.log10(1e-3 / meter.scale().item())), 3)
+    -23.0
+    """
+
+    def __init__(self, channels: int, sample_rate: int) -> None:
+        self._peak = np.zeros(channels)
+        self._frame = max(1, round(0.05 * sample_rate))
+        self._rest = np.zeros((channels, 0))
+        self._energies = [np.zeros((channels, 0))]
+
+    def add(self, samples: np.ndarray) -> None:
+        """Take the next (channel, sample)."""
+        self._peak = np.maximum(self._peak, np.abs(samples).max(axis=1, initial=0.0))
+        power = np.concatenate([self._rest, np.square(samples, dtype=np.float64)], axis=1)  # (channel, sample)
+        frames = power.shape[1] // self._frame
+        whole = power[:, : frames * self._frame].reshape(len(power), frames, self._frame)  # (channel, frame, sample)
+        self._energies.append(whole.mean(axis=2))
+        self._rest = power[:, frames * self._frame :]
+
+    def scale(self) -> np.ndarray:
+        """The divisors, float32 (channel, 1); 1 for silence, never so small that a sample would pass full scale."""
+        energies = np.concatenate(self._energies, axis=1)  # (channel, frame)
+        if energies.shape[1] == 0 and self._rest.shape[1]:
+            energies = self._rest.mean(axis=1, keepdims=True)
+        scales = [_scale(e, peak) for e, peak in zip(energies, self._peak, strict=True)]
+        return np.array(scales, dtype=np.float32)[:, None]
+
+
+def _scale(energies: np.ndarray, peak: float) -> float:
+    top = energies.max(initial=0.0)
+    if top <= 0:
+        return max(1.0, peak)
+    level = float(np.sqrt(energies[energies > top / 10 ** (ACTIVE_DB / 10)].mean()))
+    return max(level / 10 ** (NETWORK_DBFS / 20), peak, 1e-6)  # below -140 dBFS there is nothing to hear
+
+
 def signal_path(model: nn.Module, channels: int, seconds: float, name: str = "the signal") -> SignalPath:
     """Choose how a signal of this length meets the network.
 
@@ -99,7 +152,7 @@ def signal_path(model: nn.Module, channels: int, seconds: float, name: str = "th
 
 
 def enhanced_blocks(
-    blocks: Iterable[np.ndarray], path: SignalPath, sample_rate: int, samples: int, peak: float
+    blocks: Iterable[np.ndarray], path: SignalPath, sample_rate: int, samples: int, scale: np.ndarray
 ) -> Iterator[np.ndarray]:
     """Run blocks through resampler, network and resampler.
 
@@ -108,14 +161,11 @@ def enhanced_blocks(
         path: from ``signal_path``.
         sample_rate: Hz.
         samples: length of the signal in samples.
-        peak: its largest magnitude. Above full scale the network sees the signal divided by it, because its
-        output
-            ends at +-1, and the result is multiplied by it again.
+        scale: what the network's input is divided by and its output multiplied by, (channel, 1), from :class:`LevelMeter`.
 
     Yields:
         float32 (channel, sample) at ``sample_rate``, ``samples`` in all.
     """
-    scale = np.float32(max(1.0, peak))
     down, up = StreamingResampler(sample_rate, SAMPLE_RATE), StreamingResampler(SAMPLE_RATE, sample_rate)
 
     def pieces() -> Iterator[np.ndarray]:
@@ -183,14 +233,15 @@ def enhance_waveform(
     rows = x.reshape(-1, x.shape[-1])  # (channel, sample)
     if rows.shape[0] > 1024:
         raise AudioError(f"{rows.shape[0]} channels; samples must be (channel, sample)")
-    peak = float(np.abs(rows).max())
-    if not np.isfinite(peak):
+    meter = LevelMeter(len(rows), sample_rate)
+    if not np.isfinite(rows).all():
         raise AudioError("the signal holds NaN or infinite samples; repair it first")
+    meter.add(rows)
     network = resolve_model(model) if not isinstance(model, nn.Module) else model
     size = max(1, int(BLOCK_SECONDS * sample_rate))
     blocks = (rows[:, start : start + size] for start in range(0, rows.shape[1], size))
     with evaluating(network):
         path = signal_path(network, rows.shape[0], rows.shape[1] / sample_rate)
-        pieces = list(enhanced_blocks(blocks, path, sample_rate, rows.shape[1], peak))
+        pieces = list(enhanced_blocks(blocks, path, sample_rate, rows.shape[1], meter.scale()))
     y = np.concatenate(pieces, axis=1).reshape(x.shape)
     return torch.from_numpy(y).to(samples.device) if is_tensor else y

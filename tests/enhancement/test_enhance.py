@@ -19,7 +19,7 @@ from dccrn_lib.audio.resampling import resample
 from dccrn_lib.enhancement import waveform
 from dccrn_lib.enhancement.batch import enhance_files
 from dccrn_lib.enhancement.files import enhance_file
-from dccrn_lib.enhancement.waveform import enhance_waveform
+from dccrn_lib.enhancement.waveform import LevelMeter, enhance_waveform
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import save_model
 from dccrn_lib.runtime.errors import AudioError, ConfigError, WeightsError
@@ -65,10 +65,18 @@ class Gain(nn.Module):
 # --- signals
 
 
-def test_short_signal_is_the_model_itself(student):
+def level(x: np.ndarray, rate: int = 16000) -> np.ndarray:
+    """What each channel is divided by before the network: (channel, 1)."""
+    meter = LevelMeter(len(x), rate)
+    meter.add(x)
+    return meter.scale()
+
+
+def test_short_signal_is_the_model_itself_at_its_level(student):
     x = torch.from_numpy(noise(2, 5000))
+    scale = torch.from_numpy(level(x.numpy()))
     with torch.no_grad():
-        expected = student(x)
+        expected = student(x / scale) * scale
     assert expected.std() > 0.01  # a silent network would prove nothing
     y = enhance_waveform(student, x)
     assert isinstance(y, torch.Tensor) and torch.allclose(y, expected, atol=1e-6)
@@ -86,10 +94,33 @@ def test_long_signal_has_no_seam(student, whole, rate):
 
 def test_whole_signal_at_another_rate_is_resampled_there_and_back(student):
     x = noise(1, 20000)
+    scale = level(x, 44100)
     with torch.no_grad():
-        y = student(torch.from_numpy(resample(x, 44100, 16000))).numpy()
-    expected = resample(y, 16000, 44100)[:, :20000]
+        y = student(torch.from_numpy(resample(x / scale, 44100, 16000))).numpy()
+    expected = resample(y, 16000, 44100)[:, :20000] * scale
     assert np.abs(enhance_waveform(student, x, 44100) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("dbfs", [-70, -60, -50, -40, -10, 0])
+def test_a_recording_is_enhanced_alike_at_every_level(root, tmp_path, dbfs):
+    noisy, rate = read_audio(root / "data/demo/noisy/fan_5db_en.ogg")
+    noisy = noisy / np.sqrt(np.mean(noisy**2)) * np.float32(10 ** (-23 / 20))
+    gain = np.float32(10 ** ((dbfs + 23) / 20))
+    expected = enhance_waveform("distil_dccrn", noisy, rate)
+    assert expected.std() > 0.3 * noisy.std()  # speech is kept
+    y = enhance_waveform("distil_dccrn", noisy * gain, rate) / gain
+    assert np.abs(y - expected).max() < 1e-3 * np.abs(expected).max()
+    write_audio(tmp_path / "in.wav", noisy * gain, rate, subtype="FLOAT")
+    enhance_file(tmp_path / "in.wav", tmp_path / "out.wav")
+    assert np.abs(read_audio(tmp_path / "out.wav")[0] / gain - expected).max() < 1e-3 * np.abs(expected).max()
+
+
+def test_pauses_do_not_count_as_quiet():
+    x = noise(1, 32000)
+    paused = np.concatenate([x, np.zeros((1, 160000), np.float32)], axis=1)
+    assert np.allclose(level(x), level(paused), rtol=1e-3)
+    assert level(np.zeros((1, 800), np.float32)).item() == 1.0
+    assert level(np.full((1, 3), 4.0, np.float32)).item() >= 4.0  # nothing passes full scale
 
 
 @pytest.mark.parametrize("samples", [1, 2, 99, 441])
