@@ -46,24 +46,12 @@ def _train(a: argparse.Namespace) -> int:
     if a.device not in (None, "auto"):
         require_device(a.device)
     profile = get_profile(a.profile)
-    model = a.model or profile.student
-    steps = a.steps or (profile.teacher_steps if model.startswith("uformer") else profile.student_steps)
-    options = {
-        "batch_size": profile.batch_size,
-        "learning_rate": profile.learning_rate,
-        "amp": profile.amp,
-        "device": profile.device,
-        "workers": profile.workers,
-        "spectral_weight": profile.spectral_weight,
-        "ema_decay": profile.ema_decay,
-        "valid_mixtures": profile.valid_mixtures,
-        "valid_every": max(1, steps // 8),
-        "decay_fraction": profile.decay_fraction,
-        "mix": profile.mix(profile.segment_seconds),
-    }
+    options = profile.settings(a.model or profile.student)
+    if a.steps:
+        options |= {"steps": a.steps, "valid_every": max(1, a.steps // 8)}
     names = ("method", "teacher", "init", "speech", "noise", "rir", "out", "seed", "device", "batch_size", "workers")
     options |= {name: getattr(a, name) for name in names if getattr(a, name) is not None}
-    config = override(TrainConfig(model=model, steps=steps, **options), split_assignments(a.set))
+    config = override(TrainConfig(**options), split_assignments(a.set))
     result = train(config, resume=a.resume, progress=not a.quiet)
     last = result.history["valid"][-1] if result.history["valid"] else None
     score = f", SI-SNR {last['si_snr_db']:.4g} dB on valid (noisy {last['noisy_si_snr_db']:.4g})" if last else ""

@@ -85,19 +85,10 @@ def train_config(
     if system not in TRAINED:
         raise ConfigError(f"unknown system {system!r}; known: {', '.join(TRAINED)}")
     out = Path(out)
-    is_teacher = system == "teacher"
-    settings = {
-        "out": str(out / system), **corpus,
-        "model": profile.teacher if is_teacher else profile.student,
-        "method": "at_kl" if system == "student_at_kl" else "none",
-        "teacher": str(out / "teacher" / "best.safetensors") if system == "student_at_kl" else "",
-        "steps": profile.teacher_steps if is_teacher else profile.student_steps,
-        "batch_size": profile.batch_size, "learning_rate": profile.learning_rate, "amp": profile.amp,
-        "device": profile.device, "workers": profile.workers, "spectral_weight": profile.spectral_weight,
-        "ema_decay": profile.ema_decay, "valid_every": profile.valid_every, "valid_mixtures": profile.valid_mixtures,
-        "warmup_steps": min(100, profile.student_steps // 10), "seed": seed,
-        "decay_fraction": profile.decay_fraction, "mix": profile.mix(profile.segment_seconds),
-    }  # fmt: skip
+    settings = {**profile.settings(profile.teacher if system == "teacher" else profile.student), **corpus}
+    settings |= {"out": str(out / system), "seed": seed}
+    if system == "student_at_kl":
+        settings |= {"method": "at_kl", "teacher": str(out / "teacher" / "best.safetensors")}
     return TrainConfig(**{**settings, **changes})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from dccrn_lib.corpus.mixing import MixConfig
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
@@ -72,10 +73,28 @@ class Profile:
             babble_probability=self.babble_probability if training else 0.0,
         )  # fmt: skip
 
-    @property
-    def valid_every(self) -> int:
-        """Steps between validations: eight points on the student's curve."""
-        return max(1, self.student_steps // 8)
+    def settings(self, model: str = "") -> dict[str, Any]:
+        """The fields of ``TrainConfig`` that this profile decides.
+
+        Args:
+            model: preset that will be trained, the student when empty: a Uformer makes the teacher's steps.
+        """
+        return {
+            "model": model or self.student,
+            "steps": self.teacher_steps if model.startswith("uformer") else self.student_steps,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "warmup_steps": min(100, self.student_steps // 10),
+            "decay_fraction": self.decay_fraction,
+            "amp": self.amp,
+            "device": self.device,
+            "workers": self.workers,
+            "spectral_weight": self.spectral_weight,
+            "ema_decay": self.ema_decay,
+            "valid_every": max(1, self.student_steps // 8),  # eight points on the student's curve
+            "valid_mixtures": self.valid_mixtures,
+            "mix": self.mix(self.segment_seconds),
+        }
 
 
 PROFILES = {
