@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install tutorial test lint unit nbval mutations browser lab notebooks bench results train-real clean
+.PHONY: help install tutorial test check lint unit nbval mutations browser lab notebooks bench results train-real clean
 
 VENV    ?= .venv
 EXTRAS  ?= notebooks,metrics,speech,export,dev
@@ -40,6 +40,13 @@ lint: $(STAMP)  ## ruff (rules and format), and the direction of imports between
 	"$(PY)" -m ruff check .
 	"$(PY)" -m ruff format --check .
 	"$(VENV)/bin/lint-imports" --no-cache
+
+# What the quick tests leave out: processes, notebooks, whole trainings, the generated corpus, ONNX.
+QUICK = tests/test_doctests.py tests/test_house.py tests/test_losses.py tests/audio tests/cli tests/distillation tests/networks tests/results \
+	tests/corpus/test_decoded.py tests/corpus/test_manifest.py tests/corpus/test_mixing.py tests/training/test_muon.py tests/training/test_profiles.py
+
+check: lint  ## lint, the examples in docstrings and the quick tests: under a minute, for while you work
+	"$(PY)" -m pytest -q $(QUICK)
 
 unit: $(STAMP)  ## the tests without the notebooks
 	"$(PY)" -m pytest tests
