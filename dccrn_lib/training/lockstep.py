@@ -160,7 +160,7 @@ class Lockstep:
         self.stage, self.out, self.device, self.talks = stage, Path(out), pick_device(first.device), progress
         if first.amp and not has_bfloat16(self.device):
             configs = [replace(c, amp=False) for c in configs]
-            self._say("this CPU has no bfloat16 arithmetic and would emulate it slowly: training in float32")
+            self.say("this CPU has no bfloat16 arithmetic and would emulate it slowly: training in float32")
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()  # of an earlier stage
@@ -184,16 +184,16 @@ class Lockstep:
         self.trainees: dict[str, Trainee] = {}
         for seed in seeds:
             self.feeds[seed].advance(())
-        self._wait()
+        self.wait()
         for name, config in zip(stage.systems, configs, strict=True):
             feed, view = self.feeds[config.seed], None
             if config.method != "none":
                 key = (config.teacher, config.seed)
                 if key not in self.teachers:
                     self.teachers[key] = TeacherView(config.teacher, feed.noisy, config.amp, graphs)
-                    self._wait()
+                    self.wait()
                     self.teachers[key].run()
-                    self._wait()
+                    self.wait()
                 view = self.teachers[key]
             trainee = self.trainees[name] = Trainee(config, feed.noisy, feed.clean, view, graphs)
             if saved:
@@ -201,16 +201,18 @@ class Lockstep:
             else:
                 trainee.balance()
             write_config(Path(config.out), config)
-        self._wait()
+        self.wait()
         self.fresh = True  # the first batch is on the device already
         self.validated = -1
         self.ticks: deque = deque()
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print a line, if progress is to be shown."""
         if self.talks:
             print(text, flush=True)
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Until the device has done all that is queued."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -252,7 +254,7 @@ class Lockstep:
 
     def validate(self, seconds: float) -> None:
         """Score every network, note it in its history, keep the weights that are best."""
-        self._wait()
+        self.wait()
         self.validated = self.step
         for name, t in self.trainees.items():
             run, folder = t.state, Path(t.config.out)
@@ -266,7 +268,7 @@ class Lockstep:
                 save_model(t.average, folder / "best", {"step": self.step, "hours": self.hours(), "valid": found})
             write_json(folder / "history.json", run.history)
             terms = " ".join(f"{k} {means[k]:.4g}" for k in ("clean", "teacher", "features") if k in means)
-            self._say(
+            self.say(
                 f"[{self.stage.name} {seconds:.0f} s, step {self.step}, {self.hours():.1f} h] {name}: valid "
                 f"{found['si_snr_db']:.3f} dB (noisy {found['noisy_si_snr_db']:.2f}), spectral {found['spectral']:.4f}, "
                 f"gain {found['gain']:.3f}; train {terms}; skipped {run.history['skipped']}"
@@ -274,7 +276,7 @@ class Lockstep:
 
     def save(self, seconds: float) -> None:
         """One checkpoint of all networks, so that none of them runs ahead of the others after a stop."""
-        self._wait()
+        self.wait()
         systems = {name: t.state.state() for name, t in self.trainees.items()}
         for state in systems.values():  # rates are set by the schedule
             for group in state["optimiser"]["param_groups"]:
@@ -356,7 +358,7 @@ def run_stage(
             lock.one_step(done())
             if snapshots and lock.hours() >= snapshots[0]:
                 hours = snapshots.popleft()
-                lock._wait()
+                lock.wait()
                 for t in lock.trainees.values():
                     card = {"step": lock.step, "hours": lock.hours()}
                     save_model(t.finished_average(), Path(t.config.out) / f"after_{hours:g}h", card)
@@ -368,9 +370,7 @@ def run_stage(
                 ms = (now - logged[0]) / max(lock.step - logged[1], 1) * 1e3
                 rate = lock.hours(1) * 3600 / ms * 1e3
                 logged = (now, lock.step)
-                lock._say(
-                    f"[{stage.name} {passed():.0f} s] step {lock.step}: {ms:.1f} ms, {rate:.0f} s of audio/s each"
-                )
+                lock.say(f"[{stage.name} {passed():.0f} s] step {lock.step}: {ms:.1f} ms, {rate:.0f} s of audio/s each")
             if time.monotonic() - checkpointed > interval:
                 lock.save(passed())
                 write_json(report, {**lock.record(passed(), minutes), "stopped": True})
