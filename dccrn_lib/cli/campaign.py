@@ -29,6 +29,7 @@ def add_campaign(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--teacher-share", type=float, default=0.35, metavar="F", help="share of the minutes for the teacher"
     )
+    p.add_argument("--teacher", default="", metavar="WEIGHTS", help="a teacher that is there already: none is trained")
     p.add_argument("--seeds", default="0,1,2", metavar="S,S", help="seeds of the students")
     p.add_argument("--size", choices=("full", "smoke"), default="full", help="smoke: miniatures, nothing is learnt")
     p.add_argument("--no-graphs", action="store_true", help="do not capture steps as CUDA graphs")
@@ -57,12 +58,18 @@ def _campaign(a: argparse.Namespace) -> int:
         raise ConfigError(f"--seeds takes whole numbers joined by commas, not {a.seeds!r}") from None
     if not 0 < a.teacher_share < 1:
         raise ConfigError(f"--teacher-share must lie between 0 and 1, got {a.teacher_share}")
+    if a.teacher and a.stage == "teacher":
+        raise ConfigError("--teacher names a teacher that is there already: --stage teacher would train none")
     corpus = {"speech": a.speech, "noise": a.noise, "rir": a.rir}
     shared = override(recipe(corpus, a.out, a.size), split_assignments(a.set))
     if a.stage == "speed":
         measure_training(shared, Path(a.out) / "training_speed.json", a.size)
         return 0
-    stages = [search(shared, a.size)] if a.stage == "search" else plan(shared, seeds, a.size, a.teacher_share)
+    stages = (
+        [search(shared, a.size)]
+        if a.stage == "search"
+        else plan(shared, seeds, a.size, a.teacher_share, teacher=a.teacher)
+    )
     for stage in (s for s in stages if a.stage in ("all", s.name)):
         minutes = a.minutes and a.minutes * (stage.share if a.stage == "all" else 1.0)
         record = run_stage(stage, a.out, minutes, a.steps, not a.no_graphs, progress=not a.quiet)

@@ -75,6 +75,7 @@ def plan(
     size: str = "full",
     teacher_share: float = 0.35,
     students: Sequence[str] = tuple(STUDENTS),
+    teacher: str = "",
 ) -> list[Stage]:
     """The stages of a campaign: the teacher, then DCCRN-E and every student with every seed, on the same mixtures.
 
@@ -84,10 +85,11 @@ def plan(
         size: as in :func:`recipe`.
         teacher_share: of the minutes, in (0, 1).
         students: names from :data:`STUDENTS`.
+        teacher: weights of a teacher that is there already; "" trains one first.
     """
     mini = "_mini" if size == "smoke" else ""
     out = Path(shared.out)
-    teacher = {"uformer": replace(shared, out=str(out / "uformer"), model="uformer" + mini, seed=seeds[0])}
+    learning = {"uformer": replace(shared, out=str(out / "uformer"), model="uformer" + mini, seed=seeds[0])}
     taught: dict[str, TrainConfig] = {}
     baseline = "dccrn_e" if size == "full" else "distil_dccrn_mini"
     taught["dccrn_e"] = replace(shared, out=str(out / "dccrn_e"), model=baseline, seed=seeds[0])
@@ -98,10 +100,12 @@ def plan(
             system = f"{name}_seed{seed}"
             changes = dict(STUDENTS[name])
             if changes["method"] != "none":
-                changes["teacher"] = str(out / "uformer" / "best.safetensors")
+                changes["teacher"] = teacher or str(out / "uformer" / "best.safetensors")
             taught[system] = replace(shared, out=str(out / system), model="distil_dccrn" + mini, seed=seed, **changes)
+    if teacher:
+        return [Stage("students", taught, 1.0)]
     return [
-        Stage("teacher", teacher, teacher_share, snapshot_hours=(1.0, 5.0, 20.0)),
+        Stage("teacher", learning, teacher_share, snapshot_hours=(1.0, 5.0, 20.0)),
         Stage("students", taught, 1 - teacher_share),
     ]
 
