@@ -99,6 +99,15 @@ def test_tables_are_injected_and_a_stale_one_is_found(tmp_path: Path):
     assert stale_tables(readme, tmp_path) == ["two"]
 
 
+def test_a_marker_chooses_columns(tmp_path: Path):
+    save_result("two", {**BASE, "rows": [{"a": 1, "b": 2, "c": 3}]}, tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- table:two columns=c,a -->\n<!-- /table:two -->\n", encoding="utf-8")
+    assert inject_tables(readme, tmp_path)
+    assert "| c | a |\n| --- | --- |\n| 3 | 1 |\n<!-- /table:two -->" in readme.read_text(encoding="utf-8")
+    assert stale_tables(readme, tmp_path) == []
+
+
 def test_a_marker_without_a_result_names_the_file(tmp_path: Path):
     readme = tmp_path / "README.md"
     readme.write_text("<!-- table:none -->\n<!-- /table:none -->\n", encoding="utf-8")
