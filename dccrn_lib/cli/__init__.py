@@ -1,1 +1,63 @@
-"""The command line: ``python -m dccrn_lib COMMAND``."""
+"""The command line: ``python -m dccrn_lib COMMAND``, or ``dccrn COMMAND`` where the package is installed.
+
+:data:`COMMANDS` names every command. ``main.py`` imports the module of the one that was asked for and no other, runs it
+and turns errors into one line and an exit code; ``docs/commands.md`` is written from the same table.
+"""
+
+from __future__ import annotations
+
+#: Name -> (module:function that makes its parser, what it does in one line). The module is imported when it is called.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "enhance": ("dccrn_lib.cli.enhance:enhance", "enhance audio files or folders"),
+    "evaluate": (
+        "dccrn_lib.cli.evaluate:evaluate",
+        "score noisy, enhanced or model output against clean files paired by name",
+    ),
+    "export": ("dccrn_lib.cli.enhance:export", "write a model as ONNX"),
+    "run-onnx": ("dccrn_lib.cli.enhance:run_onnx", "enhance a file with an exported model; needs no torch"),
+    "run-notebooks": ("dccrn_lib.cli.notebooks:run_notebooks", "execute the notebooks with parameters, write a report"),
+    "corpus synth": ("dccrn_lib.cli.corpus:synth", "generate speech, noise and rooms; needs no network"),
+    "corpus scan": ("dccrn_lib.cli.corpus:scan", "list a folder of recordings in a manifest"),
+    "corpus pack": (
+        "dccrn_lib.cli.corpus:pack",
+        "write the audio of manifests into compact tar shards that training reads",
+    ),
+    "corpus unpack": ("dccrn_lib.cli.corpus:unpack", "write the members of packed manifests as files again"),
+    "train": ("dccrn_lib.cli.train:train", "train or distil a model; also under torchrun"),
+    "campaign": (
+        "dccrn_lib.cli.campaign:campaign",
+        "train teacher, DCCRN-E and all students side by side, within stated minutes",
+    ),
+    "experiment methods run": (
+        "dccrn_lib.cli.experiment:methods_run",
+        "train and score distillation methods x seeds; resumes where it stopped",
+    ),
+    "experiment methods publish": (
+        "dccrn_lib.cli.experiment:methods_publish",
+        "compare the finished methods seed by seed and write results/NAME.json",
+    ),
+    "experiment training-data run": (
+        "dccrn_lib.cli.experiment:training_data_run",
+        "train and score mixtures of data x seeds; resumes where it stopped",
+    ),
+    "experiment training-data publish": (
+        "dccrn_lib.cli.experiment:training_data_publish",
+        "compare the finished mixtures of data and write results/data_mixtures.json",
+    ),
+    "experiment uformer-parts": (
+        "dccrn_lib.cli.experiment:uformer_parts",
+        "train Uformer without each of its parts and write results/uformer_ablation.json",
+    ),
+    "experiment shipped-weights": (
+        "dccrn_lib.cli.experiment:shipped_weights",
+        "score weights on a real test split and write the tables results/real_*.json",
+    ),
+    "bench speed": ("dccrn_lib.cli.bench:speed", "measure speed and memory of the networks; also plain `bench`"),
+    "bench data": ("dccrn_lib.cli.bench:data", "do mixtures come as fast as a training step needs them?"),
+    "bench int8": ("dccrn_lib.cli.bench:int8", "what int8 weights cost in quality, size and time"),
+    "results": ("dccrn_lib.cli.documents:results", "write the tables of Markdown files anew from results/*.json"),
+    "commands": ("dccrn_lib.cli.documents:commands", "print every command with its options as Markdown"),
+}
+
+#: Other names of a command.
+ALIASES = {"bench": "bench speed"}

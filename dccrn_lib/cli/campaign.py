@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from dccrn_lib.cli.checks import folder
+from dccrn_lib.cli.fields import FieldParser, recorded
+from dccrn_lib.cli.parser import Parser
+from dccrn_lib.experiments.campaign import SIZES, plan, recipe, search
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.training.config import TrainConfig
 
 STAGES = ("all", "search", "teacher", "students", "speed")
 
+#: Fields that the stages decide, system by system; ``steps`` is the length of a stage here.
+DECIDED = ("out", "model", "init", "method", "teacher", "reading", "normalisation", "seed", "steps", "tensorboard")
 
-def add_campaign(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--speech", required=True, metavar="FILE", help="manifest of clean speech; several with commas")
-    p.add_argument("--noise", required=True, metavar="FILE", help="manifest of noise; several with commas")
-    p.add_argument("--rir", default="", metavar="FILE", help="manifest of room impulse responses")
+
+def campaign(**options: Any) -> Parser:
+    p = FieldParser(TrainConfig, _base, skip=DECIDED, **options)
     p.add_argument(
         "--out", type=folder, required=True, metavar="DIR", help="its folder; what is unfinished there goes on"
     )
@@ -31,24 +37,22 @@ def add_campaign(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--teacher", default="", metavar="WEIGHTS", help="a teacher that is there already: none is trained")
     p.add_argument("--seeds", default="0,1,2", metavar="S,S", help="seeds of the students")
-    p.add_argument("--size", choices=("full", "smoke"), default="full", help="smoke: miniatures, nothing is learnt")
+    p.add_argument("--size", choices=SIZES, default="full", help="smoke: miniatures, nothing is learnt")
     p.add_argument("--no-graphs", action="store_true", help="do not capture steps as CUDA graphs")
-    p.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a field of TrainConfig for all systems, or mix.NAME of its MixConfig; may be repeated",
-    )
     p.set_defaults(run=_campaign)
+    return p
+
+
+def _base(a: argparse.Namespace) -> TrainConfig:
+    """The recipe; with a record, its fields instead, except those that the stages decide."""
+    base = recipe({"speech": "", "noise": "", "rir": ""}, a.out or "", a.size)
+    return base if a.config is None else recorded(a.config, base, DECIDED)
 
 
 def _campaign(a: argparse.Namespace) -> int:
     import torch
 
-    from dccrn_lib.experiments.campaign import plan, recipe, search
     from dccrn_lib.experiments.training_speed import measure_training
-    from dccrn_lib.runtime.settings import override, split_assignments
     from dccrn_lib.training.lockstep import run_stage
 
     torch.set_flush_denormal(True)
@@ -60,8 +64,7 @@ def _campaign(a: argparse.Namespace) -> int:
         raise ConfigError(f"--teacher-share must lie between 0 and 1, got {a.teacher_share}")
     if a.teacher and a.stage == "teacher":
         raise ConfigError("--teacher names a teacher that is there already: --stage teacher would train none")
-    corpus = {"speech": a.speech, "noise": a.noise, "rir": a.rir}
-    shared = override(recipe(corpus, a.out, a.size), split_assignments(a.set))
+    shared: TrainConfig = a.fields
     if a.stage == "speed":
         measure_training(shared, Path(a.out) / "training_speed.json", a.size)
         return 0

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from dccrn_lib.cli.checks import count, file, folder, named, positive
+from dccrn_lib.cli.parser import Parser
 
 
-def add_synth(p: argparse.ArgumentParser) -> None:
+def synth(**options: Any) -> Parser:
+    p = Parser(**options)
     p.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder to write")
     p.add_argument("--hours", type=positive, default=1.0, metavar="H", help="hours of speech")
     p.add_argument("--seed", type=int, default=0, metavar="S", help="the corpus is a function of hours and seed")
     p.add_argument("--workers", type=int, metavar="N", help="processes; all cores when not given")
-    p.set_defaults(run=_corpus_synth)
+    p.set_defaults(run=_synth)
+    return p
 
 
-def _corpus_synth(a: argparse.Namespace) -> int:
+def _synth(a: argparse.Namespace) -> int:
     from dccrn_lib.corpus.synthesis.corpus import synthesise_corpus
 
     paths = synthesise_corpus(a.out, hours=a.hours, seed=a.seed, workers=a.workers, progress=not a.quiet)
@@ -24,7 +28,8 @@ def _corpus_synth(a: argparse.Namespace) -> int:
     return 0
 
 
-def add_scan(p: argparse.ArgumentParser) -> None:
+def scan(**options: Any) -> Parser:
+    p = Parser(**options)
     p.add_argument("folder", type=named, metavar="DIR", help="folder of recordings, searched with its subfolders")
     p.add_argument("--kind", required=True, choices=["speech", "noise", "rir"], help="what the recordings are")
     p.add_argument("--out", type=file, required=True, metavar="FILE", help="manifest to write (.jsonl)")
@@ -40,10 +45,11 @@ def add_scan(p: argparse.ArgumentParser) -> None:
         help="folder level below DIR that names the speaker or recording; guessed when not given",
     )
     p.add_argument("--workers", type=count, metavar="N", help="parallel readers; all cores when not given")
-    p.set_defaults(run=_corpus_scan)
+    p.set_defaults(run=_scan)
+    return p
 
 
-def _corpus_scan(a: argparse.Namespace) -> int:
+def _scan(a: argparse.Namespace) -> int:
     from dccrn_lib.corpus.manifest import scan_folder
 
     report = scan_folder(
@@ -63,7 +69,8 @@ def _corpus_scan(a: argparse.Namespace) -> int:
     return 0
 
 
-def add_pack(p: argparse.ArgumentParser) -> None:
+def pack(**options: Any) -> Parser:
+    p = Parser(**options)
     p.add_argument(
         "manifests", nargs="+", metavar="FILE", help="manifests of speech, noise and room responses (.jsonl)"
     )
@@ -77,10 +84,11 @@ def add_pack(p: argparse.ArgumentParser) -> None:
     p.add_argument("--bitrate", type=positive, default=32.0, metavar="KBIT", help="of Opus, in kbit/s, 6 to 256")
     p.add_argument("--shard-mb", type=positive, default=256.0, metavar="N", help="size of a shard in MiB")
     p.add_argument("--workers", type=int, metavar="N", help="processes that encode; all cores when not given")
-    p.set_defaults(run=_corpus_pack)
+    p.set_defaults(run=_pack)
+    return p
 
 
-def _corpus_pack(a: argparse.Namespace) -> int:
+def _pack(a: argparse.Namespace) -> int:
     from dccrn_lib.corpus.packing import pack_corpus
 
     report = pack_corpus(a.manifests, a.out, a.codec, a.bitrate, a.shard_mb, workers=a.workers, progress=not a.quiet)
@@ -90,13 +98,15 @@ def _corpus_pack(a: argparse.Namespace) -> int:
     return 0
 
 
-def add_unpack(p: argparse.ArgumentParser) -> None:
+def unpack(**options: Any) -> Parser:
+    p = Parser(**options)
     p.add_argument("manifests", nargs="+", metavar="FILE", help="packed manifests (.jsonl)")
     p.add_argument("--out", type=folder, required=True, metavar="DIR", help="new folder for files and manifests")
-    p.set_defaults(run=_corpus_unpack)
+    p.set_defaults(run=_unpack)
+    return p
 
 
-def _corpus_unpack(a: argparse.Namespace) -> int:
+def _unpack(a: argparse.Namespace) -> int:
     from dccrn_lib.corpus.packing import unpack_corpus
 
     report = unpack_corpus(a.manifests, a.out, progress=not a.quiet)

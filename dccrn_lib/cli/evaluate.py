@@ -1,13 +1,16 @@
-"""The commands that score and measure."""
+"""The command that scores."""
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from dccrn_lib.cli.checks import count, device, file, named
+from dccrn_lib.cli.parser import Parser
 
 
-def add_evaluate(p: argparse.ArgumentParser) -> None:
+def evaluate(**options: Any) -> Parser:
+    p = Parser(**options)
     p.add_argument("--clean", type=named, required=True, metavar="DIR", help="clean references")
     p.add_argument("--noisy", type=named, required=True, metavar="DIR", help="noisy files of the same names")
     group = p.add_mutually_exclusive_group()
@@ -18,6 +21,7 @@ def add_evaluate(p: argparse.ArgumentParser) -> None:
     p.add_argument("--metrics", metavar="NAMES", help="pesq_wb,stoi ...; all that are installed when not given")
     p.add_argument("--workers", type=count, metavar="N", help="processes that score; all cores when not given")
     p.set_defaults(run=_evaluate)
+    return p
 
 
 def _evaluate(a: argparse.Namespace) -> int:
@@ -39,17 +43,3 @@ def _evaluate(a: argparse.Namespace) -> int:
     means = ", ".join(f"{k} {v:.4g}" for k, v in result["mean"].items() if v is not None)
     print(f"{result['n_scored']} of {result['n']} files scored: {means or 'nothing'}")
     return 0 if result["n_scored"] else 1
-
-
-def add_bench(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--json", type=file, required=True, metavar="FILE", help="result file to write")
-    p.add_argument("--smoke", action="store_true", help="seconds instead of minutes; the numbers mean nothing")
-    p.set_defaults(run=_bench)
-
-
-def _bench(a: argparse.Namespace) -> int:
-    from dccrn_lib.experiments.speed import run_benchmarks
-
-    run_benchmarks(json_path=a.json, quick=a.smoke, progress=not a.quiet)
-    print(a.json)
-    return 0

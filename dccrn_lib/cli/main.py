@@ -1,24 +1,22 @@
-"""The command line: ``python -m dccrn_lib COMMAND``, every command with ``--help``.
+"""Run one command: find it, parse its options, and turn every ending into an exit code.
 
 Exit codes: 0 fine, 1 failed, 2 bad usage, 130 interrupted. Errors are one line on stderr; ``--debug`` adds
-the traceback. Each command imports what it needs when it runs, so that ``--help`` answers at once.
+the traceback.
 """
 
 from __future__ import annotations
 
-import argparse
+import importlib
+import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 
 from dccrn_lib import __version__
-from dccrn_lib.cli.campaign import add_campaign
-from dccrn_lib.cli.corpus import add_pack, add_scan, add_synth, add_unpack
-from dccrn_lib.cli.enhance import add_enhance, add_export
-from dccrn_lib.cli.evaluate import add_bench, add_evaluate
-from dccrn_lib.cli.notebooks import add_notebooks
+from dccrn_lib.cli import ALIASES, COMMANDS
 from dccrn_lib.cli.parser import Parser
-from dccrn_lib.cli.train import add_train
-from dccrn_lib.runtime.errors import ConfigError, DccrnError
+from dccrn_lib.runtime.errors import ConfigError, DccrnError, nearest_name
 
 _EXTRAS = {
     "metrics": ("pesq", "pystoi", "scipy"),
@@ -30,42 +28,20 @@ _EXTRAS = {
 }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line as an argparse parser."""
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    shared.add_argument("--quiet", action="store_true", help="no progress bars")
-
-    parser = Parser(prog="python -m dccrn_lib", description="Speech enhancement with Distil-DCCRN, DCCRN and Uformer.")
-    parser.add_argument("--version", action="version", version=f"dccrn_lib {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-
-    def command(name: str, text: str, into: Any = commands) -> argparse.ArgumentParser:
-        return into.add_parser(name, help=text, description=text, parents=[shared])
-
-    corpus = commands.add_parser("corpus", help="make a corpus, list one in a manifest, pack it")
-    actions = corpus.add_subparsers(dest="action", metavar="ACTION", required=True)
-    add_synth(command("synth", "generate speech, noise and rooms; needs no network", actions))
-    add_scan(command("scan", "list a folder of recordings in a manifest", actions))
-    add_pack(command("pack", "write the audio of manifests into compact tar shards that training reads", actions))
-    add_unpack(command("unpack", "write the members of packed manifests as files again", actions))
-    add_train(command("train", "train or distil a model; also under torchrun"))
-    add_campaign(command("campaign", "train teacher, DCCRN-E and all students side by side, within stated minutes"))
-    add_enhance(command("enhance", "enhance audio files or folders"))
-    add_evaluate(command("evaluate", "score noisy, enhanced or model output against clean files paired by name"))
-    add_notebooks(command("run-notebooks", "execute the notebooks with parameters, write a report"))
-    add_export(command("export", "write a model as ONNX"))
-    add_bench(command("bench", "measure speed and memory"))
-    return parser
-
-
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit code."""
-    args = build_parser().parse_args(argv)
-    if args.debug:
-        return args.run(args)
+    """Run one command and return its exit code.
+
+    Args:
+        argv: words behind the program's name; those of this process when None.
+
+    Raises:
+        SystemExit: bad usage (code 2), ``--help`` or ``--version`` (code 0).
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if "--debug" in argv:
+        return _run(argv)
     try:
-        return args.run(args)
+        return _run(argv)
     except DccrnError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
@@ -77,11 +53,136 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {module} is not installed; run: python -m pip install -e '.[{extra}]'", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error.filename or args.command}: {error.strerror or error}", file=sys.stderr)
+        print(f"error: {error.filename or argv[0]}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
-        # Where Ctrl-C struck in code run by exec() (a late import), Python remembers it as unhandled and would end
-        # `python -m` by the signal instead of our code; running any text anew clears that.
-        exec("")
+        _forget_interrupt()
         return 130
+
+
+def _forget_interrupt() -> None:
+    """Make ``python -m`` end by our exit code after a KeyboardInterrupt that we have handled.
+
+    CPython remembers a KeyboardInterrupt that leaves code run by ``exec()``, and a module is run that way when it is
+    imported late (``PyEval_EvalCode`` sets ``_PyRuntime.signals.unhandled_keyboard_interrupt`` in pythonrun.c). At its
+    end ``python -m`` then kills itself by SIGINT, whatever code ``sys.exit`` was given, so that shells see a process
+    ended by the signal. Running any text anew, the empty one too, sets the flag back.
+    """
+    exec("")
+
+
+def _run(argv: list[str]) -> int:
+    name, words = find_command(argv)
+    parser = command_parser(name)
+    args = parser.parse_args(words)
+    with _one_rank_speaks():
+        return args.run(args)
+
+
+def find_command(argv: list[str]) -> tuple[str, list[str]]:
+    """The command that words begin with, and the words behind its name; the longest name counts.
+
+    Raises:
+        SystemExit: the words name no command, or ask for help on several.
+
+    >>> find_command(["corpus", "scan", "my_speech"])
+    ('corpus scan', ['my_speech'])
+    >>> find_command(["bench", "--smoke"])
+    ('bench speed', ['--smoke'])
+    """
+    for length in range(min(3, len(argv)), 0, -1):
+        name = " ".join(argv[:length])
+        if name in COMMANDS:
+            return name, argv[length:]
+    words = _leading_words(argv)
+    below = " ".join(words)
+    if argv[len(words) :][:1] in (["-h"], ["--help"]) and (not below or _group(below)):
+        print(overview(below), end="")
+        raise SystemExit(0)
+    if argv[:1] == ["--version"]:
+        print(f"dccrn_lib {__version__}")
+        raise SystemExit(0)
+    if below in ALIASES:
+        return ALIASES[below], argv[len(words) :]
+    print(f"error: {_what_is_wrong(words)} (see: {program()} --help)", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _what_is_wrong(words: list[str]) -> str:
+    """Why words name no command, with what could be meant."""
+    if not words:
+        return f"name a command: {', '.join(_first_words())}"
+    fitting = next((k for k in range(len(words), 0, -1) if _group(" ".join(words[:k]))), 0)
+    if not fitting:
+        return f"no command {words[0]!r}; {nearest_name(words[0], _first_words())}"
+    known = _group(" ".join(words[:fitting]))
+    if fitting == len(words):
+        return f"{' '.join(words)} is more than one command: {', '.join(known)}"
+    wrong = " ".join(words[: fitting + 1])
+    return f"no command {wrong!r}; {nearest_name(wrong, known)}"
+
+
+def _first_words() -> list[str]:
+    return list(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS))
+
+
+def _leading_words(argv: list[str]) -> list[str]:
+    """The words before the first option; no name has more than three."""
+    words: list[str] = []
+    for word in argv[:3]:
+        if word.startswith("-"):
+            break
+        words.append(word)
+    return words
+
+
+def _group(prefix: str) -> list[str]:
+    """The commands whose names begin with these words."""
+    return [name for name in COMMANDS if f"{name} ".startswith(f"{prefix} ")]
+
+
+def command_parser(name: str, prog: str | None = None) -> Parser:
+    """The parser of a command; its module is imported here.
+
+    Args:
+        name: key of :data:`dccrn_lib.cli.COMMANDS`.
+        prog: the program's name in its usage; what this process was started as when None.
+    """
+    place, text = COMMANDS[name]
+    module, _, function = place.partition(":")
+    parser = getattr(importlib.import_module(module), function)(prog=f"{prog or program()} {name}", description=text)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    return parser
+
+
+def overview(below: str = "") -> str:
+    """The commands, each with its line.
+
+    Args:
+        below: first words of the commands to list; all when empty.
+    """
+    names = _group(below) if below else list(COMMANDS)
+    width = max(len(name) for name in names)
+    lines = [f"usage: {program()} {f'{below} ...' if below else 'COMMAND'} [options]", ""]
+    if not below:
+        lines += ["Speech enhancement with Distil-DCCRN, DCCRN and Uformer.", ""]
+    lines += ["commands:", *(f"  {name:{width}}  {COMMANDS[name][1]}" for name in names), ""]
+    lines += [f"Options of a command: {program()} COMMAND --help. Version: --version."]
+    return "\n".join(lines) + "\n"
+
+
+def program() -> str:
+    """What this process was started as: the installed script, or the module."""
+    return "dccrn" if Path(sys.argv[0]).stem == "dccrn" else "python -m dccrn_lib"
+
+
+@contextmanager
+def _one_rank_speaks() -> Iterator[None]:
+    """Under torchrun, which sets RANK, only the first process prints."""
+    if os.environ.get("RANK", "0") == "0":
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 from dccrn_lib.cli.checks import count, folder, positive
+from dccrn_lib.cli.parser import Parser
 from dccrn_lib.runtime.errors import ConfigError
 
 
-def add_notebooks(p: argparse.ArgumentParser) -> None:
+def run_notebooks(**options: Any) -> Parser:
+    p = Parser(**options)
     p.add_argument("--profile", default="quick", metavar="NAME", help="smoke, quick, cpu or gpu")
     p.add_argument("--only", metavar="WHICH", help="numbers or names, comma-separated: 05,06")
     p.add_argument("--out", type=folder, metavar="DIR", help="folder for the run; runs/PROFILE when not given")
@@ -30,6 +33,7 @@ def add_notebooks(p: argparse.ArgumentParser) -> None:
         help="execute the committed notebooks where they lie, with their own defaults, and clean them",
     )
     p.set_defaults(run=_run_notebooks)
+    return p
 
 
 def _run_notebooks(a: argparse.Namespace) -> int:

@@ -1,8 +1,10 @@
-"""argparse with one-line errors and defaults in every help text."""
+"""argparse with one-line errors, the nearest name of an unknown option, and defaults in every help text."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 
@@ -10,17 +12,33 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
     """Help that shows a default where there is one to show."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        if action.default is None or action.default is False or action.default == []:
+        if action.default in (None, False, "") or action.default == []:
             return action.help or ""
         return super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with one-line errors and defaults in every help text."""
+    """argparse with one-line errors and defaults in every help text; an unknown option comes with the nearest one."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", _Help)
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message} (see: {self.prog} --help)\n")
+        self.exit(2, f"error: {' '.join(message.split())} (see: {self.prog} --help)\n")
+
+    def parse_args(self, args: Sequence[str], namespace: Any = None) -> Any:
+        """As of argparse; an unknown option is named before anything that is missing."""
+        self.refuse_unknown(args, self._option_string_actions)
+        return super().parse_args(args, namespace)
+
+    def refuse_unknown(self, args: Sequence[str], known: Iterable[str]) -> None:
+        """End with an error that names the nearest option, if ``args`` hold a ``--name`` that is not among ``known``."""
+        known = [name for name in known if name.startswith("--")]
+        for word in args:
+            if word == "--":
+                return
+            name = word.partition("=")[0]
+            if name.startswith("--") and name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                self.error(f"no option {name}" + (f"; did you mean {close[0]}?" if close else ""))

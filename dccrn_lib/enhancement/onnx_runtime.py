@@ -1,6 +1,6 @@
 """Run an exported model with NumPy and ONNX Runtime alone: no torch.
 
-    python -m dccrn_lib.enhancement.onnx_runtime model.onnx noisy.wav enhanced.wav
+    python -m dccrn_lib run-onnx model.onnx noisy.wav enhanced.wav
 
 Everything the arithmetic needs stands in the file's metadata (METADATA of onnx_export.py). The STFT is that of
 dccrn_lib.audio.stft in NumPy: frame k covers the samples [k hop - (window - hop), (k + 1) hop), the overlap-added output
@@ -10,12 +10,11 @@ is divided by the overlap-added squared window.
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from dccrn_lib.runtime.errors import AudioError, DccrnError, WeightsError
+from dccrn_lib.runtime.errors import AudioError, WeightsError
 from dccrn_lib.runtime.files import atomic_path
 
 
@@ -212,31 +211,3 @@ def enhance_wav(model: str | os.PathLike, source: str | os.PathLike, destination
             soundfile.write(temporary, enhanced, rate, subtype=subtype, format=form)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"cannot write {destination} ({error.error_string})") from None
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Command line: MODEL.onnx IN.wav OUT.wav; 0 done, 1 failed, 2 bad usage."""
-    import argparse
-
-    parser = argparse.ArgumentParser(
-        prog="python -m dccrn_lib.enhancement.onnx_runtime", description=enhance_wav.__doc__.split("\n")[0]
-    )
-    for name, text in (("model", "exported .onnx"), ("source", "noisy audio file"), ("destination", "file to write")):
-        parser.add_argument(name, help=text)
-    a = parser.parse_args(arguments)
-    try:
-        enhance_wav(a.model, a.source, a.destination)
-    except DccrnError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        print(f"error: {error.name} is not installed; run: python -m pip install {error.name}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error.filename or a.destination}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

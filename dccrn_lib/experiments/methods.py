@@ -1,7 +1,7 @@
 """The laboratory: which way of distilling is better here, answered with seeds and written to ``results/``.
 
-    python -m dccrn_lib.experiments.methods run --out runs/lab --methods none,output,at_kl --seeds 0,1,2,3,4 --share 0/2
-    python -m dccrn_lib.experiments.methods publish --out runs/lab --name laboratory_generated
+    python -m dccrn_lib experiment methods run --out runs/lab --methods none,output,at_kl --seeds 0,1,2,3,4 --share 0/2
+    python -m dccrn_lib experiment methods publish --out runs/lab --name laboratory_generated
 
 ``run`` trains and scores every (method, seed) once and goes on where it stopped; start it once per core with
 ``--share i/n``. ``publish`` compares the finished runs within each seed and writes ``results/<name>.json``: a row a
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from dccrn_lib.experiments.grid import METRICS, SweepRun, Variant, compare_metho
 from dccrn_lib.experiments.paper import corpus_of, data_hash
 from dccrn_lib.networks.weights import read_card
 from dccrn_lib.results.records import load_result, save_result
-from dccrn_lib.runtime.errors import ConfigError, DccrnError
+from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import atomic_path
 
 #: What is compared when nothing else is said: AT-KL in both readings and normalisations, its centred form, and the rest.
@@ -107,7 +106,7 @@ def publish(out: str | Path, name: str, title: str = "", folder: str | Path | No
     runs = load_runs(out)
     if not runs:
         raise ConfigError(
-            f"{out}: no run has finished; start it again with `python -m dccrn_lib.experiments.methods run`"
+            f"{out}: no run has finished; start it again with `python -m dccrn_lib experiment methods run`"
         )
     rows = laboratory_rows(runs)
     scores = [{"method": r.method, "seed": r.seed, **{m: _rounded(r.items, m) for m in METRICS}} for r in runs]
@@ -157,7 +156,11 @@ def _rounded(items: Sequence[dict], metric: str) -> list[float | None]:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train and score the share of the runs that ``arguments`` names; see the command's --help."""
+    """Train and score the share of the runs that ``arguments`` names; see the command's --help.
+
+    Beside the options, ``changes`` holds the fields of TrainConfig that differ from the profile's, and ``changed`` the
+    same by the names that the command line gives them.
+    """
     try:
         seeds = [int(s) for s in arguments.seeds.split(",")]
         first, every = (int(part) for part in arguments.share.split("/"))
@@ -168,14 +171,13 @@ def run(arguments: argparse.Namespace) -> None:
     torch.set_flush_denormal(True)
     out = Path(arguments.out)
     corpus = corpus_of(arguments.profile, arguments.speech, arguments.noise, arguments.rir)
-    changes = {"steps": arguments.steps, "valid_every": arguments.valid_every}
-    changes = {name: value for name, value in changes.items() if value}
     teacher = read_card(arguments.teacher) if arguments.teacher else {"sha256": "trained in this folder"}
     record = {
         "config": {
             "profile": arguments.profile,
-            "steps": arguments.steps or "the profile's",
+            "steps": "the profile's",
             "teacher": teacher["sha256"],
+            **arguments.changed,
         },
         "seed": seeds,
         "data_hash": data_hash(corpus),
@@ -195,59 +197,24 @@ def run(arguments: argparse.Namespace) -> None:
         (first, every),
         workers=1,
         progress=not arguments.quiet,
-        **changes,
+        **arguments.changes,
     )
 
 
 def _command(a: argparse.Namespace) -> str:
     """The command that does the whole of it again, with manifests by their file names and no absolute path."""
-    parts = ["python -m dccrn_lib.experiments.methods run", f"--out {_portable(a.out)}", f"--profile {a.profile}"]
+    parts = ["python -m dccrn_lib experiment methods run", f"--out {_portable(a.out)}", f"--profile {a.profile}"]
     parts += [f"--methods {a.methods}", f"--seeds {a.seeds}"]
     for kind in ("speech", "noise", "rir"):
         if getattr(a, kind):
             parts.append(f"--{kind} {','.join(Path(path).name for path in getattr(a, kind).split(','))}")
     parts += [f"--teacher {_portable(a.teacher)}"] if a.teacher else []
-    parts += [f"--steps {a.steps}"] if a.steps else []
-    parts += [f"--valid-every {a.valid_every}"] if a.valid_every else []
+    for name, value in a.changed.items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        parts.append(f"--{name}={text.lower() if isinstance(value, bool) else text}")
     return " ".join(parts)
 
 
 def _portable(path: str) -> str:
     """A relative path or shipped name as it is; of an absolute path the last two parts."""
     return Path(*Path(path).parts[-2:]).as_posix() if Path(path).is_absolute() else path
-
-
-def _main(arguments: Sequence[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m dccrn_lib.experiments.methods", description=__doc__.split("\n")[0])
-    commands = p.add_subparsers(dest="command_name", required=True)
-    r = commands.add_parser("run", help="train and score methods x seeds; goes on where it stopped")
-    r.add_argument("--out", required=True, help="folder of the laboratory")
-    r.add_argument("--profile", default="quick", help="size of a run (default: quick)")
-    r.add_argument("--methods", default=",".join(DEFAULT_METHODS), help="joined by commas (default: all)")
-    r.add_argument("--seeds", default="0,1,2,3,4", help="joined by commas (default: 0,1,2,3,4)")
-    r.add_argument("--share", default="0/1", metavar="I/N", help="take every N-th run, from I on (default: 0/1)")
-    r.add_argument("--teacher", default="", help="its weights, shipped name or path; trained here when not given")
-    r.add_argument("--steps", type=int, default=0, help="steps of each student; the profile's when not given")
-    r.add_argument("--valid-every", type=int, default=0, help="steps between validations; the profile's when not given")
-    for kind in ("speech", "noise", "rir"):
-        r.add_argument(f"--{kind}", default="", help=f"manifests of {kind}; generated when not given")
-    r.add_argument("--quiet", action="store_true", help="no progress bars")
-    w = commands.add_parser("publish", help="compare the finished runs and write results/NAME.json")
-    w.add_argument("--out", required=True, help="folder of the laboratory")
-    w.add_argument("--name", required=True, help="of the result")
-    w.add_argument("--title", default="", help="what the table is about")
-    w.add_argument("--results", help="folder for the result; results/ when not given")
-    a = p.parse_args(arguments)
-    try:
-        if a.command_name == "run":
-            run(a)
-        else:
-            print(publish(a.out, a.name, a.title, a.results))
-    except DccrnError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main())

@@ -1,6 +1,6 @@
 """The published table: shipped weights on the test split of a real corpus, whole, by SNR and by noise.
 
-    python -m dccrn_lib.experiments.shipped_weights --speech speech.jsonl --noise noise.jsonl student_alone=distil_dccrn
+    python -m dccrn_lib experiment shipped-weights --speech speech.jsonl --noise noise.jsonl student_alone=distil_dccrn
 
 writes results/real_test.json, real_paired.json, real_beside_paper.json, real_by_snr.json and real_by_noise.json, which
 notebook 06 and the README show. The mixtures are a pure function of the manifests: anybody with the same recordings gets
@@ -9,8 +9,6 @@ the same table.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from dccrn_lib.experiments import paper as experiment
 from dccrn_lib.networks.weights import load_model, read_card
 from dccrn_lib.results.records import save_result, summarise
 from dccrn_lib.results.tables import METRICS as METRIC_NAMES
-from dccrn_lib.runtime.errors import ConfigError, DccrnError
+from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.paths import results_dir
 
 #: As the DNS test set without rooms: additive noise, no augmentation; 5 dB lower at the bottom.
@@ -197,33 +195,3 @@ def publish(
             folder,
         ),
     ]  # fmt: skip
-
-
-def _main(arguments: Sequence[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        prog="python -m dccrn_lib.experiments.shipped_weights", description=__doc__.split("\n")[0]
-    )
-    p.add_argument("models", nargs="+", metavar="SYSTEM=WEIGHTS", help="name in the table = shipped name or path")
-    p.add_argument("--speech", required=True, help="manifests with a test split, joined by commas")
-    p.add_argument("--noise", required=True, help="manifests with a test split, joined by commas")
-    p.add_argument("--count", type=int, default=120, help="mixtures (default: 120)")
-    p.add_argument("--out", help="folder for the result files; results/ when not given")
-    p.add_argument("--workers", type=int, help="processes that score; all cores when not given")
-    p.add_argument("--dnsmos", action="store_true", help="score DNSMOS as well (extra dnsmos)")
-    a = p.parse_args(arguments)
-    try:
-        wrong = [m for m in a.models if "=" not in m]
-        if wrong:
-            raise ConfigError(f"{wrong[0]!r} is not SYSTEM=WEIGHTS")
-        models = dict(m.split("=", 1) for m in a.models)
-        corpus = {"speech": a.speech, "noise": a.noise}
-        for path in publish(models, corpus, a.count, a.out, a.workers, dnsmos=a.dnsmos):
-            print(path)
-    except DccrnError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main())

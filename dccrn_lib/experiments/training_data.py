@@ -1,8 +1,8 @@
 """Which mixture of data works? A small student on each, with seeds, judged on the valid split of the real recordings.
 
-    python -m dccrn_lib.experiments.training_data run --speech speech.jsonl --noise noise.jsonl --rir rir.jsonl \\
+    python -m dccrn_lib experiment training-data run --speech speech.jsonl --noise noise.jsonl --rir rir.jsonl \\
         --generated gen --out runs/mixtures --share 0/2
-    python -m dccrn_lib.experiments.training_data publish --out runs/mixtures
+    python -m dccrn_lib experiment training-data publish --out runs/mixtures
 
 ``run`` trains and scores every (mixture, seed) once and goes on where it stopped; start it once per core with
 ``--share i/n``. ``publish`` compares the finished runs within each seed with "as trained", which is what the shipped
@@ -14,8 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from dccrn_lib.experiments.methods import laboratory_rows
 from dccrn_lib.experiments.shipped_weights import MIX
 from dccrn_lib.networks.weights import load_model
 from dccrn_lib.results.records import load_result, save_result
-from dccrn_lib.runtime.errors import ConfigError, DccrnError
+from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import atomic_path
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.loop import train
@@ -133,7 +132,7 @@ def run(a: argparse.Namespace) -> None:
         "seed": seeds,
         "data_hash": experiment.data_hash(corpus),
         "rows": [],
-        "command": "python -m dccrn_lib.experiments.training_data run --speech speech.jsonl --noise noise.jsonl "
+        "command": "python -m dccrn_lib experiment training-data run --speech speech.jsonl --noise noise.jsonl "
         f"--rir rir.jsonl --generated gen --out runs/mixtures --seeds {a.seeds} --steps {a.steps} --count {a.count}",
     }
     out.mkdir(parents=True, exist_ok=True)
@@ -197,37 +196,3 @@ def publish(out: str | Path, folder: str | Path | None = None) -> Path:
         "runs": [{"mixture": r.method, "seed": r.seed, **{m: round(r.mean(m), 4) for m in METRICS}} for r in runs],
     }
     return save_result("data_mixtures", payload, folder)
-
-
-def _main(arguments: Sequence[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        prog="python -m dccrn_lib.experiments.training_data", description=__doc__.split("\n")[0]
-    )
-    commands = p.add_subparsers(dest="command_name", required=True)
-    r = commands.add_parser("run", help="train and score mixtures x seeds; goes on where it stopped")
-    for kind in ("speech", "noise", "rir"):
-        r.add_argument(f"--{kind}", required=True, help=f"manifests of real {kind}, with a valid split")
-    r.add_argument("--generated", required=True, help="folder of a generated corpus (corpus synth)")
-    r.add_argument("--out", required=True, help="folder of the runs")
-    r.add_argument("--seeds", default="0,1,2", help="joined by commas (default: 0,1,2)")
-    r.add_argument("--steps", type=int, default=300, help="steps of each student (default: 300)")
-    r.add_argument("--count", type=int, default=60, help="mixtures that judge (default: 60)")
-    r.add_argument("--share", default="0/1", metavar="I/N", help="take every N-th run, from I on (default: 0/1)")
-    r.add_argument("--quiet", action="store_true", help="no progress bars")
-    w = commands.add_parser("publish", help="compare the finished runs and write results/data_mixtures.json")
-    w.add_argument("--out", required=True, help="folder of the runs")
-    w.add_argument("--results", help="folder for the result; results/ when not given")
-    a = p.parse_args(arguments)
-    try:
-        if a.command_name == "run":
-            run(a)
-        else:
-            print(publish(a.out, a.results))
-    except DccrnError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(_main())

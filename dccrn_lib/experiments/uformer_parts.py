@@ -4,13 +4,12 @@ Two questions differ. An *ablation*, as here, trains a network that never had th
 A *lesion* (``networks.uformer.lesions``) bypasses the part in a network that was trained with it: it says how much
 this network leans on it.
 
-``python -m dccrn_lib.experiments.uformer_parts`` runs the ablation of the third lesson and writes
+``python -m dccrn_lib experiment uformer-parts`` runs the ablation of the third lesson and writes
 results/uformer_ablation.json. Source: ours.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +21,6 @@ from dccrn_lib.experiments.paper import corpus_of, test_mixtures
 from dccrn_lib.losses import level_loss, si_snr_db, si_snr_loss
 from dccrn_lib.networks.cost import count_macs, count_parameters
 from dccrn_lib.networks.presets import build_model
-from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.files import hash_files
 from dccrn_lib.training.profiles import get_profile
 
@@ -117,21 +115,3 @@ def _score(model: nn.Module, item: dict[str, Any], seed: int) -> dict[str, Any]:
         after = si_snr_db(model(item["noisy"][None]), item["clean"][None]).item()
     before = si_snr_db(item["noisy"], item["clean"]).item()
     return {"id": f"seed{seed}/{item['id']}", "si_snr_db": after, "gain_db": after - before}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the study and write results/uformer_ablation.json."""
-    parser = argparse.ArgumentParser(prog="python -m dccrn_lib.experiments.uformer_parts", description=main.__doc__)
-    parser.add_argument("--profile", default="quick", help="corpus and mini teacher of this profile")
-    parser.add_argument("--seeds", type=int, default=3, help="initialisations")
-    parser.add_argument("--steps", type=int, default=150, help="optimiser steps of 4 x 1 s")
-    parser.add_argument("--name", default="uformer_ablation", help="stem of the file in results/")
-    given = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    print(save_result(given.name, run_study(given.profile, given.seeds, given.steps)).name)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -19,37 +19,47 @@ class TrainConfig:
 
     Args:
         out: folder of the run.
-        speech, noise, rir: manifests (several joined by commas); their train and valid splits are used. rir may be "".
+        speech: manifests of clean speech, joined by commas; their train and valid splits are used.
+        noise: manifests of noise, joined by commas; their train and valid splits are used.
+        rir: manifests of room impulse responses, joined by commas; "" = no rooms.
         model: preset to train.
         init: weights to start from ("" = fresh), a shipped name or a path.
-        method: distillation method, see ``dccrn_lib.distillation.loss.METHODS``.
+        method: distillation method: none, output, at_kl ... (``dccrn_lib.distillation.loss.METHODS``).
         teacher: weights of the teacher (shipped name or path); needed unless method is "none".
-        reading, normalisation: of AT-KL.
+        reading: of AT-KL's attention maps, over "frequency" or "time_frequency".
+        normalisation: of AT-KL's attention maps, "sum" or "softmax".
         output_weight: a, weight of the teacher's waveform against the clean one, in [0, 1].
-        feature_weight: b; 0 = chosen at the start so that its gradient norm is ``feature_share`` of the waveform terms'.
-        level_weight: of the level term (gain and polarity); 0 = the paper's loss.
-        spectral_weight: of the compressed spectral loss; 0 = the paper's loss.
+        feature_weight: b, weight of the feature term; 0 = chosen at the start so that its gradient norm is
+            ``feature_share`` of the waveform terms'.
+        feature_share: gradient norm of the feature term at the start, as a fraction of the waveform terms', when
+            ``feature_weight`` is 0.
+        level_weight: weight of the level term (gain and polarity); 0 = the paper's loss.
+        spectral_weight: weight of the compressed spectral loss; 0 = the paper's loss.
         steps: optimiser steps.
-        batch_size: mixtures a step, over all processes.
-        accumulation: parts a batch is cut into to save memory.
-        optimiser: "adam", or "muon" (see ``dccrn_lib.muon``).
+        batch_size: global batch size: mixtures per optimiser step, summed over the ranks.
+        accumulation: micro-batches per step (gradient accumulation), to save memory.
+        optimiser: "adam", or "muon" (see ``dccrn_lib.training.muon``).
         learning_rate: of Adam, after ``warmup_steps`` of linear rise; it falls linearly to 2 % over the last
             ``decay_fraction`` of the steps.
         muon_learning_rate: of the matrices under Muon, with the same rise and fall; the rest takes ``learning_rate``.
+        warmup_steps: steps in which the learning rate rises linearly.
+        decay_fraction: last fraction of the steps, in which the learning rate falls.
         gradient_clip: largest gradient norm.
         ema_decay: of the averaged weights that are validated and saved; 0 = none.
         amp: bfloat16 autocast for the layers; STFT, masks and losses stay float32. Without effect on a CPU that only
             emulates bfloat16: config.json then says false.
         device: "cpu", "cuda" or "auto".
-        workers: processes that mix.
-        epoch_mixtures: mixtures an epoch.
+        seed: of fresh weights and of the mixtures.
+        workers: data loader processes that mix, per rank.
+        epoch_mixtures: mixtures per epoch.
         repeat_epoch: every epoch brings the mixtures of the first one instead of new ones.
         valid_every: steps between validations.
         valid_mixtures: fixed mixtures of the valid split.
         checkpoint_minutes: minutes between checkpoints.
+        max_bad_batches: consecutive steps with a loss or gradient that is not finite before the run stops.
         compile: torch.compile the network.
-        sync_batch_norm: BatchNorm sees the whole batch when several processes share it; without, each process
-            normalises by its own share, and the number of processes changes what is learnt.
+        sync_batch_norm: BatchNorm sees the whole batch when several ranks share it; without, each rank normalises by
+            its own part, and the number of ranks changes what is learnt.
         teacher_cache: folder that keeps the teacher's answers from epoch to epoch ("" = it runs in every step); for
             ``repeat_epoch`` with the methods output, at and at_kl.
         tensorboard: also write the scalars of the history for TensorBoard (an extra), into ``out``/tensorboard.

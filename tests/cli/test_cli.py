@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,22 +16,11 @@ import pytest
 import soundfile
 
 import dccrn_lib
+from dccrn_lib.cli import COMMANDS
 from dccrn_lib.cli import main as cli
+from dccrn_lib.cli.fields import FieldParser
+from dccrn_lib.cli.reference import reference
 from dccrn_lib.runtime.errors import AudioError
-
-COMMANDS = [
-    ["corpus"],
-    ["corpus", "synth"],
-    ["corpus", "scan"],
-    ["corpus", "pack"],
-    ["corpus", "unpack"],
-    ["train"],
-    ["enhance"],
-    ["evaluate"],
-    ["run-notebooks"],
-    ["export"],
-    ["bench"],
-]
 
 
 def exit_code(*argv: str) -> int:
@@ -41,15 +31,51 @@ def exit_code(*argv: str) -> int:
         return int(stop.code or 0)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_has_help_for_every_option(command: list[str], capsys: pytest.CaptureFixture[str]):
-    assert exit_code(*command, "--help") == 0
-    assert "usage: python -m dccrn_lib" in capsys.readouterr().out
-    parser = cli.build_parser()
-    for name in command:
-        choices = next(a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-        parser = choices[name]
-    assert all(action.help for action in parser._actions if not isinstance(action, argparse._SubParsersAction))
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_for_every_option(command: str, capsys: pytest.CaptureFixture[str]):
+    assert exit_code(*command.split(), "--help") == 0
+    assert f"usage: {cli.program()} {command} " in capsys.readouterr().out
+    parser = cli.command_parser(command)
+    options = list(parser._actions)
+    if isinstance(parser, FieldParser):
+        options += parser.reader(parser.base(parser.parse_known_args(["--out", "o"])[0]))._actions
+    assert [option.dest for option in options if not option.help] == []
+
+
+def test_every_command_stands_in_the_list_with_its_line(capsys: pytest.CaptureFixture[str]):
+    assert exit_code("--help") == 0
+    shown = capsys.readouterr().out.splitlines()
+    for name, (_, text) in COMMANDS.items():
+        assert any(line.startswith(f"  {name} ") and line.endswith(f"  {text}") for line in shown), name
+    assert exit_code("experiment", "--help") == 0
+    listed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    assert len(listed) == sum(name.startswith("experiment ") for name in COMMANDS) and "methods run" in listed[0]
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["corpus", "--help"], ["enhance", "--help"], ["run-onnx", "--help"]])
+def test_help_imports_neither_torch_nor_jsonargparse(argv: list[str], root: Path):
+    code = (
+        "import sys; from dccrn_lib.cli.main import main\n"
+        f"try: main({argv})\nexcept SystemExit as end: assert not end.code\n"
+        "sys.exit(sorted({'torch', 'numpy', 'jsonargparse'} & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_only_the_module_of_the_named_command_is_imported(root: Path):
+    code = (
+        "import sys; from dccrn_lib.cli.main import command_parser; command_parser('enhance')\n"
+        "print(sorted(m for m in sys.modules if m.startswith('dccrn_lib.cli.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    modules = [f"dccrn_lib.cli.{name}" for name in ("checks", "enhance", "main", "parser")]
+    assert done.stdout.strip() == str(modules)
+
+
+def test_the_document_of_the_commands_is_what_they_say(root: Path):
+    written = (root / "docs/commands.md").read_text(encoding="utf-8")
+    assert written == reference(), "write it anew: python -m dccrn_lib commands --out docs/commands.md"
 
 
 def test_help_shows_defaults(capsys: pytest.CaptureFixture[str]):
@@ -63,6 +89,14 @@ def test_help_shows_defaults(capsys: pytest.CaptureFixture[str]):
         [],
         ["dance"],
         ["corpus"],
+        ["corpus", "scn"],
+        ["experiment", "methods"],
+        ["bench", "dta"],
+        ["bench", "int8"],
+        ["run-onnx", "model.onnx"],
+        ["results"],
+        ["enhance", "x.wav", "--out", "x", "--modle", "distil_dccrn"],
+        ["experiment", "shipped-weights", "student", "--speech", "s", "--noise", "n"],
         ["corpus", "synth"],
         ["corpus", "synth", "--out", "x", "--hours", "-1"],
         ["corpus", "scan", "x", "--kind", "music", "--out", "y"],
@@ -119,7 +153,7 @@ def run_with(error: BaseException, monkeypatch: pytest.MonkeyPatch, *extra: str)
     def fail(_: argparse.Namespace) -> int:
         raise error
 
-    monkeypatch.setattr("dccrn_lib.cli.evaluate._bench", fail)
+    monkeypatch.setattr("dccrn_lib.cli.bench._speed", fail)
     return exit_code("bench", "--json", "x", *extra)
 
 
@@ -148,6 +182,23 @@ def test_debug_shows_the_error_itself(monkeypatch: pytest.MonkeyPatch):
 def test_an_error_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ZeroDivisionError):
         run_with(ZeroDivisionError(), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("argv", "nearest"),
+    [
+        (["enhanc"], "enhance"),
+        (["corpus", "scn", "x"], "corpus scan"),
+        (["experiment", "methods", "publsh"], "experiment methods publish"),
+        (["enhance", "x.wav", "--outt", "y"], "--out"),
+        (["train", "--lerning_rate", "1"], "--learning_rate"),
+        (["train", "--mix.snr", "1"], "--mix.snr_db"),
+        (["campaign", "--out", "o", "--minute", "1"], "--minutes"),
+    ],
+)
+def test_an_unknown_name_comes_with_the_nearest(argv: list[str], nearest: str, capsys: pytest.CaptureFixture[str]):
+    assert exit_code(*argv) == 2
+    assert f"did you mean {nearest}?" in capsys.readouterr().err
 
 
 def test_the_module_runs_as_a_program(root: Path, tmp_path: Path):
@@ -253,6 +304,112 @@ def test_a_wrong_setting_is_bad_usage(setting: str, trained: list, capsys: pytes
     assert trained == []
 
 
+@pytest.mark.parametrize("spelling", ["--learning_rate", "--learning-rate"])
+def test_every_field_is_an_option(spelling: str, trained: list):
+    assert exit_code(*TRAIN, spelling, "0.5", "--amp", "true", "--mix.snr_db", "-5,12", "--mix.early_ms=7") == 0
+    (config,) = trained
+    assert (config.learning_rate, config.amp, config.mix.snr_db, config.mix.early_ms) == (0.5, True, (-5.0, 12.0), 7.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (["--steps", "5.5"], "--steps: '5.5' is not of the right type: int"),
+        (["--mix.snr_db", "3"], "--mix.snr_db"),
+        (["--mix.snr_db", "9,5"], "snr_db must be (lowest, highest)"),
+        (["--amp", "perhaps"], "--amp"),
+        (["--optimiser", "addam"], "did you mean adam?"),
+        (["--method", "at_kl"], "needs a teacher"),
+        (["--steps", "3", "--set", "steps=4"], "steps is given twice"),
+    ],
+)
+def test_a_wrong_value_of_a_field_is_named(
+    wrong: list[str], words: str, trained: list, capsys: pytest.CaptureFixture[str]
+):
+    assert exit_code(*TRAIN, *wrong) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.startswith("error: ") and error.count("\n") == 1
+    assert trained == []
+
+
+def test_help_of_train_shows_the_defaults_of_the_profile(capsys: pytest.CaptureFixture[str]):
+    from dccrn_lib.training.profiles import PROFILES
+
+    for name in ("quick", "gpu"):
+        assert exit_code("train", "--profile", name, "--help") == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert f"--steps STEPS optimiser steps. (type: int, default: {PROFILES[name].student_steps})" in shown
+
+
+def test_a_run_is_run_again_from_its_record(trained: list, tmp_path: Path):
+    changes = ["--steps", "40", "--mix.snr_db", "-3,4", "--model", "dccrn_e", "--learning_rate", "0.25"]
+    assert exit_code(*TRAIN, *changes) == 0
+    record = tmp_path / "config.json"
+    record.write_text(json.dumps(dataclasses.asdict(trained[0])))
+    assert exit_code("train", "--config", str(record)) == 0
+    assert exit_code("train", "--seed", "5", "--config", str(record), "--out", "again", "--model", "dccrn_e") == 0
+    same, other = trained[1:]
+    assert same == trained[0]
+    assert other == dataclasses.replace(same, seed=5, out="again")
+
+
+@pytest.mark.parametrize(
+    ("record", "more", "words"),
+    [
+        ({}, ["--profile", "quick"], "leave --profile quick out"),
+        ({"model": "dccrn_e"}, ["--model", "distil_dccrn"], "trains dccrn_e, --model says distil_dccrn"),
+        ({"stepps": 3}, [], "did you mean steps?"),
+        ({"steps": "many"}, [], "steps is 'many'"),
+        ({"mix": {"snr_dbb": [0, 5]}}, [], "did you mean mix.snr_db?"),
+        ([1], [], "holds no fields"),
+        (None, [], "no readable record"),
+    ],
+)
+def test_a_record_that_does_not_fit_is_refused(
+    record: object, more: list, words: str, trained: list, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    if record is not None:
+        (tmp_path / "config.json").write_text(json.dumps(record))
+    assert exit_code(*TRAIN, "--config", str(tmp_path / "config.json"), *more) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+    assert trained == []
+
+
+def test_only_the_first_rank_prints(trained: list, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    for rank, speaks in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        assert exit_code(*TRAIN) == 0
+        assert bool(capsys.readouterr().out) == speaks
+
+
+# ---- measurements and documents
+
+
+def test_bench_data_compares_workers_with_a_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from dccrn_lib.corpus.synthesis.corpus import generated_corpus
+
+    made = generated_corpus(0.02, root=tmp_path, progress=False)
+    corpus = [f"--{kind}={getattr(made, kind)}" for kind in ("speech", "noise", "rir")]
+    sizes = ["--profile", "smoke", "--workers", "0", "--rounds", "1", "--batches", "1"]
+    assert exit_code("bench", "data", *corpus, *sizes) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "distil_dccrn_mini on cpu: batches of 2 x 1 s"
+    workers, rate, ratio = lines[-1].strip("| ").split(" | ")
+    assert workers == "0" and float(rate) > 0 and float(ratio) > 0
+    assert exit_code("bench", "data", corpus[0]) == 2
+    assert exit_code("bench", "data", "--workers", "two") == 2
+
+
+def test_results_writes_the_tables_of_a_document(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    document = tmp_path / "a.md"
+    document.write_text("<!-- table:bench -->\n<!-- /table:bench -->\n")
+    assert exit_code("results", str(document)) == 0
+    assert "tables written" in capsys.readouterr().out and "| measurement |" in document.read_text()
+    assert exit_code("results", str(document)) == 0
+    assert "up to date" in capsys.readouterr().out
+
+
 # ---- the package's own names
 
 
@@ -285,11 +442,17 @@ def test_evaluate_scores_the_metrics_asked_for(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.skipif(sys.platform == "win32", reason="Python ends by a signal on POSIX only")
 def test_an_interrupt_in_executed_code_exits_with_130(tmp_path):
     (tmp_path / "struck.py").write_text(
-        "import argparse, sys\n"
-        "from dccrn_lib.cli import main as cli\n"
-        "args = argparse.Namespace(debug=False, run=lambda args: exec('raise KeyboardInterrupt'))\n"
-        "cli.build_parser = lambda: argparse.Namespace(parse_args=lambda argv: args)\n"
-        "sys.exit(cli.main([]))\n"
+        "import sys\n"
+        "from dccrn_lib import cli\n"
+        "from dccrn_lib.cli.main import main\n"
+        "from dccrn_lib.cli.parser import Parser\n"
+        "def strike(**options):\n"
+        "    parser = Parser(**options)\n"
+        "    parser.set_defaults(run=lambda args: exec('raise KeyboardInterrupt'))\n"
+        "    return parser\n"
+        "if __name__ == '__main__':\n"
+        "    cli.COMMANDS['strike'] = ('struck:strike', '')\n"
+        "    sys.exit(main(['strike']))\n"
     )
     command = [sys.executable, "-m", "struck"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

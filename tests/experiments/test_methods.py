@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from dccrn_lib.cli import main as cli
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.experiments import methods
 from dccrn_lib.experiments.grid import SweepRun, compare_methods
@@ -15,6 +16,8 @@ from dccrn_lib.networks.weights import save_model
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.results.tables import table
 from dccrn_lib.runtime.errors import ConfigError
+
+PUBLISH = ("experiment", "methods", "publish")
 
 
 def runs(method: str, *si_snr_db: float) -> list[SweepRun]:
@@ -85,8 +88,10 @@ def test_the_command_trains_scores_and_publishes(tmp_path, capsys):
     teacher = save_model(build_model("uformer_mini"), tmp_path / "teacher")
     threads = torch.get_num_threads()
     try:
-        code = methods._main(
+        code = cli.main(
             [
+                "experiment",
+                "methods",
                 "run",
                 "--out",
                 str(tmp_path / "lab"),
@@ -100,6 +105,7 @@ def test_the_command_trains_scores_and_publishes(tmp_path, capsys):
                 str(teacher),
                 "--steps",
                 "2",
+                "--mix.snr_db=-1,5",
                 "--speech",
                 str(made.speech),
                 "--noise",
@@ -111,10 +117,14 @@ def test_the_command_trains_scores_and_publishes(tmp_path, capsys):
         torch.set_num_threads(threads)
         torch.set_flush_denormal(False)
     assert code == 0
-    assert methods._main(["publish", "--out", str(tmp_path / "lab"), "--name", "lab", "--results", str(tmp_path)]) == 0
+    assert cli.main([*PUBLISH, "--out", str(tmp_path / "lab"), "--name", "lab", "--results", str(tmp_path)]) == 0
     record = load_result("lab", tmp_path)
     assert [(row["method"], row["seeds"]) for row in record["rows"]] == [("none", 2), ("at_kl", 2)]
     assert record["config"]["steps"] == 2 and len(record["config"]["teacher"]) == 64
+    assert record["config"]["mix.snr_db"] == [-1.0, 5.0]
+    trained = json.loads((tmp_path / "lab" / "none" / "seed1" / "config.json").read_text())
+    assert trained["mix"]["snr_db"] == [-1.0, 5.0] and trained["mix"]["segment_seconds"] == 1.0
+    assert "--steps=2 --mix.snr_db=-1.0,5.0" in record["command"]
     assert "--speech speech.jsonl" in record["command"] and "--seeds 0,1" in record["command"]
     assert str(tmp_path) not in record["command"]  # it is published: nobody's folders
     assert all(len(run["si_snr_db"]) == 4 for run in record["runs"])
@@ -130,7 +140,7 @@ def test_the_command_trains_scores_and_publishes(tmp_path, capsys):
     ],
 )
 def test_wrong_arguments_are_one_line(tmp_path, capsys, arguments, words):
-    assert methods._main(["run", "--out", str(tmp_path / "lab"), *arguments]) == 2
+    assert cli.main(["experiment", "methods", "run", "--out", str(tmp_path / "lab"), *arguments]) == 2
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
     assert not (tmp_path / "lab").exists()

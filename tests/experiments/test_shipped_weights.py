@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from dccrn_lib.cli import main as cli
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.experiments import shipped_weights
 from dccrn_lib.networks.presets import build_model
@@ -75,7 +76,7 @@ def test_a_table_without_models_is_refused(models, tmp_path):
 
 
 def test_command_line_names_what_is_not_a_pair(capsys):
-    assert shipped_weights._main(["distil_dccrn", "--speech", "a", "--noise", "b"]) == 2
+    assert cli.main(["experiment", "shipped-weights", "distil_dccrn", "--speech", "a", "--noise", "b"]) == 2
     assert "'distil_dccrn' is not SYSTEM=WEIGHTS" in capsys.readouterr().err
 
 

@@ -8,11 +8,14 @@ import json
 import pytest
 import torch
 
+from dccrn_lib.cli import main as cli
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.experiments import training_data
 from dccrn_lib.results.records import load_result
 from dccrn_lib.results.tables import table
 
+RUN = ("experiment", "training-data", "run")
+PUBLISH = ("experiment", "training-data", "publish")
 REAL = {"speech": "speech.jsonl", "noise": "noise.jsonl", "rir": "rir.jsonl"}
 
 
@@ -25,7 +28,7 @@ def corpus(tmp_path_factory):
 def arguments(corpus, tmp_path):
     manifests = [part for kind in REAL for part in (f"--{kind}", str(getattr(corpus, kind)))]
     torch_threads = torch.get_num_threads()
-    yield ["run", *manifests, "--generated", str(corpus.speech.parent), "--out", str(tmp_path / "runs"), "--quiet"]
+    yield [*manifests, "--generated", str(corpus.speech.parent), "--out", str(tmp_path / "runs"), "--quiet"]
     torch.set_num_threads(torch_threads)
     torch.set_flush_denormal(False)
 
@@ -60,12 +63,12 @@ def test_only_the_valid_split_judges(corpus):
 
 def test_runs_are_kept_compared_by_seed_and_published(arguments, tmp_path, capsys):
     small = [*arguments, "--seeds", "0", "--steps", "2", "--count", "2"]
-    assert training_data._main([*small, "--share", "0/3"]) == 0  # the first and the fourth of six
+    assert cli.main([*RUN, *small, "--share", "0/3"]) == 0  # the first and the fourth of six
     first = capsys.readouterr().out
     assert first.startswith("as trained, seed 0: ") and "no rooms, seed 0: " in first
-    assert training_data._main([*small, "--share", "0/3"]) == 0
+    assert cli.main([*RUN, *small, "--share", "0/3"]) == 0
     assert capsys.readouterr().out == first  # gone on with: the same two, not trained anew
-    assert training_data._main(["publish", "--out", str(tmp_path / "runs"), "--results", str(tmp_path)]) == 0
+    assert cli.main([*PUBLISH, "--out", str(tmp_path / "runs"), "--results", str(tmp_path)]) == 0
     record = load_result("data_mixtures", tmp_path)
     noisy, *rows = record["rows"]
     assert noisy["mixture"] == "(noisy input)" and 1 < noisy["pesq_wb"] < 4.7
@@ -74,7 +77,7 @@ def test_runs_are_kept_compared_by_seed_and_published(arguments, tmp_path, capsy
     assert "2 dry mixtures" in record["note"] and "of 3 comparisons" in record["note"]
     assert str(tmp_path) not in json.dumps(record)
     (tmp_path / "runs" / "noisy.json").unlink()
-    assert training_data._main(["publish", "--out", str(tmp_path / "runs"), "--results", str(tmp_path)]) == 2
+    assert cli.main([*PUBLISH, "--out", str(tmp_path / "runs"), "--results", str(tmp_path)]) == 2
     assert "give the same `run` command again" in capsys.readouterr().err
     assert table(record).startswith("| mixture | seeds | pesq_wb | pesq_wb minus as trained |")
 
@@ -86,12 +89,12 @@ def test_wrong_arguments_are_one_line_and_leave_nothing(arguments, tmp_path, cap
         (["--generated", str(tmp_path / "none")], 2, "corpus synth --hours 1"),
         (["--speech", str(tmp_path / "absent.jsonl")], 1, "absent.jsonl: no such manifest"),
     ):
-        assert training_data._main([*arguments, *wrong]) == code
+        assert cli.main([*RUN, *arguments, *wrong]) == code
         error = capsys.readouterr().err
         assert words in error and error.count("\n") == 1
         assert not (tmp_path / "runs").exists()
 
 
 def test_publishing_nothing_is_refused(tmp_path, capsys):
-    assert training_data._main(["publish", "--out", str(tmp_path)]) == 2
+    assert cli.main([*PUBLISH, "--out", str(tmp_path)]) == 2
     assert "no readable result" in capsys.readouterr().err

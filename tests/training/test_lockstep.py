@@ -148,7 +148,7 @@ def test_the_plan_gives_every_system_the_same_recipe(corpus, tmp_path):
 def test_the_command_trains_all_stages(corpus, tmp_path, capsys):
     given = [f"--{kind}={path}" for kind, path in corpus.items()]
     command = ["campaign", *given, "--out", str(tmp_path), "--size", "smoke", "--seeds", "0", "--steps", "2", "--quiet"]
-    command += ["--set", "valid_mixtures=2", "--set", "device=cpu"]
+    command += ["--valid-mixtures", "2", "--set", "device=cpu"]
     assert cli.main(command) == 0
     assert "students: 2 steps" in capsys.readouterr().out
     for name in ("uformer", "dccrn_e", *(f"{s}_seed0" for s in STUDENTS)):

@@ -1,0 +1,89 @@
+"""The commands that measure: speed and memory, the mixtures' rate, what int8 weights cost. See docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from dccrn_lib.cli.checks import count, device, file, named
+from dccrn_lib.cli.parser import Parser
+from dccrn_lib.runtime.errors import ConfigError
+
+
+def speed(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("--json", type=file, metavar="FILE", help="result file to write; the table is printed in any case")
+    p.add_argument("--smoke", action="store_true", help="seconds instead of minutes; the numbers mean nothing")
+    p.set_defaults(run=_speed)
+    return p
+
+
+def _speed(a: argparse.Namespace) -> int:
+    from dccrn_lib.experiments.speed import run_benchmarks
+    from dccrn_lib.results.tables import table
+
+    record = run_benchmarks(json_path=a.json, quick=a.smoke, progress=not a.quiet)
+    print(table(record), end="")
+    for item in record["skipped"]:
+        print(f"skipped: {item['measurement']}: {item['reason']}")
+    print(f"load average before and after: {record['load_average']} (an idle machine is near 0)")
+    if a.json:
+        print(a.json)
+    return 0
+
+
+def data(**options: Any) -> Parser:
+    p = Parser(**options)
+    for kind in ("speech", "noise", "rir"):
+        p.add_argument(
+            f"--{kind}",
+            default="",
+            metavar="FILE",
+            help=f"manifest of {kind}; a small generated corpus when none is given",
+        )
+    p.add_argument("--profile", default="quick", metavar="NAME", help="sizes of batch, segment and student")
+    p.add_argument("--workers", default="0,1,2", metavar="N,N", help="numbers of workers to try")
+    p.add_argument("--device", type=device, default="cpu", metavar="NAME", help="of the training step")
+    p.add_argument("--rounds", type=count, default=3, metavar="N", help="repetitions, in turns")
+    p.add_argument("--batches", type=count, default=8, metavar="N", help="batches and steps per round")
+    p.set_defaults(run=_data)
+    return p
+
+
+def _data(a: argparse.Namespace) -> int:
+    from dccrn_lib.experiments.data_speed import measure_data
+    from dccrn_lib.results.tables import table
+
+    try:
+        workers = [int(n) for n in a.workers.split(",")]
+    except ValueError:
+        raise ConfigError(f"--workers takes whole numbers joined by commas, not {a.workers!r}") from None
+    corpus = {"speech": a.speech, "noise": a.noise, "rir": a.rir}
+    record = measure_data(corpus, a.profile, workers, a.device, a.rounds, a.batches)
+    print(record["title"])
+    print(table(record), end="")
+    return 0
+
+
+def int8(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("noisy", type=named, metavar="NOISY", help="audio file")
+    p.add_argument(
+        "--model", type=named, default="distil_dccrn", metavar="NAME_OR_PATH", help="shipped weights or a file"
+    )
+    p.set_defaults(run=_int8)
+    return p
+
+
+def _int8(a: argparse.Namespace) -> int:
+    from dccrn_lib.audio.files import read_audio
+    from dccrn_lib.enhancement.onnx_export import precision_loss
+    from dccrn_lib.networks.weights import load_model
+
+    samples, _ = read_audio(a.noisy, sample_rate=16000)
+    loss = precision_loss(load_model(a.model), samples[0])
+    print(
+        f"int8 against float32: SNR {loss['snr_db']:.1f} dB, size x{loss['size_ratio']:.2f}, "
+        f"time x{loss['time_ratio']:.2f}"
+    )
+    return 0

@@ -1,0 +1,45 @@
+"""The commands that write parts of the documents: tables of results, and the list of commands."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from dccrn_lib.cli.checks import file, named
+from dccrn_lib.cli.parser import Parser
+from dccrn_lib.runtime.files import atomic_path
+
+
+def results(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("files", nargs="+", type=named, metavar="FILE", help="Markdown file with table markers")
+    p.set_defaults(run=_results)
+    return p
+
+
+def _results(a: argparse.Namespace) -> int:
+    from dccrn_lib.results.tables import inject_tables
+
+    for name in a.files:
+        print(f"{name}: {'tables written' if inject_tables(name) else 'tables are up to date'}")
+    return 0
+
+
+def commands(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("--out", type=file, metavar="FILE", help="file to write; printed when not given")
+    p.set_defaults(run=_commands)
+    return p
+
+
+def _commands(a: argparse.Namespace) -> int:
+    from dccrn_lib.cli.reference import reference
+
+    if a.out is None:
+        print(reference(), end="")
+        return 0
+    with atomic_path(Path(a.out)) as temporary:
+        temporary.write_text(reference(), encoding="utf-8")
+    print(a.out)
+    return 0

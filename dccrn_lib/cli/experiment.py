@@ -1,0 +1,145 @@
+"""The experiments behind results/: each is run with seeds and published as one JSON file."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from dccrn_lib.cli.checks import count, folder, named
+from dccrn_lib.cli.fields import FieldParser, changed, recorded
+from dccrn_lib.cli.parser import Parser
+from dccrn_lib.experiments import methods, training_data
+from dccrn_lib.experiments import shipped_weights as shipped
+from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.profiles import get_profile
+
+#: Fields that the comparison of methods decides, run by run, or that all its runs share.
+DECIDED = (
+    "out", "speech", "noise", "rir", "model", "method", "teacher", "reading", "normalisation", "seed",
+)  # fmt: skip
+
+
+def methods_run(**options: Any) -> Parser:
+    p = FieldParser(TrainConfig, _methods_base, skip=DECIDED, **options)
+    p.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder of the runs")
+    p.add_argument("--profile", default="quick", metavar="NAME", help="size of a run")
+    p.add_argument("--methods", default=",".join(methods.DEFAULT_METHODS), metavar="M,M", help="joined by commas")
+    p.add_argument("--seeds", default="0,1,2,3,4", metavar="S,S", help="joined by commas")
+    p.add_argument("--share", default="0/1", metavar="I/N", help="take every N-th run, from I on")
+    p.add_argument("--teacher", default="", metavar="WEIGHTS", help="shipped name or path; trained here when not given")
+    for kind in ("speech", "noise", "rir"):
+        p.add_argument(f"--{kind}", default="", metavar="FILE", help=f"manifests of {kind}; generated when not given")
+    p.set_defaults(run=_methods_run)
+    return p
+
+
+def _student(profile: str) -> TrainConfig:
+    return TrainConfig(out="", speech="", noise="", **get_profile(profile).settings())
+
+
+def _methods_base(a: argparse.Namespace) -> TrainConfig:
+    """The profile's student; with a record, its fields instead, except those that the comparison decides."""
+    base = _student(a.profile)
+    return base if a.config is None else recorded(a.config, base, DECIDED)
+
+
+def _methods_run(a: argparse.Namespace) -> int:
+    base = _student(a.profile)
+    a.changed = changed(a.fields, base)
+    a.changes = {name: getattr(a.fields, name) for name in dict.fromkeys(n.partition(".")[0] for n in a.changed)}
+    methods.run(a)
+    return 0
+
+
+def methods_publish(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("--out", type=named, required=True, metavar="DIR", help="folder of the runs")
+    p.add_argument("--name", required=True, metavar="NAME", help="of the result")
+    p.add_argument("--title", default="", metavar="TEXT", help="what the table is about")
+    p.add_argument("--results", type=folder, metavar="DIR", help="folder for the result; results/ when not given")
+    p.set_defaults(run=_methods_publish)
+    return p
+
+
+def _methods_publish(a: argparse.Namespace) -> int:
+    print(methods.publish(a.out, a.name, a.title, a.results))
+    return 0
+
+
+def training_data_run(**options: Any) -> Parser:
+    p = Parser(**options)
+    for kind in ("speech", "noise", "rir"):
+        p.add_argument(f"--{kind}", required=True, metavar="FILE", help=f"manifests of real {kind}, with a valid split")
+    p.add_argument("--generated", required=True, metavar="DIR", help="folder of a generated corpus (corpus synth)")
+    p.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder of the runs")
+    p.add_argument("--seeds", default="0,1,2", metavar="S,S", help="joined by commas")
+    p.add_argument("--steps", type=count, default=300, metavar="N", help="steps of each student")
+    p.add_argument("--count", type=count, default=60, metavar="N", help="mixtures that judge")
+    p.add_argument("--share", default="0/1", metavar="I/N", help="take every N-th run, from I on")
+    p.set_defaults(run=_training_data_run)
+    return p
+
+
+def _training_data_run(a: argparse.Namespace) -> int:
+    training_data.run(a)
+    return 0
+
+
+def training_data_publish(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("--out", type=named, required=True, metavar="DIR", help="folder of the runs")
+    p.add_argument("--results", type=folder, metavar="DIR", help="folder for the result; results/ when not given")
+    p.set_defaults(run=_training_data_publish)
+    return p
+
+
+def _training_data_publish(a: argparse.Namespace) -> int:
+    print(training_data.publish(a.out, a.results))
+    return 0
+
+
+def uformer_parts(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("--profile", default="quick", metavar="NAME", help="corpus and mini teacher of this profile")
+    p.add_argument("--seeds", type=count, default=3, metavar="N", help="number of initialisations")
+    p.add_argument("--steps", type=count, default=150, metavar="N", help="optimiser steps of 4 x 1 s")
+    p.add_argument("--name", default="uformer_ablation", metavar="NAME", help="stem of the file in results/")
+    p.set_defaults(run=_uformer_parts)
+    return p
+
+
+def _uformer_parts(a: argparse.Namespace) -> int:
+    import torch
+
+    from dccrn_lib.experiments.uformer_parts import run_study
+    from dccrn_lib.results.records import save_result
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    print(save_result(a.name, run_study(a.profile, a.seeds, a.steps)).name)
+    return 0
+
+
+def shipped_weights(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("models", nargs="+", metavar="SYSTEM=WEIGHTS", help="name in the table = shipped name or path")
+    p.add_argument("--speech", required=True, metavar="FILE", help="manifests with a test split, joined by commas")
+    p.add_argument("--noise", required=True, metavar="FILE", help="manifests with a test split, joined by commas")
+    p.add_argument("--count", type=count, default=120, metavar="N", help="mixtures")
+    p.add_argument("--out", type=folder, metavar="DIR", help="folder for the result files; results/ when not given")
+    p.add_argument("--workers", type=count, metavar="N", help="processes that score; all cores when not given")
+    p.add_argument("--dnsmos", action="store_true", help="score DNSMOS as well (extra dnsmos)")
+    p.set_defaults(run=_shipped_weights)
+    return p
+
+
+def _shipped_weights(a: argparse.Namespace) -> int:
+    wrong = [m for m in a.models if "=" not in m]
+    if wrong:
+        raise ConfigError(f"{wrong[0]!r} is not SYSTEM=WEIGHTS")
+    weights = dict(m.split("=", 1) for m in a.models)
+    corpus = {"speech": a.speech, "noise": a.noise}
+    for path in shipped.publish(weights, corpus, a.count, a.out, a.workers, not a.quiet, dnsmos=a.dnsmos):
+        print(path)
+    return 0
