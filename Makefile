@@ -70,8 +70,9 @@ notebooks: $(STAMP)  ## execute the committed notebooks again where they lie and
 bench: $(STAMP)  ## measure speed and memory into results/bench.json
 	"$(PY)" -m dccrn_lib bench --json results/bench.json
 
-results: $(STAMP)  ## write the tables of README.md and docs/ again from results/*.json
-	"$(PY)" -m dccrn_lib.results README.md docs/*.md
+results: $(STAMP)  ## write the tables of README.md and docs/ again from results/*.json, and docs/commands.md
+	"$(PY)" -m dccrn_lib commands --out docs/commands.md
+	"$(PY)" -m dccrn_lib results README.md docs/*.md
 
 # The four trainings of weights/: the teacher first, then the student with AT-KL, the student alone, DCCRN-E.
 RUN      = "$(PY)" $(if $(filter-out 1,$(NPROC)),-m torch.distributed.run --nproc-per-node $(NPROC)) -m dccrn_lib train

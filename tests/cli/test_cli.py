@@ -34,7 +34,7 @@ def exit_code(*argv: str) -> int:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_for_every_option(command: str, capsys: pytest.CaptureFixture[str]):
     assert exit_code(*command.split(), "--help") == 0
-    assert f"usage: {cli.program()} {command} " in capsys.readouterr().out
+    assert f"usage: {cli.program()} {command} " in " ".join(capsys.readouterr().out.split())
     parser = cli.command_parser(command)
     options = list(parser._actions)
     if isinstance(parser, FieldParser):
