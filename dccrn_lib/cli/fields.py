@@ -25,10 +25,10 @@ Config = TypeVar("Config")
 
 
 class _Help(jsonargparse.DefaultHelpFormatter):
-    """Help without an empty default."""
+    """Help without empty defaults and the quotes of docstrings."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        text = super()._get_help_string(action)
+        text = super()._get_help_string(action).replace("``", "")
         return text.replace(", default: %(default)s", "") if action.default == "" else text
 
 
@@ -82,19 +82,18 @@ class FieldParser(Parser, Generic[Config]):
 
     def parse_args(self, args: Sequence[str], namespace: Any = None) -> Any:
         """The own options, with the dataclass in ``fields`` and the names that were given in ``given``."""
+        names = list(self._reader()._option_string_actions)
+        self.refuse_unknown(args, [*self._option_string_actions, *names, *(name.replace("_", "-") for name in names)])
         if {"-h", "--help"} & set(args):
             for action in self._actions:
                 action.required = False
         given, rest = self.parse_known_args(args, namespace)
-        if given.help:
-            given.config = None
-            base = self.base(given)
-            print(f"{self.format_help()}\n{self.reader(base).format_help()}", end="")
-            self.exit(0)
         base = self.base(given)
-        reader, values = self.reader(base), _flat(base)
-        rest = _as_options(rest, values)
-        self.refuse_unknown(rest, [*self._option_string_actions, *reader._option_string_actions])
+        reader = self.reader(base)
+        if given.help:
+            print(f"{self.format_help()}\n{reader.format_help()}", end="")
+            self.exit(0)
+        rest = _as_options(rest, _flat(base))
         read = reader.parse_args(rest).as_dict()
         assigned = split_assignments(given.set)
         given.given = {word[2:].partition("=")[0] for word in rest if word.startswith("--")}
@@ -103,21 +102,31 @@ class FieldParser(Parser, Generic[Config]):
             raise ConfigError(f"{twice[0]} is given twice: as --{twice[0]} and by --set; leave one out")
         given.given |= set(assigned)
         given.fields = override(_replaced(base, read), assigned)
-        missing = [f.name for f in self._required() if not getattr(given.fields, f.name)]
+        missing = [f.name for f in self.required_fields() if not getattr(given.fields, f.name)]
         if missing:
             self.error(f"the following arguments are required: {', '.join(f'--{name}' for name in missing)}")
         return given
 
     def reader(self, base: Config) -> Reader:
         """The parser of the fields, with the values of ``base`` as defaults."""
+        reader = self._reader()
+        values = {name: value for name, value in _flat(base).items() if name.partition(".")[0] not in self.skip}
+        reader.set_defaults(values)
+        for action in reader._actions:
+            if action.dest in values and not isinstance(values[action.dest], bool):
+                pair = isinstance(values[action.dest], tuple)
+                action.metavar = "LOW,HIGH" if pair else type(values[action.dest]).__name__.upper()
+        return reader
+
+    def _reader(self) -> Reader:
         reader = Reader(
             prog=self.prog, usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False, formatter_class=_Help
         )
         reader.add_class_arguments(self.kind, skip=set(self.skip))
-        reader.set_defaults({k: v for k, v in _flat(base).items() if k.partition(".")[0] not in self.skip})
         return reader
 
-    def _required(self) -> list[dataclasses.Field]:
+    def required_fields(self) -> list[dataclasses.Field]:
+        """The fields that have no default, so that they have to be given."""
         missing = dataclasses.MISSING
         fields = dataclasses.fields(self.kind)  # type: ignore[arg-type]
         return [f for f in fields if f.default is missing and f.default_factory is missing and f.name not in self.skip]

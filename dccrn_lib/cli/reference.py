@@ -30,7 +30,10 @@ def reference() -> str:
 def _section(name: str) -> str:
     parser = command_parser(name, _PROGRAM)
     own = [a for a in parser._actions if a.dest not in _EVERYWHERE]
-    usage = " ".join([_PROGRAM, name, *(_usage(a) for a in own if a.required), "[options]"])
+    needed = [_usage(a) for a in own if a.required]
+    if isinstance(parser, FieldParser):
+        needed += [f"--{f.name} {str(f.type).upper()}" for f in parser.required_fields()]
+    usage = " ".join([_PROGRAM, name, *needed, "[options]"])
     text = f"\n## {name}\n\n{COMMANDS[name][1][0].upper()}{COMMANDS[name][1][1:]}.\n\n    {usage}\n\n{_table(own)}"
     other = [alias for alias, target in ALIASES.items() if target == name]
     if other:

@@ -194,6 +194,7 @@ def test_an_error_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
         (["train", "--lerning_rate", "1"], "--learning_rate"),
         (["train", "--mix.snr", "1"], "--mix.snr_db"),
         (["campaign", "--out", "o", "--minute", "1"], "--minutes"),
+        (["campaign", "--otu", "o"], "--out"),
     ],
 )
 def test_an_unknown_name_comes_with_the_nearest(argv: list[str], nearest: str, capsys: pytest.CaptureFixture[str]):
@@ -338,7 +339,7 @@ def test_help_of_train_shows_the_defaults_of_the_profile(capsys: pytest.CaptureF
     for name in ("quick", "gpu"):
         assert exit_code("train", "--profile", name, "--help") == 0
         shown = " ".join(capsys.readouterr().out.split())
-        assert f"--steps STEPS optimiser steps. (type: int, default: {PROFILES[name].student_steps})" in shown
+        assert f"--steps INT optimiser steps. (type: int, default: {PROFILES[name].student_steps})" in shown
 
 
 def test_a_run_is_run_again_from_its_record(trained: list, tmp_path: Path):
@@ -351,6 +352,14 @@ def test_a_run_is_run_again_from_its_record(trained: list, tmp_path: Path):
     same, other = trained[1:]
     assert same == trained[0]
     assert other == dataclasses.replace(same, seed=5, out="again")
+
+
+def test_help_beside_a_record_shows_its_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "config.json").write_text(json.dumps({"steps": 31, "mix": {"snr_db": [1, 2]}}))
+    assert exit_code("train", "--config", str(tmp_path / "config.json"), "--help") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--steps INT optimiser steps. (type: int, default: 31)" in shown
+    assert "default: (1, 2))" in shown
 
 
 @pytest.mark.parametrize(
