@@ -33,7 +33,9 @@ from dccrn_lib.runtime.files import atomic_path, write_json
 from dccrn_lib.runtime.interrupts import StopSignal
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.run_folder import write_config
+from dccrn_lib.training.schedule import rate_factor
 from dccrn_lib.training.trainee import TeacherView, Trainee, autocast
+from dccrn_lib.training.validation import VALID_SEED
 
 
 @dataclass(frozen=True)
@@ -47,21 +49,8 @@ class Stage:
 
 
 VALID_SECONDS = 4.0
-VALID_SEED = 1_000_003
 VALIDATIONS = 10  # a stage
 LOG_EVERY = 200  # steps
-
-
-def rate_factor(step: int, progress: float, config: TrainConfig) -> float:
-    """Share of the highest learning rate: linear rise over the first steps, constant, linear fall to 2 %.
-
-    Args:
-        step: 0-based.
-        progress: share of the stage that has passed, in [0, 1].
-        config: ``warmup_steps`` and ``decay_fraction``.
-    """
-    rise = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    return rise * max(0.02, min(1.0, (1.0 - progress) / max(config.decay_fraction, 1e-9)))
 
 
 class Feed:

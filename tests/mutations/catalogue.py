@@ -272,9 +272,9 @@ MUTATIONS = (
     Mutation(
         "validation_trains",
         "validation leaves BatchNorm in training mode",
-        "training/loop.py",
-        "    model.eval()\n    with torch.no_grad():\n        for i in range(processes.rank",
-        "    with torch.no_grad():\n        for i in range(processes.rank",
+        "training/validation.py",
+        "    model.eval()\n    with torch.no_grad():\n        for i in range(ranks.rank",
+        "    with torch.no_grad():\n        for i in range(ranks.rank",
         "tests/training/test_loop.py::test_a_skipped_batch_leaves_no_trace_in_batchnorm",
         "05",
         "23d6af3a",
