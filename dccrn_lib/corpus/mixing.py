@@ -11,7 +11,6 @@ Source: the DNS Challenge recipe as DCCRN used it (-5..20 dB, room responses); b
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,8 @@ from scipy.signal import fftconvolve, resample_poly
 from torch.utils.data import Dataset
 
 from dccrn_lib.audio.files import write_audio
-from dccrn_lib.corpus.decoded import SAMPLE_RATE, DecodedCorpus, decode, from_int16, to_int16
+from dccrn_lib.corpus.decoded import DecodedCorpus
+from dccrn_lib.corpus.decoding import SAMPLE_RATE, AudioCache
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.manifest import read_manifest
 from dccrn_lib.runtime.errors import AudioError, ConfigError, ManifestError
@@ -81,28 +81,6 @@ class MixConfig:
             value = getattr(self, f"{name}_probability")
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name}_probability must lie in [0, 1], got {value}")
-
-
-class _AudioCache:
-    """Decoded short files as int16, the least recently used dropped first: bounded, so it cannot grow with a corpus."""
-
-    def __init__(self, megabytes: float) -> None:
-        self.limit, self.size = megabytes * 2**20, 0
-        self.items: OrderedDict[str, tuple[np.ndarray, float]] = OrderedDict()
-
-    def read(self, entry: Entry, start: float, seconds: float) -> np.ndarray:
-        """Up to ``seconds`` s from ``start`` s, mono float32 at 16 kHz."""
-        if entry.seconds > 60:  # a long file is sought in, never held
-            return decode(entry, start, seconds)
-        if entry.path not in self.items:
-            self.items[entry.path] = to_int16(decode(entry, 0.0, entry.seconds + 1))
-            self.size += self.items[entry.path][0].nbytes
-            while self.size > self.limit and len(self.items) > 1:
-                self.size -= self.items.popitem(last=False)[1][0].nbytes
-        self.items.move_to_end(entry.path)
-        samples, scale = self.items[entry.path]
-        first = int(start * SAMPLE_RATE)
-        return from_int16(samples[first : first + round(seconds * SAMPLE_RATE)], scale)
 
 
 class _Groups:
@@ -200,7 +178,7 @@ class MixtureDataset(Dataset):
         self.rir = lists["rir"]
         self.samples = round(self.config.segment_seconds * SAMPLE_RATE)
         self.cache_mb = cache_mb
-        self._cache: _AudioCache | DecodedCorpus | None = decoded
+        self._cache: AudioCache | DecodedCorpus | None = decoded
 
     def __len__(self) -> int:
         return self.length
@@ -217,7 +195,7 @@ class MixtureDataset(Dataset):
         if index < 0:
             raise IndexError(index)
         if self._cache is None:
-            self._cache = _AudioCache(self.cache_mb)
+            self._cache = AudioCache(self.cache_mb)
         epoch, index = self.epoch + index // self.length, index % self.length
         rng = np.random.default_rng([self.seed, epoch, index])
         speaker = self.speech.draw(rng)

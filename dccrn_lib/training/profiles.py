@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dccrn_lib.corpus.mixing import MixConfig
+from dccrn_lib.networks.presets import preset
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
 
 
@@ -77,11 +78,16 @@ class Profile:
         """The fields of ``TrainConfig`` that this profile decides.
 
         Args:
-            model: preset that will be trained, the student when empty: a Uformer makes the teacher's steps.
+            model: preset that will be trained, the student when empty: the teacher's family makes the teacher's steps.
+
+        Raises:
+            ConfigError: no such preset.
         """
+        model = model or self.student
+        like_teacher = preset(model).family == preset(self.teacher).family
         return {
-            "model": model or self.student,
-            "steps": self.teacher_steps if model.startswith("uformer") else self.student_steps,
+            "model": model,
+            "steps": self.teacher_steps if like_teacher else self.student_steps,
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
             "warmup_steps": min(100, self.student_steps // 10),

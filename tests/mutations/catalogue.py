@@ -68,10 +68,10 @@ MUTATIONS = (
     # ---- 02: DCCRN
     Mutation(
         "convolution_sign",
-        "the complex convolution adds Wi xi where it subtracts it",
+        "complex convolutions and linear maps add Wi xi where they subtract it",
         "networks/complex_layers.py",
-        'in_channels, freq, frame)."""\n        top = torch.cat([self.weight_real, -self.weight_imag]',
-        'in_channels, freq, frame)."""\n        top = torch.cat([self.weight_real, self.weight_imag]',
+        "top = torch.cat([self.weight_real, -self.weight_imag]",
+        "top = torch.cat([self.weight_real, self.weight_imag]",
         "tests/networks/test_complex_layers.py::test_convolution_by_hand",
         "02",
         "f6902efe",

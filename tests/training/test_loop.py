@@ -25,7 +25,7 @@ from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.errors import ConfigError, ManifestError
 from dccrn_lib.training import session
 from dccrn_lib.training.batches import RankSampler
-from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
 from dccrn_lib.training.loop import TrainingError, learning_rate, train
 
 
@@ -215,6 +215,18 @@ def test_refuses_to_mix_runs(corpus, tmp_path):
 def test_config_errors(corpus, tmp_path, bad, message):
     with pytest.raises(ConfigError, match=message):
         config(corpus, tmp_path, **bad)
+
+
+def test_what_decides_the_outcome_is_said_on_the_field(corpus, tmp_path):
+    c = config(corpus, tmp_path)
+    elsewhere = replace(c, out="b", device="cuda", workers=4, compile=True, tensorboard=True, checkpoint_minutes=1.0)
+    assert elsewhere.deciding() == c.deciding()
+    assert replace(c, speech="moved.jsonl").deciding() == c.deciding(), "what the files hold decides"
+    for change in ({"seed": 5}, {"steps": 9}, {"amp": True}, {"mix": MixConfig(segment_seconds=0.7)}):
+        assert replace(c, **change).deciding() != c.deciding(), change
+    # a run may be resumed longer or cut otherwise, and anywhere; not with other data or another teacher
+    assert {"steps", "accumulation", "amp", "valid_every", "out", "workers"} <= MAY_CHANGE
+    assert not {"speech", "noise", "rir", "teacher", "seed", "mix", "learning_rate", "batch_size"} & MAY_CHANGE
 
 
 def test_a_missing_manifest_begins_no_run(corpus, tmp_path):
