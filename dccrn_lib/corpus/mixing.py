@@ -38,19 +38,19 @@ class MixConfig:
         segment_seconds: length of a mixture in s.
         snr_db: lowest and highest signal-to-noise ratio in dB, drawn uniformly.
         level_dbfs: lowest and highest RMS of the mixture in dB relative to full scale.
-        rir_probability: share of mixtures whose speech passes a room response (0 without responses).
+        rir_probability: fraction of mixtures whose speech passes a room response (0 without responses).
         early_ms: part of the room response after the direct sound that stays in the target, in ms.
-        second_noise_probability: share of mixtures with two noises at a time.
-        babble_probability: share of mixtures whose noise is several other speakers.
-        speed_probability: share with speech played 5 to 15 % faster or slower (pitch moves along).
-        equaliser_probability: share with a random smooth spectral tilt, drawn apart for speech and noise.
+        second_noise_probability: fraction of mixtures with two noises at a time.
+        babble_probability: fraction of mixtures whose noise is several other speakers.
+        speed_probability: fraction with speech played 5 to 15 % faster or slower (pitch moves along).
+        equaliser_probability: fraction with a random smooth spectral tilt, drawn apart for speech and noise.
         equaliser_db: largest gain or loss of the tilt in dB.
         group_power: speakers and recordings are drawn with probability ~ (their seconds)^group_power.
         noise_corpus_power: a corpus of noise is drawn with probability ~ (its seconds)^noise_corpus_power, a recording
             within it as above; below 1 a large collection of one sort does not drown the small ones.
-        wide_level_probability: share of mixtures whose level is drawn from ``wide_level_dbfs`` instead.
+        wide_level_probability: fraction of mixtures whose level is drawn from ``wide_level_dbfs`` instead.
         wide_level_dbfs: lowest and highest RMS of those, in dB relative to full scale: quiet and loud recordings.
-        offset_probability: share of mixtures whose input (not its target) carries a constant offset, as cheap converters
+        offset_probability: fraction of mixtures whose input (not its target) carries a constant offset, as cheap converters
             add it, of at most the RMS of the mixture.
     """
 
@@ -134,9 +134,9 @@ class MixtureDataset(Dataset):
         speech, noise, rir: entries, or the path of a manifest together with ``split``. ``rir`` may be None.
         config: how to draw.
         seed: of the whole set.
-        length: mixtures an epoch.
+        length: mixtures per epoch.
         split: which split to read when manifests are given by path.
-        cache_mb: memory for decoded files, in MiB a process.
+        cache_mb: memory for decoded files, in MiB per process.
         decoded: where all files lie decoded, instead of a cache in each process (see ``corpus.decoded``).
 
     Item i: {"noisy", "clean": float32 (sample,), "snr_db": float, "label": kind of noise, "speaker": str, "index": int,

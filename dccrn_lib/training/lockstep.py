@@ -3,7 +3,7 @@
     workers mix -> batch of each seed, copied once -> teacher of each seed -> every network's step, on streams of their own
 
 Networks of one seed see the same mixtures in the same order, those of a resumed run included. The length is given in
-steps or in minutes; the learning rate follows the share that has passed, so that a run of any length ends cooled down.
+steps or in minutes; the learning rate follows the fraction that has passed, so that a run of any length ends cooled down.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ def run_stage(
     stop_after: int | None = None,
     progress: bool = True,
 ) -> dict:
-    """Train a stage to its end, or go on where an earlier call stopped.
+    """Train a stage to its end, or resume it where an earlier call stopped.
 
     Args:
         stage: its systems share device, batch_size, mix, valid_mixtures and checkpoint_minutes.

@@ -20,7 +20,7 @@ class Profile:
         teacher, student: presets.
         corpus_hours: hours of generated speech made when no manifests are given.
         segment_seconds: length of a training mixture in s.
-        batch_size: mixtures a step.
+        batch_size: mixtures per step.
         teacher_steps, student_steps: optimiser steps.
         learning_rate: of Adam.
         snr_db: lowest and highest SNR of the mixtures in dB.
@@ -28,14 +28,14 @@ class Profile:
         valid_mixtures: number of the valid mixtures.
         amp: bfloat16 autocast.
         device: "cpu" or "auto".
-        workers: processes that mix.
+        workers: data loader processes that mix.
         spectral_weight: of the compressed spectral loss beside SI-SNR.
         ema_decay: of the averaged weights.
-        decay_fraction: last share of the steps in which the learning rate falls.
+        decay_fraction: last fraction of the steps in which the learning rate falls.
         level_dbfs: lowest and highest level of the mixtures in dB relative to full scale.
-        rir_probability: share of mixtures in a room.
-        speed_probability, equaliser_probability: shares of training mixtures that are augmented so.
-        babble_probability: share of training mixtures whose noise is other speakers of the corpus.
+        rir_probability: fraction of mixtures in a room.
+        speed_probability, equaliser_probability: fractions of training mixtures that are augmented so.
+        babble_probability: fraction of training mixtures whose noise is other speakers of the corpus.
     """
 
     name: str

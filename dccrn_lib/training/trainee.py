@@ -235,7 +235,7 @@ class Trainee(OnStream):
         return found
 
     def restore(self, saved: dict) -> None:
-        """Go on from a state of :class:`Run`."""
+        """Resume from a state of :class:`Run`."""
         self.state.restore(saved)
         self._point_rates()
 
