@@ -85,6 +85,13 @@ class Session:
     stop: StopSignal = field(default_factory=StopSignal)
     bad_in_a_row: int = 0
 
+    def __post_init__(self) -> None:
+        self.first_step, self.seconds_before = self.step, self.state.history["seconds"]
+        self.started = self.checkpointed = time.monotonic()
+        hidden = not self.progress or self.ranks.rank > 0
+        self.bar = tqdm(total=self.config.steps, initial=self.step, unit="step", disable=hidden, leave=True)
+        self.opened = contextlib.ExitStack()
+
     @property
     def step(self) -> int:
         """Optimiser steps that were made, skipped ones included."""
@@ -96,20 +103,12 @@ class Session:
         return Path(self.config.out)
 
     def __enter__(self) -> Session:
-        """Start the clock, watch for signals, show the bar."""
-        config = self.config
-        self.first_step, self.seconds_before = self.step, self.state.history["seconds"]
-        self.started = self.checkpointed = time.monotonic()
-        hidden = not self.progress or self.ranks.rank > 0
-        self.bar = tqdm(total=config.steps, initial=self.step, unit="step", disable=hidden, leave=True)
-        with contextlib.ExitStack() as opened:
-            opened.enter_context(contextlib.closing(self.objective))
-            if self.log is not None:
-                opened.enter_context(contextlib.closing(self.log))
-            opened.enter_context(contextlib.closing(self.bar))
-            opened.enter_context(self.stop)
-            opened.enter_context(self.batches)
-            self.opened = opened.pop_all()
+        """Watch for signals; leaving puts an end to prefetching, bar, log and hooks."""
+        for closed in (self.objective, self.log, self.bar):
+            if closed is not None:
+                self.opened.callback(closed.close)
+        self.opened.enter_context(self.stop)
+        self.opened.enter_context(self.batches)
         return self
 
     def __exit__(self, *exception: object) -> None:
