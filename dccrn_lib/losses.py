@@ -1,4 +1,4 @@
-"""Training losses on waveforms: SI-SNR, the level term, and a compressed spectral distance."""
+"""Training losses on waveforms: SI-SNR, the level term, a compressed spectral distance, and their weighted sum."""
 
 from __future__ import annotations
 
@@ -98,3 +98,30 @@ def compressed_spectral_loss(
         complex_term = (difference.real**2 + difference.imag**2).mean()
         total = total + (1 - complex_weight) * magnitude_term + complex_weight * complex_term
     return total / len(sizes)
+
+
+class WaveformLoss:
+    """-SI-SNR + level_weight * level + spectral_weight * compressed spectral distance: (estimate, target) -> scalar.
+
+    Args:
+        level_weight: of :func:`level_loss`; 0 leaves it out.
+        spectral_weight: of :func:`compressed_spectral_loss`; 0 leaves it out.
+
+    Shapes: (batch, sample) twice -> scalar.
+
+    >>> loss = WaveformLoss(level_weight=2.0)
+    >>> s, e = torch.sin(torch.arange(800.0))[None], torch.cos(torch.arange(800.0))[None]
+    >>> bool(loss(e, s) == si_snr_loss(e, s) + 2 * level_loss(e, s))
+    True
+    """
+
+    def __init__(self, level_weight: float = 1.0, spectral_weight: float = 0.0) -> None:
+        self.level_weight, self.spectral_weight = level_weight, spectral_weight
+
+    def __call__(self, estimate: Tensor, target: Tensor) -> Tensor:
+        loss = si_snr_loss(estimate, target)
+        if self.level_weight:
+            loss = loss + self.level_weight * level_loss(estimate, target)
+        if self.spectral_weight:
+            loss = loss + self.spectral_weight * compressed_spectral_loss(estimate, target)
+        return loss

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dccrn_lib.losses import compressed_spectral_loss, level_loss, si_snr_db, si_snr_loss
+from dccrn_lib.losses import WaveformLoss, compressed_spectral_loss, level_loss, si_snr_db, si_snr_loss
 from dccrn_lib.runtime.errors import MetricError
 
 
@@ -116,6 +116,14 @@ def test_compressed_spectral_loss_sees_gain_and_sign_and_averages_its_sizes():
     assert compressed_spectral_loss(-x, x, sizes=(256, 512)).item() == pytest.approx(sum(each) / 2, rel=1e-5)
     # both signals are scaled by the target's level: a quieter recording does not count less
     assert compressed_spectral_loss(-0.1 * x, 0.1 * x).item() == pytest.approx(sign, rel=1e-3)
+
+
+def test_waveform_loss_is_the_weighted_sum_of_its_terms():
+    e, s = torch.randn(2, 1, 2000, generator=torch.Generator().manual_seed(0))
+    terms = [loss(e, s).item() for loss in (si_snr_loss, level_loss, compressed_spectral_loss)]
+    for level, spectral in ((0.0, 0.0), (1.0, 0.0), (0.0, 5.0), (2.0, 5.0)):
+        total = terms[0] + level * terms[1] + spectral * terms[2]
+        assert WaveformLoss(level, spectral)(e, s).item() == pytest.approx(total, rel=1e-6)
 
 
 @pytest.mark.parametrize("loss", [si_snr_loss, level_loss, compressed_spectral_loss])

@@ -13,58 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
-from scipy.signal import resample_poly
 from tqdm import tqdm
 
+from dccrn_lib.corpus.decoding import SAMPLE_RATE, decode, from_int16, to_int16
 from dccrn_lib.corpus.entry import Entry
-from dccrn_lib.corpus.shards import open_audio
-from dccrn_lib.runtime.errors import AudioError
 from dccrn_lib.runtime.files import atomic_path
 from dccrn_lib.runtime.workers import usable_cores, worker_pool
-
-SAMPLE_RATE = 16000
-
-
-def decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
-    """Read a piece of a file, averaged to mono and brought to 16 kHz: float32 (sample,).
-
-    Args:
-        entry: a file, or a member of a shard.
-        start, seconds: in s; what lies past the end is left out.
-
-    Raises:
-        AudioError: the file cannot be read, or holds NaN.
-    """
-    try:
-        with open_audio(entry) as file:
-            rate = file.samplerate
-            file.seek(min(int(start * rate), max(file.frames - 1, 0)))
-            x = file.read(int(np.ceil(seconds * rate)), dtype="float32", always_2d=True).mean(axis=1)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"{entry.path}: cannot be read ({error}); scan the corpus again to leave it out") from error
-    if not np.isfinite(x).all():
-        raise AudioError(f"{entry.path}: holds NaN or infinite samples; scan the corpus again to leave it out")
-    if rate != SAMPLE_RATE and len(x):
-        divisor = np.gcd(rate, SAMPLE_RATE)
-        x = resample_poly(x, SAMPLE_RATE // divisor, rate // divisor).astype(np.float32)
-    return x
-
-
-def to_int16(x: np.ndarray) -> tuple[np.ndarray, float]:
-    """Samples as int16 and the value of full scale: 1, or the peak where that is larger.
-
-    >>> to_int16(np.float32([0.5, -2.0]))
-    (array([  8191, -32767], dtype=int16), 2.0)
-    """
-    scale = max(1.0, float(np.abs(x).max(initial=0.0)))
-    return (x / np.float32(scale) * 32767).astype(np.int16), scale
-
-
-def from_int16(samples: np.ndarray, scale: float = 1.0) -> np.ndarray:
-    """The inverse of :func:`to_int16`, float32, to 1/32767 of full scale."""
-    x = samples.astype(np.float32) / 32767
-    return x if scale == 1.0 else x * np.float32(scale)
 
 
 def _decode_whole(entry: Entry) -> tuple[np.ndarray, float]:

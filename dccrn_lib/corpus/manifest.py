@@ -50,10 +50,7 @@ def read_manifest(path: str | os.PathLike, split: str | None = None, kind: str |
         ManifestError: no such file; a line that is not JSON or lacks a key; an unknown split or kind;
             nothing left for the split or kind asked for.
     """
-    if split is not None and split not in SPLITS:
-        raise ManifestError(f"unknown split {split!r}: {nearest_name(split, list(SPLITS))}")
-    if kind is not None and kind not in KINDS:
-        raise ManifestError(f"unknown kind {kind!r}: {nearest_name(kind, list(KINDS))}")
+    _check_names(split, kind)
     path = Path(path)
     folder = os.path.dirname(os.path.abspath(path))
     try:
@@ -165,25 +162,12 @@ def scan_folder(
         ManifestError: no such folder, an unknown kind or split, fractions out of range, or no usable file.
     """
     folder, out = Path(folder), Path(out)
-    if kind not in KINDS:
-        raise ManifestError(f"unknown kind {kind!r}: {nearest_name(kind, list(KINDS))}")
-    if split is not None and split not in SPLITS:
-        raise ManifestError(f"unknown split {split!r}: {nearest_name(split, list(SPLITS))}")
+    _check_names(split, kind or "")
     if not (valid_fraction >= 0 and test_fraction >= 0 and valid_fraction + test_fraction < 1):
         raise ManifestError(f"valid_fraction {valid_fraction} and test_fraction {test_fraction} leave no train")
     if not folder.is_dir():
         raise ManifestError(f"{folder}: no such folder; name the folder that holds the recordings")
-    files = find_audio(folder)
-    if not files:
-        raise ManifestError(f"{folder}: no audio file in it ({', '.join(SUFFIXES)})")
-    probes = probe_all(files, workers or 4 * (os.cpu_count() or 1), progress)
-    bad = [(path, probe) for path, probe in zip(files, probes, strict=True) if isinstance(probe, str)]
-    good = [(path, probe) for path, probe in zip(files, probes, strict=True) if not isinstance(probe, str)]
-    if not good:
-        raise ManifestError(
-            f"{folder}: none of the {len(files)} audio files can be used; "
-            f"the first, {Path(bad[0][0]).name}: {bad[0][1]}"
-        )
+    good, bad = _usable_files(folder, workers, progress)
     notes = []
     names = [group_name(path, folder, group_level) for path, _ in good]
     if split is None and len(set(names)) < 3 <= len(good):
@@ -208,6 +192,32 @@ def scan_folder(
     write_manifest(out, entries)
     write_bad(Path(f"{out}.bad.txt"), bad)
     return summarise(out, entries, bad, notes)
+
+
+def _check_names(split: str | None, kind: str | None) -> None:
+    """ManifestError unless both are None or known."""
+    if split is not None and split not in SPLITS:
+        raise ManifestError(f"unknown split {split!r}: {nearest_name(split, list(SPLITS))}")
+    if kind is not None and kind not in KINDS:
+        raise ManifestError(f"unknown kind {kind!r}: {nearest_name(kind, list(KINDS))}")
+
+
+def _usable_files(
+    folder: Path, workers: int | None, progress: bool
+) -> tuple[list[tuple[str, tuple[int, int]]], list[tuple[str, str]]]:
+    """Audio files with (frames, rate), and the bad ones with the reason; ManifestError where none is good."""
+    files = find_audio(folder)
+    if not files:
+        raise ManifestError(f"{folder}: no audio file in it ({', '.join(SUFFIXES)})")
+    probes = probe_all(files, workers or 4 * (os.cpu_count() or 1), progress)
+    bad = [(path, probe) for path, probe in zip(files, probes, strict=True) if isinstance(probe, str)]
+    good = [(path, probe) for path, probe in zip(files, probes, strict=True) if not isinstance(probe, str)]
+    if not good:
+        raise ManifestError(
+            f"{folder}: none of the {len(files)} audio files can be used; "
+            f"the first, {Path(bad[0][0]).name}: {bad[0][1]}"
+        )
+    return good, bad
 
 
 def summarise(out: Path, entries: list, bad: list[tuple[str, str]], notes: list[str] | None = None) -> ScanReport:

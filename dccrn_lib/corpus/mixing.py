@@ -11,7 +11,6 @@ Source: the DNS Challenge recipe as DCCRN used it (-5..20 dB, room responses); b
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,8 @@ from scipy.signal import fftconvolve, resample_poly
 from torch.utils.data import Dataset
 
 from dccrn_lib.audio.files import write_audio
-from dccrn_lib.corpus.decoded import SAMPLE_RATE, DecodedCorpus, decode, from_int16, to_int16
+from dccrn_lib.corpus.decoded import DecodedCorpus
+from dccrn_lib.corpus.decoding import SAMPLE_RATE, AudioCache
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.manifest import read_manifest
 from dccrn_lib.runtime.errors import AudioError, ConfigError, ManifestError
@@ -38,19 +38,19 @@ class MixConfig:
         segment_seconds: length of a mixture in s.
         snr_db: lowest and highest signal-to-noise ratio in dB, drawn uniformly.
         level_dbfs: lowest and highest RMS of the mixture in dB relative to full scale.
-        rir_probability: share of mixtures whose speech passes a room response (0 without responses).
+        rir_probability: fraction of mixtures whose speech passes a room response (0 without responses).
         early_ms: part of the room response after the direct sound that stays in the target, in ms.
-        second_noise_probability: share of mixtures with two noises at a time.
-        babble_probability: share of mixtures whose noise is several other speakers.
-        speed_probability: share with speech played 5 to 15 % faster or slower (pitch moves along).
-        equaliser_probability: share with a random smooth spectral tilt, drawn apart for speech and noise.
+        second_noise_probability: fraction of mixtures with two noises at a time.
+        babble_probability: fraction of mixtures whose noise is several other speakers.
+        speed_probability: fraction with speech played 5 to 15 % faster or slower (pitch moves along).
+        equaliser_probability: fraction with a random smooth spectral tilt, drawn apart for speech and noise.
         equaliser_db: largest gain or loss of the tilt in dB.
         group_power: speakers and recordings are drawn with probability ~ (their seconds)^group_power.
         noise_corpus_power: a corpus of noise is drawn with probability ~ (its seconds)^noise_corpus_power, a recording
             within it as above; below 1 a large collection of one sort does not drown the small ones.
-        wide_level_probability: share of mixtures whose level is drawn from ``wide_level_dbfs`` instead.
+        wide_level_probability: fraction of mixtures whose level is drawn from ``wide_level_dbfs`` instead.
         wide_level_dbfs: lowest and highest RMS of those, in dB relative to full scale: quiet and loud recordings.
-        offset_probability: share of mixtures whose input (not its target) carries a constant offset, as cheap converters
+        offset_probability: fraction of mixtures whose input (not its target) carries a constant offset, as cheap converters
             add it, of at most the RMS of the mixture.
     """
 
@@ -81,28 +81,6 @@ class MixConfig:
             value = getattr(self, f"{name}_probability")
             if not 0 <= value <= 1:
                 raise ConfigError(f"{name}_probability must lie in [0, 1], got {value}")
-
-
-class _AudioCache:
-    """Decoded short files as int16, the least recently used dropped first: bounded, so it cannot grow with a corpus."""
-
-    def __init__(self, megabytes: float) -> None:
-        self.limit, self.size = megabytes * 2**20, 0
-        self.items: OrderedDict[str, tuple[np.ndarray, float]] = OrderedDict()
-
-    def read(self, entry: Entry, start: float, seconds: float) -> np.ndarray:
-        """Up to ``seconds`` s from ``start`` s, mono float32 at 16 kHz."""
-        if entry.seconds > 60:  # a long file is sought in, never held
-            return decode(entry, start, seconds)
-        if entry.path not in self.items:
-            self.items[entry.path] = to_int16(decode(entry, 0.0, entry.seconds + 1))
-            self.size += self.items[entry.path][0].nbytes
-            while self.size > self.limit and len(self.items) > 1:
-                self.size -= self.items.popitem(last=False)[1][0].nbytes
-        self.items.move_to_end(entry.path)
-        samples, scale = self.items[entry.path]
-        first = int(start * SAMPLE_RATE)
-        return from_int16(samples[first : first + round(seconds * SAMPLE_RATE)], scale)
 
 
 class _Groups:
@@ -156,9 +134,9 @@ class MixtureDataset(Dataset):
         speech, noise, rir: entries, or the path of a manifest together with ``split``. ``rir`` may be None.
         config: how to draw.
         seed: of the whole set.
-        length: mixtures an epoch.
+        length: mixtures per epoch.
         split: which split to read when manifests are given by path.
-        cache_mb: memory for decoded files, in MiB a process.
+        cache_mb: memory for decoded files, in MiB per process.
         decoded: where all files lie decoded, instead of a cache in each process (see ``corpus.decoded``).
 
     Item i: {"noisy", "clean": float32 (sample,), "snr_db": float, "label": kind of noise, "speaker": str, "index": int,
@@ -200,7 +178,7 @@ class MixtureDataset(Dataset):
         self.rir = lists["rir"]
         self.samples = round(self.config.segment_seconds * SAMPLE_RATE)
         self.cache_mb = cache_mb
-        self._cache: _AudioCache | DecodedCorpus | None = decoded
+        self._cache: AudioCache | DecodedCorpus | None = decoded
 
     def __len__(self) -> int:
         return self.length
@@ -217,7 +195,7 @@ class MixtureDataset(Dataset):
         if index < 0:
             raise IndexError(index)
         if self._cache is None:
-            self._cache = _AudioCache(self.cache_mb)
+            self._cache = AudioCache(self.cache_mb)
         epoch, index = self.epoch + index // self.length, index % self.length
         rng = np.random.default_rng([self.seed, epoch, index])
         speaker = self.speech.draw(rng)

@@ -30,10 +30,9 @@ from torch import Tensor, nn
 import dccrn_lib
 from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer
 from dccrn_lib.enhancement.stream import SAMPLE_RATE, latency_samples
-from dccrn_lib.enhancement.stream_step import StreamingCore
+from dccrn_lib.enhancement.stream_step import StreamingCore, can_stream
 from dccrn_lib.networks.dccrn import DCCRN
 from dccrn_lib.networks.presets import config_to_dict
-from dccrn_lib.networks.uformer import Uformer
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import atomic_path
 
@@ -102,12 +101,12 @@ def export_onnx(model: nn.Module, path: str | os.PathLike, kind: str = "streamin
         raise ConfigError(f"unknown kind {kind!r}; known: streaming, offline")
     if precision not in ("float32", "int8"):
         raise ConfigError(f"unknown precision {precision!r}; known: float32, int8")
-    if isinstance(model, Uformer):
+    if reason := getattr(model, "offline_reason", ""):
         raise ConfigError(
-            "Uformer is not exported: its global time attention needs the whole signal and has no "
-            "streaming step; export a DCCRN or the distilled student"
+            f"{type(model).__name__} is not exported: its {reason}, and it has no streaming step; export a DCCRN or the "
+            "distilled student"
         )
-    if not isinstance(model, DCCRN):
+    if not can_stream(model):
         raise ConfigError(f"expected a DCCRN from build_model or load_model, got {type(model).__name__}")
     path = Path(path)
     if path.suffix != ".onnx":

@@ -23,20 +23,23 @@ from torch import Tensor, nn
 
 from dccrn_lib.networks.complex_layers import ComplexConvTranspose2d
 from dccrn_lib.networks.dccrn import DCCRN, RealBottleneck, concat_skip
-from dccrn_lib.networks.uformer import Uformer
 from dccrn_lib.runtime.errors import ConfigError
 
 States = dict[str, Tensor]
 
 
+def can_stream(model: nn.Module) -> bool:
+    """Whether a network says of itself that it ``streams``."""
+    return getattr(model, "streams", False)
+
+
 def require_streamable(model: nn.Module) -> DCCRN:
     """Return ``model`` if it can stream; ConfigError with the reason otherwise."""
-    if isinstance(model, DCCRN):
+    if can_stream(model):
         return model
-    if isinstance(model, Uformer):
+    if reason := getattr(model, "offline_reason", ""):
         raise ConfigError(
-            "Uformer is not causal: global time attention needs the whole signal, so it cannot "
-            "stream; use enhance_file or the offline model"
+            f"{type(model).__name__} is not causal: {reason}, so it cannot stream; use enhance_file or the offline model"
         )
     raise ConfigError(f"expected a DCCRN from build_model or load_model, got {type(model).__name__}")
 

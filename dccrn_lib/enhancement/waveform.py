@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from dccrn_lib.audio.resampling import StreamingResampler, checked_rate
 from dccrn_lib.enhancement.stream import StreamingEnhancer
+from dccrn_lib.enhancement.stream_step import can_stream
 from dccrn_lib.networks.dccrn import DCCRN
 from dccrn_lib.networks.weights import load_model
 from dccrn_lib.runtime.devices import require_device
@@ -141,7 +142,7 @@ def signal_path(model: nn.Module, channels: int, seconds: float, name: str = "th
     Raises:
         AudioError: the network needs the whole signal and it is longer than LIMIT_SECONDS.
     """
-    if seconds > WHOLE_SECONDS and isinstance(model, DCCRN):
+    if seconds > WHOLE_SECONDS and can_stream(model):
         return StreamedSignal(model, channels)
     if seconds > LIMIT_SECONDS:
         raise AudioError(

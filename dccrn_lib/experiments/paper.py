@@ -6,7 +6,6 @@ one. Systems have fixed keys: "noisy", "student", "student_at_kl", "teacher".
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -92,10 +91,6 @@ def train_config(
     return TrainConfig(**{**settings, **changes})
 
 
-#: Fields of TrainConfig that say where and how a run computes, not what.
-_WHERE = ("out", "speech", "noise", "rir", "teacher", "device", "workers", "checkpoint_minutes", "compile")
-
-
 def data_hash(corpus: dict[str, str]) -> str:
     """SHA-256 of the corpus's manifests, wherever they lie."""
     return hash_files(path for key in ("speech", "noise", "rir") for path in corpus[key].split(",") if path)
@@ -108,7 +103,7 @@ def experiment_folder(out: str | Path, configs: Sequence[TrainConfig]) -> Path:
         out: folder of the experiments.
         configs: of the systems, from :func:`train_config` with any ``out``.
     """
-    records = [{k: v for k, v in dataclasses.asdict(c).items() if k not in _WHERE} for c in configs]
+    records = [c.deciding() for c in configs]
     corpora = sorted({data_hash({"speech": c.speech, "noise": c.noise, "rir": c.rir}) for c in configs})
     text = json.dumps([records, corpora], sort_keys=True)
     return Path(out) / f"experiment-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

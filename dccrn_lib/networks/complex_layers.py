@@ -49,6 +49,12 @@ class _ComplexWeight(nn.Module):
         self.bias_real = nn.Parameter(torch.zeros(bias_size))
         self.bias_imag = nn.Parameter(torch.zeros(bias_size))
 
+    def block_weight(self) -> Tensor:
+        """[[Wr, -Wi], [Wi, Wr]]: (out, in, ...) each -> (2 out, 2 in, ...), the weight of the real map of both parts."""
+        top = torch.cat([self.weight_real, -self.weight_imag], dim=1)
+        bottom = torch.cat([self.weight_imag, self.weight_real], dim=1)
+        return torch.cat([top, bottom], dim=0)
+
     def block_bias(self) -> Tensor:
         """Each of the two real maps has its own bias: b = (br - bi) + j(br + bi)."""
         return torch.cat([self.bias_real - self.bias_imag, self.bias_real + self.bias_imag])
@@ -81,12 +87,6 @@ class ComplexConv2d(_ComplexWeight):
         n_in, n_out = _half(in_channels, "in_channels"), _half(out_channels, "out_channels")
         super().__init__((n_out, n_in, *kernel_size), n_out)
         self.stride, self.padding, self.dilation, self.causal_frames = stride, padding, dilation, causal_frames
-
-    def block_weight(self) -> Tensor:
-        """[[Wr, -Wi], [Wi, Wr]] -> (out_channels, in_channels, freq, frame)."""
-        top = torch.cat([self.weight_real, -self.weight_imag], dim=1)
-        bottom = torch.cat([self.weight_imag, self.weight_real], dim=1)
-        return torch.cat([top, bottom], dim=0)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.causal_frames:
@@ -142,9 +142,7 @@ class ComplexLinear(_ComplexWeight):
 
     def forward(self, real: Tensor, imag: Tensor) -> tuple[Tensor, Tensor]:
         x = torch.cat([real, imag], dim=-1)
-        top = torch.cat([self.weight_real, -self.weight_imag], dim=1)
-        bottom = torch.cat([self.weight_imag, self.weight_real], dim=1)
-        y = F.linear(x, torch.cat([top, bottom], dim=0), self.block_bias())
+        y = F.linear(x, self.block_weight(), self.block_bias())
         return y.chunk(2, dim=-1)
 
 

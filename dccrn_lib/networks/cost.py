@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from dccrn_lib.networks.complex_layers import ComplexConv2d, ComplexConvTranspose2d, ComplexLinear
 
@@ -11,6 +12,24 @@ from dccrn_lib.networks.complex_layers import ComplexConv2d, ComplexConvTranspos
 def count_parameters(model: nn.Module) -> int:
     """Number of trainable numbers."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+_CONVOLUTIONS = (ComplexConv2d, nn.Conv1d, nn.Conv2d)
+_TRANSPOSED = (ComplexConvTranspose2d, nn.ConvTranspose2d)
+_COUNTED = (*_CONVOLUTIONS, *_TRANSPOSED, ComplexLinear, nn.LSTM, nn.Linear)
+
+
+def _layer_macs(layer: nn.Module, x: Tensor, y: Tensor) -> int:
+    """Real multiply-accumulates of one call of a layer, from its input and output."""
+    rows = x.numel() // x.shape[-1]
+    if isinstance(layer, nn.LSTM):
+        return rows * sum(p.numel() for name, p in layer.named_parameters() if name.startswith("weight"))
+    weight = layer.block_weight() if hasattr(layer, "block_weight") else layer.weight
+    if isinstance(layer, _CONVOLUTIONS):
+        return weight[0].numel() * y.numel()
+    if isinstance(layer, _TRANSPOSED):
+        return weight[0].numel() * x.numel()
+    return weight.numel() * rows
 
 
 def count_macs(model: nn.Module, seconds: float = 1.0, by_layer: bool = False) -> int | dict[str, int]:
@@ -27,43 +46,15 @@ def count_macs(model: nn.Module, seconds: float = 1.0, by_layer: bool = False) -
         by_layer: return {module name: MACs} instead of the sum.
     """
     counts: dict[str, int] = {}
-    handles = []
 
-    def watch(name: str, module: nn.Module) -> None:
-        def hook(_module, inputs, output):
-            x = inputs[0]
+    def watch(name: str, module: nn.Module) -> RemovableHandle:
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple) -> None:
             y = output[0] if isinstance(output, tuple) else output
-            if isinstance(module, (ComplexConv2d, nn.Conv1d, nn.Conv2d)):
-                weight = module.block_weight() if isinstance(module, ComplexConv2d) else module.weight
-                macs = weight[0].numel() * y.numel()
-            elif isinstance(module, (ComplexConvTranspose2d, nn.ConvTranspose2d)):
-                complex_ = isinstance(module, ComplexConvTranspose2d)
-                weight = module.block_weight() if complex_ else module.weight
-                macs = weight[0].numel() * x.numel()
-            elif isinstance(module, nn.LSTM):
-                rows = x.numel() // x.shape[-1]
-                macs = rows * sum(p.numel() for n, p in module.named_parameters() if n.startswith("weight"))
-            elif hasattr(module, "weight_real"):  # complex linear: (wr, wi) applied to (re, im)
-                macs = 4 * module.weight_real.numel() * (x.numel() // x.shape[-1])
-            else:
-                macs = module.weight.numel() * (x.numel() // x.shape[-1])
-            counts[name] = counts.get(name, 0) + macs
+            counts[name] = counts.get(name, 0) + _layer_macs(module, inputs[0], y)
 
-        handles.append(module.register_forward_hook(hook))
+        return module.register_forward_hook(hook)
 
-    kinds = (
-        ComplexConv2d,
-        ComplexConvTranspose2d,
-        ComplexLinear,
-        nn.Conv1d,
-        nn.Conv2d,
-        nn.ConvTranspose2d,
-        nn.LSTM,
-        nn.Linear,
-    )
-    for name, module in model.named_modules():
-        if isinstance(module, kinds):
-            watch(name, module)
+    handles = [watch(name, module) for name, module in model.named_modules() if isinstance(module, _COUNTED)]
     stft = model.config.stft
     frames = 160
     training = model.training

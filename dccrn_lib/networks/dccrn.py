@@ -12,6 +12,7 @@ Source: Hu et al. 2020 and the authors' code; the student's sizes are our readin
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +48,8 @@ class DCCRNConfig:
         decoder_lookahead: frames of future each decoder layer uses: 1 as in the paper, 0 for low latency.
         stft: analysis and synthesis.
     """
+
+    family: ClassVar[str] = "dccrn"  # as weights on disk name it
 
     channels: tuple[int, ...] = (16, 32, 64, 128, 256, 256)
     rnn_units: int = 256
@@ -184,12 +187,17 @@ def apply_mask(mask: Tensor, spectrum: Tensor, mode: str) -> Tensor:
 class DCCRN(nn.Module):
     """Deep complex convolution recurrent network.
 
+    ``streams`` says that every layer needs a few neighbouring frames only, so that a signal may come in pieces (see
+    ``enhancement.stream_step``); ``lookahead_frames`` how many frames of future an output frame depends on.
+
     Shapes: waveform (batch, sample) float32 at 16 kHz -> same shape, any length >= 1; the output is in [-1, 1].
 
     >>> model = DCCRN(DCCRNConfig(channels=(4, 4, 4, 4, 4, 4), rnn_units=4))
     >>> model(torch.randn(2, 777)).shape
     torch.Size([2, 777])
     """
+
+    streams = True
 
     def __init__(self, config: DCCRNConfig | None = None) -> None:
         super().__init__()
@@ -209,6 +217,11 @@ class DCCRN(nn.Module):
             # complex bias (br - bi) + j (br + bi) = initial_mask + 0j
             nn.init.constant_(self.decoder[-1].conv.bias_real, c.initial_mask / 2)
             nn.init.constant_(self.decoder[-1].conv.bias_imag, -c.initial_mask / 2)
+
+    @property
+    def lookahead_frames(self) -> int:
+        """Frames of future that an output frame depends on."""
+        return self.config.lookahead_frames
 
     def estimate_mask(self, spectrum: Tensor) -> Tensor:
         """The decoder's output as a complex mask, 0 at DC: complex64 (batch, freq, frame) -> same."""

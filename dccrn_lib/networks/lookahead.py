@@ -15,9 +15,6 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from dccrn_lib.networks.dccrn import DCCRN
-from dccrn_lib.networks.uformer import Uformer
-from dccrn_lib.networks.uformer.conformer import DILATED_BLOCKS
 from dccrn_lib.runtime.errors import ConfigError
 
 MARGINS = (16, 1024)  # hops of signal on the probed side; a reach beyond the last one counts as unbounded
@@ -66,15 +63,10 @@ def expected_lookahead(model: nn.Module) -> int | float:
       the sum over the dilated blocks of max(2^k, 2^(7 - k)) = 480 frames (4.8 s).
 
     Raises:
-        ConfigError: neither a DCCRN nor a Uformer.
+        ConfigError: the network does not say its ``lookahead_frames``, as DCCRN and Uformer do.
     """
-    if isinstance(model, DCCRN):
-        frames = model.config.lookahead_frames
-    elif isinstance(model, Uformer):
-        if model.config.attention:
-            return math.inf
-        frames = sum(max(2**k, 2 ** (DILATED_BLOCKS - 1 - k)) for k in range(DILATED_BLOCKS))
-    else:
+    frames = getattr(model, "lookahead_frames", None)
+    if frames is None:
         raise ConfigError(f"no look-ahead formula for {type(model).__name__}; use measure_lookahead")
     stft = model.config.stft
     return (stft.window_length - 1) + frames * stft.hop_length

@@ -30,7 +30,15 @@ PRESETS: dict[str, DCCRNConfig | UformerConfig] = {
     "dccrn_e_lookahead0": DCCRNConfig(decoder_lookahead=0),
     "distil_dccrn_lookahead0": dataclasses.replace(_STUDENT, decoder_lookahead=0),
 }
-_CLASSES = {"dccrn": (DCCRNConfig, DCCRN), "uformer": (UformerConfig, Uformer)}
+#: Family -> its config and its network.
+_CLASSES = {kind.family: (kind, network) for kind, network in ((DCCRNConfig, DCCRN), (UformerConfig, Uformer))}
+
+
+def preset(name: str) -> DCCRNConfig | UformerConfig:
+    """The config of that name; ConfigError names the nearest one."""
+    if name not in PRESETS:
+        raise ConfigError(f"unknown model {name!r}; {nearest_name(name, list(PRESETS))}")
+    return PRESETS[name]
 
 
 def build_model(name: str, **overrides) -> DCCRN | Uformer:
@@ -47,9 +55,7 @@ def build_model(name: str, **overrides) -> DCCRN | Uformer:
     >>> count_parameters(build_model("distil_dccrn"))
     1126413
     """
-    if name not in PRESETS:
-        raise ConfigError(f"unknown model {name!r}; {nearest_name(name, list(PRESETS))}")
-    config = PRESETS[name]
+    config = preset(name)
     fields = [f.name for f in dataclasses.fields(config)]
     for key in overrides:
         if key not in fields:
@@ -59,16 +65,15 @@ def build_model(name: str, **overrides) -> DCCRN | Uformer:
 
 def build_from_config(config: DCCRNConfig | UformerConfig) -> DCCRN | Uformer:
     """A freshly initialised model from its config."""
-    for config_class, model_class in _CLASSES.values():
-        if isinstance(config, config_class):
-            return model_class(config)
-    raise ConfigError(f"expected a DCCRNConfig or UformerConfig, got {type(config).__name__}")
+    family = getattr(config, "family", None)
+    if family not in _CLASSES:
+        raise ConfigError(f"expected a DCCRNConfig or UformerConfig, got {type(config).__name__}")
+    return _CLASSES[family][1](config)
 
 
 def config_to_dict(config: DCCRNConfig | UformerConfig) -> dict:
     """JSON-ready form of a config: {"family": "dccrn" | "uformer", field: value, ...}."""
-    family = next(name for name, (kind, _) in _CLASSES.items() if isinstance(config, kind))
-    return {"family": family, **dataclasses.asdict(config)}
+    return {"family": config.family, **dataclasses.asdict(config)}
 
 
 def config_from_dict(record: dict) -> DCCRNConfig | UformerConfig:

@@ -7,10 +7,10 @@ from dccrn_lib.runtime.doors import door
 # name -> module that defines it
 _PUBLIC = {
     "TrainConfig": "config",
-    "TrainResult": "loop",
-    "TrainingError": "loop",
-    "hours_of_audio": "loop",
-    "learning_rate": "loop",
+    "TrainResult": "session",
+    "TrainingError": "session",
+    "hours_of_audio": "schedule",
+    "learning_rate": "schedule",
     "train": "loop",
     "PROFILES": "profiles",
     "Profile": "profiles",

@@ -1,6 +1,6 @@
-"""The next batch is made while the network learns from this one.
+"""Batches: which mixtures each rank takes, what the network is given, and the thread that prefetches them.
 
-Mixing and the frozen teacher's forward pass depend on nothing the training changes, so one thread can do them a batch
+Mixing and the frozen teacher's forward pass depend on nothing that training changes, so one thread can do them a batch
 ahead: on two cores a distillation step then costs little more than a step without a teacher. The batches and their
 order are the same; only the time at which they are made differs.
 """
@@ -10,14 +10,65 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
+from torch import Tensor
+from torch.utils.data import Sampler
 
-Batch = TypeVar("Batch")
+from dccrn_lib.runtime.distributed import Processes
+from dccrn_lib.training.config import TrainConfig
+
+T = TypeVar("T")
 
 
-class Ahead(Generic[Batch]):
+@dataclass
+class Batch:
+    """One micro-batch on the device.
+
+    Args:
+        noisy, clean: waveforms (batch, sample).
+        target: the teacher's output (batch, sample), or None without a teacher.
+        teacher_features: of each layer that is compared, (batch, chan, freq, frame), or None if none is.
+    """
+
+    noisy: Tensor
+    clean: Tensor
+    target: Tensor | None = None
+    teacher_features: dict[str, Tensor] | None = None
+
+
+class RankSampler(Sampler):
+    """Indices of the mixtures that one rank takes from every micro-batch of every global batch.
+
+    A micro-batch holds the same mixtures whatever the number of ranks: BatchNorm sees them together.
+
+    Args:
+        config: ``batch_size``, ``accumulation``, ``steps``, ``epoch_mixtures`` and ``repeat_epoch`` are read.
+        ranks: which rank of how many.
+        start: the first step, 0-based.
+    """
+
+    def __init__(self, config: TrainConfig, ranks: Processes, start: int) -> None:
+        self.config, self.ranks, self.start = config, ranks, start
+        self.micro_batch = config.batch_size // config.accumulation
+        self.size = self.micro_batch // ranks.world
+
+    def __iter__(self) -> Iterator[int]:
+        for number in range(self.start * self.config.accumulation, self.config.steps * self.config.accumulation):
+            first = number * self.micro_batch + self.ranks.rank * self.size
+            yield from (self.index(i) for i in range(first, first + self.size))
+
+    def index(self, i: int) -> int:
+        """Index in the dataset of mixture ``i`` of the run."""
+        return i % self.config.epoch_mixtures if self.config.repeat_epoch else i
+
+    def __len__(self) -> int:
+        return (self.config.steps - self.start) * self.config.accumulation * self.size
+
+
+class Prefetcher(Generic[T]):
     """Iterator over ``make()``, computed ``depth`` calls ahead in one thread of its own.
 
     Args:
@@ -27,27 +78,27 @@ class Ahead(Generic[Batch]):
     Use as a context manager: leaving it waits for the call in flight and drops what was not used.
 
     >>> numbers = iter(range(3))
-    >>> with Ahead(lambda: next(numbers), depth=2) as ahead:
-    ...     [next(ahead), next(ahead)]
+    >>> with Prefetcher(lambda: next(numbers), depth=2) as prefetched:
+    ...     [next(prefetched), next(prefetched)]
     [0, 1]
     """
 
-    def __init__(self, make: Callable[[], Batch], depth: int = 1) -> None:
+    def __init__(self, make: Callable[[], T], depth: int = 1) -> None:
         self.make, self.depth = make, depth
         self.ready: deque[Future] = deque()
-        self.pool = ThreadPoolExecutor(1, "ahead", _as_here(torch.get_num_threads())) if depth else None
+        self.pool = ThreadPoolExecutor(1, "prefetch", _as_here(torch.get_num_threads())) if depth else None
 
-    def __enter__(self) -> Ahead:
+    def __enter__(self) -> Prefetcher:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.pool is not None:
             self.pool.shutdown(wait=True, cancel_futures=True)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[T]:
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> T:
         if self.pool is None:
             return self.make()
         while len(self.ready) <= self.depth:

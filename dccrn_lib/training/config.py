@@ -1,16 +1,27 @@
-"""The configuration of a training run."""
+"""The configuration of a training run.
+
+A field says itself, in its metadata, whether its value decides the outcome: not at all (``_WHERE``), only by what the
+files it names hold (``_CONTENTS``), or so that a run may still be resumed with another value (``_MAY_CHANGE``). All
+others decide, and a run is resumed only with the same value.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 from dccrn_lib.corpus.mixing import MixConfig
 from dccrn_lib.distillation.loss import METHODS
 from dccrn_lib.distillation.teacher import CACHED_METHODS
-from dccrn_lib.networks.presets import PRESETS
+from dccrn_lib.networks.presets import preset
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
 
 OPTIMISERS = ("adam", "muon")
+
+_WHERE = {"decides": False}  # where and how a run computes: the outcome is the same, up to rounding
+_CONTENTS = {"decides": "contents"}  # names of files: what they hold decides, not where they lie
+_MAY_CHANGE = {"may_change": True}  # decides, and may differ when a run is resumed
 
 
 @dataclass(frozen=True)
@@ -66,14 +77,14 @@ class TrainConfig:
         mix: how mixtures are drawn.
     """
 
-    out: str
-    speech: str
-    noise: str
-    rir: str = ""
+    out: str = field(metadata=_WHERE)
+    speech: str = field(metadata=_CONTENTS)
+    noise: str = field(metadata=_CONTENTS)
+    rir: str = field(default="", metadata=_CONTENTS)
     model: str = "distil_dccrn"
     init: str = ""
     method: str = "none"
-    teacher: str = ""
+    teacher: str = field(default="", metadata=_CONTENTS)
     reading: str = "frequency"
     normalisation: str = "sum"
     output_weight: float = 0.5
@@ -81,9 +92,9 @@ class TrainConfig:
     feature_share: float = 0.1
     level_weight: float = 1.0
     spectral_weight: float = 0.0
-    steps: int = 1000
+    steps: int = field(default=1000, metadata=_MAY_CHANGE)
     batch_size: int = 8
-    accumulation: int = 1
+    accumulation: int = field(default=1, metadata=_MAY_CHANGE)
     optimiser: str = "adam"
     learning_rate: float = 1e-3
     muon_learning_rate: float = 0.01
@@ -91,25 +102,24 @@ class TrainConfig:
     decay_fraction: float = 0.3
     gradient_clip: float = 5.0
     ema_decay: float = 0.0
-    amp: bool = False
-    device: str = "cpu"
+    amp: bool = field(default=False, metadata=_MAY_CHANGE)
+    device: str = field(default="cpu", metadata=_WHERE)
     seed: int = 0
-    workers: int = 0
+    workers: int = field(default=0, metadata=_WHERE)
     epoch_mixtures: int = 2000
     repeat_epoch: bool = False
-    valid_every: int = 200
+    valid_every: int = field(default=200, metadata=_MAY_CHANGE)
     valid_mixtures: int = 16
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: float = field(default=5.0, metadata=_WHERE)
     max_bad_batches: int = 10
-    compile: bool = False
+    compile: bool = field(default=False, metadata=_WHERE)
     sync_batch_norm: bool = True
-    teacher_cache: str = ""
-    tensorboard: bool = False
+    teacher_cache: str = field(default="", metadata=_WHERE)
+    tensorboard: bool = field(default=False, metadata=_WHERE)
     mix: MixConfig = field(default_factory=MixConfig)
 
     def __post_init__(self) -> None:
-        if self.model not in PRESETS:
-            raise ConfigError(f"unknown model {self.model!r}; {nearest_name(self.model, list(PRESETS))}")
+        preset(self.model)  # ConfigError if there is none of that name
         if self.method not in METHODS:
             raise ConfigError(
                 f"unknown distillation method {self.method!r}; {nearest_name(self.method, list(METHODS))}"
@@ -128,9 +138,15 @@ class TrainConfig:
         if self.teacher_cache and self.method not in CACHED_METHODS:
             raise ConfigError(f"teacher_cache serves the methods {', '.join(CACHED_METHODS)}, not {self.method}")
 
+    def deciding(self) -> dict[str, Any]:
+        """The fields whose values decide the outcome, as in ``config.json``."""
+        names = {f.name for f in dataclasses.fields(self) if f.metadata.get("decides", True) is True}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name in names}
 
-#: What may change between stretches of one run.
+
+#: Fields that may differ when a run is resumed.
 MAY_CHANGE = {
-    "out", "steps", "device", "workers", "valid_every", "checkpoint_minutes", "accumulation", "amp", "compile",
-    "teacher_cache", "tensorboard",
-}  # fmt: skip
+    f.name
+    for f in dataclasses.fields(TrainConfig)
+    if not f.metadata.get("decides", True) or f.metadata.get("may_change")
+}

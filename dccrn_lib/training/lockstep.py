@@ -3,37 +3,34 @@
     workers mix -> batch of each seed, copied once -> teacher of each seed -> every network's step, on streams of their own
 
 Networks of one seed see the same mixtures in the same order, those of a resumed run included. The length is given in
-steps or in minutes; the learning rate follows the share that has passed, so that a run of any length ends cooled down.
+steps or in minutes; the learning rate follows the fraction that has passed, so that a run of any length ends cooled down.
 """
 
 from __future__ import annotations
 
 import gc
-import itertools
 import json
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
 
 from dccrn_lib.corpus.decoded import DecodedCorpus, decode_corpus
 from dccrn_lib.corpus.manifest import read_manifest
-from dccrn_lib.corpus.mixing import MixtureDataset
-from dccrn_lib.losses import compressed_spectral_loss, si_snr_db
 from dccrn_lib.networks.weights import save_model
 from dccrn_lib.runtime.devices import has_bfloat16, pick_device
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import atomic_path, write_json
 from dccrn_lib.runtime.interrupts import StopSignal
 from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.feeds import Feed, ValidSet
 from dccrn_lib.training.run_folder import write_config
-from dccrn_lib.training.trainee import TeacherView, Trainee, autocast
+from dccrn_lib.training.schedule import rate_factor
+from dccrn_lib.training.trainee import TeacherView, Trainee
 
 
 @dataclass(frozen=True)
@@ -46,100 +43,8 @@ class Stage:
     snapshot_hours: tuple[float, ...] = ()
 
 
-VALID_SECONDS = 4.0
-VALID_SEED = 1_000_003
 VALIDATIONS = 10  # a stage
 LOG_EVERY = 200  # steps
-
-
-def rate_factor(step: int, progress: float, config: TrainConfig) -> float:
-    """Share of the highest learning rate: linear rise over the first steps, constant, linear fall to 2 %.
-
-    Args:
-        step: 0-based.
-        progress: share of the stage that has passed, in [0, 1].
-        config: ``warmup_steps`` and ``decay_fraction``.
-    """
-    rise = min(1.0, (step + 1) / max(config.warmup_steps, 1))
-    return rise * max(0.02, min(1.0, (1.0 - progress) / max(config.decay_fraction, 1e-9)))
-
-
-class Feed:
-    """Batches of one seed, in tensors that stay where they are: ``noisy``, ``clean`` (batch, sample)."""
-
-    def __init__(
-        self, config: TrainConfig, decoded: DecodedCorpus, device: torch.device, workers: int, start: int
-    ) -> None:
-        dataset = MixtureDataset(
-            config.speech, config.noise, config.rir or None, config.mix, config.seed, config.epoch_mixtures, "train",
-            decoded=decoded,
-        )  # fmt: skip
-        shape = (config.batch_size, dataset.samples)
-        self.noisy, self.clean = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
-        self.cuda = device.type == "cuda"
-        self.stream = torch.cuda.Stream(device) if self.cuda else None
-        self.ready = torch.cuda.Event() if self.cuda else None
-        self.waited = 0.0  # seconds for the workers
-        self.batches: Iterator[tuple[Tensor, Tensor]] = iter(
-            DataLoader(
-                dataset, config.batch_size, sampler=itertools.count(start * config.batch_size), num_workers=workers,
-                collate_fn=_pair, pin_memory=self.cuda, prefetch_factor=4 if workers else None,
-            )
-        )  # fmt: skip
-
-    def advance(self, after: Sequence[torch.cuda.Event]) -> None:
-        """Bring the next batch to the device, once the work on the last one is done."""
-        began = time.monotonic()
-        noisy, clean = next(self.batches)
-        self.waited += time.monotonic() - began
-        if not self.cuda:
-            self.noisy.copy_(noisy)
-            self.clean.copy_(clean)
-            return
-        with torch.cuda.stream(self.stream):
-            for event in after:
-                self.stream.wait_event(event)
-            self.noisy.copy_(noisy, non_blocking=True)
-            self.clean.copy_(clean, non_blocking=True)
-            self.ready.record(self.stream)
-
-
-def _pair(items: list[dict]) -> tuple[Tensor, Tensor]:
-    return torch.stack([i["noisy"] for i in items]), torch.stack([i["clean"] for i in items])
-
-
-class ValidSet:
-    """The fixed valid mixtures, held on the device."""
-
-    def __init__(self, config: TrainConfig, decoded: DecodedCorpus, device: torch.device) -> None:
-        seconds = VALID_SECONDS if config.mix.segment_seconds >= 1 else config.mix.segment_seconds
-        mix = replace(
-            config.mix, segment_seconds=seconds, speed_probability=0.0, equaliser_probability=0.0,
-            wide_level_probability=0.0, offset_probability=0.0,
-        )  # fmt: skip
-        mixtures = MixtureDataset(
-            config.speech, config.noise, config.rir or None, mix, VALID_SEED, config.valid_mixtures, "valid",
-            decoded=decoded,
-        )  # fmt: skip
-        items = [mixtures[i] for i in range(config.valid_mixtures)]
-        self.noisy, self.clean = (t.to(device) for t in _pair(items))
-
-    def score(self, trainee: Trainee, batch: int = 50) -> dict[str, float]:
-        """Mean SI-SNR of output and input in dB, gain and compressed spectral distance of the averaged weights."""
-        network = trainee.finished_average() if trainee.average is not trainee.model else trainee.model.eval()
-        sums = torch.zeros(4, dtype=torch.float64)
-        with torch.no_grad():
-            for noisy, clean in zip(self.noisy.split(batch), self.clean.split(batch), strict=True):
-                with autocast(noisy.device, trainee.config.amp):
-                    estimate = network(noisy).float()
-                gain = (estimate * clean).sum(-1) / (clean * clean).sum(-1)
-                spectral = compressed_spectral_loss(estimate, clean) * len(noisy)
-                rows = [si_snr_db(estimate, clean).sum(), si_snr_db(noisy, clean).sum(), gain.sum(), spectral]
-                sums += torch.stack(rows).double().cpu()
-        if trainee.average is trainee.model:
-            trainee.model.train()
-        names = ("si_snr_db", "noisy_si_snr_db", "gain", "spectral")
-        return dict(zip(names, (sums / len(self.noisy)).tolist(), strict=True))
 
 
 class Lockstep:
@@ -153,58 +58,74 @@ class Lockstep:
     """
 
     def __init__(self, stage: Stage, out: str | Path, graphs: bool = True, progress: bool = True) -> None:
-        configs = list(stage.systems.values())
-        first = configs[0]
-        if any((c.batch_size, c.mix) != (first.batch_size, first.mix) for c in configs):
+        first = next(iter(stage.systems.values()))
+        if any((c.batch_size, c.mix) != (first.batch_size, first.mix) for c in stage.systems.values()):
             raise ConfigError(f"stage {stage.name}: its systems must share batch_size and mix")
         self.stage, self.out, self.device, self.talks = stage, Path(out), pick_device(first.device), progress
-        if first.amp and not has_bfloat16(self.device):
-            configs = [replace(c, amp=False) for c in configs]
-            self.say("this CPU has no bfloat16 arithmetic and would emulate it slowly: training in float32")
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()  # of an earlier stage
-            torch.cuda.reset_peak_memory_stats(self.device)
-            torch.backends.cudnn.benchmark = True
-            torch.backends.cuda.matmul.allow_tf32 = True
+        self.configs, self.graphs = self._fit_to_device(stage.systems), graphs
+        self._prepare_device()
         self.file = self.out / f"stage_{stage.name}.pt"
         saved = torch.load(self.file, map_location="cpu", weights_only=True) if self.file.is_file() else None
         self.step, self.spent = (saved["step"], saved["seconds"]) if saved else (0, 0.0)
-        paths = [(kind, p) for kind in ("speech", "noise", "rir") for p in getattr(first, kind).split(",") if p]
-        entries = [e for kind, path in paths for e in read_manifest(path, kind=kind) if e.split != "test"]
-        decoded = decode_corpus(entries, self.out / "decoded", progress=progress)
-        seeds = sorted({c.seed for c in configs})
-        workers = first.workers // len(seeds)
-        self.feeds = {
-            seed: Feed(next(c for c in configs if c.seed == seed), decoded, self.device, workers, self.step)
-            for seed in seeds
-        }
+        decoded = self._decoded(first)
+        of_seed = {c.seed: c for c in reversed(self.configs.values())}  # the first of each
+        workers = first.workers // len(of_seed)
+        self.feeds = {s: Feed(of_seed[s], decoded, self.device, workers, self.step) for s in sorted(of_seed)}
         self.valid = ValidSet(first, decoded, self.device)
         self.teachers: dict[tuple[str, int], TeacherView] = {}
-        self.trainees: dict[str, Trainee] = {}
-        for seed in seeds:
-            self.feeds[seed].advance(())
+        for feed in self.feeds.values():
+            feed.advance(())
         self.wait()
-        for name, config in zip(stage.systems, configs, strict=True):
-            feed, view = self.feeds[config.seed], None
-            if config.method != "none":
-                key = (config.teacher, config.seed)
-                if key not in self.teachers:
-                    self.teachers[key] = TeacherView(config.teacher, feed.noisy, config.amp, graphs)
-                    self.wait()
-                    self.teachers[key].run()
-                    self.wait()
-                view = self.teachers[key]
-            trainee = self.trainees[name] = Trainee(config, feed.noisy, feed.clean, view, graphs)
-            if saved:
-                trainee.restore(saved["systems"][name])
-            else:
-                trainee.balance()
-            write_config(Path(config.out), config)
+        self.trainees = {name: self._trainee(name, config, saved) for name, config in self.configs.items()}
         self.wait()
         self.fresh = True  # the first batch is on the device already
         self.validated = -1
         self.ticks: deque = deque()
+
+    def _fit_to_device(self, systems: Mapping[str, TrainConfig]) -> dict[str, TrainConfig]:
+        """The configs as this device can carry them out."""
+        if has_bfloat16(self.device) or not next(iter(systems.values())).amp:
+            return dict(systems)
+        self.say("this CPU has no bfloat16 arithmetic and would emulate it slowly: training in float32")
+        return {name: replace(config, amp=False) for name, config in systems.items()}
+
+    def _prepare_device(self) -> None:
+        """Free what an earlier stage left, and choose fast kernels."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self.device)
+            torch.backends.cudnn.benchmark = True
+            torch.backends.cuda.matmul.allow_tf32 = True
+
+    def _decoded(self, config: TrainConfig) -> DecodedCorpus:
+        """The train and valid files of the config's manifests, decoded."""
+        paths = [(kind, p) for kind in ("speech", "noise", "rir") for p in getattr(config, kind).split(",") if p]
+        entries = [e for kind, path in paths for e in read_manifest(path, kind=kind) if e.split != "test"]
+        return decode_corpus(entries, self.out / "decoded", progress=self.talks)
+
+    def _teacher(self, config: TrainConfig) -> TeacherView | None:
+        """The teacher of a system, one for all systems of a seed; it has answered the first batch."""
+        if config.method == "none":
+            return None
+        key = (config.teacher, config.seed)
+        if key not in self.teachers:
+            self.teachers[key] = TeacherView(config.teacher, self.feeds[config.seed].noisy, config.amp, self.graphs)
+            self.wait()
+            self.teachers[key].run()
+            self.wait()
+        return self.teachers[key]
+
+    def _trainee(self, name: str, config: TrainConfig, saved: dict | None) -> Trainee:
+        """A system as it was in the checkpoint, or fresh and balanced; its ``config.json`` is written."""
+        feed = self.feeds[config.seed]
+        trainee = Trainee(config, feed.noisy, feed.clean, self._teacher(config), self.graphs)
+        if saved:
+            trainee.restore(saved["systems"][name])
+        else:
+            trainee.balance()
+        write_config(Path(config.out), config)
+        return trainee
 
     def say(self, text: str) -> None:
         """Print a line, if progress is to be shown."""
@@ -284,6 +205,13 @@ class Lockstep:
         with atomic_path(self.file) as temporary:
             torch.save({"step": self.step, "seconds": seconds, "systems": systems}, temporary)
 
+    def snapshot(self, hours: float) -> None:
+        """Keep every network's averaged weights as ``after_<hours>h``."""
+        self.wait()
+        for t in self.trainees.values():
+            card = {"step": self.step, "hours": self.hours()}
+            save_model(t.finished_average(), Path(t.config.out) / f"after_{hours:g}h", card)
+
     def record(self, seconds: float, minutes: float | None) -> dict:
         """What the stage did and cost so far."""
         config = next(iter(self.trainees.values())).config
@@ -313,7 +241,7 @@ def run_stage(
     stop_after: int | None = None,
     progress: bool = True,
 ) -> dict:
-    """Train a stage to its end, or go on where an earlier call stopped.
+    """Train a stage to its end, or resume it where an earlier call stopped.
 
     Args:
         stage: its systems share device, batch_size, mix, valid_mixtures and checkpoint_minutes.
@@ -334,51 +262,62 @@ def run_stage(
         raise ConfigError("give the length of a campaign in minutes or in steps")
     if not (minutes or steps or 0) > 0:
         raise ConfigError(f"the length of a campaign must be above 0, got {minutes or steps}")
-    out = Path(out)
-    report = out / f"stage_{stage.name}.json"
+    report = Path(out) / f"stage_{stage.name}.json"
     if report.is_file():
         finished = json.loads(report.read_text(encoding="utf-8"))
         if not finished["stopped"]:
             return finished
     lock = Lockstep(stage, out, graphs, progress)
-    begun = checkpointed = time.monotonic()
-    first, logged = lock.step, (time.monotonic(), lock.step)
+    clock = _Clock(lock, minutes, steps)
     interval = 60 * next(iter(stage.systems.values())).checkpoint_minutes
     snapshots = deque(h for h in sorted(stage.snapshot_hours) if h > lock.hours())
-
-    def passed() -> float:
-        return lock.spent + time.monotonic() - begun
-
-    def done() -> float:
-        return lock.step / steps if steps else passed() / (60 * minutes)
-
-    due = math.floor(done() * VALIDATIONS) + 1
+    due = math.floor(clock.done() * VALIDATIONS) + 1
     with StopSignal() as stop:
-        while done() < 1 and not stop.asked and (stop_after is None or lock.step - first < stop_after):
-            lock.one_step(done())
+        while clock.done() < 1 and not stop.asked and (stop_after is None or lock.step - clock.first < stop_after):
+            lock.one_step(clock.done())
             if snapshots and lock.hours() >= snapshots[0]:
-                hours = snapshots.popleft()
-                lock.wait()
-                for t in lock.trainees.values():
-                    card = {"step": lock.step, "hours": lock.hours()}
-                    save_model(t.finished_average(), Path(t.config.out) / f"after_{hours:g}h", card)
-            if done() * VALIDATIONS >= due:
-                due = math.floor(done() * VALIDATIONS) + 1
-                lock.validate(passed())
+                lock.snapshot(snapshots.popleft())
+            if clock.done() * VALIDATIONS >= due:
+                due = math.floor(clock.done() * VALIDATIONS) + 1
+                lock.validate(clock.seconds())
             if lock.step % LOG_EVERY == 0:
-                now = time.monotonic()
-                ms = (now - logged[0]) / max(lock.step - logged[1], 1) * 1e3
-                rate = lock.hours(1) * 3600 / ms * 1e3
-                logged = (now, lock.step)
-                lock.say(f"[{stage.name} {passed():.0f} s] step {lock.step}: {ms:.1f} ms, {rate:.0f} s of audio/s each")
-            if time.monotonic() - checkpointed > interval:
-                lock.save(passed())
-                write_json(report, {**lock.record(passed(), minutes), "stopped": True})
-                checkpointed = time.monotonic()
-    stopped = done() < 1
+                lock.say(clock.speed())
+            if time.monotonic() - clock.checkpointed > interval:
+                clock.checkpoint(report, stopped=True)
+    stopped = clock.done() < 1
     if not stopped and lock.validated != lock.step:
-        lock.validate(passed())
-    lock.save(passed())
-    record = {**lock.record(passed(), minutes), "stopped": stopped}
-    write_json(report, record)
-    return record
+        lock.validate(clock.seconds())
+    return clock.checkpoint(report, stopped)
+
+
+class _Clock:
+    """How far a stage has come, in minutes or in steps, over all calls."""
+
+    def __init__(self, lock: Lockstep, minutes: float | None, steps: int | None) -> None:
+        self.lock, self.minutes, self.steps = lock, minutes, steps
+        self.begun = self.checkpointed = time.monotonic()
+        self.first, self.logged = lock.step, (self.begun, lock.step)
+
+    def seconds(self) -> float:
+        """Seconds spent on the stage."""
+        return self.lock.spent + time.monotonic() - self.begun
+
+    def done(self) -> float:
+        """Fraction of the stage that has passed."""
+        return self.lock.step / self.steps if self.steps else self.seconds() / (60 * self.minutes)
+
+    def speed(self) -> str:
+        """Milliseconds per step and audio per second since the last call, in words."""
+        lock, now = self.lock, time.monotonic()
+        ms = (now - self.logged[0]) / max(lock.step - self.logged[1], 1) * 1e3
+        rate = lock.hours(1) * 3600 / ms * 1e3
+        self.logged = (now, lock.step)
+        return f"[{lock.stage.name} {self.seconds():.0f} s] step {lock.step}: {ms:.1f} ms, {rate:.0f} s of audio/s each"
+
+    def checkpoint(self, report: Path, stopped: bool) -> dict:
+        """Write the checkpoint and what the stage did and cost so far."""
+        self.lock.save(self.seconds())
+        record = {**self.lock.record(self.seconds(), self.minutes), "stopped": stopped}
+        write_json(report, record)
+        self.checkpointed = time.monotonic()
+        return record

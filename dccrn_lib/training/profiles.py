@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dccrn_lib.corpus.mixing import MixConfig
+from dccrn_lib.networks.presets import preset
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
 
 
@@ -19,7 +20,7 @@ class Profile:
         teacher, student: presets.
         corpus_hours: hours of generated speech made when no manifests are given.
         segment_seconds: length of a training mixture in s.
-        batch_size: mixtures a step.
+        batch_size: mixtures per step.
         teacher_steps, student_steps: optimiser steps.
         learning_rate: of Adam.
         snr_db: lowest and highest SNR of the mixtures in dB.
@@ -27,14 +28,14 @@ class Profile:
         valid_mixtures: number of the valid mixtures.
         amp: bfloat16 autocast.
         device: "cpu" or "auto".
-        workers: processes that mix.
+        workers: data loader processes that mix.
         spectral_weight: of the compressed spectral loss beside SI-SNR.
         ema_decay: of the averaged weights.
-        decay_fraction: last share of the steps in which the learning rate falls.
+        decay_fraction: last fraction of the steps in which the learning rate falls.
         level_dbfs: lowest and highest level of the mixtures in dB relative to full scale.
-        rir_probability: share of mixtures in a room.
-        speed_probability, equaliser_probability: shares of training mixtures that are augmented so.
-        babble_probability: share of training mixtures whose noise is other speakers of the corpus.
+        rir_probability: fraction of mixtures in a room.
+        speed_probability, equaliser_probability: fractions of training mixtures that are augmented so.
+        babble_probability: fraction of training mixtures whose noise is other speakers of the corpus.
     """
 
     name: str
@@ -77,11 +78,16 @@ class Profile:
         """The fields of ``TrainConfig`` that this profile decides.
 
         Args:
-            model: preset that will be trained, the student when empty: a Uformer makes the teacher's steps.
+            model: preset that will be trained, the student when empty: the teacher's family makes the teacher's steps.
+
+        Raises:
+            ConfigError: no such preset.
         """
+        model = model or self.student
+        like_teacher = preset(model).family == preset(self.teacher).family
         return {
-            "model": model or self.student,
-            "steps": self.teacher_steps if model.startswith("uformer") else self.student_steps,
+            "model": model,
+            "steps": self.teacher_steps if like_teacher else self.student_steps,
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
             "warmup_steps": min(100, self.student_steps // 10),

@@ -1,8 +1,8 @@
-"""The folder of one training run: what was asked for, how far it came, and everything needed to go on from there.
+"""The folder of one training run: what was asked for, how far it came, and everything needed to resume it.
 
     config.json        what was asked for
     history.json       losses (mean and batch-to-batch spread), distance by layer, validation, gradient balance, skipped
-    checkpoint.pt      everything needed to go on exactly where it stopped
+    checkpoint.pt      everything needed to resume exactly where it stopped
     best.safetensors   (+ .json) the weights that validated best
 
 All files are replaced as a whole: a run killed while it writes keeps the previous ones.
@@ -40,7 +40,7 @@ class Run:
     sums: dict[str, list[float]] = field(default_factory=dict)
 
     def state(self) -> dict:
-        """Everything needed to go on exactly from here."""
+        """Everything needed to resume exactly from here."""
         return {
             "step": self.step, "best": self.best, "history": self.history, "model": self.model.state_dict(),
             "loss": self.loss.state_dict(), "average": self.average.state_dict(),
@@ -68,14 +68,14 @@ class Run:
 
 
 def open_run(out: Path, config: Any, resume: bool, may_change: set[str]) -> dict | None:
-    """The checkpoint to go on from, or None for a new run.
+    """The checkpoint to resume from, or None for a new run.
 
     Args:
         out: folder of the run.
         config: a frozen dataclass, compared with the one the folder holds; a field that is newer than the run counts
             as its default there.
-        resume: whether to go on.
-        may_change: fields that may differ between the stretches of one run.
+        resume: whether to resume it.
+        may_change: fields that may differ when a run is resumed.
 
     Raises:
         ConfigError: the folder holds a run and ``resume`` is False, or the run there was asked for otherwise.

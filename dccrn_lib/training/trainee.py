@@ -20,8 +20,8 @@ from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import load_model
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.training.config import TrainConfig
-from dccrn_lib.training.loop import build_loss
 from dccrn_lib.training.muon import Muon
+from dccrn_lib.training.objective import build_loss
 from dccrn_lib.training.run_folder import Run
 
 TERMS = ("total", "clean", "teacher", "features")
@@ -235,7 +235,7 @@ class Trainee(OnStream):
         return found
 
     def restore(self, saved: dict) -> None:
-        """Go on from a state of :class:`Run`."""
+        """Resume from a state of :class:`Run`."""
         self.state.restore(saved)
         self._point_rates()
 

@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from dccrn_lib.cli import main as cli
-from dccrn_lib.corpus.decoded import decode
+from dccrn_lib.corpus.decoding import decode
 from dccrn_lib.corpus.entry import Entry, parse_entry
 from dccrn_lib.corpus.manifest import read_manifest, write_manifest
 from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset

@@ -224,7 +224,7 @@ def test_systems_side_by_side_are_what_they_are_one_by_one(corpus, tmp_path):
 def test_a_finished_run_is_loaded_and_nothing_is_built(corpus, tmp_path, monkeypatch):
     c = paper.train_config("teacher", TINY, corpus, tmp_path)
     first = paper.run_system(c, progress=False)
-    monkeypatch.setattr("dccrn_lib.training.loop.MixtureDataset", None)
+    monkeypatch.setattr("dccrn_lib.training.session.MixtureDataset", None)
     again = paper.run_system(c, progress=False)
     assert again.history == first.history and not again.stopped
     for a, b in zip(first.model.state_dict().values(), again.model.state_dict().values(), strict=True):

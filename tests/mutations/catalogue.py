@@ -68,10 +68,10 @@ MUTATIONS = (
     # ---- 02: DCCRN
     Mutation(
         "convolution_sign",
-        "the complex convolution adds Wi xi where it subtracts it",
+        "complex convolutions and linear maps add Wi xi where they subtract it",
         "networks/complex_layers.py",
-        'in_channels, freq, frame)."""\n        top = torch.cat([self.weight_real, -self.weight_imag]',
-        'in_channels, freq, frame)."""\n        top = torch.cat([self.weight_real, self.weight_imag]',
+        "top = torch.cat([self.weight_real, -self.weight_imag]",
+        "top = torch.cat([self.weight_real, self.weight_imag]",
         "tests/networks/test_complex_layers.py::test_convolution_by_hand",
         "02",
         "f6902efe",
@@ -272,9 +272,9 @@ MUTATIONS = (
     Mutation(
         "validation_trains",
         "validation leaves BatchNorm in training mode",
-        "training/loop.py",
-        "    model.eval()\n    with torch.no_grad():\n        for i in range(processes.rank",
-        "    with torch.no_grad():\n        for i in range(processes.rank",
+        "training/validation.py",
+        "    model.eval()\n    with torch.no_grad():\n        for i in range(ranks.rank",
+        "    with torch.no_grad():\n        for i in range(ranks.rank",
         "tests/training/test_loop.py::test_a_skipped_batch_leaves_no_trace_in_batchnorm",
         "05",
         "23d6af3a",

@@ -46,6 +46,20 @@ def test_uformer_without_attention_looks_480_frames_ahead():
     assert measure_lookahead(model, alignments=[0, 159]) == expected_lookahead(model)
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_network_says_whether_it_streams_and_why_not(name):
+    model = build_model(name)
+    assert model.lookahead_frames == model.config.lookahead_frames
+    assert model.streams is (model.config.family == "dccrn")
+    assert model.streams is not bool(getattr(model, "offline_reason", ""))
+    assert model.streams is math.isfinite(model.lookahead_frames)
+
+
+def test_the_reason_fits_the_network():
+    assert "time attention" in build_model("uformer_mini").offline_reason
+    assert "480 frames" in build_model("uformer_mini", attention=False).offline_reason
+
+
 def test_receptive_field_of_an_lstm_is_unbounded_in_the_past():
     assert measure_receptive_field(build_model("distil_dccrn_mini"), alignments=[0, 99]) == (math.inf, 999)
 

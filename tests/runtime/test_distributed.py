@@ -284,7 +284,7 @@ def test_the_command_line_trains_under_torchrun(corpus, tmp_path):
     assert json.loads((tmp_path / "run" / "history.json").read_text())["valid"][-1]["step"] == 2
 
 
-def test_a_batch_must_divide_among_processes(corpus, tmp_path, monkeypatch):
+def test_a_batch_must_divide_among_ranks(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(Processes, "start", classmethod(lambda cls, _: (cls(0, 3, 0), torch.device("cpu"))))
-    with pytest.raises(ConfigError, match="batch_size 4 must be a multiple of 3 processes"):
+    with pytest.raises(ConfigError, match="batch_size 4 must be a multiple of 3 ranks"):
         train(TrainConfig(out=str(tmp_path / "run"), **corpus, batch_size=4), progress=False)

@@ -1,4 +1,4 @@
-"""Batches made ahead: the same ones in the same order, errors included."""
+"""Prefetched batches: the same ones in the same order, errors included."""
 
 import threading
 import time
@@ -6,14 +6,14 @@ import time
 import pytest
 import torch
 
-from dccrn_lib.training.batches import Ahead
+from dccrn_lib.training.batches import Prefetcher
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_order_and_end_are_those_of_the_source(depth):
     numbers = iter(range(7))
-    with Ahead(lambda: next(numbers), depth) as ahead:
-        taken = [next(ahead) for _ in range(7)]
+    with Prefetcher(lambda: next(numbers), depth) as prefetched:
+        taken = [next(prefetched) for _ in range(7)]
     assert taken == list(range(7))
 
 
@@ -26,8 +26,8 @@ def test_the_next_batch_is_made_while_the_last_one_is_used():
         made.release()
         return number
 
-    with Ahead(make, depth=1) as ahead:
-        assert next(ahead) == 0
+    with Prefetcher(make, depth=1) as prefetched:
+        assert next(prefetched) == 0
         assert made.acquire(timeout=10)  # 0
         assert made.acquire(timeout=10)  # 1, although nobody asked for it
 
@@ -42,10 +42,10 @@ def test_an_error_reaches_the_caller_at_its_place(depth):
             raise ValueError("broken file")
         return number
 
-    with Ahead(make, depth) as ahead:
-        assert next(ahead) == 0
+    with Prefetcher(make, depth) as prefetched:
+        assert next(prefetched) == 0
         with pytest.raises(ValueError, match="broken file"):
-            next(ahead)
+            next(prefetched)
 
 
 def test_leaving_waits_for_the_call_in_flight():
@@ -56,8 +56,8 @@ def test_leaving_waits_for_the_call_in_flight():
         time.sleep(0.05)
         running.pop()
 
-    with Ahead(make, depth=2) as ahead:
-        next(ahead)
+    with Prefetcher(make, depth=2) as prefetched:
+        next(prefetched)
     assert not running
 
 
@@ -67,8 +67,10 @@ def test_the_thread_computes_as_the_caller_does(flush):
     torch.set_flush_denormal(flush)
     try:
         torch.set_num_threads(1)
-        with Ahead(lambda: (torch.get_num_threads(), (torch.tensor([1e-40]) * 1).item() == 0), depth=1) as ahead:
-            assert next(ahead) == (1, flush)
+        with Prefetcher(
+            lambda: (torch.get_num_threads(), (torch.tensor([1e-40]) * 1).item() == 0), depth=1
+        ) as prefetched:
+            assert next(prefetched) == (1, flush)
     finally:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(False)

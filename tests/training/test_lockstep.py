@@ -14,8 +14,9 @@ from dccrn_lib.experiments.campaign import SEARCH, STUDENTS, plan, recipe, searc
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import load_model, save_model
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.training.lockstep import Stage, rate_factor, run_stage
+from dccrn_lib.training.lockstep import Stage, run_stage
 from dccrn_lib.training.loop import train
+from dccrn_lib.training.schedule import rate_factor
 
 
 @pytest.fixture(scope="module")

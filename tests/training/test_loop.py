@@ -14,15 +14,18 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-import dccrn_lib.training.loop as training
+import dccrn_lib.losses as losses
 from dccrn_lib.corpus.mixing import MixConfig
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.uformer import Uformer
 from dccrn_lib.networks.weights import load_model, save_model
 from dccrn_lib.runtime.devices import has_bfloat16, pick_device
+from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.errors import ConfigError, ManifestError
-from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training import session
+from dccrn_lib.training.batches import RankSampler
+from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
 from dccrn_lib.training.loop import TrainingError, learning_rate, train
 
 
@@ -127,21 +130,21 @@ def test_resume_after_a_kill_is_exact(corpus, tmp_path, how):
 
 
 def test_bad_batches_are_skipped_and_named(corpus, tmp_path, monkeypatch):
-    real, calls = training.si_snr_loss, []
+    real, calls = losses.si_snr_loss, []
 
     def sometimes_nan(estimate, target):
         calls.append(1)
         loss = real(estimate, target)
         return loss * float("nan") if len(calls) == 2 else loss
 
-    monkeypatch.setattr(training, "si_snr_loss", sometimes_nan)
+    monkeypatch.setattr(losses, "si_snr_loss", sometimes_nan)
     result = train(config(corpus, tmp_path / "run", steps=4), progress=False)
     assert result.history["skipped"] == [{"step": 1, "mixtures": [2, 3]}]
     assert all(v.isfinite().all() for v in result.model.state_dict().values())
 
 
 def test_a_skipped_batch_leaves_no_trace_in_batchnorm(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "si_snr_loss", lambda e, t: e.sum() * float("nan"))
+    monkeypatch.setattr(losses, "si_snr_loss", lambda e, t: e.sum() * float("nan"))
     c = config(corpus, tmp_path / "run", steps=3, valid_every=3)
     train(c, progress=False)
     torch.manual_seed(c.seed)
@@ -151,7 +154,7 @@ def test_a_skipped_batch_leaves_no_trace_in_batchnorm(corpus, tmp_path, monkeypa
 
 
 def test_stops_when_losses_stay_bad(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "si_snr_loss", lambda e, t: e.sum() * float("inf"))
+    monkeypatch.setattr(losses, "si_snr_loss", lambda e, t: e.sum() * float("inf"))
     with pytest.raises(TrainingError, match="lower learning_rate"):
         train(config(corpus, tmp_path / "run", steps=9, max_bad_batches=3), progress=False)
 
@@ -214,6 +217,18 @@ def test_config_errors(corpus, tmp_path, bad, message):
         config(corpus, tmp_path, **bad)
 
 
+def test_what_decides_the_outcome_is_said_on_the_field(corpus, tmp_path):
+    c = config(corpus, tmp_path)
+    elsewhere = replace(c, out="b", device="cuda", workers=4, compile=True, tensorboard=True, checkpoint_minutes=1.0)
+    assert elsewhere.deciding() == c.deciding()
+    assert replace(c, speech="moved.jsonl").deciding() == c.deciding(), "what the files hold decides"
+    for change in ({"seed": 5}, {"steps": 9}, {"amp": True}, {"mix": MixConfig(segment_seconds=0.7)}):
+        assert replace(c, **change).deciding() != c.deciding(), change
+    # a run may be resumed longer or cut otherwise, and anywhere; not with other data or another teacher
+    assert {"steps", "accumulation", "amp", "valid_every", "out", "workers"} <= MAY_CHANGE
+    assert not {"speech", "noise", "rir", "teacher", "seed", "mix", "learning_rate", "batch_size"} & MAY_CHANGE
+
+
 def test_a_missing_manifest_begins_no_run(corpus, tmp_path):
     with pytest.raises(ManifestError, match="nowhere"):
         train(config({**corpus, "speech": "nowhere.jsonl"}, tmp_path / "run"), progress=False)
@@ -236,7 +251,7 @@ def test_device():
 
 
 def test_bfloat16_is_left_where_it_would_be_emulated(corpus, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(training, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(session, "has_bfloat16", lambda device: False)
     train(config(corpus, tmp_path / "asked", amp=True))
     assert "training in float32" in capsys.readouterr().out
     assert json.loads((tmp_path / "asked" / "config.json").read_text())["amp"] is False
@@ -245,7 +260,7 @@ def test_bfloat16_is_left_where_it_would_be_emulated(corpus, tmp_path, monkeypat
 
 
 def test_compile_in_bfloat16_is_refused_on_a_cpu(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "has_bfloat16", lambda device: True)
+    monkeypatch.setattr(session, "has_bfloat16", lambda device: True)
     with pytest.raises(ConfigError, match="amp=false"):
         train(config(corpus, tmp_path / "run", amp=True, compile=True), progress=False)
     assert not (tmp_path / "run").exists()
@@ -269,7 +284,7 @@ def test_the_saved_weights_are_the_ones_returned(corpus, tmp_path):
 
 
 def test_a_skipped_batch_is_named_whole_when_it_is_cut_into_parts(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "si_snr_loss", lambda e, t: e.sum() * float("nan"))
+    monkeypatch.setattr(losses, "si_snr_loss", lambda e, t: e.sum() * float("nan"))
     c = config(corpus, tmp_path / "run", steps=2, batch_size=4, accumulation=2, valid_every=2)
     skipped = train(c, progress=False).history["skipped"]
     assert skipped == [{"step": 0, "mixtures": [0, 1, 2, 3]}, {"step": 1, "mixtures": [4, 5, 6, 0]}]
@@ -291,8 +306,8 @@ def test_a_run_older_than_a_setting_goes_on_with_its_default(corpus, tmp_path):
 @pytest.mark.parametrize("repeat", [False, True])
 def test_epochs_repeat_only_when_asked(corpus, tmp_path, repeat):
     c = config(corpus, tmp_path, epoch_mixtures=3, batch_size=2, steps=3, repeat_epoch=repeat)
-    share = training._Share(c, training.Processes(), 0)
-    assert list(share) == ([0, 1, 2, 0, 1, 2] if repeat else [0, 1, 2, 3, 4, 5])
+    sampler = RankSampler(c, Processes(), 0)
+    assert list(sampler) == ([0, 1, 2, 0, 1, 2] if repeat else [0, 1, 2, 3, 4, 5])
 
 
 @pytest.mark.parametrize("method", ["output", "at", "at_kl"])

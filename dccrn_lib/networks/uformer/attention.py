@@ -31,9 +31,7 @@ class StackedComplexLinear(ComplexLinear):
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         # [[Wr, -Wi], [Wi, Wr]] [xr, xi]
-        top = torch.cat([self.weight_real, -self.weight_imag], dim=1)
-        bottom = torch.cat([self.weight_imag, self.weight_real], dim=1)
-        return F.linear(x, torch.cat([top, bottom], dim=0), self.block_bias())
+        return F.linear(x, self.block_weight(), self.block_bias())
 
 
 def stacked_linear(parts: int, in_features: int, out_features: int) -> nn.Module:

@@ -19,6 +19,8 @@ from dccrn_lib.networks.uformer.attention import AttentionBlock, PartLayerNorm, 
 from dccrn_lib.networks.uformer.streams import Fusion
 
 DILATED_BLOCKS = 8
+#: Frames of future that the blocks see together: block k has the time dilations 2^k and 2^(7 - k).
+DILATED_LOOKAHEAD = sum(max(2**k, 2 ** (DILATED_BLOCKS - 1 - k)) for k in range(DILATED_BLOCKS))
 
 
 class FeedForward(nn.Module):

@@ -10,14 +10,16 @@ is always 0.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dccrn_lib.audio.stft import ComplexSTFT, STFTConfig
-from dccrn_lib.networks.uformer.conformer import Conformer
+from dccrn_lib.networks.uformer.conformer import DILATED_LOOKAHEAD, Conformer
 from dccrn_lib.networks.uformer.streams import DecoderLayer, EncoderLayer, magnitude, unit_phasor
 from dccrn_lib.runtime.errors import AudioError, ConfigError
 
@@ -42,6 +44,8 @@ class UformerConfig:
             SI-SNR alone cannot find; 0 leaves all biases 0, where fusion alone turns the phase by 45 degrees.
         attention: time and frequency attention. False does not build them: 126,692 parameters fewer.
     """
+
+    family: ClassVar[str] = "uformer"  # as weights on disk name it
 
     channels: tuple[int, ...] = (1, 8, 16, 32, 64, 128, 128)
     conformer_hidden: int = 64
@@ -68,9 +72,17 @@ class UformerConfig:
                 f"Uformer halves the frequencies {LAYERS} times: fft_size {self.stft.fft_size} does not fit"
             )
 
+    @property
+    def lookahead_frames(self) -> int | float:
+        """Frames of future that an output frame depends on: all of them (math.inf) with attention over the frames."""
+        return math.inf if self.attention else DILATED_LOOKAHEAD
+
 
 class Uformer(nn.Module):
     """Speech enhancer; not causal, because its time attention sees every frame.
+
+    ``streams`` says that it needs the whole signal at once, ``offline_reason`` why, and ``lookahead_frames`` how many
+    frames of future an output frame depends on.
 
     ``encoder`` and ``decoder`` are ModuleLists of six layers; each returns (complex stream, magnitude stream)
     after fusion, with 128, 64, .. 4 and 8, 16, .. 256 frequencies.
@@ -82,6 +94,8 @@ class Uformer(nn.Module):
     >>> model(torch.randn(2, 1234)).shape
     torch.Size([2, 1234])
     """
+
+    streams = False
 
     def __init__(self, config: UformerConfig | None = None) -> None:
         super().__init__()
@@ -100,6 +114,18 @@ class Uformer(nn.Module):
             fused = 0.5 if c.fusion else 0.0
             nn.init.constant_(self.decoder[-1].complex_conv.bias_real, c.initial_mask / 2 - fused)
             nn.init.constant_(self.decoder[-1].complex_conv.bias_imag, -c.initial_mask / 2)
+
+    @property
+    def lookahead_frames(self) -> int | float:
+        """Frames of future that an output frame depends on; math.inf for all of them."""
+        return self.config.lookahead_frames
+
+    @property
+    def offline_reason(self) -> str:
+        """Why it does not stream."""
+        if self.config.attention:
+            return "global time attention needs the whole signal"
+        return f"dilated convolutions look {DILATED_LOOKAHEAD} frames ahead"
 
     def forward(self, x: Tensor) -> Tensor:
         """Enhance waveforms: float (batch, sample), any length >= 1 -> float32 (batch, sample).

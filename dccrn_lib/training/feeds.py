@@ -1,0 +1,99 @@
+"""What the networks of a lockstep see: batches and valid mixtures in tensors that stay where they are on the device."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from dccrn_lib.corpus.decoded import DecodedCorpus
+from dccrn_lib.corpus.mixing import MixtureDataset
+from dccrn_lib.losses import compressed_spectral_loss, si_snr_db
+from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.trainee import Trainee, autocast
+from dccrn_lib.training.validation import VALID_SEED
+
+VALID_SECONDS = 4.0
+
+
+class Feed:
+    """Batches of one seed, in tensors that stay where they are: ``noisy``, ``clean`` (batch, sample)."""
+
+    def __init__(
+        self, config: TrainConfig, decoded: DecodedCorpus, device: torch.device, workers: int, start: int
+    ) -> None:
+        dataset = MixtureDataset(
+            config.speech, config.noise, config.rir or None, config.mix, config.seed, config.epoch_mixtures, "train",
+            decoded=decoded,
+        )  # fmt: skip
+        shape = (config.batch_size, dataset.samples)
+        self.noisy, self.clean = torch.zeros(shape, device=device), torch.zeros(shape, device=device)
+        self.cuda = device.type == "cuda"
+        self.stream = torch.cuda.Stream(device) if self.cuda else None
+        self.ready = torch.cuda.Event() if self.cuda else None
+        self.waited = 0.0  # seconds for the workers
+        self.batches: Iterator[tuple[Tensor, Tensor]] = iter(
+            DataLoader(
+                dataset, config.batch_size, sampler=itertools.count(start * config.batch_size), num_workers=workers,
+                collate_fn=_pair, pin_memory=self.cuda, prefetch_factor=4 if workers else None,
+            )
+        )  # fmt: skip
+
+    def advance(self, after: Sequence[torch.cuda.Event]) -> None:
+        """Bring the next batch to the device, once the work on the last one is done."""
+        began = time.monotonic()
+        noisy, clean = next(self.batches)
+        self.waited += time.monotonic() - began
+        if not self.cuda:
+            self.noisy.copy_(noisy)
+            self.clean.copy_(clean)
+            return
+        with torch.cuda.stream(self.stream):
+            for event in after:
+                self.stream.wait_event(event)
+            self.noisy.copy_(noisy, non_blocking=True)
+            self.clean.copy_(clean, non_blocking=True)
+            self.ready.record(self.stream)
+
+
+def _pair(items: list[dict]) -> tuple[Tensor, Tensor]:
+    return torch.stack([i["noisy"] for i in items]), torch.stack([i["clean"] for i in items])
+
+
+class ValidSet:
+    """The fixed valid mixtures, held on the device."""
+
+    def __init__(self, config: TrainConfig, decoded: DecodedCorpus, device: torch.device) -> None:
+        seconds = VALID_SECONDS if config.mix.segment_seconds >= 1 else config.mix.segment_seconds
+        mix = replace(
+            config.mix, segment_seconds=seconds, speed_probability=0.0, equaliser_probability=0.0,
+            wide_level_probability=0.0, offset_probability=0.0,
+        )  # fmt: skip
+        mixtures = MixtureDataset(
+            config.speech, config.noise, config.rir or None, mix, VALID_SEED, config.valid_mixtures, "valid",
+            decoded=decoded,
+        )  # fmt: skip
+        items = [mixtures[i] for i in range(config.valid_mixtures)]
+        self.noisy, self.clean = (t.to(device) for t in _pair(items))
+
+    def score(self, trainee: Trainee, batch: int = 50) -> dict[str, float]:
+        """Mean SI-SNR of output and input in dB, gain and compressed spectral distance of the averaged weights."""
+        network = trainee.finished_average() if trainee.average is not trainee.model else trainee.model.eval()
+        sums = torch.zeros(4, dtype=torch.float64)
+        with torch.no_grad():
+            for noisy, clean in zip(self.noisy.split(batch), self.clean.split(batch), strict=True):
+                with autocast(noisy.device, trainee.config.amp):
+                    estimate = network(noisy).float()
+                gain = (estimate * clean).sum(-1) / (clean * clean).sum(-1)
+                spectral = compressed_spectral_loss(estimate, clean) * len(noisy)
+                rows = [si_snr_db(estimate, clean).sum(), si_snr_db(noisy, clean).sum(), gain.sum(), spectral]
+                sums += torch.stack(rows).double().cpu()
+        if trainee.average is trainee.model:
+            trainee.model.train()
+        names = ("si_snr_db", "noisy_si_snr_db", "gain", "spectral")
+        return dict(zip(names, (sums / len(self.noisy)).tolist(), strict=True))
