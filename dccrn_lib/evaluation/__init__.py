@@ -14,6 +14,7 @@ _PUBLIC = {
     "Difference": "intervals",
     "bootstrap_ci": "intervals",
     "compare_systems": "intervals",
+    "t_interval": "intervals",
     "paired_difference": "intervals",
     "noise_family": "groups",
     "snr_band": "groups",

@@ -21,7 +21,7 @@ def save_result(name: str, payload: Mapping[str, Any], folder: str | os.PathLike
     Args:
         name: stem of the file.
         payload: must hold ``config`` (mapping), ``seed`` (int or list of int), ``data_hash`` (text, "" when
-            no data is involved) and one of ``items`` (list of mappings, see ``evaluation.intervals.summarise``), ``systems``
+            no data is involved) and one of ``items`` (list of mappings), ``systems``
             ({system: {"items": [...]}}) or ``rows`` (list of mappings, a free table). Other keys are kept.
         folder: results/ of the project when None.
 

@@ -53,7 +53,7 @@ def folder(some, tmp_path):
     for run in some:
         path = tmp_path / run.method / f"seed{run.seed}" / "evaluation.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"key": {}, "items": run.items}))
+        path.write_text(json.dumps({"key": {}, "items": {run.method: run.items}}))
     return tmp_path
 
 

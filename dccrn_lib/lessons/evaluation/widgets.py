@@ -123,7 +123,7 @@ def improvements(
     """Improvement over the noisy input of the mixtures in a range of input SNR, by group and system.
 
     Args:
-        items: from ``experiments.paper.evaluate_systems``; "noisy" is among the systems.
+        items: from ``evaluation.evaluate_systems``; "noisy" is among the systems.
         metric: higher is better.
         low, high: range of the input SNR in dB, low <= SNR < high.
         group: function item -> name of its group; one group "all" by default.
