@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -195,9 +195,9 @@ def run_sweep(
             "reading": variant.reading,
             "normalisation": variant.normalisation,
             "teacher": str(teacher) if variant.method != "none" else "",
-            "out": str(out / variant.name.replace(":", "-") / f"seed{seed}"),
         }
         config = train_config("student", profile, corpus, out, seed=seed, **settings)
+        config = replace(config, out=str(out / variant.name.replace(":", "-") / f"seed{seed}"))
         jobs.append(GridJob(variant.name, config, tests, tuple(metrics), workers, progress))
     runs = run_grid(jobs, executor)
     _save(out, profile, corpus, metrics)
