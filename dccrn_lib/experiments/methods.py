@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 
 import torch
@@ -160,8 +161,8 @@ def _rounded(items: Sequence[dict], metric: str) -> list[float | None]:
     return [None if item[metric] is None else round(item[metric], 4) for item in items]
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Train and score the share of the runs that ``arguments`` names; see the command's --help."""
+def run(arguments: argparse.Namespace, executor: Executor | None = None) -> None:
+    """Train and score the share of the runs that ``arguments`` names, on an executor or here; see the command's --help."""
     try:
         seeds = [int(s) for s in arguments.seeds.split(",")]
         first, every = (int(part) for part in arguments.share.split("/"))
@@ -188,20 +189,19 @@ def run(arguments: argparse.Namespace) -> None:
     }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "laboratory.json", record)
-    with cluster_executor(arguments.cluster) as executor:
-        run_sweep(
-            methods,
-            seeds,
-            arguments.profile,
-            out.resolve(),
-            corpus,
-            arguments.teacher,
-            (first, every),
-            workers=1,
-            progress=not arguments.quiet,
-            executor=executor,
-            **changes,
-        )
+    run_sweep(
+        methods,
+        seeds,
+        arguments.profile,
+        out.resolve(),  # the workers of a cluster were started elsewhere
+        corpus,
+        arguments.teacher,
+        (first, every),
+        workers=1,
+        progress=not arguments.quiet,
+        executor=executor,
+        **changes,
+    )
 
 
 def _command(a: argparse.Namespace) -> str:
@@ -246,7 +246,8 @@ def _main(arguments: Sequence[str] | None = None) -> int:
     a = p.parse_args(arguments)
     try:
         if a.command_name == "run":
-            run(a)
+            with cluster_executor(a.cluster) as executor:
+                run(a, executor)
         else:
             print(publish(a.out, a.name, a.title, a.results))
     except DccrnError as error:

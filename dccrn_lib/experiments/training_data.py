@@ -18,6 +18,7 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,8 @@ def _folder(name: str) -> str:
     return name.replace(",", "").replace(" ", "_")
 
 
-def run(a: argparse.Namespace) -> None:
-    """Train and score the share of the runs that ``a`` names; see the command's --help."""
+def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
+    """Train and score the share of the runs that ``a`` names, on an executor or here; see the command's --help."""
     try:
         seeds = [int(s) for s in a.seeds.split(",")]
         first, every = (int(part) for part in a.share.split("/"))
@@ -149,11 +150,10 @@ def run(a: argparse.Namespace) -> None:
             name, seed, corpus, a.generated, str((out / _folder(name) / f"seed{seed}").resolve()), a.steps
         )
         jobs.append(GridJob(name, config, tests, METRICS, 1, not a.quiet))
-    with cluster_executor(a.cluster) as executor:
-        for job, done in run_jobs(train_and_score, jobs, executor):
-            if done is None:
-                break
-            print(f"{job.name}, seed {done.seed}: {done.mean('si_snr_db'):.2f} dB", flush=True)
+    for job, done in run_jobs(train_and_score, jobs, executor):
+        if done is None:
+            break
+        print(f"{job.name}, seed {done.seed}: {done.mean('si_snr_db'):.2f} dB", flush=True)
 
 
 def load_runs(out: str | Path) -> list[SweepRun]:
@@ -225,7 +225,8 @@ def _main(arguments: Sequence[str] | None = None) -> int:
     a = p.parse_args(arguments)
     try:
         if a.command_name == "run":
-            run(a)
+            with cluster_executor(a.cluster) as executor:
+                run(a, executor)
         else:
             print(publish(a.out, a.results))
     except DccrnError as error:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
-from dccrn_lib.experiments import grid, methods
+from dccrn_lib.experiments import grid
 from dccrn_lib.experiments.executors import cluster_executor, run_jobs
 from dccrn_lib.results.records import load_result
 from dccrn_lib.runtime.errors import ConfigError
@@ -123,21 +123,11 @@ def test_no_address_is_no_cluster():
 def test_a_dask_cluster_gives_the_scores_of_one_process(corpus, here, tmp_path):
     distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
     with distributed.LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        n_workers=1, threads_per_worker=2, processes=False, protocol="tcp", dashboard_address=None
     ) as cluster:
         with cluster_executor(cluster.scheduler_address) as executor:
             runs = sweep(corpus, tmp_path, executor)
     assert [r.items for r in runs] == [r.items for r in here]
-
-
-def test_the_command_runs_on_a_cluster(corpus, tmp_path):
-    distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
-    lab = tmp_path / "lab"
-    command = ["run", "--out", str(lab), "--profile", "smoke", "--methods", "none", "--seeds", "0", "--steps", "2"]
-    command += ["--speech", corpus["speech"], "--noise", corpus["noise"], "--quiet"]
-    with distributed.LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=None) as cluster:
-        assert methods._main([*command, "--cluster", cluster.scheduler_address]) == 0
-    assert [(run.method, run.seed) for run in grid.load_runs(lab)] == [("none", 0)]
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(monkeypatch):
