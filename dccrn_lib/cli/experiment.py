@@ -10,6 +10,7 @@ from dccrn_lib.cli.fields import FieldParser, changed, recorded
 from dccrn_lib.cli.parser import Parser
 from dccrn_lib.experiments import methods, training_data
 from dccrn_lib.experiments import shipped_weights as shipped
+from dccrn_lib.experiments.executors import cluster_executor
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.profiles import get_profile
@@ -27,11 +28,16 @@ def methods_run(**options: Any) -> Parser:
     p.add_argument("--methods", default=",".join(methods.DEFAULT_METHODS), metavar="M,M", help="joined by commas")
     p.add_argument("--seeds", default="0,1,2,3,4", metavar="S,S", help="joined by commas")
     p.add_argument("--share", default="0/1", metavar="I/N", help="take every N-th run, from I on")
+    _add_cluster(p)
     p.add_argument("--teacher", default="", metavar="WEIGHTS", help="shipped name or path; trained here when not given")
     for kind in ("speech", "noise", "rir"):
         p.add_argument(f"--{kind}", default="", metavar="FILE", help=f"manifests of {kind}; generated when not given")
     p.set_defaults(run=_methods_run)
     return p
+
+
+def _add_cluster(p: Parser) -> None:
+    p.add_argument("--cluster", default="", metavar="ADDRESS", help="dask scheduler whose workers do the trainings")
 
 
 def _student(profile: str) -> TrainConfig:
@@ -48,7 +54,8 @@ def _methods_run(a: argparse.Namespace) -> int:
     base = _student(a.profile)
     a.changed = changed(a.fields, base)
     a.changes = {name: getattr(a.fields, name) for name in dict.fromkeys(n.partition(".")[0] for n in a.changed)}
-    methods.run(a)
+    with cluster_executor(a.cluster) as executor:
+        methods.run(a, executor)
     return 0
 
 
@@ -77,12 +84,14 @@ def training_data_run(**options: Any) -> Parser:
     p.add_argument("--steps", type=count, default=300, metavar="N", help="steps of each student")
     p.add_argument("--count", type=count, default=60, metavar="N", help="mixtures that judge")
     p.add_argument("--share", default="0/1", metavar="I/N", help="take every N-th run, from I on")
+    _add_cluster(p)
     p.set_defaults(run=_training_data_run)
     return p
 
 
 def _training_data_run(a: argparse.Namespace) -> int:
-    training_data.run(a)
+    with cluster_executor(a.cluster) as executor:
+        training_data.run(a, executor)
     return 0
 
 
@@ -104,6 +113,7 @@ def uformer_parts(**options: Any) -> Parser:
     p.add_argument("--profile", default="quick", metavar="NAME", help="corpus and mini teacher of this profile")
     p.add_argument("--seeds", type=count, default=3, metavar="N", help="number of initialisations")
     p.add_argument("--steps", type=count, default=150, metavar="N", help="optimiser steps of 4 x 1 s")
+    _add_cluster(p)
     p.add_argument("--name", default="uformer_ablation", metavar="NAME", help="stem of the file in results/")
     p.set_defaults(run=_uformer_parts)
     return p
@@ -117,7 +127,9 @@ def _uformer_parts(a: argparse.Namespace) -> int:
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    print(save_result(a.name, run_study(a.profile, a.seeds, a.steps)).name)
+    with cluster_executor(a.cluster) as executor:
+        study = run_study(a.profile, a.seeds, a.steps, executor=executor)
+    print(save_result(a.name, study).name)
     return 0
 
 

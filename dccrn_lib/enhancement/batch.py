@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -19,7 +17,7 @@ from dccrn_lib.audio.files import audio_info, list_audio_files
 from dccrn_lib.enhancement.files import EnhancedFile, Model, PathLike, enhance_file, real_path
 from dccrn_lib.enhancement.waveform import resolve_model
 from dccrn_lib.runtime.errors import AudioError, ConfigError, DccrnError
-from dccrn_lib.runtime.interrupts import without_interrupts
+from dccrn_lib.runtime.workers import SpawnPool, spawn_pool
 
 
 @dataclass
@@ -200,18 +198,11 @@ def _in_processes(
     """Run jobs in spawned processes (safe beside torch's threads and CUDA); yields in order of completion."""
     workers = min(workers, len(jobs))
     threads = max(1, torch.get_num_threads() // workers)
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(model, device, threads, stop))
-    try:
-        with without_interrupts():
+    stop = SpawnPool.context.Event()
+    with spawn_pool(workers, _start_worker, (model, device, threads, stop)) as pool:
+        try:
             futures = {pool.submit(_work, *job, device, overwrite): job[0] for job in jobs}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenProcessPool as error:
-        raise AudioError(
-            'a worker process ended early; use workers=1, or call this under `if __name__ == "__main__":`'
-        ) from error
-    finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            stop.set()

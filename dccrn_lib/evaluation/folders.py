@@ -3,104 +3,41 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import nn
 from tqdm import tqdm
 
-from dccrn_lib.audio.files import read_audio
 from dccrn_lib.enhancement.waveform import enhance_waveform
-from dccrn_lib.evaluation.intervals import bootstrap_ci, or_none, paired_difference
+from dccrn_lib.evaluation.intervals import paired_difference, summarise
 from dccrn_lib.evaluation.pairing import PathLike, check_lengths, pair_files
-from dccrn_lib.evaluation.scores import SAMPLE_RATE, metric_names, score_pair
+from dccrn_lib.evaluation.scores import SAMPLE_RATE, metric_names
+from dccrn_lib.evaluation.systems import Pair, read_mono, score_many
 from dccrn_lib.networks.weights import load_model
-from dccrn_lib.runtime.errors import AudioError, ConfigError, MetricError
+from dccrn_lib.runtime.errors import AudioError, ConfigError
 from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.workers import usable_cores
 
 _NOT_COMPARED = ("gain", "polarity")  # more is not better
 
 
-def _read_mono(path: Path) -> np.ndarray:
-    """float32 (sample,) at 16 kHz, the mean of the channels."""
-    samples, _ = read_audio(path, SAMPLE_RATE)
-    return samples.mean(axis=0)
-
-
-def _score_item(
-    name: str, clean: Path, estimate: Path | np.ndarray | str, noisy: Path | None, metrics: tuple[str, ...]
-) -> dict:
-    """One entry of "items"; ``estimate`` is a file, a signal, or the reason why there is none."""
-    item: dict = {"file": name}
-    try:
-        if isinstance(estimate, str):
-            raise AudioError(estimate)
-        signal = _read_mono(estimate) if isinstance(estimate, Path) else estimate
-        reference = _read_mono(clean)
-        length = min(reference.size, signal.size)  # they differ by one sample at most, see check_lengths
-        item["seconds"] = round(length / SAMPLE_RATE, 4)
-        item |= score_pair(reference[:length], signal[:length], metrics=metrics)
-        if noisy is not None:
-            scores = score_pair(reference[:length], _read_mono(noisy)[:length], metrics=metrics)
-            item["noisy"] = {key: scores[key] for key in metrics}
-    except AudioError as error:
-        item |= dict.fromkeys(metrics) | {"reasons": dict.fromkeys(metrics, str(error))}
-    return item
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-def _scored(jobs: Iterable[tuple], workers: int) -> Iterator[dict]:
-    """Score jobs as they come, in ``workers`` spawned processes (safe beside torch's threads and CUDA)."""
-    if workers <= 1:
-        yield from (_score_item(*job) for job in jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread)
-    try:
-        waiting: set = set()
-        for job in jobs:
-            waiting.add(pool.submit(_score_item, *job))
-            if len(waiting) >= 4 * workers:  # signals in flight stay few
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-        while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
-    except BrokenProcessPool as error:
-        raise MetricError(
-            'a scoring process ended early; use workers=1, or call this under `if __name__ == "__main__":`'
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
 def _jobs(
-    pairs: list[tuple[str, Path, Path]],
-    estimates: dict[Path, Path] | None,
-    network: nn.Module | None,
-    metrics: tuple[str, ...],
-) -> Iterator[tuple]:
-    """Arguments of _score_item for every pair; runs the network, one file at a time."""
+    pairs: list[tuple[str, Path, Path]], estimates: dict[Path, Path] | None, network: nn.Module | None
+) -> Iterator[Pair]:
+    """What is to be scored of every pair; runs the network, one file at a time."""
     for name, clean, noisy in pairs:
+        head = {"file": name}
         if network is not None:
             try:
-                estimate: Path | np.ndarray | str = enhance_waveform(network, _read_mono(noisy), SAMPLE_RATE)
+                yield Pair(head, clean, enhance_waveform(network, read_mono(noisy), SAMPLE_RATE), noisy)
             except AudioError as error:
-                estimate = str(error)
-            yield name, clean, estimate, noisy, metrics
+                yield Pair(head, clean, str(error), noisy)
         elif estimates is not None:
-            yield name, clean, estimates[clean], noisy, metrics
+            yield Pair(head, clean, estimates[clean], noisy)
         else:
-            yield name, clean, noisy, None, metrics
+            yield Pair(head, clean, noisy)
 
 
 def evaluate_directories(
@@ -133,7 +70,7 @@ def evaluate_directories(
     Returns:
         {"model", "system", "n", "n_scored", "mean", "ci95", "n_metric", "items", "unscored"} and, beside a
         model or enhanced files, "noisy_mean" and "improvement" (paired difference to the noisy file per
-        metric, see paired_difference). An item is {"file", "seconds", metric: value or None, "reasons",
+        metric, see Difference.record). An item is {"file", "seconds", metric: value or None, "reasons",
         "noisy": {metric: value}}. "n_scored" counts the items for which every metric has a value;
         "unscored" lists the others' reasons. Means and intervals are over the items that have the metric. A
         file whose samples cannot be used (NaN, cut off) is counted as unscored.
@@ -154,11 +91,10 @@ def evaluate_directories(
         check_lengths(found)
         estimates = {reference: path for _, reference, path in found}
     network, label = _load(model, device)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if workers is None:
-        workers = min(cores, len(pairs)) if len(pairs) >= 16 else 1
-    jobs = _jobs(pairs, estimates, network, names)
-    bar = tqdm(_scored(jobs, workers), total=len(pairs), unit="file", desc="evaluate", disable=not progress)
+        workers = min(usable_cores(), len(pairs)) if len(pairs) >= 16 else 1
+    scored = score_many(_jobs(pairs, estimates, network), names, workers)
+    bar = tqdm(scored, total=len(pairs), unit="file", desc="evaluate", disable=not progress)
     items = sorted(bar, key=lambda item: item["file"])
     result = {"model": label, "system": "model" if model is not None else "enhanced" if enhanced else "noisy"}
     result |= _summary(items, names)
@@ -182,29 +118,29 @@ def _summary(items: list[dict], metrics: tuple[str, ...]) -> dict:
     for item in items:
         for scores in (item, item.get("noisy", {})):
             scores |= {m: round(scores[m], 6) for m in metrics if scores.get(m) is not None}
+    summary = summarise([{m: item[m] for m in metrics} for item in items])
     result: dict = {
         "n": len(items),
         "n_scored": sum(all(item[m] is not None for m in metrics) for item in items),
         "sample_rate": SAMPLE_RATE,
-        "mean": {},
-        "ci95": {},
-        "n_metric": {},
+        "mean": _rounded(summary["mean"]),
+        "ci95": {m: interval or [None, None] for m, interval in summary["ci95"].items()},
+        "n_metric": summary["n_metric"],
     }
-    for m in metrics:
-        values = [item[m] for item in items if item[m] is not None]
-        result["mean"][m] = round(float(np.mean(values)), 6) if values else None
-        result["ci95"][m] = [or_none(v) for v in bootstrap_ci(values)] if values else [None, None]
-        result["n_metric"][m] = len(values)
     if any("noisy" in item for item in items):
-        result["noisy_mean"], result["improvement"] = {}, {}
-        for m in metrics:
-            before = [item.get("noisy", {}).get(m) for item in items]
-            values = [v for v in before if v is not None]
-            result["noisy_mean"][m] = round(float(np.mean(values)), 6) if values else None
-            if m not in _NOT_COMPARED:
-                result["improvement"][m] = paired_difference([item[m] for item in items], before)
+        before = [{m: item.get("noisy", {}).get(m) for m in metrics} for item in items]
+        result["noisy_mean"] = _rounded(summarise(before)["mean"])
+        result["improvement"] = {
+            m: paired_difference([item[m] for item in items], [scores[m] for scores in before]).record()
+            for m in metrics
+            if m not in _NOT_COMPARED
+        }
     result["unscored"] = [
         {"file": item["file"], "metric": m, "reason": reason} for item in items for m, reason in item["reasons"].items()
     ]
     result["items"] = items
     return result
+
+
+def _rounded(values: dict[str, float | None]) -> dict[str, float | None]:
+    return {key: None if value is None else round(value, 6) for key, value in values.items()}

@@ -2,7 +2,8 @@
 
 A sweep lives in one folder: one run a (method, seed), each trained and evaluated on the same test mixtures with the same
 teacher, and the table out of them. Started again, it goes on where it stopped: a finished run is read, a half-finished
-one resumed. Several processes share the work by taking every n-th run (``share``), on one machine or on many.
+one resumed. The runs go to any ``concurrent.futures.Executor``, a cluster's too (see ``experiments.executors``); several
+processes can also share the folder by taking every n-th run (``share``), on one machine or on many.
 
 Source: ours. The unit of the statistics is the seed: every seed gives one mean over the test mixtures per method, and
 methods are compared within a seed (same initial weights, same mixtures).
@@ -10,21 +11,25 @@ methods are compared within a seed (same initial weights, same mixtures).
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.distillation.at_kl import READINGS
 from dccrn_lib.distillation.attention import NORMALISATIONS
 from dccrn_lib.distillation.loss import METHODS
-from dccrn_lib.experiments.paper import data_hash, evaluate_systems, run_system, test_mixtures, train_config
+from dccrn_lib.evaluation.intervals import Difference, paired_difference
+from dccrn_lib.evaluation.systems import evaluate_systems, kept_items
+from dccrn_lib.experiments.executors import run_jobs
+from dccrn_lib.experiments.paper import data_hash, run_system, test_mixtures, train_config
 from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
-from dccrn_lib.runtime.files import atomic_path, hash_files
+from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.profiles import Profile, get_profile
 
 METRICS = ("pesq_wb", "stoi", "si_snr_db")
@@ -70,6 +75,70 @@ class SweepRun:
         return float(np.mean([i[metric] for i in self.items if i[metric] is not None]))
 
 
+@dataclass(frozen=True)
+class GridJob:
+    """One training and its evaluation, as it travels to whoever does it.
+
+    Args:
+        name: of what is compared, a method for example.
+        config: of the run; its seed and folder are the job's.
+        tests: makes the mixtures that judge it, where the job is done.
+        metrics: to score.
+        workers: processes that score.
+        progress: show progress bars.
+    """
+
+    name: str
+    config: TrainConfig
+    tests: Callable[[], MixtureDataset]
+    metrics: tuple[str, ...]
+    workers: int | None = 1
+    progress: bool = False
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.out)
+
+
+def train_and_score(job: GridJob) -> SweepRun | None:
+    """Do a job, or read what an earlier call left in its folder; None where the training was told to stop."""
+    result = run_system(job.config, job.progress)
+    if result.stopped:
+        return None
+    items = evaluate_systems(
+        {job.name: result.model}, job.tests(), job.metrics, job.workers, job.progress, job.folder / "evaluation.json"
+    )
+    return SweepRun(job.name, job.config.seed, items[job.name])
+
+
+def run_grid(jobs: Sequence[GridJob], executor: Executor | None = None) -> list[SweepRun]:
+    """Do all jobs, on any executor; the finished runs in the order of the jobs.
+
+    A job whose training was told to stop (Ctrl-C, SIGTERM) ends the grid; the next call resumes it.
+
+    Args:
+        jobs: see :class:`GridJob`; relative paths in them are taken from the folder in which a worker was started.
+        executor: None does them here, one after the other.
+    """
+    done: dict[Path, SweepRun] = {}
+    for job, run in run_jobs(train_and_score, jobs, executor):
+        if run is None:
+            break
+        done[job.folder] = run
+    return [done[job.folder] for job in jobs if job.folder in done]
+
+
+def shared(jobs: Sequence, share: tuple[int, int]) -> list:
+    """Every n-th job, from number i on.
+
+    Raises:
+        ConfigError: ``share`` is not (i, n) with 0 <= i < n.
+    """
+    if not 0 <= share[0] < share[1]:
+        raise ConfigError(f"share {share} must be (i, n) with 0 <= i < n")
+    return list(jobs[share[0] :: share[1]])
+
+
 def run_sweep(
     methods: Sequence[str],
     seeds: Sequence[int],
@@ -81,6 +150,7 @@ def run_sweep(
     metrics: Sequence[str] = METRICS,
     workers: int | None = None,
     progress: bool = True,
+    executor: Executor | None = None,
     **changes,
 ) -> list[SweepRun]:
     """Train and evaluate the student with every method and seed; go on where an earlier call stopped.
@@ -96,6 +166,7 @@ def run_sweep(
         metrics: to score, higher is better.
         workers: processes that score; None takes one where there is little to score.
         progress: show progress bars.
+        executor: that does the runs, at once where it can; None does them here.
         changes: fields of TrainConfig for all students.
 
     Returns:
@@ -109,76 +180,67 @@ def run_sweep(
     variants = [Variant.parse(m) for m in methods]
     if not variants or not seeds:
         raise ConfigError("a sweep needs at least one method and one seed")
-    if not 0 <= share[0] < share[1]:
-        raise ConfigError(f"share {share} must be (i, n) with 0 <= i < n")
+    mine = shared([(variant, seed) for variant in variants for seed in seeds], share)
     out = Path(out)
-    needs_teacher = any(v.method != "none" for v in variants)
-    if needs_teacher and not teacher:
-        steps = {k: v for k, v in changes.items() if k == "device"}
-        result = run_system(train_config("teacher", profile, corpus, out, **steps), progress)
-        teacher = result.weights
-    tests = test_mixtures(profile, corpus)
-    workers = 1 if workers is None and len(tests) < 16 else workers
-    jobs = [(variant, seed) for variant in variants for seed in seeds]
-    runs = []
-    for variant, seed in jobs[share[0] :: share[1]]:
-        folder = out / variant.name.replace(":", "-") / f"seed{seed}"
-        settings = {"method": variant.method, "reading": variant.reading, "normalisation": variant.normalisation}
-        settings["teacher"] = str(teacher) if variant.method != "none" else ""
-        config = train_config("student", profile, corpus, out, seed=seed, **{**changes, **settings})
-        result = run_system(replace(config, out=str(folder)), progress)
-        if result.stopped:
-            break
-        items = _evaluate(result, tests, folder, data_hash(corpus), metrics, workers, progress)
-        runs.append(SweepRun(variant.name, seed, items))
+    if not teacher and any(v.method != "none" for v in variants):
+        where = {k: v for k, v in changes.items() if k == "device"}
+        teacher = run_system(train_config("teacher", profile, corpus, out, **where), progress).weights
+    tests = functools.partial(test_mixtures, profile, corpus)
+    workers = 1 if workers is None and (executor is not None or profile.test_mixtures < 16) else workers
+    jobs = []
+    for variant, seed in mine:
+        settings = {
+            **changes,
+            "method": variant.method,
+            "reading": variant.reading,
+            "normalisation": variant.normalisation,
+            "teacher": str(teacher) if variant.method != "none" else "",
+        }
+        config = train_config("student", profile, corpus, out, seed=seed, **settings)
+        config = replace(config, out=str(out / variant.name.replace(":", "-") / f"seed{seed}"))
+        jobs.append(GridJob(variant.name, config, tests, tuple(metrics), workers, progress))
+    runs = run_grid(jobs, executor)
     _save(out, profile, corpus, metrics)
     return runs
 
 
-def _evaluate(result, tests, folder: Path, data: str, metrics, workers, progress: bool) -> list[dict]:
-    """Per-mixture scores, from ``evaluation.json`` where that belongs to these weights, mixtures and metrics."""
-    key = {"weights": hash_files([result.weights]), "data": data, "n": len(tests), "metrics": list(metrics)}
-    key["mix"] = repr(tests.config)
-    file = folder / "evaluation.json"
-    if file.is_file():
-        record = json.loads(file.read_text(encoding="utf-8"))
-        if record["key"] == key:
-            return record["items"]
-    items = evaluate_systems({"run": result.model}, tests, metrics, workers, progress)["run"]
-    with atomic_path(file) as temporary:
-        temporary.write_text(json.dumps({"key": key, "items": items}, indent=1) + "\n", encoding="utf-8")
-    return items
-
-
 def load_runs(out: str | Path) -> list[SweepRun]:
     """All finished runs in a sweep's folder, whoever made them; ordered by method and seed."""
-    runs = []
-    for file in sorted(Path(out).glob("*/seed*/evaluation.json")):
-        name = file.parent.parent.name
-        method, _, rest = name.partition("-")
-        items = json.loads(file.read_text(encoding="utf-8"))["items"]
-        runs.append(
-            SweepRun(f"{method}:{rest.replace('-', ':')}" if rest else method, int(file.parent.name[4:]), items)
-        )
+    runs = [
+        SweepRun(name, int(file.parent.name.removeprefix("seed")), items)
+        for file in sorted(Path(out).glob("*/seed*/evaluation.json"))
+        for name, items in kept_items(file).items()
+    ]
     return sorted(runs, key=lambda run: (run.method, run.seed))
 
 
-def paired_t(differences: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
-    """(mean, low, high) of Student's t interval, right for few seeds; (mean, nan, nan) for one.
+def seed_differences(runs: Sequence[SweepRun], metric: str, baseline: str) -> dict[str, Difference | None]:
+    """Method -> its difference to the baseline paired by seed, with Student's t interval; None without a common seed.
 
-    low, high = mean -+ t(n - 1) * s / sqrt(n)
-
-    >>> [round(v, 2) for v in paired_t([1.0, 2.0, 3.0])]
-    [2.0, -0.48, 4.48]
+    Raises:
+        ConfigError: no run of the baseline.
     """
-    from scipy.stats import t
+    values = _by_seed(runs, metric)
+    if baseline not in values:
+        raise ConfigError(f"no run of {baseline!r} to compare with; {nearest_name(baseline, list(values))}")
+    found: dict[str, Difference | None] = {}
+    for method, by_seed in values.items():
+        common = sorted(by_seed.keys() & values[baseline].keys()) if method != baseline else []
+        a, b = ([scores[seed] for seed in common] for scores in (by_seed, values[baseline]))
+        found[method] = paired_difference(a, b, method="t") if common else None
+    return found
 
-    d = np.asarray(differences, dtype=float)
-    mean = float(d.mean())
-    if d.size < 2:
-        return mean, math.nan, math.nan
-    half = float(t.ppf((1 + confidence) / 2, d.size - 1) * d.std(ddof=1) / math.sqrt(d.size))
-    return mean, mean - half, mean + half
+
+def seed_verdict(difference: Difference) -> str:
+    """The verdict of a difference over seeds, or that one seed gives none."""
+    return "one seed: no interval" if difference.low is None else difference.verdict
+
+
+def _by_seed(runs: Sequence[SweepRun], metric: str) -> Mapping[str, dict[int, float]]:
+    values: dict[str, dict[int, float]] = {}
+    for run in runs:
+        values.setdefault(run.method, {})[run.seed] = run.mean(metric)
+    return values
 
 
 def compare_methods(runs: Sequence[SweepRun], metric: str = "si_snr_db", baseline: str = "none") -> list[dict]:
@@ -196,26 +258,16 @@ def compare_methods(runs: Sequence[SweepRun], metric: str = "si_snr_db", baselin
     Raises:
         ConfigError: no run of the baseline.
     """
-    values: dict[str, dict[int, float]] = {}
-    for run in runs:
-        values.setdefault(run.method, {})[run.seed] = run.mean(metric)
-    if baseline not in values:
-        raise ConfigError(f"no run of {baseline!r} to compare with; {nearest_name(baseline, list(values))}")
-    rows = []
-    for method, by_seed in values.items():
-        scores = np.array(list(by_seed.values()))
+    differences, rows = seed_differences(runs, metric, baseline), []
+    for method, by_seed in _by_seed(runs, metric).items():
+        scores, d = np.array(list(by_seed.values())), differences[method]
         row = {"method": method, "seeds": len(by_seed), "mean": float(scores.mean())}
         row["std"] = float(scores.std(ddof=1)) if len(scores) > 1 else None
-        common = sorted(by_seed.keys() & values[baseline].keys())
-        if method == baseline or not common:
-            rows.append({**row, "difference": None, "low": None, "high": None, "verdict": "baseline"})
-            continue
-        mean, low, high = paired_t([by_seed[s] - values[baseline][s] for s in common])
-        if math.isnan(low):
-            verdict, low, high = "one seed: no interval", None, None
+        if d is None:
+            row |= {"difference": None, "low": None, "high": None, "verdict": "baseline"}
         else:
-            verdict = "not distinguishable" if low <= 0 <= high else "better" if low > 0 else "worse"
-        rows.append({**row, "difference": mean, "low": low, "high": high, "verdict": verdict})
+            row |= {"difference": d.mean, "low": d.low, "high": d.high, "verdict": seed_verdict(d)}
+        rows.append(row)
     return rows
 
 

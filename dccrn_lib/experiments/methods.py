@@ -4,7 +4,8 @@
     python -m dccrn_lib experiment methods publish --out runs/lab --name laboratory_generated
 
 ``run`` trains and scores every (method, seed) once and goes on where it stopped; start it once per core with
-``--share i/n``. ``publish`` compares the finished runs within each seed and writes ``results/<name>.json``: a row a
+``--share i/n``, or give a dask scheduler's address as ``--cluster``: its workers need this package and the folders under
+the same paths. ``publish`` compares the finished runs within each seed and writes ``results/<name>.json``: a row a
 method, and below it the scores of every run. The trainings are those of ``dccrn_lib.experiments.grid``.
 
 Source: ours. The statistics are paired by seed with Student's t; see :func:`dccrn_lib.experiments.grid.compare_methods`.
@@ -13,18 +14,27 @@ Source: ours. The statistics are paired by seed with Student's t; see :func:`dcc
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 
 import torch
 
-from dccrn_lib.experiments.grid import METRICS, SweepRun, Variant, compare_methods, load_runs, run_sweep
+from dccrn_lib.experiments.grid import (
+    METRICS,
+    SweepRun,
+    Variant,
+    compare_methods,
+    load_runs,
+    run_sweep,
+    seed_differences,
+    seed_verdict,
+)
 from dccrn_lib.experiments.paper import corpus_of, data_hash
 from dccrn_lib.networks.weights import read_card
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.files import write_json
 
 #: What is compared when nothing else is said: AT-KL in both readings and normalisations, its centred form, and the rest.
 DEFAULT_METHODS = (
@@ -69,21 +79,15 @@ def laboratory_rows(runs: Sequence, baselines: Sequence[str] = ("none", "output"
     rows: dict[str, dict] = {method: {"method": method, "seeds": 0} for method in order}
     for metric in METRICS:
         for i, baseline in enumerate(b for b in baselines if b in present):
+            differences = seed_differences(runs, metric, baseline)
             for found in compare_methods(runs, metric, baseline):
-                row = rows[found["method"]]
+                row, difference = rows[found["method"]], differences[found["method"]]
                 row["seeds"] = found["seeds"]
                 if not i:
                     row[metric] = found["mean"]
-                row[f"{metric} minus {baseline}"] = _in_words(found)
+                in_words = None if difference is None else f"{difference.text(form='+.3f')} {seed_verdict(difference)}"
+                row[f"{metric} minus {baseline}"] = in_words
     return list(rows.values())
-
-
-def _in_words(found: dict) -> str | None:
-    """``+0.12 [+0.05, +0.19] better``; None for the baseline itself."""
-    if found["difference"] is None:
-        return None
-    interval = "" if found["low"] is None else f" [{found['low']:+.3f}, {found['high']:+.3f}]"
-    return f"{found['difference']:+.3f}{interval} {found['verdict']}"
 
 
 def publish(out: str | Path, name: str, title: str = "", folder: str | Path | None = None) -> Path:
@@ -155,8 +159,8 @@ def _rounded(items: Sequence[dict], metric: str) -> list[float | None]:
     return [None if item[metric] is None else round(item[metric], 4) for item in items]
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Train and score the share of the runs that ``arguments`` names; see the command's --help.
+def run(arguments: argparse.Namespace, executor: Executor | None = None) -> None:
+    """Train and score the share of the runs that ``arguments`` names, on an executor or here; see the command's --help.
 
     Beside the options, ``changes`` holds the fields of TrainConfig that differ from the profile's, and ``changed`` the
     same by the names that the command line gives them.
@@ -185,18 +189,18 @@ def run(arguments: argparse.Namespace) -> None:
         "command": _command(arguments),
     }
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out / "laboratory.json") as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "laboratory.json", record)
     run_sweep(
         methods,
         seeds,
         arguments.profile,
-        out,
+        out.resolve(),  # the workers of a cluster were started elsewhere
         corpus,
         arguments.teacher,
         (first, every),
         workers=1,
         progress=not arguments.quiet,
+        executor=executor,
         **arguments.changes,
     )
 

@@ -8,26 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from dccrn_lib.corpus.manifest import read_manifest
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
-from dccrn_lib.evaluation.intervals import paired_difference
-from dccrn_lib.evaluation.scores import score_pair
 from dccrn_lib.networks.weights import load_model, read_card, save_model
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.files import atomic_path, hash_files
+from dccrn_lib.runtime.files import hash_files, write_json
 from dccrn_lib.runtime.paths import weights_dir
-from dccrn_lib.runtime.workers import usable_cores
+from dccrn_lib.runtime.workers import spawn_pool, usable_cores
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.loop import TrainResult, train
 from dccrn_lib.training.profiles import Profile, get_profile
@@ -113,8 +107,7 @@ def record_experiment(folder: str | Path, profile: str, seed: int, corpus: dict[
     """Write ``experiment.json`` beside the experiment's folder: it names the latest one, for notebook 06."""
     folder = Path(folder)
     record = {"folder": folder.name, "profile": profile, "seed": seed, "method": method, "data_hash": data_hash(corpus)}
-    with atomic_path(folder.parent / "experiment.json") as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(folder.parent / "experiment.json", record)
     return folder.parent / "experiment.json"
 
 
@@ -127,43 +120,6 @@ def find_experiment(out: str | Path, profile: str) -> dict | None:
     record["folder"] = Path(out) / record["folder"]
     finished = all((record["folder"] / name / "best.safetensors").is_file() for name in TRAINED)
     return record if finished and record["profile"] == profile else None
-
-
-def compare_systems(items: dict[str, list[dict]], a: str, b: str, metric: str) -> dict:
-    """Paired difference a minus b of one metric, with ``verdict``: "better", "worse" or "not distinguishable".
-
-    Args:
-        items: from :func:`evaluate_systems`.
-        a, b: names of systems.
-        metric: higher is better.
-
-    Returns:
-        As ``evaluation.intervals.paired_difference``, and ``verdict`` about a: the sign where the 95 % interval leaves
-        out 0.
-    """
-    difference = paired_difference([i[metric] for i in items[a]], [i[metric] for i in items[b]])
-    low, high = difference["ci"]
-    undecided = low is None or low <= 0 <= high
-    verdict = "not distinguishable" if undecided else "better" if low > 0 else "worse"
-    return {**difference, "verdict": verdict}
-
-
-def interval_text(difference: dict, unit: str = "") -> str:
-    """Mean and 95 % interval of a paired difference, e.g. "+0.429 [+0.365, +0.494] dB"."""
-    if difference["mean"] is None:
-        return "no item could be scored for both"
-    low, high = difference["ci"]
-    interval = "" if low is None else f" [{low:+.3g}, {high:+.3g}]"
-    return f"{difference['mean']:+.3g}{interval} {unit}".rstrip()
-
-
-def difference_text(difference: dict, unit: str = "") -> str:
-    """A paired difference in a line: mean, 95 % interval, count, effect size, share of items with a > b."""
-    text = interval_text(difference, unit)
-    if difference["mean"] is None:
-        return text
-    effect = "" if difference["effect_size"] is None else f", effect size {difference['effect_size']:+.2f}"
-    return f"{text} (n = {difference['n']}{effect}, higher on {100 * difference['share_better']:.0f} %)"
 
 
 def run_system(config: TrainConfig, progress: bool = True) -> TrainResult:
@@ -188,7 +144,7 @@ def run_systems(configs: Sequence[TrainConfig]) -> None:
     """
     todo = [c for c in configs if not _finished(c)]
     if len(todo) > 1 and usable_cores() > 1 and all(c.device == "cpu" for c in todo):
-        with ProcessPoolExecutor(min(len(todo), usable_cores()), mp_context=get_context("spawn")) as pool:
+        with spawn_pool(min(len(todo), usable_cores()), shielded=False) as pool:  # each keeps a checkpoint at Ctrl-C
             list(pool.map(_run_alone, todo))
     else:
         for config in todo:
@@ -223,79 +179,6 @@ def test_mixtures(profile: Profile | str, corpus: dict[str, str], count: int | N
     sources = (corpus["speech"], corpus["noise"], corpus["rir"] or None)
     mix, length = profile.mix(profile.test_seconds, training=False), count or profile.test_mixtures
     return MixtureDataset(*sources, mix, seed=TEST_SEED, length=length, split="test")
-
-
-def _score(job: tuple) -> dict:
-    clean, estimate, metrics = job
-    torch.set_num_threads(1)
-    return score_pair(clean, estimate, metrics=metrics)
-
-
-def evaluate_systems(
-    systems: dict[str, nn.Module | None],
-    mixtures: MixtureDataset,
-    metrics: Sequence[str] = ("pesq_wb", "stoi", "si_snr_db", "gain", "polarity"),
-    workers: int | None = None,
-    progress: bool = True,
-    keep: str | Path | None = None,
-) -> dict[str, list[dict]]:
-    """Score every system on every mixture.
-
-    Args:
-        systems: name -> model; None stands for the noisy input itself.
-        mixtures: the test set.
-        metrics: see ``dccrn_lib.evaluation.folders.score_pair``.
-        workers: processes that score; as many as cores by default, 1 scores in this process.
-        progress: show progress bars.
-        keep: JSON file for the scores; read instead where it holds those of these weights, mixtures and metrics.
-
-    Returns:
-        name -> one dict a mixture: {"id", "snr_db_in", "label", metric: value or None, "reasons"}.
-    """
-    key = _evaluation_key(systems, mixtures, metrics) if keep else None
-    if keep and Path(keep).is_file():
-        record = json.loads(Path(keep).read_text(encoding="utf-8"))
-        if record["key"] == key:
-            return {name: record["items"][name] for name in systems}
-    workers = min(workers or os.cpu_count() or 1, 8)
-    jobs, heads = [], []
-    for i in tqdm(range(len(mixtures)), desc="enhance", disable=not progress):
-        item = mixtures[i]
-        for name, model in systems.items():
-            estimate = item["noisy"]
-            if model is not None:
-                device = next(model.parameters()).device
-                with torch.no_grad():
-                    estimate = model.eval()(item["noisy"][None].to(device))[0].cpu()
-            jobs.append((item["clean"].numpy(), estimate.numpy(), tuple(metrics)))
-            heads.append((name, {"id": item["id"], "snr_db_in": item["snr_db"], "label": item["label"]}))
-    if workers == 1:
-        scores = [_score(job) for job in tqdm(jobs, desc="score", disable=not progress)]
-    else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            scores = list(
-                tqdm(pool.map(_score, jobs, chunksize=4), total=len(jobs), desc="score", disable=not progress)
-            )
-    items: dict[str, list[dict]] = {name: [] for name in systems}
-    for (name, head), score in zip(heads, scores, strict=True):
-        items[name].append({**head, **score})
-    if keep:
-        with atomic_path(keep) as temporary:
-            temporary.write_text(json.dumps({"key": key, "items": items}, indent=1) + "\n", encoding="utf-8")
-    return items
-
-
-def _evaluation_key(systems: dict[str, nn.Module | None], mixtures: MixtureDataset, metrics: Sequence[str]) -> dict:
-    """What scores depend on: the weights, how mixtures are drawn, two of them as samples, and the metrics."""
-    weights = {}
-    for name, model in systems.items():
-        digest = hashlib.sha256()
-        for key, value in model.state_dict().items() if model is not None else ():
-            digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
-        weights[name] = digest.hexdigest()
-    samples = b"".join(mixtures[i]["noisy"].numpy().tobytes() for i in (0, len(mixtures) - 1))
-    drawn = [repr(mixtures.config), mixtures.seed, mixtures.epoch, len(mixtures), hashlib.sha256(samples).hexdigest()]
-    return {"weights": weights, "mixtures": drawn, "metrics": list(metrics)}
 
 
 def publish_systems(folder: str | Path, out: str | Path, card: dict) -> list[Path]:

@@ -15,9 +15,11 @@ from typing import Any
 
 from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
 from dccrn_lib.evaluation.groups import snr_band
-from dccrn_lib.experiments import paper as experiment
+from dccrn_lib.evaluation.intervals import bracketed, compare_systems, summarise
+from dccrn_lib.evaluation.systems import evaluate_systems
+from dccrn_lib.experiments.paper import TEST_SEED, data_hash
 from dccrn_lib.networks.weights import load_model, read_card
-from dccrn_lib.results.records import save_result, summarise
+from dccrn_lib.results.records import save_result
 from dccrn_lib.results.tables import METRICS as METRIC_NAMES
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.paths import results_dir
@@ -38,9 +40,7 @@ PAPER_CLIPS = {
 
 def real_mixtures(corpus: Mapping[str, str], count: int) -> MixtureDataset:
     """The fixed mixtures of a corpus's test split: 6 s each, -5..20 dB, dry."""
-    return MixtureDataset(
-        corpus["speech"], corpus["noise"], None, MIX, seed=experiment.TEST_SEED, length=count, split="test"
-    )
+    return MixtureDataset(corpus["speech"], corpus["noise"], None, MIX, seed=TEST_SEED, length=count, split="test")
 
 
 def breakdown(
@@ -59,8 +59,7 @@ def breakdown(
         for system, rows in items.items():
             found = summarise([row for row in rows if key(row) == group])
             means = {k: found["mean"].get(k) for k in ("pesq_wb", "stoi", "si_snr_db")}
-            low, high = (found["ci95"].get("pesq_wb") or (None, None)) if found["n"] > 1 else (None, None)
-            interval = "-" if low is None else f"[{low:.2f}, {high:.2f}]"
+            interval = bracketed(*(found["ci95"].get("pesq_wb") or (None, None)), ".2f").strip() or "-"
             table.append({name: group, "system": system, "n": found["n"], **means, "pesq_wb 95 %": interval})
     return table
 
@@ -78,8 +77,7 @@ def paired(items: Mapping[str, Sequence[Mapping[str, Any]]], metrics: Sequence[s
         for other in names[:k]:
             row: dict[str, Any] = {"system": system, "minus": other}
             for metric in (m for m in metrics if m not in ("gain", "polarity")):
-                found = experiment.compare_systems(items, system, other, metric)
-                row[metric] = f"{experiment.interval_text(found)} {found['verdict']}"
+                row[metric] = str(compare_systems(items, system, other, metric))
             table.append({**row, "n": len(items[system])})
     return table
 
@@ -136,62 +134,64 @@ def publish(
 
     Raises:
         ConfigError: "noisy" is taken by a model, or no model is named.
-    """  # fmt: skip
+    """
     if not models or "noisy" in models:
         raise ConfigError('name the models as system=weights, e.g. student_alone=distil_dccrn; "noisy" is taken')
     metrics = (*METRICS, *(DNSMOS if dnsmos else ()))
     mixtures = real_mixtures(corpus, count)
     systems = {"noisy": None, **{name: load_model(weights) for name, weights in models.items()}}
-    items = experiment.evaluate_systems(systems, mixtures, metrics, workers, progress)
-    heads = [read_card(weights) for weights in models.values()]
-    hours = [card["card"].get("hours_of_audio") for card in heads]
+    items = evaluate_systems(systems, mixtures, metrics, workers, progress)
+    cards = {name: read_card(weights) for name, weights in models.items()}
     common = {
-        "config": {"mix": repr(MIX), "models": {n: c["sha256"] for n, c in zip(models, heads, strict=True)}},
-        "seed": experiment.TEST_SEED,
-        "data_hash": experiment.data_hash({"speech": corpus["speech"], "noise": corpus["noise"], "rir": ""}),
+        "config": {"mix": repr(MIX), "models": {name: card["sha256"] for name, card in cards.items()}},
+        "seed": TEST_SEED,
+        "data_hash": data_hash({"speech": corpus["speech"], "noise": corpus["noise"], "rir": ""}),
     }
-    trained = ", ".join(f"{n}: {h} h of audio" for n, h in zip(models, hours, strict=True))
-    note = (
-        "Dry mixtures of speakers and noise recordings that no training or choice has seen. Hours of audio passed through "
-        f"each network ({trained}), mixed from what the manifests hold; the paper trained on the DNS Challenge's hundreds "
-        "of hours of speech and has another test set: these are not the paper's numbers."
-    )
+    hours = {name: card["card"].get("hours_of_audio") for name, card in cards.items()}
+    payloads = _payloads(items, metrics, f"Real recordings, {count} mixtures of the test split", hours)
     folder = Path(folder or results_dir())
+    return [save_result(name, {**common, **payload}, folder) for name, payload in payloads.items()]
+
+
+def _payloads(
+    items: Mapping[str, Sequence[Mapping[str, Any]]],
+    metrics: Sequence[str],
+    title: str,
+    hours: Mapping[str, float | None],
+) -> dict[str, dict[str, Any]]:
+    """Result -> its title, note and content, without what all of them share."""
+    trained = ", ".join(f"{name}: {h} h of audio" for name, h in hours.items())
     names = [METRIC_NAMES[metric] for metric in PAPER_CLIPS["noisy"]]
-    title = f"Real recordings, {count} mixtures of the test split"
-    return [
-        save_result(
-            "real_test",
-            {**common, "title": title, "note": note, "columns": list(metrics),
-             "systems": {name: {"items": rows} for name, rows in items.items()}},
-            folder,
-        ),
-        save_result(
-            "real_paired",
-            {**common, "title": f"{title}: differences mixture by mixture", "rows": paired(items, metrics),
-             "note": "Mean, 95 % interval (bootstrap over the mixtures) and verdict. One training each: the interval "
-             "says nothing about other seeds."},
-            folder,
-        ),
-        save_result(
-            "real_beside_paper",
-            {**common, "title": f"{title}, beside the clips released with the paper", "rows": beside_paper(items),
-             "columns": ["of", "system", "n", *names, *(f"{name} over noisy" for name in names)],
-             "note": "Two test sets and two amounts of data: read across them only what each system gains over its own "
-             "noisy input, and that with care, since a gain depends on the SNR too. The paper's networks were trained on "
-             "the DNS Challenge's hundreds of hours of speech, and the eight clips were chosen by its authors; ours are "
-             "taught by AT-KL in our reading."},
-            folder,
-        ),
-        save_result(
-            "real_by_snr",
-            {**common, "title": f"{title}, by SNR", "rows": breakdown(items, lambda i: snr_band(i["snr_db_in"]), "SNR")},
-            folder,
-        ),
-        save_result(
-            "real_by_noise",
-            {**common, "title": f"{title}, by source of the noise",
-             "rows": breakdown(items, lambda i: "several" if "+" in i["label"] else i["label"], "noise")},
-            folder,
-        ),
-    ]  # fmt: skip
+    return {
+        "real_test": {
+            "title": title,
+            "note": "Dry mixtures of speakers and noise recordings that no training or choice has seen. Hours of audio "
+            f"passed through each network ({trained}), mixed from what the manifests hold; the paper trained on the DNS "
+            "Challenge's hundreds of hours of speech and has another test set: these are not the paper's numbers.",
+            "columns": list(metrics),
+            "systems": {name: {"items": rows} for name, rows in items.items()},
+        },
+        "real_paired": {
+            "title": f"{title}: differences mixture by mixture",
+            "rows": paired(items, metrics),
+            "note": "Mean, 95 % interval (bootstrap over the mixtures) and verdict. One training each: the interval "
+            "says nothing about other seeds.",
+        },
+        "real_beside_paper": {
+            "title": f"{title}, beside the clips released with the paper",
+            "rows": beside_paper(items),
+            "columns": ["of", "system", "n", *names, *(f"{name} over noisy" for name in names)],
+            "note": "Two test sets and two amounts of data: read across them only what each system gains over its own "
+            "noisy input, and that with care, since a gain depends on the SNR too. The paper's networks were trained on "
+            "the DNS Challenge's hundreds of hours of speech, and the eight clips were chosen by its authors; ours are "
+            "taught by AT-KL in our reading.",
+        },
+        "real_by_snr": {
+            "title": f"{title}, by SNR",
+            "rows": breakdown(items, lambda i: snr_band(i["snr_db_in"]), "SNR"),
+        },
+        "real_by_noise": {
+            "title": f"{title}, by source of the noise",
+            "rows": breakdown(items, lambda i: "several" if "+" in i["label"] else i["label"], "noise"),
+        },
+    }

@@ -5,16 +5,19 @@
     python -m dccrn_lib experiment training-data publish --out runs/mixtures
 
 ``run`` trains and scores every (mixture, seed) once and goes on where it stopped; start it once per core with
-``--share i/n``. ``publish`` compares the finished runs within each seed with "as trained", which is what the shipped
-weights were trained on, and writes results/data_mixtures.json. No speaker or recording of the test split is touched.
+``--share i/n``, or give a dask scheduler's address as ``--cluster``: its workers need this package, and the manifests and
+folders under the same paths. ``publish`` compares the finished runs within each seed with "as trained", which is what the
+shipped weights were trained on, and writes results/data_mixtures.json. No speaker or recording of the test split is
+touched.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import functools
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,16 +25,16 @@ from typing import Any
 import torch
 
 from dccrn_lib.corpus.mixing import MixtureDataset
-from dccrn_lib.experiments import paper as experiment
-from dccrn_lib.experiments.grid import METRICS, SweepRun
+from dccrn_lib.evaluation.systems import evaluate_systems, kept_items
+from dccrn_lib.experiments.executors import run_jobs
+from dccrn_lib.experiments.grid import METRICS, GridJob, SweepRun, shared, train_and_score
 from dccrn_lib.experiments.methods import laboratory_rows
+from dccrn_lib.experiments.paper import data_hash
 from dccrn_lib.experiments.shipped_weights import MIX
-from dccrn_lib.networks.weights import load_model
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.files import write_json
 from dccrn_lib.training.config import TrainConfig
-from dccrn_lib.training.loop import train
 from dccrn_lib.training.profiles import get_profile
 
 #: Seed of the mixtures that judge; the seeds of training and of the published test table are others.
@@ -105,13 +108,14 @@ def _folder(name: str) -> str:
     return name.replace(",", "").replace(" ", "_")
 
 
-def run(a: argparse.Namespace) -> None:
-    """Train and score the share of the runs that ``a`` names; see the command's --help."""
+def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
+    """Train and score the share of the runs that ``a`` names, on an executor or here; see the command's --help."""
     try:
         seeds = [int(s) for s in a.seeds.split(",")]
         first, every = (int(part) for part in a.share.split("/"))
     except ValueError as error:
         raise ConfigError(f"--seeds are whole numbers joined by commas, --share is like 0/2: {error}") from None
+    mine = shared([(seed, name) for seed in seeds for name in MIXTURES], (first, every))
     corpus = {kind: getattr(a, kind) for kind in ("speech", "noise", "rir")}
     missing = [kind for kind in corpus if not (Path(a.generated) / f"{kind}.jsonl").is_file()]
     if missing:
@@ -130,35 +134,35 @@ def run(a: argparse.Namespace) -> None:
             "mix": repr(MIX),
         },
         "seed": seeds,
-        "data_hash": experiment.data_hash(corpus),
+        "data_hash": data_hash(corpus),
         "rows": [],
         "command": "python -m dccrn_lib experiment training-data run --speech speech.jsonl --noise noise.jsonl "
         f"--rir rir.jsonl --generated gen --out runs/mixtures --seeds {a.seeds} --steps {a.steps} --count {a.count}",
     }
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out / "mixtures.json") as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    experiment.evaluate_systems({"noisy": None}, mixtures, METRICS, 1, not a.quiet, out / "noisy.json")
-    for k, (seed, name) in enumerate((seed, name) for seed in seeds for name in MIXTURES):
-        if k % every != first:
-            continue
-        folder = out / _folder(name) / f"seed{seed}"
-        config = train_config(name, seed, corpus, a.generated, str(folder), a.steps)
-        weights = train(config, resume=True, progress=not a.quiet).weights
-        scored = experiment.evaluate_systems(
-            {name: load_model(weights)}, mixtures, METRICS, 1, not a.quiet, folder / "evaluation.json"
+    write_json(out / "mixtures.json", record)
+    evaluate_systems({"noisy": None}, mixtures, METRICS, 1, not a.quiet, out / "noisy.json")
+    tests = functools.partial(valid_mixtures, corpus, a.count)
+    jobs = []
+    for seed, name in mine:
+        config = train_config(
+            name, seed, corpus, a.generated, str((out / _folder(name) / f"seed{seed}").resolve()), a.steps
         )
-        print(f"{name}, seed {seed}: {SweepRun(name, seed, scored[name]).mean('si_snr_db'):.2f} dB", flush=True)
+        jobs.append(GridJob(name, config, tests, METRICS, 1, not a.quiet))
+    for job, done in run_jobs(train_and_score, jobs, executor):
+        if done is None:
+            break
+        print(f"{job.name}, seed {done.seed}: {done.mean('si_snr_db'):.2f} dB", flush=True)
 
 
 def load_runs(out: str | Path) -> list[SweepRun]:
     """The finished runs of a folder, in the order of :data:`MIXTURES` and by seed."""
-    found = []
-    for name in MIXTURES:
-        for path in (Path(out) / _folder(name)).glob("seed*/evaluation.json"):
-            items = json.loads(path.read_text(encoding="utf-8"))["items"][name]
-            found.append(SweepRun(name, int(path.parent.name.removeprefix("seed")), items))
-    return sorted(found, key=lambda run: (list(MIXTURES).index(run.method), run.seed))
+    runs = [
+        SweepRun(name, int(path.parent.name.removeprefix("seed")), kept_items(path)[name])
+        for name in MIXTURES
+        for path in (Path(out) / _folder(name)).glob("seed*/evaluation.json")
+    ]
+    return sorted(runs, key=lambda run: (list(MIXTURES).index(run.method), run.seed))
 
 
 def publish(out: str | Path, folder: str | Path | None = None) -> Path:
@@ -177,7 +181,7 @@ def publish(out: str | Path, folder: str | Path | None = None) -> Path:
         raise ConfigError(f"{out}: no run of {baseline!r} or no noisy.json; give the same `run` command again")
     rows: list[dict[str, Any]] = [{"mixture": row.pop("method"), **row} for row in laboratory_rows(runs, (baseline,))]
     rows.sort(key=lambda row: list(MIXTURES).index(row["mixture"]))
-    noisy = json.loads((Path(out) / "noisy.json").read_text(encoding="utf-8"))["items"]["noisy"]
+    noisy = kept_items(Path(out) / "noisy.json")["noisy"]
     rows.insert(0, {"mixture": "(noisy input)", **{m: SweepRun("noisy", 0, noisy).mean(m) for m in METRICS}})
     comparisons = len(METRICS) * (len(rows) - 2)
     note = (

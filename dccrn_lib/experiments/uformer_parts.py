@@ -11,12 +11,16 @@ results/uformer_ablation.json. Source: ours.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
+from dccrn_lib.experiments.executors import run_jobs
 from dccrn_lib.experiments.paper import corpus_of, test_mixtures
 from dccrn_lib.losses import level_loss, si_snr_db, si_snr_loss
 from dccrn_lib.networks.cost import count_macs, count_parameters
@@ -65,7 +69,49 @@ def train_briefly(
     return curve
 
 
-def run_study(profile: str = "quick", seeds: int = 3, steps: int = 150, tests: int = 32) -> dict[str, Any]:
+@dataclass(frozen=True)
+class PartJob:
+    """One variant of the teacher with one seed, as it travels to whoever trains it."""
+
+    variant: str
+    seed: int
+    profile: str
+    steps: int
+    tests: int
+
+
+@lru_cache(maxsize=1)  # the variants of a seed follow each other
+def _batches(profile: str, seed: int, steps: int) -> list[tuple[Tensor, ...]]:
+    sizes, corpus = get_profile(profile), corpus_of(profile, progress=False)
+    mix = MixConfig(segment_seconds=1.0, snr_db=sizes.snr_db)
+    sources = (corpus["speech"], corpus["noise"], corpus["rir"] or None)
+    data = MixtureDataset(*sources, mix, seed=seed, length=4 * steps, split="train")
+    items = [data[i] for i in range(4 * steps)]
+    return [
+        tuple(torch.stack([item[key] for item in items[4 * k : 4 * k + 4]]) for key in ("noisy", "clean"))
+        for k in range(steps)
+    ]
+
+
+def train_part(job: PartJob) -> dict[str, Any]:
+    """Train a variant and score it: {"curve", "items", "parameters", "macs"}."""
+    sizes, corpus = get_profile(job.profile), corpus_of(job.profile, progress=False)
+    batches = _batches(job.profile, job.seed, job.steps)
+    torch.manual_seed(job.seed)
+    model = build_model(sizes.teacher, **VARIANTS[job.variant])
+    curve = train_briefly(model, batches, sizes.learning_rate)
+    held_out = test_mixtures(sizes, corpus, job.tests)
+    return {
+        "curve": [round(value, 3) for value in curve],
+        "items": [_score(model, held_out[i], job.seed) for i in range(job.tests)],
+        "parameters": count_parameters(model),
+        "macs": count_macs(model),
+    }
+
+
+def run_study(
+    profile: str = "quick", seeds: int = 3, steps: int = 150, tests: int = 32, executor: Executor | None = None
+) -> dict[str, Any]:
     """Train every variant of the mini teacher with every seed on the same batches; score on the test split.
 
     Args:
@@ -73,38 +119,30 @@ def run_study(profile: str = "quick", seeds: int = 3, steps: int = 150, tests: i
         seeds: number of initialisations, each with its own training mixtures.
         steps: optimiser steps of 4 mixtures of 1 s.
         tests: test mixtures.
+        executor: that does the trainings, at once where it can; None does them here.
 
     Returns:
         Payload for ``results.records.save_result``: systems -> items with the SI-SNR of the output and its gain over
         the noisy input, in dB.
     """
     sizes, corpus = get_profile(profile), corpus_of(profile, progress=False)
-    held_out = test_mixtures(sizes, corpus, tests)
+    jobs = [PartJob(name, seed, profile, steps, tests) for seed in range(seeds) for name in VARIANTS]
+    done: dict[PartJob, dict[str, Any]] = {}
+    for job, part in run_jobs(train_part, jobs, executor):
+        done[job] = part
+        gain = sum(item["gain_db"] for item in part["items"]) / tests
+        print(f"seed {job.seed}, {job.variant}: SI-SNR gain {gain:.2f} dB (n = {tests})", flush=True)
     systems: dict[str, dict[str, Any]] = {name: {"items": [], "curves": []} for name in VARIANTS}
-    for seed in range(seeds):
-        mix = MixConfig(segment_seconds=1.0, snr_db=sizes.snr_db)
-        sources = (corpus["speech"], corpus["noise"], corpus["rir"] or None)
-        data = MixtureDataset(*sources, mix, seed=seed, length=4 * steps, split="train")
-        items = [data[i] for i in range(4 * steps)]
-        batches = [
-            tuple(torch.stack([item[key] for item in items[4 * k : 4 * k + 4]]) for key in ("noisy", "clean"))
-            for k in range(steps)
-        ]
-        for name, switches in VARIANTS.items():
-            torch.manual_seed(seed)
-            model = build_model(sizes.teacher, **switches)
-            curve = train_briefly(model, batches, sizes.learning_rate)
-            systems[name]["curves"].append([round(value, 3) for value in curve])
-            systems[name]["items"] += [_score(model, held_out[i], seed) for i in range(tests)]
-            systems[name]["parameters"], systems[name]["macs"] = count_parameters(model), count_macs(model)
-            gain = sum(item["gain_db"] for item in systems[name]["items"][-tests:]) / tests
-            print(f"seed {seed}, {name}: SI-SNR gain {gain:.2f} dB (n = {tests})", flush=True)
+    for job in jobs:  # by seed, whichever was finished first
+        system, part = systems[job.variant], done[job]
+        system["curves"].append(part["curve"])
+        system["items"] += part["items"]
+        system["parameters"], system["macs"] = part["parameters"], part["macs"]
     config = {"profile": profile, "model": sizes.teacher, "steps": steps, "batch_size": 4, "segment_seconds": 1.0}
-    manifests = [corpus[key] for key in ("speech", "noise", "rir")]
     return {
         "config": config,
         "seed": list(range(seeds)),
-        "data_hash": hash_files(manifests),
+        "data_hash": hash_files([corpus[key] for key in ("speech", "noise", "rir")]),
         "systems": systems,
         "columns": ["si_snr_db", "gain_db"],
     }

@@ -7,7 +7,13 @@ tests run, so that they stay right. Modules are named after the notebooks' topic
 
 from __future__ import annotations
 
+import math
+import numbers
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -32,3 +38,65 @@ def right(message: str = "this is it.") -> Verdict:
 def wrong(message: str) -> Verdict:
     """A wrong answer; ``message`` says what is wrong and where to look."""
     return Verdict(False, message)
+
+
+def is_unanswered(answer: object) -> bool:
+    """Whether the place of the answer still holds None or an ellipsis."""
+    return answer is None or answer is ...
+
+
+def number(answer: object) -> float | None:
+    """A finite float, or None for what is not a number.
+
+    >>> number("no"), number(3), number(float("inf"))
+    (None, 3.0, None)
+    """
+    try:
+        value = float(answer)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def whole_number(answer: object) -> int | None:
+    """An int, or None for what is not a whole number; True and False are none.
+
+    >>> whole_number(3.0), whole_number(3.5), whole_number(True)
+    (3, None, None)
+    """
+    if isinstance(answer, bool) or not isinstance(answer, numbers.Real) or not math.isfinite(answer):
+        return None
+    return int(answer) if answer == int(answer) else None
+
+
+def given_number(answer: object) -> float | Verdict:
+    """The one number that an answer is, or the verdict on an answer that is none."""
+    if is_unanswered(answer):
+        return wrong("there is no answer yet.")
+    if isinstance(answer, bool) or not isinstance(answer, int | float):
+        return wrong(f"the answer is one number, got {type(answer).__name__}.")
+    return float(answer)
+
+
+def called(answer: Callable | None, *inputs: Tensor) -> Tensor | Verdict:
+    """What an answer returns, or the verdict on one that cannot be called or returns no tensor."""
+    if is_unanswered(answer):
+        return wrong("there is no answer yet.")
+    if not callable(answer):
+        return wrong(f"hand over the function itself, not what it returns (got {type(answer).__name__}).")
+    out = answer(*inputs)
+    if is_unanswered(out):
+        return wrong("the function returns nothing yet.")
+    if not isinstance(out, Tensor):
+        return wrong(f"the function must return a tensor, got {type(out).__name__}.")
+    return out
+
+
+def close(a, b, relative: float = 1e-4, absolute: float = 1e-6) -> bool:
+    """Whether two real tensors, arrays or lists have one shape and |a - b| <= absolute + relative |b| everywhere.
+
+    >>> close([1.0, 2.0], [1.0, 2.00001]), close([1.0], [1.0, 1.0])
+    (True, False)
+    """
+    a, b = (np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x) for x in (a, b))
+    return a.shape == b.shape and not np.iscomplexobj(a) and bool(np.allclose(a, b, rtol=relative, atol=absolute))

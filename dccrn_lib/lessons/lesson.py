@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import platform
 import random
 
 import numpy as np
-import soundfile
 import torch
 from IPython.display import HTML
 
+from dccrn_lib.lessons.panels import player_html, side_by_side
 from dccrn_lib.lessons.plotting import use_style
 from dccrn_lib.runtime.errors import AudioError
 
@@ -54,16 +52,9 @@ def player(samples, sample_rate: int = 16000, title: str = "") -> HTML:
     if np.abs(x).max() > 1.0:
         raise AudioError(f"peak {np.abs(x).max():.2f} is above full scale: scale all signals of a comparison alike")
     x = x[: int(MAX_SECONDS * sample_rate)]
-    buffer = io.BytesIO()
-    soundfile.write(buffer, x, sample_rate, format="OGG", subtype="VORBIS")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return HTML(
-        f'<figure style="margin:0.2em 0"><figcaption>{title}</figcaption>'
-        f'<audio controls preload="none" src="data:audio/ogg;base64,{data}"></audio></figure>'
-    )
+    return HTML(player_html(x, sample_rate, title))
 
 
 def players(signals: dict, sample_rate: int = 16000) -> HTML:
     """Players side by side: title -> (sample,)."""
-    parts = [player(x, sample_rate, title).data for title, x in signals.items()]
-    return HTML('<div style="display:flex;flex-wrap:wrap;gap:1em">' + "".join(parts) + "</div>")
+    return HTML(side_by_side([player(x, sample_rate, title).data for title, x in signals.items()]))

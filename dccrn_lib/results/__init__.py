@@ -8,7 +8,6 @@ from dccrn_lib.runtime.doors import door
 _PUBLIC = {
     "load_result": "records",
     "save_result": "records",
-    "summarise": "records",
     "inject_tables": "tables",
     "stale_tables": "tables",
     "table": "tables",

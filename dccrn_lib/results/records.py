@@ -8,39 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dccrn_lib.evaluation.intervals import bootstrap_ci
+from dccrn_lib.evaluation.intervals import summarise
 from dccrn_lib.runtime.environment import environment_record
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import atomic_path
 from dccrn_lib.runtime.paths import results_dir
-
-
-def summarise(items: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Count, means and 95 % confidence intervals (bootstrap of the mean) of per-item metrics.
-
-    Args:
-        items: one mapping per item; numbers are metrics, None means that it could not be scored.
-
-    Returns:
-        {"n", "n_metric": {metric: count}, "mean": {metric: value}, "ci95": {metric: [low, high]}}; None
-        stands for a mean of no value and an interval of fewer than two.
-
-    >>> summarise([{"stoi": 1.0}, {"stoi": 1.0}, {"stoi": None}])
-    {'n': 3, 'n_metric': {'stoi': 2}, 'mean': {'stoi': 1.0}, 'ci95': {'stoi': [1.0, 1.0]}}
-    """
-    values: dict[str, list[float]] = {}
-    for item in items:
-        for key, value in item.items():
-            if value is None:
-                values.setdefault(key, [])
-            elif isinstance(value, int | float) and not isinstance(value, bool):
-                values.setdefault(key, []).append(float(value))
-    return {
-        "n": len(items),
-        "n_metric": {key: len(v) for key, v in values.items()},
-        "mean": {key: sum(v) / len(v) if v else None for key, v in values.items()},
-        "ci95": {key: list(bootstrap_ci(v)) if len(v) > 1 else None for key, v in values.items()},
-    }
 
 
 def save_result(name: str, payload: Mapping[str, Any], folder: str | os.PathLike | None = None) -> Path:
@@ -49,7 +21,7 @@ def save_result(name: str, payload: Mapping[str, Any], folder: str | os.PathLike
     Args:
         name: stem of the file.
         payload: must hold ``config`` (mapping), ``seed`` (int or list of int), ``data_hash`` (text, "" when
-            no data is involved) and one of ``items`` (list of mappings, see :func:`summarise`), ``systems``
+            no data is involved) and one of ``items`` (list of mappings), ``systems``
             ({system: {"items": [...]}}) or ``rows`` (list of mappings, a free table). Other keys are kept.
         folder: results/ of the project when None.
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dccrn_lib.evaluation.intervals import bracketed
 from dccrn_lib.results.records import load_result
 from dccrn_lib.runtime.files import atomic_path
 
@@ -84,7 +85,7 @@ def _summary(system: Mapping[str, Any], key: str) -> str:
     mean, interval, scored = system["mean"].get(key), system["ci95"].get(key), system["n_metric"].get(key, 0)
     if mean is None:
         return "-"
-    text = f"{mean:.4g}" if interval is None else f"{mean:.4g} [{interval[0]:.4g}, {interval[1]:.4g}]"
+    text = f"{mean:.4g}{bracketed(*(interval or (None, None)), '.4g')}"
     return text if scored == system["n"] else f"{text} (n = {scored})"
 
 

@@ -29,6 +29,12 @@ class MetricError(DccrnError, ValueError):
     """Signals that no metric can compare: wrong lengths, rates or shapes."""
 
 
+class WorkerError(DccrnError, RuntimeError):
+    """A process that worked for this one ended without an answer: killed, out of memory, or started by a script
+    without a ``__main__`` guard.
+    """
+
+
 def nearest_name(name: str, known: list[str]) -> str:
     """Sentence that lists the known names and points at the closest one.
 

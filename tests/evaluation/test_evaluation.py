@@ -12,9 +12,10 @@ from torch import nn
 
 from dccrn_lib.audio.files import write_audio
 from dccrn_lib.evaluation.folders import evaluate_directories
-from dccrn_lib.evaluation.intervals import bootstrap_ci, paired_difference
+from dccrn_lib.evaluation.intervals import Difference, bootstrap_ci, compare_systems, paired_difference, t_interval
 from dccrn_lib.evaluation.pairing import pair_files
 from dccrn_lib.evaluation.scores import REFERENCE_METRICS, score_pair
+from dccrn_lib.evaluation.systems import Pair, score_many
 from dccrn_lib.losses import si_snr_db
 from dccrn_lib.runtime.errors import AudioError, ConfigError, MetricError
 
@@ -155,13 +156,82 @@ def test_paired_difference():
     b = [1.0, 2.0, 3.0, None, 5.0]
     a = [1.5, 2.7, 3.3, 4.0, math.nan]
     d = paired_difference(a, b)
-    assert d["n"] == 3 and d["mean"] == pytest.approx(0.5) and d["share_better"] == 1.0
-    assert d["effect_size"] == pytest.approx(0.5 / 0.2)
-    assert 0.29 < d["ci"][0] <= 0.5 <= d["ci"][1] < 0.71
-    assert paired_difference([1.0], [1.0])["effect_size"] is None
-    assert paired_difference([None], [1.0])["mean"] is None
+    assert d.n == 3 and d.mean == pytest.approx(0.5) and d.share_better == 1.0
+    assert d.effect_size == pytest.approx(0.5 / 0.2)
+    assert 0.29 < d.low <= 0.5 <= d.high < 0.71
+    assert paired_difference([1.0], [1.0]).effect_size is None
+    assert paired_difference([None], [1.0]).mean is None
     with pytest.raises(MetricError, match="2 and 1"):
         paired_difference([1.0, 2.0], [1.0])
+    with pytest.raises(MetricError, match="known: bootstrap, t"):
+        paired_difference([1.0], [1.0], method="z")
+
+
+def test_bootstrap_draws_what_its_seed_says():
+    x = np.random.default_rng(3).normal(size=37)
+    drawn = np.random.default_rng(5).integers(0, 37, (10_000, 37))  # (resample, item)
+    by_hand = np.quantile(x[drawn].mean(axis=1), [0.025, 0.975])
+    assert bootstrap_ci(x, seed=5) == pytest.approx(tuple(by_hand), abs=1e-12)
+
+
+def test_t_interval_against_the_textbook():
+    # t(0.975, 4) = 2.776; differences 1..5: mean 3, sd 1.5811
+    half = 2.7764 * 1.58114 / 5**0.5
+    assert t_interval([1, 2, 3, 4, 5]) == pytest.approx((3 - half, 3 + half), abs=1e-3)
+    assert t_interval([2.0, 2.0]) == (2.0, 2.0)
+    assert np.isnan(t_interval([1.0])).all()
+    with pytest.raises(MetricError):
+        t_interval([])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "verdict"),
+    [
+        ([1.0, 2.1, 3.0, 4.2], [0.0, 1.0, 2.1, 3.0], "better"),
+        ([0.0, 1.0, 2.1, 3.0], [1.0, 2.1, 3.0, 4.2], "worse"),
+        ([1.0, -1.0, 2.0, -2.0], [0.0, 0.0, 0.0, 0.0], "not distinguishable"),
+    ],
+)
+@pytest.mark.parametrize("method", ["bootstrap", "t"])
+def test_verdict_is_the_side_of_zero_the_interval_lies_on(a, b, verdict, method):
+    assert paired_difference(a, b, method=method).verdict == verdict
+
+
+def test_a_difference_in_words():
+    d = Difference(0.42951, 0.3651, 0.4939, 80, effect_size=1.234, share_better=0.8625)
+    assert d.text("dB") == "+0.43 [+0.365, +0.494] dB" and d.text(form="+.3f") == "+0.430 [+0.365, +0.494]"
+    assert d.in_full("dB") == "+0.43 [+0.365, +0.494] dB (n = 80, effect size +1.23, higher on 86 %)"
+    assert str(d) == "+0.43 [+0.365, +0.494] better"
+    assert Difference(-1.0, None, None, 1, "t").text() == "-1"
+    nothing = compare_systems({"a": [{"stoi": None}], "b": [{"stoi": 1.0}]}, "a", "b", "stoi")
+    assert nothing.in_full() == "no item could be scored for both" and nothing.verdict == "not distinguishable"
+    assert nothing.record()["ci"] == [None, None]
+
+
+def a_pair(name: int, level: float) -> Pair:
+    clean = speech_like(0.5, seed=name)
+    return Pair({"name": name}, clean, clean + white(clean.size, level))
+
+
+def test_pairs_are_scored_in_their_order_and_drawn_as_they_are_needed():
+    drawn = []
+
+    def pairs():
+        for k in range(30):
+            drawn.append(k)
+            yield a_pair(k, 0.001 * (1 + k % 3))
+
+    scored = score_many(pairs(), FAST, workers=2)
+    first = next(scored)
+    assert len(drawn) <= 8  # four for each process: thirty signals are never in memory at once
+    rest = list(scored)
+    assert [first["name"], *(item["name"] for item in rest)] == list(range(30))
+    assert [first, *rest] == list(score_many(pairs(), FAST, workers=1))
+
+
+def test_an_estimate_that_is_not_there_is_an_item_with_a_reason():
+    [item] = score_many([Pair({"name": 1}, speech_like(), "the model gave up")], ("gain",))
+    assert item == {"name": 1, "gain": None, "reasons": {"gain": "the model gave up"}}
 
 
 # --- folders

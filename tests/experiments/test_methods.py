@@ -10,7 +10,7 @@ import torch
 from dccrn_lib.cli import main as cli
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.experiments import methods
-from dccrn_lib.experiments.grid import SweepRun, compare_methods
+from dccrn_lib.experiments.grid import SweepRun, compare_methods, load_runs
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import save_model
 from dccrn_lib.results.records import load_result, save_result
@@ -56,7 +56,7 @@ def folder(some, tmp_path):
     for run in some:
         path = tmp_path / run.method / f"seed{run.seed}" / "evaluation.json"
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"key": {}, "items": run.items}))
+        path.write_text(json.dumps({"key": {}, "items": {run.method: run.items}}))
     return tmp_path
 
 
@@ -128,6 +128,36 @@ def test_the_command_trains_scores_and_publishes(tmp_path, capsys):
     assert "--speech speech.jsonl" in record["command"] and "--seeds 0,1" in record["command"]
     assert str(tmp_path) not in record["command"]  # it is published: nobody's folders
     assert all(len(run["si_snr_db"]) == 4 for run in record["runs"])
+
+
+def test_the_command_trains_on_a_cluster(tmp_path):
+    distributed = pytest.importorskip("distributed", reason="the extra cluster is not installed")
+    made = generated_corpus(0.02, root=tmp_path / "corpus", progress=False)
+    lab, threads = tmp_path / "lab", torch.get_num_threads()
+    command = [
+        "experiment",
+        "methods",
+        "run",
+        "--out",
+        str(lab),
+        "--profile",
+        "smoke",
+        "--methods",
+        "none",
+        "--seeds",
+        "0",
+        "--steps",
+        "2",
+    ]
+    command += ["--speech", str(made.speech), "--noise", str(made.noise), "--quiet"]
+    options = {"processes": False, "protocol": "tcp", "dashboard_address": None}
+    try:
+        with distributed.LocalCluster(n_workers=1, **options) as cluster:
+            assert cli.main([*command, "--cluster", cluster.scheduler_address]) == 0
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(False)
+    assert [(run.method, run.seed) for run in load_runs(lab)] == [("none", 0)]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
+from dccrn_lib.evaluation import systems
 from dccrn_lib.experiments import grid, paper
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import save_model
@@ -91,29 +92,6 @@ def test_find_experiment_wants_all_three_and_the_profile(corpus, tmp_path):
         paper.load_systems(tmp_path / "nothing")
 
 
-# ---- comparison
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "verdict"),
-    [
-        ([1.0, 2.1, 3.0, 4.2], [0.0, 1.0, 2.1, 3.0], "better"),
-        ([0.0, 1.0, 2.1, 3.0], [1.0, 2.1, 3.0, 4.2], "worse"),
-        ([1.0, -1.0, 2.0, -2.0], [0.0, 0.0, 0.0, 0.0], "not distinguishable"),
-    ],
-)
-def test_verdict_is_the_side_of_zero_the_interval_lies_on(a, b, verdict):
-    difference = paper.compare_systems({"a": items(a), "b": items(b)}, "a", "b", "si_snr_db")
-    assert difference["verdict"] == verdict
-    assert f"(n = {len(a)}" in paper.difference_text(difference, "dB")
-
-
-def test_comparison_without_scores_says_so():
-    difference = paper.compare_systems({"a": items([None]), "b": items([1.0])}, "a", "b", "si_snr_db")
-    assert difference["verdict"] == "not distinguishable"
-    assert paper.difference_text(difference) == "no item could be scored for both"
-
-
 # ---- sweep
 
 
@@ -123,15 +101,6 @@ def test_variant_names():
     for text, message in wrong.items():
         with pytest.raises(ConfigError, match=message):
             grid.Variant.parse(text)
-
-
-def test_paired_t_against_the_textbook():
-    # t(0.975, 4) = 2.776; differences 1..5: mean 3, sd 1.5811
-    mean, low, high = grid.paired_t([1, 2, 3, 4, 5])
-    assert (mean, low, high) == pytest.approx(
-        (3.0, 3 - 2.7764 * 1.58114 / 5**0.5, 3 + 2.7764 * 1.58114 / 5**0.5), abs=1e-3
-    )
-    assert np.isnan(grid.paired_t([1.0])[1])
 
 
 def test_methods_are_compared_within_a_seed():
@@ -156,9 +125,14 @@ def test_sweep_resumes_shares_and_refuses(corpus, tmp_path, monkeypatch):
 
     second = grid.run_sweep(["none", "at_kl:time_frequency"], [0, 1], share=(1, 2), **arguments)
     assert [(r.method, r.seed) for r in second] == [("none", 1), ("at_kl:time_frequency", 1)]
-    assert len(grid.load_runs(tmp_path)) == 4
+    assert [(r.method, r.seed) for r in grid.load_runs(tmp_path)] == [
+        ("at_kl:time_frequency", 0),
+        ("at_kl:time_frequency", 1),
+        ("none", 0),
+        ("none", 1),
+    ]
 
-    monkeypatch.setattr(grid, "evaluate_systems", None)  # a finished run is read, not scored again
+    monkeypatch.setattr(systems, "score_many", None)  # a finished run is read, not scored again
     whole = grid.run_sweep(["none", "at_kl:time_frequency"], [0, 1], **arguments)
     assert [r.items for r in whole] == [first[0].items, second[0].items, first[1].items, second[1].items]
     with pytest.raises(ConfigError, match="the run there has"):
@@ -171,19 +145,19 @@ def test_sweep_resumes_shares_and_refuses(corpus, tmp_path, monkeypatch):
 def test_scores_are_kept_for_the_same_weights_mixtures_and_metrics(corpus, tmp_path, monkeypatch):
     torch.manual_seed(0)
     tests = paper.test_mixtures(TINY, corpus)
-    systems = {"noisy": None, "student": build_model("distil_dccrn_mini")}
+    models = {"noisy": None, "student": build_model("distil_dccrn_mini")}
     arguments = {"metrics": ("si_snr_db",), "workers": 1, "progress": False, "keep": tmp_path / "scores.json"}
-    first = paper.evaluate_systems(systems, tests, **arguments)
+    first = systems.evaluate_systems(models, tests, **arguments)
     scored = []
-    monkeypatch.setattr(paper, "_score", lambda job: scored.append(job) or {"si_snr_db": 0.0})
-    assert paper.evaluate_systems(dict(reversed(systems.items())), tests, **arguments) == first and not scored
+    monkeypatch.setattr(systems, "_score", lambda pair, metrics: scored.append(pair) or {"si_snr_db": 0.0})
+    assert systems.evaluate_systems(dict(reversed(models.items())), tests, **arguments) == first and not scored
     with torch.no_grad():
-        next(systems["student"].parameters()).add_(1e-3)
-    changed = paper.evaluate_systems(systems, tests, **arguments)
+        next(models["student"].parameters()).add_(1e-3)
+    changed = systems.evaluate_systems(models, tests, **arguments)
     assert len(scored) == 2 * len(tests) and changed["student"][0]["si_snr_db"] == 0.0
-    paper.evaluate_systems(systems, tests, **{**arguments, "metrics": ("si_snr_db", "gain")})
+    systems.evaluate_systems(models, tests, **{**arguments, "metrics": ("si_snr_db", "gain")})
     other = paper.test_mixtures(TINY, corpus, count=2)
-    paper.evaluate_systems(systems, other, **arguments)
+    systems.evaluate_systems(models, other, **arguments)
     assert len(scored) == 4 * len(tests) + 2 * 2
 
 
@@ -192,9 +166,18 @@ def test_evaluation_of_other_weights_is_not_reused(corpus, tmp_path):
     run = grid.run_sweep(["none"], [0], out=tmp_path, **arguments)[0]
     file = tmp_path / "none" / "seed0" / "evaluation.json"
     record = json.loads(file.read_text())
-    record["key"]["weights"], record["items"] = "other", []
+    assert record["key"]["mixtures"][3] == 3 and list(record["items"]) == ["none"]
+    record["key"]["weights"], record["items"] = "other", {"none": []}
     file.write_text(json.dumps(record))
     assert grid.run_sweep(["none"], [0], out=tmp_path, **arguments)[0].items == run.items
+
+
+def test_scores_of_an_earlier_version_are_named(tmp_path):
+    file = tmp_path / "none" / "seed0" / "evaluation.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"key": {}, "items": items([1.0])}))
+    with pytest.raises(ConfigError, match="earlier version; give the command"):
+        grid.load_runs(tmp_path)
 
 
 def test_history_keeps_spread_and_layers(corpus, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
+from dccrn_lib.evaluation import Difference
 from dccrn_lib.lessons.distillation import exercises
 from dccrn_lib.lessons.distillation import figures as draw
 from dccrn_lib.lessons.distillation import widgets as widget
@@ -52,7 +53,7 @@ def test_distance_figures_name_layers_and_units():
 
 
 def test_paired_differences_are_sorted_and_coloured_by_who_won():
-    axis = draw.paired_differences([0.5, -1.0], {"mean": -0.25, "ci": [-1.0, 0.5]}).axes[0]
+    axis = draw.paired_differences([0.5, -1.0], Difference(-0.25, -1.0, 0.5, 2)).axes[0]
     heights = [bar.get_height() for bar in axis.patches[:2]]
     assert heights == [-1.0, 0.5]
     assert [to_hex(bar.get_facecolor()) for bar in axis.patches[:2]] == [COLOURS["student"], COLOURS["student_at_kl"]]

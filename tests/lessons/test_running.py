@@ -16,6 +16,7 @@ pytest.importorskip("papermill", reason="the extra notebooks is not installed")
 import nbformat
 
 from dccrn_lib.lessons.running.cleaning import clean_notebook
+from dccrn_lib.lessons.running.execution import Job, Schedule
 from dccrn_lib.lessons.running.notebooks import describe_parameters, execute_in_place, find_notebooks, run_notebooks
 from dccrn_lib.lessons.running.parameters import assign, parse_cell
 from dccrn_lib.lessons.running.report import equation
@@ -252,6 +253,32 @@ def test_two_lessons_run_side_by_side_and_a_needed_one_comes_first(write_noteboo
     times = load_result("tutorial_times", tmp_path / "o" / "results")["rows"]
     assert [row["notebook"] for row in times] == ["01_a", "02_b", "all, side by side"]
     assert times[-1]["seconds"] == round(report.seconds)
+
+
+def a_plan(needs: dict[str, list[str]], folder: Path) -> dict[str, Job]:
+    for name, names in needs.items():
+        (folder / f"{name}.ipynb").write_text(json.dumps({"metadata": {"dccrn": {"needs": names}}}))
+    return {name: Job(folder / f"{name}.ipynb", folder / "out" / name, {}, None) for name in needs}
+
+
+def test_the_order_is_needed_ones_first_then_by_number(tmp_path: Path):
+    plan = a_plan({"01": [], "02": ["03", "99"], "03": [], "04": ["02"]}, tmp_path)  # 99 is not in this run
+    heard = []
+    schedule = Schedule(plan, lambda runs: heard.append([run.name for run in runs]))
+    first, second = schedule.next_job(), schedule.next_job()
+    assert (first.name, first.low_priority) == ("03", False) and (second.name, second.low_priority) == ("01", True)
+    assert schedule.next_job() is None  # 02 waits for 03
+    schedule.record(first.result("ok"))
+    assert schedule.next_job().name == "02"
+    schedule.record(plan["02"].result("failed"))
+    assert schedule.next_job() is None and schedule.results["04"].error == "skipped, because it needs 02"
+    schedule.record(second.result("ok"))
+    assert heard[-1] == ["01", "02", "03", "04"]
+
+
+def test_notebooks_that_need_each_other_are_named_before_anything_runs(tmp_path: Path):
+    with pytest.raises(DccrnError, match="02, 03 need each other"):
+        Schedule(a_plan({"01": [], "02": ["03"], "03": ["02"]}, tmp_path), print)
 
 
 def test_jobs_must_be_positive(three_lessons: Path, tmp_path: Path):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dccrn_lib.results.records import load_result, save_result, summarise
+from dccrn_lib.evaluation.intervals import summarise
+from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.results.tables import inject_tables, stale_tables, table
 from dccrn_lib.runtime.environment import environment_record
 from dccrn_lib.runtime.errors import ConfigError

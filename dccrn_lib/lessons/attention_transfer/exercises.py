@@ -8,17 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dccrn_lib.lessons.grading import Verdict, right, wrong
+from dccrn_lib.lessons.grading import Verdict, close, is_unanswered, right, wrong
 
 REDUCTION_CASE = {"weight": 10.0, "batch": 8, "freq": 64}  # of the third exercise
-
-
-def _close(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and not a.is_complex() and torch.allclose(a.double(), b.double(), rtol=1e-4, atol=1e-6)
-
-
-def _is_unanswered(answer) -> bool:
-    return answer is None or answer is ...
 
 
 def solution_channel_attention(feature: Tensor, power: float = 2.0) -> Tensor:
@@ -28,7 +20,7 @@ def solution_channel_attention(feature: Tensor, power: float = 2.0) -> Tensor:
 
 def check_channel_attention(answer: Callable[[Tensor, float], Tensor] | None) -> Verdict:
     """Grade a function (complex feature (batch, chan, freq, frame), power) -> M (batch, freq, frame)."""
-    if _is_unanswered(answer):
+    if is_unanswered(answer):
         return wrong("write a function of (feature, power) and pass it here")
     generator = torch.Generator().manual_seed(1)
     a = torch.randn(2, 3, 5, 7, dtype=torch.complex64, generator=generator)
@@ -42,19 +34,19 @@ def check_channel_attention(answer: Callable[[Tensor, float], Tensor] | None) ->
         if pooled:
             return wrong(f"the axis {pooled} is gone; chan must go: feature is (batch, chan, freq, frame), so dim=1")
         return wrong(f"M must be (batch, freq, frame) = (2, 5, 7), got {tuple(got.shape)}")
-    if _close(got, solution_channel_attention(a, 1.0)) and _close(got, got_1):
+    if close(got, solution_channel_attention(a, 1.0)) and close(got, got_1):
         return wrong("power is not used: |A|^p needs p in the exponent")
-    if _close(got, a.real.square().mean(1)):
+    if close(got, a.real.square().mean(1)):
         return wrong("the imaginary part is missing: |A|^2 = re^2 + im^2")
-    if _close(got, a.abs().square().sum(1)):
+    if close(got, a.abs().square().sum(1)):
         return wrong("this is the sum over chan: M then grows with the number of channels; take the mean")
-    if not _close(got, solution_channel_attention(a, 2.0)):
+    if not close(got, solution_channel_attention(a, 2.0)):
         return wrong("the values differ from mean over chan of |A|^p for p = 2")
-    if _close(got_1, solution_channel_attention(a, 2.0)):
+    if close(got_1, solution_channel_attention(a, 2.0)):
         return wrong("right for p = 2, but power is not used: p = 1 gives the same map")
-    if _close(got_1, (a.real.abs() + a.imag.abs()).mean(1)):
+    if close(got_1, (a.real.abs() + a.imag.abs()).mean(1)):
         return wrong("for p = 1 this is |re| + |im|, which changes when the phase turns; |A| = sqrt(re^2 + im^2)")
-    if not _close(got_1, solution_channel_attention(a, 1.0)):
+    if not close(got_1, solution_channel_attention(a, 1.0)):
         return wrong("right for p = 2, but not for p = 1: raise |A| itself to the power p")
     return right("M(f, t) is the mean of |A|^p over chan, blind to the order of the channels and to their phases.")
 
@@ -66,7 +58,7 @@ def solution_kl(teacher: Tensor, student: Tensor) -> Tensor:
 
 def check_kl(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Verdict:
     """Grade a function (teacher P, student P), both (batch, freq) -> KL(teacher || student), mean over the batch."""
-    if _is_unanswered(answer):
+    if is_unanswered(answer):
         return wrong("write a function of (teacher, student) and pass it here")
     generator = torch.Generator().manual_seed(2)
     t, s = (torch.randn(4, 6, generator=generator).softmax(-1) for _ in range(2))
@@ -86,10 +78,10 @@ def check_kl(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Verdict:
             s, t, reduction="batchmean"
         ),
     }
-    if _close(got, rows.mean()):
+    if close(got, rows.mean()):
         return right("every row sums P_T (log P_T - log P_S) over freq; the batch is averaged.")
     for message, value in named.items():
-        if _close(got, value):
+        if close(got, value):
             return wrong(f"this is {message}")
     return wrong("the value is neither this divergence nor a usual variant of it: sum P_T (log P_T - log P_S)")
 
@@ -101,7 +93,7 @@ def solution_reduction() -> float:
 
 def check_reduction(answer: float | None) -> Verdict:
     """Grade the weight b' for "batchmean" that equals b = 10 with "mean" on (batch, freq) = (8, 64)."""
-    if _is_unanswered(answer):
+    if is_unanswered(answer):
         return wrong("give one number")
     b, batch, freq = (REDUCTION_CASE[name] for name in ("weight", "batch", "freq"))
     value = float(answer)
@@ -129,16 +121,16 @@ def solution_frame_position(k: Tensor, student_hop: int, teacher_hop: int, windo
 
 def check_frame_position(answer: Callable[[Tensor, int, int, int], Tensor] | None) -> Verdict:
     """Grade a function (k, student_hop, teacher_hop, window) -> real-valued frame of the teacher."""
-    if _is_unanswered(answer):
+    if is_unanswered(answer):
         return wrong("write a function of (k, student_hop, teacher_hop, window) and pass it here")
     k = torch.arange(40.0)
     got = torch.as_tensor(answer(k, 100, 160, 400)).double()
     want = solution_frame_position(k, 100, 160, 400)
     if got.shape != k.shape:
         return wrong(f"one position for each of the {len(k)} frames is wanted, got shape {tuple(got.shape)}")
-    if _close(got, want):
+    if close(got, want):
         again = torch.as_tensor(answer(k, 80, 160, 320)).double()
-        if not _close(again, solution_frame_position(k, 80, 160, 320)):
+        if not close(again, solution_frame_position(k, 80, 160, 320)):
             return wrong("right for hops 100 and 160 only: use the arguments")
         return right("equal centres: (k + 1) h_S = (x + 1) h_T; the window cancels because both nets share it.")
     named = {
@@ -152,6 +144,6 @@ def check_frame_position(answer: Callable[[Tensor, int, int, int], Tensor] | Non
         "the centre in samples; turn it into a frame of the teacher's hop": (k + 1) * 100 - 200,
     }
     for message, value in named.items():
-        if _close(got, value):
+        if close(got, value):
             return wrong(message)
     return wrong("the centres do not agree: solve (k + 1) h_S - w / 2 = (x + 1) h_T - w / 2 for x")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import ipywidgets
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -11,6 +9,7 @@ from torch import Tensor
 from dccrn_lib.audio.stft import STFTConfig
 from dccrn_lib.distillation.attention import NORMALISATIONS, channel_attention, kl_divergence, log_distribution
 from dccrn_lib.lessons.attention_transfer import figures as attention_transfer
+from dccrn_lib.lessons.panels import png
 from dccrn_lib.lessons.plotting import LABELS
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
 
@@ -60,13 +59,6 @@ def draw(features: Features, stfts: dict[str, STFTConfig], layer: str, **options
     return first, second
 
 
-def as_png(figure: Figure) -> bytes:
-    """The figure as PNG at 90 dots per inch."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90)
-    return buffer.getvalue()
-
-
 def layer_browser(features: Features, stfts: dict[str, STFTConfig], layer: str = "encoder.1") -> ipywidgets.Widget:
     """Choose a layer, a normalisation, a temperature and a power; see maps, distributions and KL.
 
@@ -94,7 +86,7 @@ def layer_browser(features: Features, stfts: dict[str, STFTConfig], layer: str =
     def refresh(_change=None) -> None:
         options = {name: widget.value for name, widget in choose.items()}
         text.value = "<pre>" + report(features, **options) + "</pre>"
-        maps.value, profiles.value = map(as_png, draw(features, stfts, **options))
+        maps.value, profiles.value = map(png, draw(features, stfts, **options))
 
     for widget in choose.values():
         widget.observe(refresh, names="value")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dccrn_lib.audio.stft import STFTConfig
-from dccrn_lib.lessons.grading import Verdict, right, wrong
+from dccrn_lib.lessons.grading import Verdict, called, given_number, right, wrong
 from dccrn_lib.networks.complex_layers import ComplexConv2d
 from dccrn_lib.networks.dccrn import concat_skip
 
@@ -16,25 +16,11 @@ LAYER = (64, 128, (5, 2))  # channels in, channels out (real + imaginary togethe
 LAYERS = 5  # decoder layers of the look-ahead exercise
 
 
-def _called(answer: Callable | None, *inputs: Tensor) -> Tensor | Verdict:
-    """What the answer returns, or the verdict on an answer that cannot be called or returns no tensor."""
-    if answer is None:
-        return wrong("there is no answer yet.")
-    if not callable(answer):
-        return wrong(f"hand over the function itself, not what it returns (got {type(answer).__name__}).")
-    out = answer(*inputs)
-    if out is None or out is ...:
-        return wrong("the function returns nothing yet.")
-    if not isinstance(out, Tensor):
-        return wrong(f"the function must return a tensor, got {type(out).__name__}.")
-    return out
-
-
 def check_block_weight(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Verdict:
     """Grade a function (Wr, Wi), each (out, in, freq, frame) -> block weight (2 out, 2 in, freq, frame)."""
     generator = torch.Generator().manual_seed(3)
     wr, wi = (torch.randn(3, 2, 5, 2, generator=generator) for _ in range(2))
-    out = _called(answer, wr, wi)
+    out = called(answer, wr, wi)
     if isinstance(out, Verdict):
         return out
     wanted = solution_block_weight()(wr, wi)
@@ -74,7 +60,7 @@ def check_skip_order(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Verdi
     """Grade a function (x, skip), each (batch, chan, freq, frame) -> joined (batch, 2 chan, freq, frame)."""
     x = torch.arange(1.0, 5.0)[None, :, None, None]  # channels 1 2 (real) 3 4 (imaginary)
     skip = x + 10
-    out = _called(answer, x, skip)
+    out = called(answer, x, skip)
     if isinstance(out, Verdict):
         return out
     if out.shape != (1, 8, 1, 1):
@@ -112,17 +98,9 @@ def solution_skip_order() -> Callable[[Tensor, Tensor], Tensor]:
     return join
 
 
-def _number(answer: object) -> float | Verdict:
-    if answer is None:
-        return wrong("there is no answer yet.")
-    if isinstance(answer, bool) or not isinstance(answer, (int, float)):
-        return wrong(f"the answer is one number, got {type(answer).__name__}.")
-    return float(answer)
-
-
 def check_layer_parameters(answer: int | None) -> Verdict:
     """Grade the number of parameters of a complex convolution 64 -> 128 channels (both parts counted), kernel (5, 2)."""
-    number = _number(answer)
+    number = given_number(answer)
     if isinstance(number, Verdict):
         return number
     n_in, n_out, taps = LAYER[0] // 2, LAYER[1] // 2, LAYER[2][0] * LAYER[2][1]
@@ -151,7 +129,7 @@ def solution_layer_parameters() -> int:
 
 def check_lookahead_samples(answer: int | None) -> Verdict:
     """Grade the look-ahead in samples of a DCCRN with 5 layers, window 400 and hop 100."""
-    number = _number(answer)
+    number = given_number(answer)
     if isinstance(number, Verdict):
         return number
     win, hop = STFTConfig().window_length, STFTConfig().hop_length

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +14,7 @@ from torch import Tensor
 from dccrn_lib.audio.stft import ComplexSTFT
 from dccrn_lib.lessons.dccrn.figures import explored
 from dccrn_lib.lessons.lesson import player
+from dccrn_lib.lessons.panels import image_html
 from dccrn_lib.losses import si_snr_db
 from dccrn_lib.networks.dccrn import apply_mask
 from dccrn_lib.runtime.errors import ConfigError
@@ -124,12 +123,8 @@ def draw(result: Exploration) -> Figure:
 
 def render(result: Exploration) -> str:
     """HTML of an exploration: the figure, the numbers, a player. What the widget shows."""
-    picture = io.BytesIO()
-    draw(result).savefig(picture, format="png")
-    data = base64.b64encode(picture.getvalue()).decode()
     sound = player(result.samples, title="your mask").data
-    image = f'<img alt="spectra" style="max-width:100%" src="data:image/png;base64,{data}"/>'
-    return f"{image}<p>{html.escape(str(result))}</p>{sound}"
+    return f"{image_html(draw(result), 'spectra')}<p>{html.escape(str(result))}</p>{sound}"
 
 
 def mask_explorer(noisy: Tensor, clean: Tensor):

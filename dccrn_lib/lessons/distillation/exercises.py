@@ -5,16 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dccrn_lib.lessons.grading import Verdict, right, wrong
-
-
-def _number(value) -> float | None:
-    """A finite float, or None for what is not a number."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if number == number and abs(number) != float("inf") else None
+from dccrn_lib.lessons.grading import Verdict, number, right, wrong
 
 
 def check_total(answer) -> Verdict:
@@ -26,7 +17,7 @@ def check_total(answer) -> Verdict:
         return wrong("give a function total(clean_loss, teacher_loss, kl, a, b).")
     values = (3.0, 5.0, 0.5, 0.2, 0.4)
     clean, teacher, kl, a, b = values
-    got = _number(answer(*values))
+    got = number(answer(*values))
     if got is None:
         return wrong("the function must return one number.")
     mistakes = {
@@ -37,7 +28,7 @@ def check_total(answer) -> Verdict:
         clean + a * teacher + b * kl: "the clean term needs its weight 1 - a, so that the two share one unit.",
     }
     if abs(got - ((1 - a) * clean + a * teacher + b * kl)) < 1e-6:
-        if _number(answer(1.0, 9.0, 9.0, 0.0, 0.0)) != 1.0:
+        if number(answer(1.0, 9.0, 9.0, 0.0, 0.0)) != 1.0:
             return wrong("with a = b = 0 nothing but the clean loss may be left.")
         return right("with a = b = 0 it is ordinary training, and b has the unit dB per nat.")
     for value, message in mistakes.items():
@@ -90,7 +81,7 @@ def check_rate(answer) -> Verdict:
     if not callable(answer):
         return wrong("give a function rate(step, steps, peak, warmup, decay).")
     steps, peak, warmup, decay = 1000, 2.0, 10, 0.3
-    got = [_number(answer(s, steps, peak, warmup, decay)) for s in range(steps)]
+    got = [number(answer(s, steps, peak, warmup, decay)) for s in range(steps)]
     if any(v is None for v in got):
         return wrong("every step must give one number.")
     want = [solution_rate(s, steps, peak, warmup, decay) for s in range(steps)]
@@ -119,7 +110,7 @@ def check_hours(answer) -> Verdict:
 
     Mistakes told apart: the batch forgotten, seconds or minutes given, the segment forgotten.
     """
-    got = _number(answer)
+    got = number(answer)
     if got is None:
         return wrong("give one number, in hours.")
     want = 12_000 * 8 * 3 / 3600

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from dccrn_lib.evaluation.intervals import Difference
 from dccrn_lib.lessons.plotting import COLORMAP, COLOURS, LABELS, new_figure
 
 #: Names of published runs that stand for a system of the lessons.
@@ -85,12 +86,12 @@ def distance_over_training(history: Mapping) -> Figure:
     return figure
 
 
-def paired_differences(values: Sequence[float], difference: Mapping, unit: str = "dB") -> Figure:
+def paired_differences(values: Sequence[float], difference: Difference, unit: str = "dB") -> Figure:
     """One bar a mixture, sorted, with mean and 95 % interval across.
 
     Args:
         values: a - b for each mixture.
-        difference: from ``experiments.paper.compare_systems``: "mean" and "ci".
+        difference: from ``evaluation.compare_systems``.
         unit: of the values.
     """
     figure, axes = new_figure(1, 1, height=2.8)
@@ -99,8 +100,8 @@ def paired_differences(values: Sequence[float], difference: Mapping, unit: str =
     colours = [COLOURS["student_at_kl"] if v > 0 else COLOURS["student"] for v in ordered]
     axis.bar(np.arange(1, len(ordered) + 1), ordered, color=colours)
     axis.axhline(0, color="#222222", linewidth=0.8)
-    axis.axhline(difference["mean"], color="#222222", linestyle="--", label=f"mean {difference['mean']:+.2f} {unit}")
-    low, high = difference["ci"]
+    axis.axhline(difference.mean, color="#222222", linestyle="--", label=f"mean {difference.mean:+.2f} {unit}")
+    low, high = difference.low, difference.high
     if low is not None:
         axis.axhspan(low, high, color="#222222", alpha=0.12, linewidth=0, label="95 % interval of the mean")
     axis.set(xlabel="test mixture, sorted by the difference", ylabel=f"{LABELS['student_at_kl']}\nminus alone ({unit})")

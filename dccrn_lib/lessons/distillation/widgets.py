@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 
 import ipywidgets as widgets
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.lessons.lesson import players
+from dccrn_lib.lessons.panels import png
 from dccrn_lib.lessons.plotting import LABELS, spectrograms
 
 
@@ -53,9 +53,7 @@ def mixture_browser(mixtures: MixtureDataset, systems: Mapping) -> widgets.VBox:
     def show(_change=None) -> None:
         item = mixtures[index.value]
         figure, signals = before_after(item, system.value, systems)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        picture.value = buffer.getvalue()
+        picture.value = png(figure)
         peak = max(float(x.abs().max()) for x in signals.values())
         sound.value = players({LABELS.get(n, n): x / max(1.0, peak) for n, x in signals.items()}).data
         caption.value = f"{item['label']}, input SNR {item['snr_db']:.1f} dB, {item['id']}"

@@ -6,16 +6,7 @@ import math
 
 import numpy as np
 
-from dccrn_lib.lessons.grading import Verdict, right, wrong
-
-
-def _number(value) -> float | None:
-    """A finite float, or None for what is not a number."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
+from dccrn_lib.lessons.grading import Verdict, number, right, wrong
 
 
 def check_gain(answer) -> Verdict:
@@ -28,7 +19,7 @@ def check_gain(answer) -> Verdict:
     rng = np.random.default_rng(0)
     s, n = rng.standard_normal((2, 4000))
     e = -0.5 * s + 0.5 * n
-    got = _number(answer(s, e))
+    got = number(answer(s, e))
     if got is None:
         return wrong("the function must return one number.")
     want = float(s @ e / (s @ s))
@@ -65,7 +56,7 @@ def check_paired_interval(answer) -> Verdict:
     hard = rng.normal(0, 2, 50)
     a, b = hard + rng.normal(0.3, 0.2, 50), hard + rng.normal(0, 0.2, 50)
     got = answer(a, b)
-    if not isinstance(got, tuple | list | np.ndarray) or len(got) != 3 or any(_number(v) is None for v in got):
+    if not isinstance(got, tuple | list | np.ndarray) or len(got) != 3 or any(number(v) is None for v in got):
         return wrong("return three numbers: mean, low, high.")
     mean, low, high = (float(v) for v in got)
     d = a - b
@@ -106,7 +97,7 @@ def check_items(answer) -> Verdict:
 
     Mistakes told apart: no square, the full width taken for the half, 1.96 forgotten, rounded down.
     """
-    got = _number(answer)
+    got = number(answer)
     if got is None:
         return wrong("give one number of mixtures.")
     exact = (1.96 * 0.25 / 0.05) ** 2
@@ -137,7 +128,7 @@ def check_guessing(answer) -> Verdict:
     """
     if not callable(answer):
         return wrong("give a function p(correct, trials).")
-    got, want = _number(answer(8, 10)), 56 / 1024
+    got, want = number(answer(8, 10)), 56 / 1024
     if got is None:
         return wrong("the function must return one number.")
     for value, message in (
@@ -149,7 +140,7 @@ def check_guessing(answer) -> Verdict:
     ):
         if abs(got - value) < 1e-6:
             return wrong(message)
-    if abs(got - want) < 1e-6 and abs((_number(answer(5, 5)) or 0) - 1 / 32) < 1e-6:
+    if abs(got - want) < 1e-6 and abs((number(answer(5, 5)) or 0) - 1 / 32) < 1e-6:
         return right("8 of 10 is not yet evidence at 5 %; 9 of 10 is.")
     return wrong(f"for 8 of 10 the probability is {want:.4f}, yours is {got:.4f}.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -11,11 +10,13 @@ from dataclasses import dataclass, field
 import ipywidgets as widgets
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
 from dccrn_lib.evaluation.groups import noise_family
 from dccrn_lib.evaluation.intervals import bootstrap_ci
 from dccrn_lib.lessons.evaluation.figures import METRIC_LABELS, by_group
 from dccrn_lib.lessons.lesson import players
+from dccrn_lib.lessons.panels import png
 from dccrn_lib.lessons.plotting import LABELS
 
 
@@ -25,7 +26,7 @@ def abx_p_value(correct: int, trials: int) -> float:
     >>> abx_p_value(5, 5)
     0.03125
     """
-    return sum(math.comb(trials, k) for k in range(correct, trials + 1)) / 2**trials
+    return float(binomtest(correct, trials, 0.5, alternative="greater").pvalue)
 
 
 @dataclass
@@ -123,7 +124,7 @@ def improvements(
     """Improvement over the noisy input of the mixtures in a range of input SNR, by group and system.
 
     Args:
-        items: from ``experiments.paper.evaluate_systems``; "noisy" is among the systems.
+        items: from ``evaluation.evaluate_systems``; "noisy" is among the systems.
         metric: higher is better.
         low, high: range of the input SNR in dB, low <= SNR < high.
         group: function item -> name of its group; one group "all" by default.
@@ -169,10 +170,7 @@ def band_browser(items: Mapping, metrics: Sequence[str] = ("si_snr_db", "pesq_wb
 
     def show(_change=None) -> None:
         text.value, figure = band_view(items, metric.value, *band.value)
-        buffer = io.BytesIO()
-        if figure is not None:
-            figure.savefig(buffer, format="png")
-        picture.value = buffer.getvalue()
+        picture.value = b"" if figure is None else png(figure)
 
     band.observe(show, "value")
     metric.observe(show, "value")

@@ -12,10 +12,9 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -26,6 +25,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from tqdm import tqdm
 
 from dccrn_lib.runtime.errors import DccrnError
+from dccrn_lib.runtime.workers import SpawnPool, spawn_pool
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Job:
     target: Path
     parameters: dict[str, Any]
     timeout: float | None
-    patient: bool = False  # gives way to the others: nobody waits for it
+    low_priority: bool = False  # gives way to the others: nobody waits for it
 
     @property
     def name(self) -> str:
@@ -73,68 +73,93 @@ class Job:
         return NotebookRun(self.name, status, round(seconds, 1), self.target.name, error, self.parameters)
 
 
-def run_in_lanes(
-    plan: dict[str, Job], lanes: int, bar: tqdm, on_result: Callable[[list[NotebookRun]], None]
-) -> list[NotebookRun]:
-    """Execute the plan, up to ``lanes`` notebooks at a time, those that others need first; results in the plan's order.
+class Schedule:
+    """The order of the notebooks: what others need comes first, and what needs a failed one is skipped.
 
-    One lane runs in this process. More run in processes of their own, so that Ctrl-C reaches every kernel's keeper;
-    there, notebooks that nobody waits for run at a lower priority, and the longest chain sets the time.
+    Args:
+        plan: name -> job, in the order of the names.
+        on_result: called with the results so far, in the plan's order, after each.
+
+    Raises:
+        DccrnError: notebooks need each other.
     """
-    needs = {name: set(_needs(job.source)) & plan.keys() for name, job in plan.items()}
-    needed = set().union(*needs.values())
-    waiting = sorted(plan, key=lambda name: name not in needed)  # a stable sort: otherwise by number
-    results: dict[str, NotebookRun] = {}
 
-    def settle(run: NotebookRun) -> None:
-        results[run.name] = run
-        on_result([results[name] for name in plan if name in results])
+    def __init__(self, plan: dict[str, Job], on_result: Callable[[list[NotebookRun]], None]) -> None:
+        self.plan, self.on_result = plan, on_result
+        self.needs = {name: set(_needs(job.source)) & plan.keys() for name, job in plan.items()}
+        self.needed: set[str] = set().union(*self.needs.values())
+        self.results: dict[str, NotebookRun] = {}
+        self._sorter, self._ready = TopologicalSorter(self.needs), list[str]()
+        try:
+            self._sorter.prepare()
+        except CycleError as error:
+            circle = ", ".join(sorted(set(error.args[1])))
+            raise DccrnError(f"{circle} need each other: see dccrn.needs in their metadata") from None
 
-    def next_ready() -> Job | None:
-        for name in list(waiting):
-            lost = sorted(n for n in needs[name] if n in results and results[n].status != "ok")
-            if lost:
-                waiting.remove(name)
-                settle(plan[name].result("skipped", error=f"skipped, because it needs {', '.join(lost)}"))
-                return next_ready()
-            if needs[name] <= results.keys():
-                waiting.remove(name)
-                return plan[name]
-        return None
+    def next_job(self) -> Job | None:
+        """A notebook whose needs have run, those that others need first; None while there is none."""
+        while True:
+            self._ready += self._sorter.get_ready()
+            if not self._ready:
+                return None
+            name = min(self._ready, key=lambda name: (name not in self.needed, list(self.plan).index(name)))
+            self._ready.remove(name)
+            failed_needs = sorted(n for n in self.needs[name] if self.results[n].status != "ok")
+            if not failed_needs:
+                return self._with_priority(self.plan[name])
+            self.record(self.plan[name].result("skipped", error=f"skipped, because it needs {', '.join(failed_needs)}"))
 
-    if lanes == 1:
-        while job := next_ready():
+    def _with_priority(self, job: Job) -> Job:
+        """Where some notebooks wait for others, one outside these chains gives way: the longest chain sets the time."""
+        outside = not self.needs[job.name] and job.name not in self.needed
+        return replace(job, low_priority=bool(self.needed) and outside)
+
+    def record(self, run: NotebookRun) -> None:
+        """Take a result; notebooks that waited for it become ready."""
+        self.results[run.name] = run
+        self._sorter.done(run.name)
+        self.on_result(self.in_order())
+
+    def in_order(self) -> list[NotebookRun]:
+        """The results so far, in the plan's order."""
+        return [self.results[name] for name in self.plan if name in self.results]
+
+
+def execute_all(
+    plan: dict[str, Job], jobs: int, bar: tqdm, on_result: Callable[[list[NotebookRun]], None]
+) -> list[NotebookRun]:
+    """Execute the plan, up to ``jobs`` notebooks at a time, those that others need first; results in the plan's order.
+
+    One at a time runs in this process. More run in processes of their own, so that Ctrl-C reaches every kernel's keeper.
+
+    Raises:
+        DccrnError: notebooks need each other.
+        WorkerError: a process was killed.
+    """
+    schedule = Schedule(plan, on_result)
+    if jobs == 1:
+        while job := schedule.next_job():
             bar.set_description(job.name)
-            settle(_execute(job, ticker(bar)))
-        return [results[name] for name in plan]
+            schedule.record(_execute(job, ticker(bar)))
+        return schedule.in_order()
 
-    context = get_context("spawn")
-    ticks = context.Queue()
+    ticks = SpawnPool.context.Queue()
     running: dict[Future, Job] = {}
-    chained = needed | {name for name in plan if needs[name]}
-    pool = ProcessPoolExecutor(
-        lanes, mp_context=context, initializer=_open_lane, initargs=(ticks,), max_tasks_per_child=1
-    )
-    with pool:
-        while waiting or running:
-            while len(running) < lanes and (job := next_ready()):
-                job = replace(job, patient=bool(chained) and job.name not in chained)
-                running[pool.submit(_execute_in_lane, job)] = job
-            if waiting and not running:
-                raise DccrnError(f"{', '.join(waiting)} need each other: see dccrn.needs in their metadata")
+    hint = "by a lack of memory perhaps; try --jobs 1"
+    with spawn_pool(jobs, _start_process, (ticks,), shielded=False, tasks_per_process=1, hint=hint) as pool:
+        while True:
+            while len(running) < jobs and (job := schedule.next_job()):
+                running[pool.submit(_execute_in_process, job)] = job
+            if not running:
+                break
             bar.set_description(" + ".join(sorted(job.name for job in running.values())))
             done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             bar.update(sum(1 for _ in _taken(ticks)))
             for future in done:
-                job = running.pop(future)
-                try:
-                    settle(future.result())
-                except BrokenProcessPool as problem:
-                    raise DccrnError(
-                        f"{job.name}: a process of the run was killed, by a lack of memory perhaps; try --jobs 1"
-                    ) from problem
+                del running[future]
+                schedule.record(future.result())
         bar.update(sum(1 for _ in _taken(ticks)))
-    return [results[name] for name in plan]
+    return schedule.in_order()
 
 
 def _execute(job: Job, tick: Callable[..., None]) -> NotebookRun:
@@ -163,16 +188,16 @@ def _execute(job: Job, tick: Callable[..., None]) -> NotebookRun:
     return job.result("failed" if error else "ok", time.perf_counter() - start, error)
 
 
-_TICKS: Any = None  # in a lane's process: where it says that a cell is done
+_TICKS: Any = None  # in a process of its own: where it says that a cell is done
 
 
-def _open_lane(ticks: Any) -> None:
+def _start_process(ticks: Any) -> None:
     global _TICKS
     _TICKS = ticks
 
 
-def _execute_in_lane(job: Job) -> NotebookRun:
-    if job.patient and hasattr(os, "nice"):
+def _execute_in_process(job: Job) -> NotebookRun:
+    if job.low_priority and hasattr(os, "nice"):
         os.nice(10)  # the kernel inherits it; the process ends with the notebook
     return _execute(job, lambda **_: _TICKS.put(job.name))
 

@@ -15,13 +15,13 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from tqdm import tqdm
 
 from dccrn_lib.lessons.running.cleaning import clean_notebook, cleaned, write_notebook
-from dccrn_lib.lessons.running.execution import Job, NotebookRun, ThisInterpreter, one_line, run_in_lanes, ticker
+from dccrn_lib.lessons.running.execution import Job, NotebookRun, ThisInterpreter, execute_all, one_line, ticker
 from dccrn_lib.lessons.running.parameters import assign, read_parameters
 from dccrn_lib.lessons.running.report import write_report
 from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.environment import environment_record
 from dccrn_lib.runtime.errors import ConfigError, DccrnError, nearest_name
-from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.paths import notebooks_dir, runs_dir
 from dccrn_lib.runtime.settings import split_assignments
 from dccrn_lib.runtime.workers import usable_cores
@@ -149,7 +149,7 @@ def run_notebooks(
     start = time.perf_counter()
     plan = {path.stem: Job(path, out / path.name, given[path.stem], timeout) for path in paths}
     with _cell_bar(paths, progress) as bar:
-        runs = run_in_lanes(plan, min(jobs, len(plan)), bar, lambda done: _write_run(out, profile, done, start))
+        runs = execute_all(plan, min(jobs, len(plan)), bar, lambda done: _write_run(out, profile, done, start))
     _write_run(out, profile, runs, start)
     seconds = time.perf_counter() - start
     if all(run.status == "ok" for run in runs) and paths == find_notebooks(None, notebooks_dir):
@@ -208,8 +208,7 @@ def _write_run(out: Path, profile: str, runs: list[NotebookRun], start: float) -
         "notebooks": [asdict(run) for run in runs],
         "environment": environment_record(),
     }
-    with atomic_path(out / "run.json") as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "run.json", record)
 
 
 def _times(profile: str, runs: list[NotebookRun], seconds: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dccrn_lib.lessons.grading import Verdict, right, wrong
+from dccrn_lib.lessons.grading import Verdict, close, right, wrong
 
 
 def check_snr(answer: Callable[[Tensor, Tensor], float | Tensor | None]) -> Verdict:
@@ -40,16 +40,12 @@ def check_snr(answer: Callable[[Tensor, Tensor], float | Tensor | None]) -> Verd
             lambda s, v: 10 * torch.log10(s.square() / v.square()).mean().item()
         ),
     }
-    if _close(given, truth):
+    if close(given, truth, 1e-3, 1e-2):
         return right(f"{len(pairs)} mixtures from {min(truth):.1f} to {max(truth):.1f} dB agree.")
     for message, formula in mistakes.items():
-        if _close(given, [formula(*pair) for pair in pairs]):
+        if close(given, [formula(*pair) for pair in pairs], 1e-3, 1e-2):
             return wrong(message)
     return wrong(f"{given[0]:.2f} dB where it must be {truth[0]:.2f} dB: 10 log10 (sum of s^2 / sum of v^2).")
-
-
-def _close(a: list[float], b: list[float]) -> bool:
-    return all(math.isclose(x, y, rel_tol=1e-3, abs_tol=1e-2) for x, y in zip(a, b, strict=True))
 
 
 def solution_snr(clean: Tensor, noise: Tensor) -> float:

@@ -6,7 +6,6 @@ The view is a pure function from settings to what is shown; the widget only call
 from __future__ import annotations
 
 import html
-import io
 from dataclasses import dataclass
 
 import ipywidgets
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from dccrn_lib.audio.stft import ComplexSTFT
 from dccrn_lib.lessons.lesson import players
+from dccrn_lib.lessons.panels import png
 from dccrn_lib.lessons.start.figures import masking
 from dccrn_lib.losses import si_snr_db
 
@@ -76,9 +76,7 @@ def gate(noisy: np.ndarray, clean: np.ndarray) -> ipywidgets.VBox:
 
     def update(_change=None) -> None:
         view = gate_view(noisy, clean, strength.value, floor.value)
-        buffer = io.BytesIO()
-        view.figure.savefig(buffer, format="png")
-        picture.value, text.value, sound.value = buffer.getvalue(), html.escape(view.text), view.sound
+        picture.value, text.value, sound.value = png(view.figure), html.escape(view.text), view.sound
 
     for slider in (strength, floor):
         slider.observe(update, names="value")

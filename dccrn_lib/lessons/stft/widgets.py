@@ -7,7 +7,6 @@ Pictures travel as PNG, so the widgets work without a running plot backend.
 from __future__ import annotations
 
 import html
-import io
 from dataclasses import dataclass
 
 import ipywidgets
@@ -20,6 +19,7 @@ from dccrn_lib.corpus.mixing import mix_at_snr
 from dccrn_lib.corpus.synthesis.noise import make_noise
 from dccrn_lib.corpus.synthesis.noise_kinds import NOISE_KINDS
 from dccrn_lib.lessons.lesson import players
+from dccrn_lib.lessons.panels import png
 from dccrn_lib.lessons.plotting import draw_spectrogram, new_figure
 from dccrn_lib.losses import si_snr_db
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
@@ -167,10 +167,3 @@ def _panel(render, *controls) -> ipywidgets.VBox:
         control.observe(update, names="value")
     update()
     return ipywidgets.VBox([ipywidgets.HBox(list(controls), layout={"flex_flow": "row wrap"}), picture, text, sound])
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

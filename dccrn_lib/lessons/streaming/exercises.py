@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from dccrn_lib.audio.stft import STFTConfig
 from dccrn_lib.enhancement.stream import latency_samples
-from dccrn_lib.lessons.grading import Verdict, right, wrong
+from dccrn_lib.lessons.grading import Verdict, is_unanswered, right, whole_number, wrong
 from dccrn_lib.networks.dccrn import DCCRNConfig
 
 #: The network of the first exercise: 20 ms window, 10 ms hop, three frames of look-ahead.
@@ -16,18 +16,11 @@ ENCODER_LAYERS = 6
 STATE_CASES = ((16, 32, 64, 128, 128, 128), 512), ((8, 16, 32), 256)
 
 
-def _whole_number(answer: object) -> int | None:
-    """The answer as an int if it is a whole number, else None."""
-    if isinstance(answer, bool) or not isinstance(answer, numbers.Real) or answer != int(answer):
-        return None
-    return int(answer)
-
-
 def check_latency(answer: float | None) -> Verdict:
     """Grade the latency in samples of :data:`LATENCY_CASE`."""
     window, hop, frames = LATENCY_CASE.values()
     truth = solution_latency()
-    if answer is None or answer is ...:
+    if is_unanswered(answer):
         return wrong("no answer yet: put the number of samples in place of None.")
     if not isinstance(answer, numbers.Real):
         return wrong(f"expected a number of samples, got {type(answer).__name__}.")
@@ -53,9 +46,9 @@ def solution_latency() -> int:
 
 def check_waits(answer: Sequence[int] | None) -> Verdict:
     """Grade the frames that the output of encoder layer 0 .. 5 waits for its decoder layer."""
-    if answer is None or answer is ...:
+    if is_unanswered(answer):
         return wrong("no answer yet: put a list of six whole numbers in place of None.")
-    waits = [_whole_number(v) for v in answer] if isinstance(answer, Sequence) else None
+    waits = [whole_number(v) for v in answer] if isinstance(answer, Sequence) else None
     if waits is None or len(waits) != ENCODER_LAYERS or None in waits:
         return wrong("expected a list of six whole numbers, encoder layer 0 first.")
     if waits == solution_waits():
@@ -80,9 +73,9 @@ def check_state_size(function: Callable[[Sequence[int], int], int]) -> Verdict:
     """Grade ``function(channels, fft_size)``: float32 numbers that the encoder must remember between two frames."""
     for channels, fft_size in STATE_CASES:
         answer = function(channels, fft_size)
-        if answer is None or answer is ...:
+        if is_unanswered(answer):
             return wrong("no answer yet: let the function return a number.")
-        size, truth = _whole_number(answer), solution_state_size(channels, fft_size)
+        size, truth = whole_number(answer), solution_state_size(channels, fft_size)
         if size is None:
             return wrong(f"expected a whole number, got {answer!r}.")
         if size == truth:
@@ -110,7 +103,7 @@ def solution_state_size(channels: Sequence[int], fft_size: int) -> int:
 
 def check_changed_frames(answer: float | None) -> Verdict:
     """Grade the number of output frames that differ if a stream is ended with zeros instead of ``flush``."""
-    if answer is None or answer is ...:
+    if is_unanswered(answer):
         return wrong("no answer yet: put a number of frames in place of None.")
     truth = solution_changed_frames()
     if answer == truth:

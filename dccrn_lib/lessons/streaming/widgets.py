@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import soundfile
 from torch import nn
 
 from dccrn_lib.enhancement.waveform import enhance_waveform
+from dccrn_lib.lessons.panels import player_html, png, side_by_side
 from dccrn_lib.lessons.recorder import decode_recording, recorder
 from dccrn_lib.lessons.streaming.figures import latency_staircase
 from dccrn_lib.runtime.errors import AudioError, DccrnError
@@ -65,25 +65,13 @@ def enhance_bytes(data: bytes, model: nn.Module, name: str = "the upload") -> Be
     return BeforeAfter(samples * np.float32(gain), after * np.float32(gain), rate, gain)
 
 
-def player_html(samples: np.ndarray, sample_rate: int, title: str) -> str:
-    """An HTML player of (channel, sample) as Ogg, at the level it has."""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples.T, sample_rate, format="OGG", subtype="VORBIS")
-    sound = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<figure style="margin:0.2em 0"><figcaption>{html.escape(title)}</figcaption>'
-        f'<audio controls src="data:audio/ogg;base64,{sound}"></audio></figure>'
-    )
-
-
 def before_after_html(result: BeforeAfter) -> str:
     """Two players side by side, with what they hold."""
     parts = [
         player_html(result.before, result.sample_rate, "before"),
         player_html(result.after, result.sample_rate, "after"),
     ]
-    line = f"<div>{html.escape(result.summary)}</div>"
-    return line + '<div style="display:flex;flex-wrap:wrap;gap:1em">' + "".join(parts) + "</div>"
+    return f"<div>{html.escape(result.summary)}</div>{side_by_side(parts)}"
 
 
 def answer_to(data: bytes | str, model: nn.Module, name: str = "the recording") -> str:
@@ -137,9 +125,7 @@ def latency_explorer() -> widgets.Widget:
     def draw(_: dict | None = None) -> None:
         hop = window.value // parts.value
         sentence.value = latency_of(window.value, hop, lookahead.value)[1]
-        buffer = io.BytesIO()
-        latency_staircase(window.value, hop, lookahead.value).savefig(buffer, format="png")
-        picture.value = buffer.getvalue()
+        picture.value = png(latency_staircase(window.value, hop, lookahead.value))
 
     for control in (window, parts, lookahead):
         control.observe(draw, names="value")

@@ -8,12 +8,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from dccrn_lib.lessons.grading import Verdict, right, wrong
+from dccrn_lib.lessons.grading import Verdict, is_unanswered, right, wrong
 from dccrn_lib.networks.uformer.attention import SIGNS, TRIPLES
-
-
-def _is_unanswered(answer: object) -> bool:
-    return answer is None or answer is ...
 
 
 # ------------------------------------------------------------------------------- 1: q conj(k) v instead of q k v
@@ -29,7 +25,7 @@ def solution_conjugate_signs() -> dict[str, int]:
 
 def check_conjugate_signs(answer: Mapping[str, int] | None) -> Verdict:
     """Grade {"rrr": +1 or -1, ...}: the signs of the eight terms of q conj(k) v."""
-    if _is_unanswered(answer):
+    if is_unanswered(answer):
         return wrong("fill in a sign, +1 or -1, for each of the eight triples.")
     if not isinstance(answer, Mapping) or set(answer) != set(TRIPLES):
         return wrong(f"the answer is a dict with the eight keys {', '.join(TRIPLES)}.")
@@ -63,7 +59,7 @@ def solution_causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tens
 
 def check_causal_attention(answer: Callable[[Tensor, Tensor, Tensor], Tensor | None] | None) -> Verdict:
     """Grade a function (query, key, value), each (batch, frame, d) -> (batch, frame, d), that sees no later frame."""
-    if _is_unanswered(answer):
+    if is_unanswered(answer):
         return wrong("write a function of (query, key, value) and pass it here.")
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(2, 7, 4, generator=generator) for _ in range(3))
@@ -116,7 +112,7 @@ def solution_lookahead(blocks: int, window: int, hop: int) -> int:
 
 def check_lookahead(answer: Callable[[int, int, int], int | None] | None) -> Verdict:
     """Grade ``answer(blocks, window, hop)``: samples of look-ahead of a Uformer without attention."""
-    if _is_unanswered(answer):
+    if is_unanswered(answer):
         return wrong("write a function of (blocks, window, hop) and pass it here.")
     given = [answer(*case) for case in _STACKS]
     if any(value is None for value in given):
@@ -171,7 +167,7 @@ def check_crossing(answer: float | None, rest_per_second: float) -> Verdict:
         answer: in s.
         rest_per_second: MAC/s of convolutions and linear maps.
     """
-    if _is_unanswered(answer):
+    if is_unanswered(answer):
         return wrong("assign a number of seconds.")
     if isinstance(answer, bool) or not isinstance(answer, (int, float)):
         return wrong(f"the answer is a number of seconds, got {type(answer).__name__}.")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-
 import ipywidgets
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from dccrn_lib.lessons.panels import png
 from dccrn_lib.lessons.uformer.figures import FRAME_SECONDS
 from dccrn_lib.lessons.uformer.figures_attention import attention_row
 from dccrn_lib.networks.uformer import Uformer
@@ -125,9 +124,7 @@ def attention_explorer(
 
     def update(_change=None) -> None:
         words.value = sentence(choose_map(maps, head.value, band.value), slider.value)
-        buffer = io.BytesIO()
-        draw(maps, shown, head.value, band.value, slider.value, level).savefig(buffer, format="png", dpi=90)
-        picture.value = buffer.getvalue()
+        picture.value = png(draw(maps, shown, head.value, band.value, slider.value, level))
 
     for control in (slider, head, band):
         control.observe(update, names="value")

@@ -1,0 +1,51 @@
+"""What a widget puts on the page: a figure as PNG, a sound as a player. Nothing of it needs a running plot backend."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+
+import numpy as np
+import soundfile
+from matplotlib.figure import Figure
+
+
+def png(figure: Figure, dpi: int = 90) -> bytes:
+    """The figure as PNG.
+
+    Args:
+        figure: any.
+        dpi: dots per inch.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return buffer.getvalue()
+
+
+def image_html(figure: Figure, alternative: str) -> str:
+    """The figure as an HTML image; ``alternative`` says in words what it shows."""
+    data = base64.b64encode(png(figure)).decode()
+    return f'<img alt="{html.escape(alternative)}" style="max-width:100%" src="data:image/png;base64,{data}"/>'
+
+
+def player_html(samples: np.ndarray, sample_rate: int, title: str) -> str:
+    """An HTML player of Ogg/Vorbis, at the level the sound has (never normalised).
+
+    Args:
+        samples: (sample,) or (channel, sample), in [-1, 1].
+        sample_rate: in Hz.
+        title: shown above the player.
+    """
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples.T, sample_rate, format="OGG", subtype="VORBIS")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<figure style="margin:0.2em 0"><figcaption>{html.escape(title)}</figcaption>'
+        f'<audio controls preload="none" src="data:audio/ogg;base64,{data}"></audio></figure>'
+    )
+
+
+def side_by_side(parts: list[str]) -> str:
+    """HTML parts in a row that wraps."""
+    return '<div style="display:flex;flex-wrap:wrap;gap:1em">' + "".join(parts) + "</div>"

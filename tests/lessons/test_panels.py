@@ -1,0 +1,31 @@
+"""What widgets put on the page: pictures of a fixed size, players at the level the sound has, titles as text."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import soundfile
+from matplotlib.figure import Figure
+from PIL import Image
+
+from dccrn_lib.lessons import panels
+
+
+def test_a_picture_has_the_figures_inches_times_the_dots():
+    figure = Figure(figsize=(4, 2))
+    assert Image.open(io.BytesIO(panels.png(figure))).size == (360, 180)
+    assert Image.open(io.BytesIO(panels.png(figure, dpi=50))).size == (200, 100)
+    assert 'alt="&lt;b&gt;"' in panels.image_html(figure, "<b>")
+
+
+def test_a_player_keeps_the_level_and_both_channels_and_shows_its_title_as_text():
+    t = np.arange(8000) / 16000
+    sound = np.stack([0.05 * np.sin(2 * np.pi * 440 * t), 0.4 * np.sin(2 * np.pi * 880 * t)]).astype(np.float32)
+    page = panels.player_html(sound, 16000, "a < b & c")
+    assert "<figcaption>a &lt; b &amp; c</figcaption>" in page
+    data = base64.b64decode(page.split("base64,")[1].split('"')[0])
+    heard, rate = soundfile.read(io.BytesIO(data))
+    assert rate == 16000 and heard.shape == (8000, 2)
+    assert np.allclose(np.abs(heard).max(axis=0), [0.05, 0.4], atol=0.03)
