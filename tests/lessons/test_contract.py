@@ -70,7 +70,9 @@ def printed(text: str) -> nbformat.NotebookNode:
 
 
 def shown(**data: str) -> nbformat.NotebookNode:
-    return v4.new_output("execute_result", data={key.replace("_", "/"): value for key, value in data.items()})
+    return v4.new_output(
+        "execute_result", data={key.replace("_", "/").replace("svg", "svg+xml"): value for key, value in data.items()}
+    )
 
 
 def code(source: str, *outputs: nbformat.NotebookNode, **metadata) -> nbformat.NotebookNode:
@@ -223,7 +225,7 @@ BREAKS = [
     ("figures", two_figures_in_a_row, "cell 31"),
     (
         "figures",
-        lambda cells: (cells[FIGURE].outputs[0].update(data={"image/svg+xml": "<svg/>"}), cells.pop(FIGURE + 1)),
+        lambda cells: (output(FIGURE, shown(image_svg="<svg/>"))(cells), change(FIGURE + 1, "See", "## See")(cells)),
         "cell 20",
     ),
     ("audio", output(SOUND, shown(text_html=sound(4.1))), "cell 24: a player of 4.1 s"),
