@@ -67,6 +67,13 @@ def test_stamps_draw_what_the_transposed_convolution_computes():
     assert [total[i] for i in range(6)] == pytest.approx(wanted.flatten().tolist())
 
 
+def test_equivariance_draws_every_layer_or_says_so():
+    axis = draw.equivariance([0, 90], {f"layer {i}": [0, i] for i in range(6)}).axes[0]
+    assert [text.get_text() for text in axis.get_legend().texts] == [f"layer {i}" for i in range(6)]
+    with pytest.raises(ConfigError, match="at most 6 layers, got 7"):
+        draw.equivariance([0, 90], {f"layer {i}": [0, i] for i in range(7)})
+
+
 def test_student_shows_the_size_of_every_layer():
     channels = (4, 8, 16)
     words = [text.get_text() for text in draw.student(channels, 12, bins=64).axes[0].texts]

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from dccrn_lib.lessons.plotting import COLOURS, draw_spectrogram, new_figure
+from dccrn_lib.runtime.errors import ConfigError
 
 REAL, IMAG, ACCENT, GREY = "#0072b2", "#e69f00", "#d55e00", "#8c8c8c"
 BLOCK_COLOURS = {"encoder": "#56b4e9", "bottleneck": "#f0e442", "decoder": "#0072b2"}
@@ -130,7 +131,9 @@ def whitening(clouds: Mapping[str, np.ndarray]) -> Figure:
 def equivariance(degrees: Sequence[float], errors: Mapping[str, Sequence[float]]) -> Figure:
     """How far layers are from commuting with a turn of the phase: layer -> relative error at each angle."""
     figure, axes = new_figure(height=2.8)
-    styles = ((REAL, "o-"), ("#56b4e9", "s-"), ("#009e73", "^-"), (IMAG, "v-"), (ACCENT, "D-"))
+    styles = ((REAL, "o-"), ("#56b4e9", "s-"), ("#009e73", "^-"), (IMAG, "v-"), (ACCENT, "D-"), ("#cc79a7", "P-"))
+    if len(errors) > len(styles):
+        raise ConfigError(f"equivariance() draws at most {len(styles)} layers, got {len(errors)}")
     for (name, values), (colour, style) in zip(errors.items(), styles, strict=False):
         wide = {"linewidth": 5, "alpha": 0.5} if colour == REAL else {}  # stays visible below the next one
         axes[0, 0].plot(degrees, values, style, color=colour, label=name, markersize=4, **wide)
