@@ -6,9 +6,11 @@ import torch
 
 pytest.importorskip("matplotlib", reason="the extra notebooks is not installed")
 
+from dccrn_lib.lessons.built.dccrn import MyStudent  # noqa: E402
 from dccrn_lib.lessons.dccrn import exercises  # noqa: E402
 from dccrn_lib.lessons.dccrn import figures as draw  # noqa: E402
 from dccrn_lib.lessons.dccrn import widgets as explorer  # noqa: E402
+from dccrn_lib.lessons.plotting import drawing  # noqa: E402
 from dccrn_lib.runtime.errors import ConfigError  # noqa: E402
 
 
@@ -31,7 +33,7 @@ BLOCKS = {"encoder": (10, 20.0), "bottleneck": (30, 4.0), "decoder": (20, 40.0)}
         (lambda: draw.stamps([1, 2], [1, 2, 1, 0, 1], 2, 2, 1), [("output bin", "value")]),
         (lambda: draw.whitening({"a": CLOUD, "b": CLOUD * 2}), [PLANE, ("real part", "")]),
         (lambda: draw.equivariance([0, 90], {"x": [0, 1], "y": [0, 0]}), [("angle (degrees)", "relative error")]),
-        (lambda: draw.unet([(2, 8), (4, 4)], [(4, 4), (2, 8)]), [("output of", "frequency bins")]),
+        (lambda: draw.training({"a": [3, 2, 1], "b": [3, 2]}), [("step", "loss (dB)")]),
         (lambda: draw.mask_reach({"E": CLOUD, "C": CLOUD}, 1 + 1j, 1j), [PLANE, ("real part", "")]),
         (
             lambda: draw.constant_masks([-180, 0, 180], [0, 1, 0], [2, 1, 2]),
@@ -39,7 +41,6 @@ BLOCKS = {"encoder": (10, 20.0), "bottleneck": (30, 4.0), "decoder": (20, 40.0)}
         ),
         (lambda: draw.gains({"a": [(0, -0.5), (0.1, 0.5)]}), None),
         (lambda: draw.dependency({"in": np.arange(5) == 2, "out": np.arange(5) > 0}, 2), None),
-        (lambda: draw.reach(1599, np.arange(2400) >= 600, 100, 400), [("sample", "")]),
         (lambda: draw.cost({"m": BLOCKS}), [("parameters (million)", ""), ("GMAC per second of audio", "")]),
         (lambda: draw.explored(SPECTRUM, SPECTRUM, SPECTRUM), None),
         (lambda: draw.part_sizes({"C": np.abs(CLOUD)}), [("largest part of the mask needed", "bins above it (%)")]),
@@ -66,9 +67,33 @@ def test_stamps_draw_what_the_transposed_convolution_computes():
     assert [total[i] for i in range(6)] == pytest.approx(wanted.flatten().tolist())
 
 
-def test_reach_prints_the_distance():
-    figure = draw.reach(1599, np.arange(2400) >= 600, 100, 400)
-    assert "999 samples" in [text.get_text() for text in figure.axes[0].texts]
+def test_equivariance_draws_every_layer_or_says_so():
+    axis = draw.equivariance([0, 90], {f"layer {i}": [0, i] for i in range(6)}).axes[0]
+    assert [text.get_text() for text in axis.get_legend().texts] == [f"layer {i}" for i in range(6)]
+    with pytest.raises(ConfigError, match="at most 6 layers, got 7"):
+        draw.equivariance([0, 90], {f"layer {i}": [0, i] for i in range(7)})
+
+
+def test_student_shows_the_size_of_every_layer():
+    channels = (4, 8, 16)
+    words = [text.get_text() for text in draw.student(channels, 12, bins=64).axes[0].texts]
+    network = MyStudent((4, 8, 16, 16, 16, 16), 12)
+    sizes = {}
+    for part in ("encoder", "decoder"):
+        for i, layer in enumerate(getattr(network, part)):
+            layer.register_forward_hook(lambda _m, _x, y, n=f"{part}.{i}": sizes.update({n: tuple(y.shape[1:3])}))
+    network(torch.zeros(1, 400))
+    for i, chan in enumerate(channels):
+        assert f"encoder.{i}:  {chan} × {32 // 2**i}" in words
+        assert f"skip {chan} × {32 // 2**i}" in words
+        assert f"decoder.{2 - i}:  {(2, *channels)[i]} × {64 // 2**i}" in words
+    full = [text.get_text() for text in draw.student((4, 8, 16, 16, 16, 16), 12).axes[0].texts]
+    for name, (chan, freq) in sizes.items():
+        assert f"{name}:  {chan} × {freq}" in full
+
+
+def test_the_student_is_drawn_as_vectors():
+    assert drawing(draw.student((16, 32, 64, 128, 128, 128), 192)).startswith("<svg")
 
 
 @pytest.fixture(scope="module")
@@ -191,18 +216,18 @@ def test_solutions_are_right_and_no_answer_is_not(name):
         ("block_weight", lambda wr, wi: 3, "must return a tensor"),
         ("block_weight", torch.zeros(2), "the function itself"),
         ("block_weight", lambda wr, wi: torch.cat([wr, wi]), "the shape is"),
-        ("block_weight", blocks(r, i, minus(i), r), "conjugate"),
+        ("block_weight", blocks(r, minus(i), i, r), "MyConv's own"),
         ("block_weight", blocks(r, i, i, r), "no minus sign"),
         ("block_weight", blocks(r, minus(i), minus(i), r), "both off-diagonal"),
-        ("block_weight", blocks(i, minus(r), r, i), "changed places"),
-        ("block_weight", blocks(r, minus(i), i, minus(r)), "lower right"),
+        ("block_weight", blocks(i, r, minus(r), i), "changed places"),
+        ("block_weight", blocks(r, i, minus(i), minus(r)), "lower right"),
         ("block_weight", blocks(r, r, r, r), "the values are not"),
         ("skip_order", lambda x, s: ..., "returns nothing yet"),
         ("skip_order", lambda x, s: x + s, "join along chan"),
         ("skip_order", lambda x, s: torch.cat([x, s], 1), "plain concatenation: "),
         ("skip_order", lambda x, s: torch.cat([s, x], 1), "the skip first"),
-        ("skip_order", halves("cadb"), "Uformer is the other way round"),
-        ("skip_order", halves("bdac"), "changed places"),
+        ("skip_order", halves("acbd"), "DCCRN's order"),
+        ("skip_order", halves("dbca"), "changed places"),
         ("skip_order", halves("dcba"), "the order of the channels is"),
         ("layer_parameters", 40960, "biases are missing"),
         ("layer_parameters", 41024, "its own bias"),

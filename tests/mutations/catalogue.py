@@ -84,7 +84,7 @@ MUTATIONS = (
         "torch.cat([self.bias_real, self.bias_imag])",
         "tests/networks/test_complex_layers.py::test_convolution_equals_complex64",
         "02",
-        "5a886b39",
+        "f6902efe",
     ),
     Mutation(
         "transposed_sign",

@@ -1,4 +1,4 @@
-"""Exercises of the DCCRN lesson: the block weight, the order of a skip, a layer's parameters, a look-ahead."""
+"""Exercises of the DCCRN lesson: a conjugate block weight, Uformer's skip, a layer's parameters, a look-ahead."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from torch import Tensor
 from dccrn_lib.audio.stft import STFTConfig
 from dccrn_lib.lessons.grading import Verdict, called, given_number, right, wrong
 from dccrn_lib.networks.complex_layers import ComplexConv2d
-from dccrn_lib.networks.dccrn import concat_skip
 
 LAYER = (64, 128, (5, 2))  # channels in, channels out (real + imaginary together), kernel
 LAYERS = 5  # decoder layers of the look-ahead exercise
 
 
 def check_block_weight(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Verdict:
-    """Grade a function (Wr, Wi), each (out, in, freq, frame) -> block weight (2 out, 2 in, freq, frame)."""
+    """Grade the block weight of the conjugate kernel Wr - jWi.
+
+    Args:
+        answer: a function (Wr, Wi), each (out, in, freq, frame) -> (2 out, 2 in, freq, frame).
+    """
     generator = torch.Generator().manual_seed(3)
     wr, wi = (torch.randn(3, 2, 5, 2, generator=generator) for _ in range(2))
     out = called(answer, wr, wi)
@@ -27,23 +30,22 @@ def check_block_weight(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Ver
     if out.shape != wanted.shape:
         return wrong(f"the shape is {tuple(out.shape)}; 2 x 2 blocks of shape (3, 2, 5, 2) make {tuple(wanted.shape)}.")
     if torch.allclose(out, wanted):
-        return right("the four blocks stand where (Wr + jWi)(xr + jxi) puts them.")
+        return right("the four blocks stand where (Wr - jWi)(xr + jxi) puts them.")
     mistakes = {
-        "the minus sign stands at the lower left: that multiplies by the conjugate weight. It is j * j = -1 that makes "
-        "the minus, in the real row.": _blocks(wr, wi, -wi, wr),
-        "there is no minus sign: j * j = -1 is missing, so the real part becomes Wr xr + Wi xi.": _blocks(
-            wr, wi, wi, wr
+        "that is MyConv's own block weight, which multiplies by W itself. The conjugate has -Wi in place of Wi.": _blocks(
+            wr, -wi, wi, wr
         ),
-        "both off-diagonal blocks are negative: only the real row holds a product of two imaginary parts.": _blocks(
+        "there is no minus sign: (Wr - jWi)(xr + jxi) has the imaginary part Wr xi - Wi xr.": _blocks(wr, wi, wi, wr),
+        "both off-diagonal blocks are negative: j * j = -1 and the sign of -Wi cancel in the real row.": _blocks(
             wr, -wi, -wi, wr
         ),
-        "Wr and Wi have changed places: the weight you built is Wi + jWr.": _blocks(wi, -wr, wr, wi),
-        "the lower right block is negative: the imaginary row is Wi xr + Wr xi.": _blocks(wr, -wi, wi, -wr),
+        "Wr and Wi have changed places: the weight you built is Wi - jWr.": _blocks(wi, wr, -wr, wi),
+        "the lower right block is negative: the imaginary row is -Wi xr + Wr xi.": _blocks(wr, wi, -wi, -wr),
     }
     for message, result in mistakes.items():
         if torch.allclose(out, result):
             return wrong(message)
-    return wrong("the shape is right and the values are not; write out (Wr + jWi)(xr + jxi) and read off each row.")
+    return wrong("the shape is right and the values are not; write out (Wr - jWi)(xr + jxi) and read off each row.")
 
 
 def _blocks(top_left: Tensor, top_right: Tensor, bottom_left: Tensor, bottom_right: Tensor) -> Tensor:
@@ -52,12 +54,12 @@ def _blocks(top_left: Tensor, top_right: Tensor, bottom_left: Tensor, bottom_rig
 
 
 def solution_block_weight() -> Callable[[Tensor, Tensor], Tensor]:
-    """The block weight [[Wr, -Wi], [Wi, Wr]]."""
-    return lambda wr, wi: _blocks(wr, -wi, wi, wr)
+    """The block weight of the conjugate, [[Wr, Wi], [-Wi, Wr]]."""
+    return lambda wr, wi: _blocks(wr, wi, -wi, wr)
 
 
 def check_skip_order(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Verdict:
-    """Grade a function (x, skip), each (batch, chan, freq, frame) -> joined (batch, 2 chan, freq, frame)."""
+    """Grade a function that joins as Uformer does: (x, skip), each (batch, chan, freq, frame) -> (batch, 2 chan, ...)."""
     x = torch.arange(1.0, 5.0)[None, :, None, None]  # channels 1 2 (real) 3 4 (imaginary)
     skip = x + 10
     out = called(answer, x, skip)
@@ -65,20 +67,20 @@ def check_skip_order(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Verdi
         return out
     if out.shape != (1, 8, 1, 1):
         return wrong(f"the shape is {tuple(out.shape)}; two inputs of 4 channels make (1, 8, 1, 1): join along chan.")
-    if torch.equal(out, concat_skip(x, skip)):
-        return right("real parts of both in the first half, imaginary parts in the second, x before the skip.")
+    if torch.equal(out, solution_skip_order()(x, skip)):
+        return right("real parts of both in the first half, imaginary parts in the second, the skip before x.")
     (xr, xi), (sr, si) = x.chunk(2, dim=1), skip.chunk(2, dim=1)
     mistakes = {
         "plain concatenation: the first half then holds x with both its parts, and the next layer takes Im x for the real "
         "part of the skip.": [xr, xi, sr, si],
         "plain concatenation, and the skip first: split both into halves before joining.": [sr, si, xr, xi],
-        "the halves are right, but the skip comes first; in this network x does (Uformer is the other way round).": [
-            sr,
+        "the halves are right, but x comes first: that is my_concat, DCCRN's order. Here the skip does.": [
             xr,
-            si,
+            sr,
             xi,
+            si,
         ],
-        "real and imaginary halves have changed places.": [xi, si, xr, sr],
+        "real and imaginary halves have changed places.": [si, xi, sr, xr],
     }
     for message, parts in mistakes.items():
         if torch.equal(out, torch.cat(parts, dim=1)):
@@ -89,11 +91,11 @@ def check_skip_order(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Verdi
 
 
 def solution_skip_order() -> Callable[[Tensor, Tensor], Tensor]:
-    """Halve both, join the real halves and the imaginary halves."""
+    """Halve both, join the real halves and the imaginary halves, the skip first in each."""
 
     def join(x: Tensor, skip: Tensor) -> Tensor:
         (xr, xi), (sr, si) = x.chunk(2, dim=1), skip.chunk(2, dim=1)
-        return torch.cat([xr, sr, xi, si], dim=1)
+        return torch.cat([sr, xr, si, xi], dim=1)
 
     return join
 

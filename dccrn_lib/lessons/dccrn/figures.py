@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 
-from dccrn_lib.lessons.plotting import COLORMAP, COLOURS, draw_spectrogram, new_figure
+from dccrn_lib.lessons.plotting import COLOURS, draw_spectrogram, new_figure
+from dccrn_lib.runtime.errors import ConfigError
 
 REAL, IMAG, ACCENT, GREY = "#0072b2", "#e69f00", "#d55e00", "#8c8c8c"
 BLOCK_COLOURS = {"encoder": "#56b4e9", "bottleneck": "#f0e442", "decoder": "#0072b2"}
@@ -129,7 +131,9 @@ def whitening(clouds: Mapping[str, np.ndarray]) -> Figure:
 def equivariance(degrees: Sequence[float], errors: Mapping[str, Sequence[float]]) -> Figure:
     """How far layers are from commuting with a turn of the phase: layer -> relative error at each angle."""
     figure, axes = new_figure(height=2.8)
-    styles = ((REAL, "o-"), ("#56b4e9", "s-"), ("#009e73", "^-"), (IMAG, "v-"), (ACCENT, "D-"))
+    styles = ((REAL, "o-"), ("#56b4e9", "s-"), ("#009e73", "^-"), (IMAG, "v-"), (ACCENT, "D-"), ("#cc79a7", "P-"))
+    if len(errors) > len(styles):
+        raise ConfigError(f"equivariance() draws at most {len(styles)} layers, got {len(errors)}")
     for (name, values), (colour, style) in zip(errors.items(), styles, strict=False):
         wide = {"linewidth": 5, "alpha": 0.5} if colour == REAL else {}  # stays visible below the next one
         axes[0, 0].plot(degrees, values, style, color=colour, label=name, markersize=4, **wide)
@@ -138,36 +142,78 @@ def equivariance(degrees: Sequence[float], errors: Mapping[str, Sequence[float]]
     return figure
 
 
-def unet(encoder: Sequence[tuple[int, int]], decoder: Sequence[tuple[int, int]]) -> Figure:
-    """The U: one box per layer output, as high as its frequency bins (log) and as wide as its channels.
+def student(channels: Sequence[int], rnn_units: int, bins: int = 256) -> Figure:
+    """The student as a block diagram: wave, spectrum, the U with its skips, mask, wave; each box with chan x freq.
 
     Args:
-        encoder: (chan, freq) of the network's input and of each encoder layer's output.
-        decoder: (chan, freq) of the bottleneck's output and of each decoder layer's output.
+        channels: of the encoder layers, real and imaginary counted together.
+        rnn_units: of the LSTM, both parts together.
+        bins: frequency bins of the U-Net's input.
     """
-    figure, axes = new_figure(height=4.0)
+    figure, axes = new_figure(height=6.6)
     axis = axes[0, 0]
-    n = len(encoder)
-    places = [*range(n), *(n + 0.6 + i for i in range(len(decoder)))]
-    colours = ["#bbbbbb"] + [BLOCK_COLOURS["encoder"]] * (n - 1)
-    colours += [BLOCK_COLOURS["bottleneck"]] + [BLOCK_COLOURS["decoder"]] * (len(decoder) - 1)
-    largest = max(c for c, _ in [*encoder, *decoder])
-    for place, (chan, freq), colour in zip(places, [*encoder, *decoder], colours, strict=True):
-        height, width = np.log2(freq), 0.16 + 0.6 * chan / largest
-        axis.bar(place, height, width=width, color=colour, edgecolor="black", linewidth=0.6, zorder=3)
-        axis.text(place, height + 0.15, f"{chan} x {freq}", ha="center", fontsize=8, zorder=4)
-    for i in range(1, n):  # output of encoder layer i joins the input of decoder layer n - i
-        edge = 0.08 + 0.3 * encoder[i][0] / largest
-        start, end, level = places[i], places[len(places) - 1 - i] - edge, np.log2(encoder[i][1]) - 0.45
-        arrow = {"arrowstyle": "-|>", "color": ACCENT, "linewidth": 1.1, "linestyle": "--"}
-        axis.annotate("", xy=(end, level), xytext=(start, level), arrowprops=arrow, zorder=2)
-    names = ["in", *(f"enc {i}" for i in range(n - 1)), "LSTM", *(f"dec {i}" for i in range(len(decoder) - 1))]
-    axis.set_xticks(places, names)
-    axis.set_yticks(range(2, 9), [str(2**k) for k in range(2, 9)])
-    axis.set(
-        xlabel="output of", ylabel="frequency bins", ylim=(0, 8.9), title="channels x frequency bins; dashed: skips"
-    )
-    axis.grid(False, axis="x")
+    axis.axis("off")
+    left, middle, right, n = 2.0, 5.0, 8.0, len(channels)
+    axis.set(xlim=(0, 10), ylim=(-0.75, n + 3.0))
+
+    def box(x: float, y: float, text: str, colour: str, width: float = 2.9) -> None:
+        shape = FancyBboxPatch((x - width / 2, y - 0.25), width, 0.5, boxstyle="round,pad=0.02,rounding_size=0.1")
+        shape.set(facecolor=colour, edgecolor="#333333", linewidth=0.8)
+        axis.add_patch(shape)
+        axis.text(x, y, text, ha="center", va="center", fontsize=9)
+
+    def arrow(start: tuple[float, float], end: tuple[float, float], text: str = "", skip: bool = False) -> None:
+        style = {"arrowstyle": "-|>", "color": ACCENT if skip else "#333333", "linestyle": "--" if skip else "-"}
+        axis.annotate("", xy=end, xytext=start, arrowprops={"linewidth": 1.3, "shrinkA": 0, "shrinkB": 0, **style})
+        if text:
+            place = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + 0.06)
+            axis.text(*place, text, ha="center", va="bottom", fontsize=8, color=style["color"])
+
+    sizes = [2, *channels]
+    top = n + 0.6
+    box(left, top + 2, "noisy wave $y$", "#eeeeee")
+    box(left, top + 1, f"STFT: $Y$, {bins + 1} bins", "#eeeeee")
+    box(left, top, f"without DC: 2 × {bins}", "#eeeeee")
+    box(right, top, f"mask $M$: 2 × {bins}, 0 at DC", "#eeeeee")
+    box(right, top + 1, r"inverse STFT of $\hat S$", "#eeeeee")
+    box(right, top + 2, r"enhanced wave $\hat s$", "#eeeeee")
+    for i in range(n):  # encoder i and decoder n - 1 - i stand on one level
+        y, freq = n - 0.4 - i, bins // 2 ** (i + 1)
+        shape = f"{sizes[i + 1]} × {freq}"
+        box(left, y, f"encoder.{i}:  {shape}", BLOCK_COLOURS["encoder"])
+        box(right, y, f"decoder.{n - 1 - i}:  {sizes[i]} × {2 * freq}", "#9ecbee")
+        arrow((left + 1.5, y), (right - 1.5, y), f"skip {shape}", skip=True)
+        arrow((left, y + 0.73), (left, y + 0.29))
+        arrow((right, y + 0.29), (right, y + 0.73))
+    low = -0.4
+    box(middle, low, f"LSTM, {rnn_units // 2} + {rnn_units // 2} units:  {shape}", BLOCK_COLOURS["bottleneck"], 3.6)
+    bend = {"arrowstyle": "-|>", "color": "#333333", "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
+    ends = (((left, 0.33), (middle - 1.84, low), "90,angleB=0"), ((middle + 1.84, low), (right, 0.31), "0,angleB=90"))
+    for start, end, angles in ends:
+        style = {**bend, "connectionstyle": f"angle,angleA={angles}"}
+        axis.annotate("", xy=end, xytext=start, arrowprops=style)
+    for y in (top, top + 1):
+        arrow((left, y + 0.73), (left, y + 0.29))
+    arrow((right, top + 1.29), (right, top + 1.73))
+    arrow((left + 1.5, top + 1), (middle - 0.22, top + 1), "$Y$")
+    arrow((middle + 0.22, top + 1), (right - 1.5, top + 1), r"$\hat S$")
+    arrow((right - 1.5, top), (middle + 0.1, top + 0.8), "")
+    axis.text(middle + 0.72, top + 0.62, "$M$", fontsize=9)
+    axis.plot(middle, top + 1, "o", markersize=17, markerfacecolor="white", markeredgecolor="#333333")
+    axis.text(middle, top + 1, "×", ha="center", va="center", fontsize=13)
+    axis.text(left - 1.9, n / 2, "bins halve, channels grow", rotation=90, va="center", ha="center", fontsize=9)
+    axis.text(right + 1.9, n / 2, "bins double, channels shrink", rotation=90, va="center", ha="center", fontsize=9)
+    return figure
+
+
+def training(curves: Mapping[str, Sequence[float]]) -> Figure:
+    """Loss over the optimiser's steps: network -> losses."""
+    figure, axes = new_figure(height=2.6)
+    styles = ((COLOURS["student"], "o-", 5), ("#222222", "x", 6))
+    for (name, values), (colour, style, size) in zip(curves.items(), styles, strict=False):
+        axes[0, 0].plot(range(len(values)), values, style, color=colour, label=name, markersize=size)
+    axes[0, 0].set(xlabel="step", ylabel="loss (dB)")
+    axes[0, 0].legend()
     return figure
 
 
@@ -179,7 +225,7 @@ def mask_reach(outputs: Mapping[str, np.ndarray], bin_value: complex, target: co
         axis.plot(z.real, z.imag, ".", color="#56b4e9", markersize=3, zorder=1)
         circle = abs(bin_value) * np.exp(2j * np.pi * np.arange(101) / 100)
         axis.plot(circle.real, circle.imag, ":", color=GREY)
-        _arrow(axis, bin_value, "#222222", "X")
+        _arrow(axis, bin_value, "#222222", "Y")
         axis.plot(target.real, target.imag, "*", color=ACCENT, markersize=12)
         _plane(axis, 1.75, title)
     for axis in axes[0, 1:]:
@@ -243,24 +289,6 @@ def dependency(reached: Mapping[str, np.ndarray], frame: int) -> Figure:
     return figure
 
 
-def reach(change: int, hit: np.ndarray, hop: int, window: int) -> Figure:
-    """Input and output of the sample-level probe: where the NaN was put and which outputs it reached."""
-    hit = np.asarray(hit)
-    first = int(np.flatnonzero(hit)[0])
-    figure, axes = new_figure(height=2.0)
-    axis = axes[0, 0]
-    axis.barh([1], [1], left=[change - 0.5], height=0.5, color=ACCENT, edgecolor=ACCENT)
-    axis.barh([0], [len(hit) - first], left=[first], height=0.5, color=REAL)
-    axis.annotate("", xy=(first, 0.5), xytext=(change, 0.5), arrowprops={"arrowstyle": "<->", "color": "#222222"})
-    axis.text((first + change) / 2, 0.56, f"{change - first} samples", ha="center", va="bottom")
-    axis.axvspan(first, first + window, color=GREY, alpha=0.2)
-    axis.text(first + 6, -0.47, f"one window ({window})", fontsize=8, va="center")
-    axis.set_yticks([0, 1], ["output reached", "input changed"])
-    axis.set_xticks(np.arange(0, len(hit) + 1, 2 * hop))
-    axis.set(xlabel="sample", ylim=(-0.65, 1.45), xlim=(0, len(hit)))
-    return figure
-
-
 def cost(rows: Mapping[str, Mapping[str, tuple[int, float]]]) -> Figure:
     """Parameters and MACs by block: model -> block -> (parameters, MACs a second of audio)."""
     figure, axes = new_figure(1, 2, height=2.6, sharey=True)
@@ -283,26 +311,27 @@ def cost(rows: Mapping[str, Mapping[str, tuple[int, float]]]) -> Figure:
 
 def explored(noisy: np.ndarray, mask: np.ndarray, result: np.ndarray, hop: int = 100) -> Figure:
     """Noisy spectrum, gain of the mask in dB, and what came out: complex (freq, frame) each."""
-    figure, axes = new_figure(1, 3, height=2.8, sharey=True)
+    figure, axes = new_figure(1, 3, height=3.0, sharey=True)
     reference = float(np.abs(noisy).max())
-    draw_spectrogram(axes[0, 0], noisy, hop, title="noisy", reference=reference)
+    angle = np.degrees(np.angle(np.asarray(mask).flat[-1]))
+    draw_spectrogram(axes[0, 0], noisy, hop, title="noisy, $|Y|$", reference=reference)
     gain = 20 * np.log10(np.maximum(np.abs(result) / np.maximum(np.abs(noisy), 1e-9), 1e-3))
-    seconds = gain.shape[-1] * hop / 16000
     image = axes[0, 1].imshow(
         gain,
         origin="lower",
         aspect="auto",
-        cmap=COLORMAP,
-        vmin=-40,
-        vmax=15,
-        extent=(0, seconds, 0, 8),
+        cmap="RdBu_r",
+        vmin=-30,
+        vmax=30,
+        extent=(0, gain.shape[-1] * hop / 16000, 0, 8),
         interpolation="nearest",
     )
-    angle = np.degrees(np.angle(np.asarray(mask).flat[-1]))
-    axes[0, 1].set(title=f"gain |Y| / |X|, mask phase {angle:.0f}°", xlabel="time (s)")
+    axes[0, 1].set(title=f"gain $|\\hat S|/|Y|$, phase {angle:.0f}°", xlabel="time (s)")
     axes[0, 1].grid(False)
-    figure.colorbar(image, ax=axes[0, 1], label="dB", location="bottom", shrink=0.9)
-    draw_spectrogram(axes[0, 2], result, hop, title="your mask", reference=reference)
+    last = draw_spectrogram(axes[0, 2], result, hop, title="enhanced, $|\\hat S|$", reference=reference)
+    figure.colorbar(image, ax=axes[0, 1], label="gain (dB)", location="bottom", shrink=0.9)
+    for axis in (axes[0, 0], axes[0, 2]):
+        figure.colorbar(last, ax=axis, label="level (dB)", location="bottom", shrink=0.9)
     for axis in axes[0, 1:]:
         axis.set_ylabel("")
     return figure
