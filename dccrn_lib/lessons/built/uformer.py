@@ -301,22 +301,21 @@ class MyUformer(nn.Module):
 
 
 def my_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of the library's Uformer under the names of MyUformer, one by one."""
+    """The tensors of the library's Uformer, or of a piece of it, under the names of ours, one by one."""
     mine = {}
     for name, value in state.items():
         if name.endswith("num_batches_tracked"):
             continue  # a counter, nothing learned
-        for stream in ("complex", "magnitude"):  # BatchNorm and PReLU, one after the other there
-            name = name.replace(f"{stream}_activation.0", f"{stream}_norm").replace(
-                f"{stream}_activation.1", f"{stream}_act"
-            )
-        if ".head.from_" in name:  # 12 of the 24 maps in one matrix, sorted by query, key and value
-            place, kind = name.split(".from_")  # kind: "real.weight", "imag.bias", ...
+        for stream in ("complex", "magnitude"):  # BatchNorm and PReLU stand in one list there
+            name = name.replace(f"{stream}_activation.0", f"{stream}_norm")
+            name = name.replace(f"{stream}_activation.1", f"{stream}_act")
+        if "from_" in name:  # 12 of a complex head's 24 maps in one matrix, sorted by query, key and value
+            place, kind = name.split("from_")  # kind: "real.weight", "imag.bias", ...
             roles = ((role, t) for role in range(3) for t, triple in enumerate(TRIPLES) if triple[role] == kind[0])
             for (role, t), rows in zip(roles, value.chunk(12), strict=True):
-                mine[f"{place}.heads.{t}.{('query', 'key', 'value')[role]}.{kind.split('.')[1]}"] = rows
+                mine[f"{place}heads.{t}.{('query', 'key', 'value')[role]}.{kind.split('.')[1]}"] = rows
             continue
-        if name.startswith("conformer"):  # weight_real -> real.weight: complex layers are pairs of real ones here
+        if "complex_conv" not in name:  # weight_real -> real.weight: a pair of real layers here
             for kind in ("weight", "bias"):
                 for part in ("real", "imag"):
                     name = name.replace(f"{kind}_{part}", f"{part}.{kind}")
