@@ -123,19 +123,19 @@ def crop(values: np.ndarray, span: tuple[float, float], top_khz: float) -> tuple
 
 
 def streams(
-    spectrum: np.ndarray, compressed: np.ndarray, real: np.ndarray, span: tuple[float, float] = (0.6, 1.6)
+    spectrum: np.ndarray, compressed: np.ndarray, real: np.ndarray, span: tuple[float, float] = (0.6, 1.3)
 ) -> Figure:
     """One spectrum as the network could see it: magnitude, compressed magnitude, compressed real part.
 
     Args:
         spectrum, compressed: real, (256, frame), each shown on a linear scale up to its own maximum.
         real: (256, frame), shown on a symmetric scale.
-        span: s shown, up to 4 kHz.
+        span: s shown, up to 3 kHz.
     """
     figure, axes = new_figure(1, 3, height=2.9, sharey=True)
     panels = (("$|Y|$", spectrum), (r"$\sqrt{|Y|}$: magnitude stream", compressed), ("real part of C", real))
     for axis, (title, values) in zip(axes[0], panels, strict=True):
-        part, extent = crop(values, span, 4.0)
+        part, extent = crop(values, span, 3.0)
         top = np.abs(part).max()
         signed = {"cmap": "RdBu_r", "vmin": -top, "vmax": top}
         look = signed if part.min() < 0 else {"cmap": COLORMAP, "vmin": 0, "vmax": top}
@@ -239,6 +239,7 @@ def stage_bars(updates: Mapping[str, Mapping[str, float]], label: str = "|stage(
     for shift, (stream, values) in zip((-0.2, 0.2), updates.items(), strict=True):
         axis.bar(np.arange(len(names)) + shift, list(values.values()), 0.4, color=STREAMS[stream], label=stream)
     axis.set_xticks(range(len(names)), names, rotation=40, ha="right")
+    axis.set_yscale("log")  # one stage may move its stream a hundred times as far as another
     axis.set_ylabel(label)
-    axis.legend(title="stream")
+    axis.legend(title="stream", ncols=2)
     return figure

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dccrn_lib.lessons.plotting import COLORMAP, draw_spectrogram, new_figure
-from dccrn_lib.lessons.uformer.figures import COMPLEX, FRAME_SECONDS, FUSED, GREY, MAGNITUDE, crop
+from dccrn_lib.lessons.uformer.figures import COMPLEX, FRAME_SECONDS, GREY, crop
 
 
 def _cells(weights: np.ndarray, size: int) -> np.ndarray:
@@ -154,34 +154,12 @@ def frequency_attention(maps: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def gain_plane() -> Figure:
-    """Gain of the output magnitude in dB over |C| and A, and along the border where one mask is closed."""
-    figure, axes = new_figure(1, 2, height=3.0)
-    plane, curve = axes[0]
-    size, logit = np.linspace(0, 3, 151), np.linspace(-8, 8, 161)
-    gain = 0.5 * (np.tanh(size)[None, :] + 1 / (1 + np.exp(-logit))[:, None])
-    level = 40 * np.log10(np.maximum(gain, 1e-3))
-    image = plane.imshow(level, origin="lower", aspect="auto", cmap=COLORMAP, vmin=-60, vmax=0, extent=(0, 3, -8, 8))
-    lines = plane.contour(size, logit, level, levels=[-40, -24, -12, -6, -3], colors="white", linewidths=0.8)
-    plane.clabel(lines, fmt="%g dB", fontsize=7)
-    plane.set(xlabel="|C|", ylabel="A", title=r"gain $|\hat S|/|Y|$ = (both masks / 2)$^2$")
-    plane.grid(False)
-    figure.colorbar(image, ax=plane, label="dB")
-    for other, colour in ((0.0, COMPLEX), (0.5, FUSED), (1.0, MAGNITUDE)):
-        mask = np.linspace(1e-3, 1, 200)
-        curve.plot(mask, 40 * np.log10(0.5 * (mask + other)), color=colour, label=f"other mask = {other:g}")
-    curve.axhline(-12.04, color=GREY, linestyle=":")
-    curve.set(xlabel="one mask", ylabel="gain (dB)", ylim=(-60, 2), title="one open mask: never below -12 dB")
-    curve.legend()
-    return figure
-
-
 def masks(
     complex_mask: np.ndarray,
     magnitude_mask: np.ndarray,
     gain: np.ndarray,
     phase: np.ndarray,
-    span: tuple[float, float] = (0.6, 1.4),
+    span: tuple[float, float] = (0.6, 1.3),
 ) -> Figure:
     """The parts of the output mask on one sentence.
 
@@ -190,7 +168,7 @@ def masks(
         magnitude_mask: sigmoid(A), same.
         gain: their mean squared, |S| / |Y|, same.
         phase: arg C in radians, same; shown where the gain is above -12 dB.
-        span: s shown, up to 4 kHz.
+        span: s shown, up to 3 kHz.
     """
     figure, axes = new_figure(2, 2, height=2.4, sharex=True, sharey=True)
     heard = np.where(np.asarray(gain) > 0.25, np.degrees(phase), np.nan)  # NaN: below -12 dB, left blank
@@ -201,7 +179,7 @@ def masks(
         ("phase turned where it passes", heard, "RdBu_r", (-60, 60), "degrees"),
     ]
     for axis, (title, values, colours, limits, unit) in zip(axes.flat, panels, strict=True):
-        part, extent = crop(values, span, 4.0)
+        part, extent = crop(values, span, 3.0)
         image = axis.imshow(
             part,
             origin="lower",

@@ -79,11 +79,12 @@ def curves(runs: Mapping[str, Sequence[Sequence[float]]], smooth: int = 20) -> F
         smoothed[name] = np.stack([np.convolve(run, kernel, mode="valid") for run in table])
     first = next(iter(smoothed.values())).mean(axis=0)
     steps = np.arange(len(first)) + 1 + np.shape(next(iter(runs.values())))[1] - len(first)
+    some = slice(None, None, 3)  # points drawn: they are means over ``smooth`` steps anyway
     for axis, (name, table) in zip(axes[0], smoothed.items(), strict=True):
-        axis.plot(steps, first, color=GREY, linewidth=3, alpha=0.5)
+        axis.plot(steps[some], first[some], color=GREY, linewidth=3, alpha=0.5)
         for run in table:
-            axis.plot(steps, run, color=COMPLEX, linewidth=0.7, alpha=0.7)
-        axis.plot(steps, table.mean(axis=0), color=COMPLEX, linewidth=1.8)
+            axis.plot(steps[some], run[some], color=COMPLEX, linewidth=0.7, alpha=0.7)
+        axis.plot(steps[some], table.mean(axis=0)[some], color=COMPLEX, linewidth=1.8)
         axis.set(title=LABELS.get(name, name), xlabel="optimiser step")
     axes[0, 0].set_ylabel("SI-SNR of the batch (dB)")
     return figure
@@ -101,9 +102,9 @@ def future_value(lookahead: Sequence[float], change: Sequence[float], quality: S
     left, right = axes[0]
     marks = np.arange(len(lookahead))
     names = [f"{t:g} s" for t in lookahead]
-    left.bar(marks[:-1], change, color=COLOURS["teacher"], width=0.6)
+    left.plot(marks[:-1], change, "o-", color=COLOURS["teacher"])
     left.set_xticks(marks[:-1], names[:-1])
-    left.set(ylabel="change (dB)", title="how far from the output with all of it")
+    left.set(ylim=(min(change) - 5, 0), ylabel="distance (dB)", title="how far from the output with all of it")
     table = np.asarray(quality)  # (look-ahead, clip)
     for clip in table.T:
         right.plot(marks, clip, "o-", color=GREY, linewidth=0.8, markersize=3)
