@@ -212,11 +212,8 @@ class MyDilatedBlock(nn.Module):
                 return nn.Conv2d(hidden, hidden, (3, 3), **options)
             return MyComplexPair(1, nn.Conv2d, hidden, hidden, (3, 3), **options)
 
-        self.norm_in, self.reduce, self.activation = (
-            MyLayerNorm(chan, parts),
-            my_linear(parts, chan, hidden),
-            nn.PReLU(),
-        )
+        self.norm_in, self.reduce = MyLayerNorm(chan, parts), my_linear(parts, chan, hidden)
+        self.activation = nn.PReLU()
         self.dilated, self.gate = dilated(2**k), dilated(2 ** (7 - k))
         self.norm_gated, self.restore = MyLayerNorm(hidden, parts), my_linear(parts, hidden, chan)
 

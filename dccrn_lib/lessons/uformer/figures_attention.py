@@ -64,7 +64,7 @@ def attention_row(weights: np.ndarray, frame: int, level: np.ndarray, spectrum: 
         weights: (frame, frame).
         frame: index of the asking frame.
         level: level of each frame in dB.
-        spectrum: complex (257, frame), drawn in bands of 125 Hz.
+        spectrum: complex (257, frame), drawn in bands of 250 Hz.
         title: of the figure.
     """
     weights = np.asarray(weights)
@@ -72,7 +72,7 @@ def attention_row(weights: np.ndarray, frame: int, level: np.ndarray, spectrum: 
     figure, axes = new_figure(2, 1, height=2.0, sharex=True)
     above, below = axes[:, 0]
     power = np.abs(np.asarray(spectrum)[1:]) ** 2
-    coarse = np.sqrt(power.reshape(power.shape[0] // 4, 4, -1).mean(axis=1))  # 125 Hz bands
+    coarse = np.sqrt(power.reshape(power.shape[0] // 8, 8, -1).mean(axis=1))  # 250 Hz bands
     draw_spectrogram(above, coarse, hop=round(FRAME_SECONDS * 16000), title=title)
     above.set_xlabel("")
     above.axvline((frame + 0.5) * FRAME_SECONDS, color="white", linewidth=1.5, linestyle="--")

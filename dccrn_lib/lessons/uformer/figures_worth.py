@@ -79,7 +79,7 @@ def curves(runs: Mapping[str, Sequence[Sequence[float]]], smooth: int = 20) -> F
         smoothed[name] = np.stack([np.convolve(run, kernel, mode="valid") for run in table])
     first = next(iter(smoothed.values())).mean(axis=0)
     steps = np.arange(len(first)) + 1 + np.shape(next(iter(runs.values())))[1] - len(first)
-    some = slice(None, None, 3)  # points drawn: they are means over ``smooth`` steps anyway
+    some = slice(None, None, 5)  # points drawn: they are means over ``smooth`` steps anyway
     for axis, (name, table) in zip(axes[0], smoothed.items(), strict=True):
         axis.plot(steps[some], first[some], color=GREY, linewidth=3, alpha=0.5)
         for run in table:
