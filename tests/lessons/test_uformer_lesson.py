@@ -10,7 +10,10 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from dccrn_lib import build_model, count_parameters, load_model
 from dccrn_lib.experiments.uformer_parts import VARIANTS, train_briefly
+from dccrn_lib.lessons.built import uformer as built
+from dccrn_lib.lessons.plotting import drawing
 from dccrn_lib.lessons.uformer import exercises, figures, widgets
 from dccrn_lib.lessons.uformer import figures_attention as attention_figures
 from dccrn_lib.lessons.uformer import figures_worth as worth_figures
@@ -38,6 +41,73 @@ def spectrum() -> torch.Tensor:
 @pytest.fixture(scope="module")
 def maps(model, spectrum):
     return attention_maps(model, spectrum)
+
+
+# ---------------------------------------------------------------------------------------------- what the reader builds
+FULL = {"channels": (1, 8, 16, 32, 64, 128, 128), "hidden": 64, "head_size": 16, "dilated": 32}
+
+
+def _wave(samples: int, batch: int = 2) -> torch.Tensor:
+    return 0.1 * torch.randn(batch, samples, generator=torch.Generator().manual_seed(0))
+
+
+def _twins() -> tuple[built.MyUformer, Uformer]:
+    """The mini teacher twice, with the same random weights and statistics."""
+    torch.manual_seed(0)
+    theirs, mine = build_model("uformer_mini"), built.MyUformer()
+    theirs.train()(_wave(3200))  # BatchNorm's statistics are no longer 0 and 1
+    mine.load_state_dict(built.my_state(theirs.state_dict()))
+    return mine, theirs
+
+
+@pytest.mark.parametrize("samples", [1, 159, 160, 4321])
+def test_built_uformer_equals_the_library(samples):
+    mine, theirs = (network.eval() for network in _twins())
+    x = _wave(samples)
+    with torch.no_grad():
+        expected = theirs(x)
+        torch.testing.assert_close(mine(x), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    assert count_parameters(mine) == count_parameters(theirs)
+
+
+def test_built_uformer_takes_the_shipped_teacher():
+    theirs, mine = load_model("uformer"), built.MyUformer(**FULL)
+    mine.load_state_dict(built.my_state(theirs.state_dict()))
+    with torch.no_grad():
+        expected = theirs(_wave(8000))
+        torch.testing.assert_close(mine.eval()(_wave(8000)), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+    assert expected.abs().max() > 1e-3
+
+
+def test_built_uformer_learns_like_the_library():
+    mine, theirs = _twins()
+    curves = [train_briefly(network, [(_wave(3200), _wave(3200) / 2)] * 3) for network in (mine, theirs)]
+    assert curves[0] == pytest.approx(curves[1], abs=0.02) and curves[0][-1] != curves[0][0]
+
+
+def test_gradients_of_the_built_uformer_are_finite_on_silence():
+    mine, _ = _twins()
+    mine(torch.zeros(1, 3200)).square().sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in mine.parameters())
+
+
+def test_a_fresh_built_uformer_starts_with_an_open_mask():
+    torch.manual_seed(0)
+    mine = built.MyUformer().eval()
+    with torch.no_grad():
+        C, _ = mine.masks(*built.my_streams(mine.stft(_wave(3200))))
+    real, imag = (part.mean().item() for part in C.chunk(2, dim=1))
+    assert abs(math.degrees(math.atan2(imag, real))) < 30
+
+
+def test_translated_weights_are_all_used_once():
+    theirs = build_model("uformer_mini").state_dict()
+    mine = built.my_state(theirs)
+    kept = sum(value.numel() for name, value in theirs.items() if not name.endswith("num_batches_tracked"))
+    assert sum(value.numel() for value in mine.values()) == kept
+    del theirs["encoder.0.complex_conv.weight_real"]
+    with pytest.raises(RuntimeError, match=r"Missing key.*encoder.0.complex_conv.weight_real"):
+        built.MyUformer().load_state_dict(built.my_state(theirs))
 
 
 # ------------------------------------------------------------------------------------------------------- inspection
@@ -126,10 +196,22 @@ def _labels(figure: Figure) -> set[str]:
 def test_architecture_names_every_layer(model):
     figure = figures.architecture((1, 8, 16, 32, 64, 128, 128), stages=stage_names(model))
     words = [text.get_text() for axis in figure.axes for text in axis.texts]
-    assert sum(word in {f"E{i}" for i in range(1, 7)} for word in words) == 12
-    assert sum(word in {f"D{i}" for i in range(1, 7)} for word in words) == 12
-    assert "2·128×4" in words and "1×256" in words and words.count("+") == 12
+    for side in ("encoder", "decoder"):
+        assert [word for word in words if word.startswith(f"{side}.")] == [f"{side}.{i}" for i in range(6)]
+    assert words.count("2·128\n× 4") == 1 and words.count("1\n× 256") == 1 and words.count("+") == 12
     assert "time\nattention" in words and "LayerNorm" in words
+    assert drawing(figure) is not None  # a vector graphic in the notebook
+
+
+def test_images_have_a_scale(maps):
+    pictures = (
+        figures.streams(np.ones((256, 200)), np.ones((256, 200)), np.full((256, 200), -1.0)),
+        attention_figures.eight_maps(maps["frame"]["complex"][0].numpy(), TRIPLES, [1] * 8),
+        attention_figures.frequency_attention({"a": maps["freq"]["magnitude"].numpy()}),
+        attention_figures.masks(*(np.full((256, 200), 0.5),) * 4),
+    )
+    for figure, scales in zip(pictures, (3, 1, 1, 4), strict=True):
+        assert sum(axis.get_label() == "<colorbar>" for axis in figure.axes) == scales
 
 
 def test_figures_carry_their_axes(maps, spectrum):
@@ -145,14 +227,12 @@ def test_figures_carry_their_axes(maps, spectrum):
         "|stage(x) - x| / |x|": figures.stage_bars({"complex": {"a": 1.0}, "magnitude": {"a": 2.0}}),
         "frame that asks (s)": attention_figures.time_attention(time_maps[0], level),
         "looked at (s)": attention_figures.eight_maps(time_maps, TRIPLES, [s for row in SIGNS for s in row]),
-        "band looked at (kHz)": attention_figures.frequency_attention(maps["freq"]["magnitude"].numpy(), level),
-        "gain (dB)": attention_figures.gain_plane(),
+        "band looked at (kHz)": attention_figures.frequency_attention({"a": maps["freq"]["magnitude"].numpy()}),
         "frequency (kHz)": attention_figures.masks(*(np.full((256, 200), 0.5),) * 4),
         "MMAC/s": worth_figures.parts(counts, counts),
         "GMAC per second of audio": worth_figures.attention_cost(seconds, 1e9 * seconds, 3e9, 3.0),
-        "output time (s)": worth_figures.nan_reach({"a": np.array([0, 1, 1, 0], dtype=bool)}, 1),
         "dB": worth_figures.worth({"a": [1.0, 2.0]}, "dB"),
-        "future given (s)": worth_figures.future_value([0, 0.1, 1], [-10, -20, -30], [3, 4, 5]),
+        "future given": worth_figures.future_value([0, 0.1, 1], [-10, -20], [[3, 1], [4, 2], [5, 3]]),
         "optimiser step": worth_figures.curves({"a": [[1.0, 2.0], [2.0, 3.0]]}),
     }
     for label, figure in made.items():
@@ -162,13 +242,6 @@ def test_figures_carry_their_axes(maps, spectrum):
 def test_dilations_draw_the_reach_they_are_given():
     figure = figures.dilations([(1, 2), (2, 1)], [2, 4])
     assert [patch.get_width() for patch in figure.axes[1].patches] == [5, 9]
-
-
-def test_nan_reach_draws_one_run_a_model():
-    hit = np.zeros(16000, dtype=bool)
-    hit[4000:8000] = True
-    box = worth_figures.nan_reach({"a": hit}, 5000).axes[0].collections[0].get_paths()[0].vertices
-    assert box[:, 0].min() == 0.25 and box[:, 0].max() == 0.5
 
 
 # ---------------------------------------------------------------------------------------------------------- explorer

@@ -10,39 +10,34 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch
+from matplotlib.patches import Circle, FancyBboxPatch
 
 from dccrn_lib.lessons.plotting import COLORMAP, new_figure
 
 COMPLEX, MAGNITUDE, FUSED, GREY = "#0072b2", "#e69f00", "#009e73", "#8c8c8c"
 STREAMS = {"complex": COMPLEX, "magnitude": MAGNITUDE}
+LIGHT = {"complex": "#a9cfe8", "magnitude": "#f6d999"}
 FRAME_SECONDS = 0.01  # hop 160 at 16 kHz
 
 
 # ------------------------------------------------------------------------------------------------ the whole network
-def _box(axis: Axes, x: float, y: float, width: float, height: float, colour: str, text: str = "", size: float = 7.5):
+def _box(axis: Axes, x: float, y: float, width: float, height: float, colour: str, text: str = "", size: float = 8):
     """A rounded box centred at (x, y)."""
     corner = (x - width / 2, y - height / 2)
-    style = "round,pad=0,rounding_size=0.08"
+    style = "round,pad=0,rounding_size=0.06"
     axis.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, facecolor=colour, edgecolor="white", zorder=3))
     if text:
-        axis.text(x, y, text, ha="center", va="center", fontsize=size, color="white", zorder=4)
+        axis.text(x, y, text, ha="center", va="center", fontsize=size, zorder=4)
 
 
-def _line(axis: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = GREY, bend: float = 0.0):
-    arrow = FancyArrowPatch(
-        start,
-        end,
-        arrowstyle="-|>",
-        mutation_scale=7,
-        color=colour,
-        linewidth=0.9,
-        zorder=2,
-        shrinkA=0,
-        shrinkB=0,
-        connectionstyle=f"arc3,rad={bend}",
-    )
-    axis.add_patch(arrow)
+def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = GREY, style: str = "-|>"):
+    options = {"arrowstyle": style, "color": colour, "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 8}
+    axis.annotate("", xy=end, xytext=start, arrowprops=options, zorder=2)
+
+
+def _height(freq: int) -> float:
+    """Of the box of a layer with so many bins."""
+    return max(0.3, 0.1 * np.log2(freq))
 
 
 def architecture(channels: Sequence[int], bins: int = 256, stages: Sequence[str] = ()) -> Figure:
@@ -53,55 +48,69 @@ def architecture(channels: Sequence[int], bins: int = 256, stages: Sequence[str]
         bins: frequencies at the input.
         stages: names of the conformer's stages.
     """
-    figure, axes = new_figure(2, 1, height=2.9, gridspec_kw={"height_ratios": [3.6, 1]})
-    axis, lower = axes[:, 0]
+    figure, axes = new_figure(1, 1, height=6.6)
+    figure.set_size_inches(10.4, 6.6)
+    axis = axes[0, 0]
     layers = len(channels) - 1
-    columns = []  # (x, title, chan, freq)
+    columns = []  # (x, name, chan, freq)
     for i in range(layers):
-        columns.append((i + 1.0, f"E{i + 1}", channels[i + 1], bins >> (i + 1)))
+        columns.append((1.25 + 0.62 * i, f"encoder.{i}", channels[i + 1], bins >> (i + 1)))
+    middle = 1.25 + 0.62 * layers + 0.15
     for i in range(layers):
-        columns.append((layers + 2.8 + i, f"D{i + 1}", channels[layers - 1 - i], bins >> (layers - 1 - i)))
-    middle, end = layers + 1.4, 2 * layers + 2.8
-    rows = {"complex": 1.7, "magnitude": -1.7}
+        columns.append((middle + 0.77 + 0.62 * i, f"decoder.{i}", channels[layers - 1 - i], bins >> (layers - 1 - i)))
+    last = columns[-1][0]
+    rows = {"complex": 4.6, "magnitude": 2.7}
     for stream, y in rows.items():
-        colour = STREAMS[stream]
-        for x, title, chan, freq in columns:
-            height = 0.22 * np.log2(freq)
-            _box(axis, x, y, 0.62, height, colour, title)
-            parts = f"2·{chan}" if stream == "complex" else f"{chan}"
-            axis.text(x, y - height / 2 - 0.07, f"{parts}×{freq}", ha="center", va="top", fontsize=6.1)
-        xs = [0.1, *(c[0] for c in columns[:layers]), middle, *(c[0] for c in columns[layers:]), end + 0.3]
+        colour, up = STREAMS[stream], 1 if stream == "complex" else -1
+        light = LIGHT[stream]
+        for x, _, chan, freq in columns:
+            _box(axis, x, y, 0.5, _height(freq), light)
+            shape = f"2·{chan}" if stream == "complex" else f"{chan}"
+            axis.text(x, y, f"{shape}\n× {freq}", ha="center", va="center", fontsize=7.5, zorder=5)
+        xs = [0.58, *(c[0] for c in columns[:layers]), middle, *(c[0] for c in columns[layers:]), last + 0.85]
         for a, b in zip(xs[:-1], xs[1:], strict=True):
-            _line(axis, (a + 0.31, y), (b - 0.31, y), colour)
+            _arrow(axis, (a + (0.36 if a == middle else 0.25), y), (b - (0.36 if b == middle else 0.25), y), colour)
         for i in range(layers):  # encoder i -> decoder layers - 1 - i
             a, b = columns[i], columns[2 * layers - 1 - i]
-            top = y + 0.11 * np.log2(a[3]) if stream == "complex" else y - 0.11 * np.log2(a[3]) - 0.28
-            top_b = y + 0.11 * np.log2(b[3]) if stream == "complex" else y - 0.11 * np.log2(b[3]) - 0.28
-            _line(axis, (a[0], top), (b[0], top_b), "#cccccc", bend=-0.13 if stream == "complex" else 0.13)
-    _box(axis, middle, 0, 1.35, 4.4, "#56b4e9", f"conformer\n\n{len(stages)} stages,\neach with\na fusion", 7)
-    for x, *_ in columns:
-        for a, b in ((0.16, 0.48), (-0.16, -0.72)):
-            axis.plot([x, x], [a, b], color=FUSED, linewidth=1, zorder=2)
-        axis.add_patch(Circle((x, 0), 0.16, facecolor=FUSED, edgecolor="white", zorder=3))
-        axis.text(x, -0.01, "+", ha="center", va="center", color="white", fontsize=8, zorder=4)
-    axis.text(-0.62, rows["complex"], "$|X|^{0.5}e^{j\\arg X}$", ha="center", va="center", color=COMPLEX, fontsize=9)
-    axis.text(-0.62, rows["magnitude"], "$|X|^{0.5}$", ha="center", va="center", color=MAGNITUDE, fontsize=9)
-    axis.text(end + 0.75, rows["complex"], "$C$", ha="center", va="center", color=COMPLEX, fontsize=9)
-    axis.text(end + 0.75, rows["magnitude"], "$M$", ha="center", va="center", color=MAGNITUDE, fontsize=9)
-    axis.text(-0.62, 0, "fusion", ha="center", va="center", color=FUSED, fontsize=9)
-    axis.text(end + 0.95, 0, "$\\frac{1}{2}(\\tanh|C|+\\sigma(M))$\n$\\arg C$", ha="center", va="center", fontsize=7.8)
-    axis.set(xlim=(-1.4, end + 2), ylim=(-3.7, 3.7))
-    axis.axis("off")
-    kinds = {"feed-forward": "#56b4e9", "time": "#d55e00", "frequency": "#cc79a7", "dilated": GREY}
+            level = y + up * (0.55 + 0.1 * (layers - i))
+            axis.plot([a[0], a[0], b[0]], [y + up * _height(a[3]) / 2, level, level], color=GREY, linewidth=0.8)
+            _arrow(axis, (b[0], level), (b[0], y + up * _height(b[3]) / 2))
+        axis.text(0.42, y, {"complex": "complex\nstream", "magnitude": "magnitude\nstream"}[stream], color=colour,
+                  ha="center", va="center", fontsize=8.5)  # fmt: skip
+    axis.text(1.0, 5.62, "in a box: channels × bins,\nand all T frames", ha="right", va="center", fontsize=7.5)
+    axis.text(0.42, 4.2, "√|Y|·exp(j arg Y)\n2 × 256", ha="center", va="top", fontsize=7.5)
+    axis.text(0.42, 2.3, "√|Y|\n1 × 256", ha="center", va="top", fontsize=7.5)
+    axis.text(middle, 5.77, "skips of the complex stream", ha="center", fontsize=7.5, color=GREY)
+    axis.text(middle, 1.47, "skips of the magnitude stream", ha="center", va="top", fontsize=7.5, color=GREY)
+    for x, name, *_ in columns:
+        axis.text(x, 3.87, name, ha="center", va="center", fontsize=7.2)
+        _arrow(axis, (x, 3.76), (x, 3.2), FUSED, "<|-|>")
+        axis.add_patch(Circle((x, 3.48), 0.1, facecolor=FUSED, edgecolor="white", zorder=3))
+        axis.text(x, 3.475, "+", ha="center", va="center", color="white", fontsize=8, zorder=4)
+    axis.text(0.42, 3.48, "fusion", ha="center", va="center", color=FUSED, fontsize=8.5)
+    words = f"conformer\n\n{len(stages)} stages\na fusion\nbehind\neach\n\n4 bins"
+    _box(axis, middle, 3.65, 0.72, 2.5, "#d9d9d9", words, 7.5)
+    end = last + 1.0
+    axis.text(last + 0.68, 4.6, "C", ha="center", va="center", color=COMPLEX, fontsize=11)
+    axis.text(last + 0.68, 2.7, "A", ha="center", va="center", color="#b87800", fontsize=11)
+    _arrow(axis, (last + 0.76, 4.5), (end + 0.1, 4.12), COMPLEX)
+    _arrow(axis, (last + 0.76, 2.8), (end + 0.1, 3.18), MAGNITUDE)
+    _box(axis, end + 0.15, 3.65, 1.08, 0.9, "#d9f0e7", "gain of √|Y|:\n½(tanh|C| + σ(A))\nphase + arg C", 7.2)
+    axis.text(end + 0.4, 2.62, "enhanced\nspectrum Ŝ", ha="center", va="center", fontsize=8.5)
+    _arrow(axis, (end + 0.4, 3.2), (end + 0.4, 2.85), FUSED)
+    kinds = {"feed-forward": "#a6d8f0", "time": "#f2b28c", "frequency": "#e6bcd3", "dilated": "#d9d9d9"}
     for i, name in enumerate(stages):
-        colour = next((c for word, c in kinds.items() if name.startswith(word)), GREY)
-        _box(lower, i, 0, 0.9, 0.8, colour, name.replace(" ", "\n", 1).replace("-", "-\n", 1), 6.3)
-        _line(lower, (i - 0.55, 0), (i - 0.45, 0))
+        colour = next((c for word, c in kinds.items() if name.startswith(word)), "#d9d9d9")
+        _box(axis, 0.5 + 0.8 * i, 0.55, 0.68, 0.55, colour, name.replace(" ", "\n", 1).replace("-", "-\n", 1), 7.2)
+        _arrow(axis, (0.5 + 0.8 * i - 0.46, 0.55), (0.5 + 0.8 * i - 0.34, 0.55))
     if stages:
-        _box(lower, len(stages), 0, 0.9, 0.8, "#222222", "LayerNorm", 6.3)
-        lower.text(-0.5, 0.62, "inside the conformer; a fusion after every box but the last", fontsize=9)
-    lower.set(xlim=(-0.7, len(stages) + 0.7), ylim=(-0.55, 0.9))
-    lower.axis("off")
+        x = 0.5 + 0.8 * len(stages)
+        _box(axis, x, 0.55, 0.68, 0.55, "#bbbbbb", "LayerNorm", 7.2)
+        _arrow(axis, (x - 0.46, 0.55), (x - 0.34, 0.55))
+        words = "inside the conformer, in each stream; a fusion behind every stage, none behind the LayerNorm"
+        axis.text(0.15, 0.95, words, fontsize=8)
+    axis.set(xlim=(-0.2, 11.2), ylim=(0.2, 5.9), aspect="equal")
+    axis.axis("off")
     return figure
 
 
@@ -114,34 +123,35 @@ def crop(values: np.ndarray, span: tuple[float, float], top_khz: float) -> tuple
 
 
 def streams(
-    spectrum: np.ndarray, compressed: np.ndarray, real: np.ndarray, span: tuple[float, float] = (0.6, 1.6)
+    spectrum: np.ndarray, compressed: np.ndarray, real: np.ndarray, span: tuple[float, float] = (0.6, 1.3)
 ) -> Figure:
     """One spectrum as the network could see it: magnitude, compressed magnitude, compressed real part.
 
     Args:
         spectrum, compressed: real, (256, frame), each shown on a linear scale up to its own maximum.
         real: (256, frame), shown on a symmetric scale.
-        span: s shown, up to 4 kHz.
+        span: s shown, up to 3 kHz.
     """
-    figure, axes = new_figure(1, 3, height=2.7, sharey=True)
-    panels = (("$|X|$", spectrum), ("$|X|^{0.5}$: magnitude stream", compressed), ("real part, complex stream", real))
+    figure, axes = new_figure(1, 3, height=2.9, sharey=True)
+    panels = (("$|Y|$", spectrum), (r"$\sqrt{|Y|}$: magnitude stream", compressed), ("real part of C", real))
     for axis, (title, values) in zip(axes[0], panels, strict=True):
-        part, extent = crop(values, span, 4.0)
+        part, extent = crop(values, span, 3.0)
         top = np.abs(part).max()
         signed = {"cmap": "RdBu_r", "vmin": -top, "vmax": top}
         look = signed if part.min() < 0 else {"cmap": COLORMAP, "vmin": 0, "vmax": top}
-        axis.imshow(part, origin="lower", aspect="auto", extent=extent, interpolation="nearest", **look)
+        image = axis.imshow(part, origin="lower", aspect="auto", extent=extent, interpolation="nearest", **look)
         axis.set(title=title, xlabel="time (s)")
         axis.grid(False)
+        figure.colorbar(image, ax=axis, location="bottom", label="linear scale", aspect=30)
     axes[0, 0].set_ylabel("frequency (kHz)")
     return figure
 
 
 def fusion_field(gates: Sequence[float] = (4.0, 0.0, -1.5)) -> Figure:
-    """Where fusion moves the complex stream for some values M, and what it adds to the magnitude stream.
+    """Where fusion moves the complex stream for some values of A, and what it adds to the magnitude stream.
 
     Args:
-        gates: values of M for the arrows in the complex plane.
+        gates: values of A for the arrows in the complex plane.
     """
     figure, axes = new_figure(1, 2, height=3.4)
     plane, curve = axes[0]
@@ -159,7 +169,7 @@ def fusion_field(gates: Sequence[float] = (4.0, 0.0, -1.5)) -> Figure:
             scale=1,
             color=colour,
             width=0.009,
-            label=f"M = {gate:g}: + {push:.2f} (1 + j)",
+            label=f"A = {gate:g}: + {push:.2f} (1 + j)",
         )
     plane.axhline(0, color=GREY, linewidth=0.6)
     plane.axvline(0, color=GREY, linewidth=0.6)
@@ -167,9 +177,9 @@ def fusion_field(gates: Sequence[float] = (4.0, 0.0, -1.5)) -> Figure:
     plane.set_title("complex stream: all push one way")
     plane.legend(loc="upper left", fontsize=7.5, frameon=True)
     size = np.linspace(0, 6, 200)
-    curve.plot(size, 1 / (1 + np.exp(-size)), color=MAGNITUDE, label="added to M: $\\sigma(|C|)$")
+    curve.plot(size, 1 / (1 + np.exp(-size)), color=MAGNITUDE, label="added to A: $\\sigma(|C|)$")
     curve.axhline(0.5, color=GREY, linestyle=":", label="floor 0.5")
-    curve.set(xlabel="|C|", ylabel="M' - M", ylim=(0, 1.05), title="magnitude stream: at least 0.5")
+    curve.set(xlabel="|C|", ylabel="A' - A", ylim=(0, 1.05), title="magnitude stream: at least 0.5")
     curve.legend(loc="lower right")
     return figure
 
@@ -229,6 +239,7 @@ def stage_bars(updates: Mapping[str, Mapping[str, float]], label: str = "|stage(
     for shift, (stream, values) in zip((-0.2, 0.2), updates.items(), strict=True):
         axis.bar(np.arange(len(names)) + shift, list(values.values()), 0.4, color=STREAMS[stream], label=stream)
     axis.set_xticks(range(len(names)), names, rotation=40, ha="right")
+    axis.set_yscale("log")  # one stage may move its stream a hundred times as far as another
     axis.set_ylabel(label)
-    axis.legend(title="stream")
+    axis.legend(title="stream", ncols=2)
     return figure

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dccrn_lib.lessons.plotting import COLORMAP, draw_spectrogram, new_figure
-from dccrn_lib.lessons.uformer.figures import COMPLEX, FRAME_SECONDS, FUSED, GREY, MAGNITUDE, crop
+from dccrn_lib.lessons.uformer.figures import COMPLEX, FRAME_SECONDS, GREY, crop
 
 
 def _cells(weights: np.ndarray, size: int) -> np.ndarray:
@@ -46,7 +46,7 @@ def time_attention(weights: np.ndarray, level: np.ndarray, title: str = "") -> F
         aspect="auto",
         cmap=COLORMAP,
         vmin=0,
-        vmax=float(np.quantile(ratio, 0.995)),
+        vmax=float(np.quantile(ratio[:, 3:], 0.99)),  # the first frames hold the start of the file
         extent=(0, seconds, seconds, 0),
         interpolation="nearest",
     )
@@ -64,7 +64,7 @@ def attention_row(weights: np.ndarray, frame: int, level: np.ndarray, spectrum: 
         weights: (frame, frame).
         frame: index of the asking frame.
         level: level of each frame in dB.
-        spectrum: complex (257, frame), drawn in bands of 125 Hz.
+        spectrum: complex (257, frame), drawn in bands of 250 Hz.
         title: of the figure.
     """
     weights = np.asarray(weights)
@@ -72,7 +72,7 @@ def attention_row(weights: np.ndarray, frame: int, level: np.ndarray, spectrum: 
     figure, axes = new_figure(2, 1, height=2.0, sharex=True)
     above, below = axes[:, 0]
     power = np.abs(np.asarray(spectrum)[1:]) ** 2
-    coarse = np.sqrt(power.reshape(power.shape[0] // 4, 4, -1).mean(axis=1))  # 125 Hz bands
+    coarse = np.sqrt(power.reshape(power.shape[0] // 8, 8, -1).mean(axis=1))  # 250 Hz bands
     draw_spectrogram(above, coarse, hop=round(FRAME_SECONDS * 16000), title=title)
     above.set_xlabel("")
     above.axvline((frame + 0.5) * FRAME_SECONDS, color="white", linewidth=1.5, linestyle="--")
@@ -110,12 +110,12 @@ def eight_maps(weights: np.ndarray, triples: Sequence[str], signs: Sequence[floa
     figure, axes = new_figure(2, 4, height=2.1, sharex=True, sharey=True)
     seconds = weights.shape[-1] * FRAME_SECONDS
     for axis, values, triple, sign in zip(axes.flat, ratio, triples, signs, strict=True):
-        axis.imshow(
+        image = axis.imshow(
             values,
             aspect="auto",
             cmap=COLORMAP,
             vmin=0,
-            vmax=float(np.quantile(ratio, 0.995)),
+            vmax=max(2.0, float(np.quantile(ratio, 0.995))),
             extent=(0, seconds, seconds, 0),
             interpolation="nearest",
         )
@@ -125,66 +125,32 @@ def eight_maps(weights: np.ndarray, triples: Sequence[str], signs: Sequence[floa
         axis.set_ylabel(f"{name} result\nasking (s)")
     for axis in axes[-1]:
         axis.set_xlabel("looked at (s)")
+    figure.colorbar(image, ax=axes, label="weight x frames (1 = equal)", pad=0.01)
     return figure
 
 
-def frequency_attention(weights: np.ndarray, level: np.ndarray) -> Figure:
-    """Attention over the 4 bins of the bottleneck: its mean map, and the columns' mean over time.
+def frequency_attention(maps: Mapping[str, np.ndarray]) -> Figure:
+    """Attention over the 4 bins of the bottleneck, mean over the frames, one square a head on one scale.
 
     Args:
-        weights: (frame, bin, bin).
-        level: level of each frame in dB.
+        maps: title -> (frame, bin, bin), rows sum to 1.
     """
-    weights = np.asarray(weights)
-    bins = weights.shape[-1]
-    figure, axes = new_figure(1, 2, height=2.9, gridspec_kw={"width_ratios": [1, 2]})
-    square, lines = axes[0]
-    names = [f"{i * 8 / bins:g}-{(i + 1) * 8 / bins:g}" for i in range(bins)]
-    mean = weights.mean(axis=0)
-    square.imshow(mean, cmap=COLORMAP, vmin=0, vmax=max(0.5, mean.max()))
-    for i in range(bins):
-        for j in range(bins):
-            dark = mean[i, j] < 0.6 * max(0.5, mean.max())
-            colour = "white" if dark else "black"
-            square.text(j, i, f"{mean[i, j]:.2f}", ha="center", va="center", fontsize=8, color=colour)
-    square.set_xticks(range(bins), names, fontsize=7.5)
-    square.set_yticks(range(bins), names, fontsize=7.5)
-    square.set(xlabel="band looked at (kHz)", ylabel="band that asks (kHz)", title="mean over frames")
-    square.grid(False)
-    seconds = np.arange(len(weights)) * FRAME_SECONDS
-    colours = ("#0072b2", "#56b4e9", "#e69f00", "#d55e00")
-    for j, name in enumerate(names):
-        lines.plot(seconds, weights[:, :, j].mean(axis=1), color=colours[j % 4], linewidth=1, label=f"{name} kHz")
-    lines.axhline(1 / bins, color=GREY, linestyle=":", linewidth=1)
-    lines.set(xlabel="time (s)", ylabel="weight received", title="attention each band receives")
-    lines.set_ylim(0, 1.25 * weights.mean(axis=1).max())
-    twin = lines.twinx()
-    twin.fill_between(seconds, level, np.min(level), color=GREY, alpha=0.2, linewidth=0)
-    twin.set_yticks([])
-    twin.grid(False)
-    lines.legend(fontsize=7, ncols=4, loc="upper center", frameon=True, columnspacing=0.8, handlelength=1)
-    return figure
-
-
-def gain_plane() -> Figure:
-    """Gain of the output magnitude in dB over |C| and M, and along the border where one mask is closed."""
-    figure, axes = new_figure(1, 2, height=3.0)
-    plane, curve = axes[0]
-    size, logit = np.linspace(0, 3, 151), np.linspace(-8, 8, 161)
-    gain = 0.5 * (np.tanh(size)[None, :] + 1 / (1 + np.exp(-logit))[:, None])
-    level = 40 * np.log10(np.maximum(gain, 1e-3))
-    image = plane.imshow(level, origin="lower", aspect="auto", cmap=COLORMAP, vmin=-60, vmax=0, extent=(0, 3, -8, 8))
-    lines = plane.contour(size, logit, level, levels=[-40, -24, -12, -6, -3], colors="white", linewidths=0.8)
-    plane.clabel(lines, fmt="%g dB", fontsize=7)
-    plane.set(xlabel="|C|", ylabel="M", title="gain $|Y|/|X|$ = (both masks / 2)$^2$")
-    plane.grid(False)
-    figure.colorbar(image, ax=plane, label="dB")
-    for other, colour in ((0.0, COMPLEX), (0.5, FUSED), (1.0, MAGNITUDE)):
-        mask = np.linspace(1e-3, 1, 200)
-        curve.plot(mask, 40 * np.log10(0.5 * (mask + other)), color=colour, label=f"other mask = {other:g}")
-    curve.axhline(-12.04, color=GREY, linestyle=":")
-    curve.set(xlabel="one mask", ylabel="gain (dB)", ylim=(-60, 2), title="one open mask: never below -12 dB")
-    curve.legend()
+    figure, axes = new_figure(1, len(maps), height=2.9, sharey=True)
+    for axis, (title, weights) in zip(axes[0], maps.items(), strict=True):
+        mean = np.asarray(weights).mean(axis=0)
+        bins = len(mean)
+        names = [f"{i * 8 / bins:g}-{(i + 1) * 8 / bins:g}" for i in range(bins)]
+        image = axis.imshow(mean, cmap=COLORMAP, vmin=0, vmax=1)
+        for i in range(bins):
+            for j in range(bins):
+                colour = "white" if mean[i, j] < 0.6 else "black"
+                axis.text(j, i, f"{mean[i, j]:.2f}", ha="center", va="center", fontsize=9, color=colour)
+        axis.set_xticks(range(bins), names)
+        axis.set_yticks(range(bins), names)
+        axis.set(xlabel="band looked at (kHz)", title=title)
+        axis.grid(False)
+    axes[0, 0].set_ylabel("band that asks (kHz)")
+    figure.colorbar(image, ax=axes, label="weight (rows sum to 1)", pad=0.02)
     return figure
 
 
@@ -193,27 +159,27 @@ def masks(
     magnitude_mask: np.ndarray,
     gain: np.ndarray,
     phase: np.ndarray,
-    span: tuple[float, float] = (0.6, 1.4),
+    span: tuple[float, float] = (0.6, 1.3),
 ) -> Figure:
     """The parts of the output mask on one sentence.
 
     Args:
         complex_mask: tanh|C|, (256, frame), [0, 1].
-        magnitude_mask: sigmoid(M), same.
-        gain: their mean squared, |Y| / |X|, same.
+        magnitude_mask: sigmoid(A), same.
+        gain: their mean squared, |S| / |Y|, same.
         phase: arg C in radians, same; shown where the gain is above -12 dB.
-        span: s shown, up to 4 kHz.
+        span: s shown, up to 3 kHz.
     """
     figure, axes = new_figure(2, 2, height=2.4, sharex=True, sharey=True)
     heard = np.where(np.asarray(gain) > 0.25, np.degrees(phase), np.nan)  # NaN: below -12 dB, left blank
     panels = [
         ("tanh |C|", complex_mask, COLORMAP, (0, 1), ""),
-        ("sigmoid(M)", magnitude_mask, COLORMAP, (0, 1), ""),
-        ("gain |Y| / |X|", 20 * np.log10(np.maximum(gain, 1e-4)), COLORMAP, (-40, 0), "dB"),
+        ("sigmoid(A)", magnitude_mask, COLORMAP, (0, 1), ""),
+        (r"gain $|\hat S|$ / |Y|", 20 * np.log10(np.maximum(gain, 1e-4)), COLORMAP, (-40, 0), "dB"),
         ("phase turned where it passes", heard, "RdBu_r", (-60, 60), "degrees"),
     ]
     for axis, (title, values, colours, limits, unit) in zip(axes.flat, panels, strict=True):
-        part, extent = crop(values, span, 4.0)
+        part, extent = crop(values, span, 3.0)
         image = axis.imshow(
             part,
             origin="lower",

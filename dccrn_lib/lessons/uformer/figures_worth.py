@@ -51,22 +51,6 @@ def attention_cost(seconds: np.ndarray, attention: np.ndarray, rest: float, cros
     return figure
 
 
-def nan_reach(hits: Mapping[str, np.ndarray], at: int, sample_rate: int = 16000) -> Figure:
-    """Which output samples a NaN at input sample ``at`` spoils, one bar a model: label -> bool (sample,)."""
-    figure, axes = new_figure(1, 1, height=0.6 + 0.5 * len(hits))
-    axis = axes[0, 0]
-    for row, hit in enumerate(hits.values()):
-        edges = np.flatnonzero(np.diff(np.r_[0, np.asarray(hit, dtype=int), 0])).reshape(-1, 2)
-        axis.broken_barh(
-            [(a / sample_rate, (b - a) / sample_rate) for a, b in edges], (row - 0.3, 0.6), color="#d55e00"
-        )
-    axis.axvline(at / sample_rate, color="black", linestyle="--", linewidth=1)
-    axis.set_yticks(range(len(hits)), list(hits))
-    axis.set(xlabel="output time (s)", xlim=(0, len(hit) / sample_rate), ylim=(len(hits) - 0.5, -0.5))
-    axis.set_title("outputs that depend on the input at the dashed line")
-    return figure
-
-
 def worth(values: Mapping[str, Sequence[float]], label: str, colour: str = COLOURS["teacher"]) -> Figure:
     """One row a part: the mean as a bar, every single value as a dot; name -> values."""
     figure, axes = new_figure(1, 1, height=0.9 + 0.24 * len(values))
@@ -81,40 +65,53 @@ def worth(values: Mapping[str, Sequence[float]], label: str, colour: str = COLOU
     return figure
 
 
-def curves(runs: Mapping[str, Sequence[Sequence[float]]], smooth: int = 10) -> Figure:
-    """Training curves: name -> runs -> SI-SNR in dB a step; mean over runs with the range between them."""
-    figure, axes = new_figure(1, 1, height=2.9)
-    axis = axes[0, 0]
-    colours = ("#009e73", "#0072b2", "#d55e00", "#8c8c8c")
-    for (name, values), colour in zip(runs.items(), colours, strict=False):
+def curves(runs: Mapping[str, Sequence[Sequence[float]]], smooth: int = 20) -> Figure:
+    """Training curves, one small panel a variant: name -> runs -> SI-SNR in dB a step; the first variant in grey behind.
+
+    Every thin line is one seed, the thick one their mean, all smoothed over ``smooth`` steps.
+    """
+    figure, axes = new_figure(1, len(runs), height=2.4, sharex=True, sharey=True)
+    smoothed = {}
+    for name, values in runs.items():
         table = np.asarray(values)  # (run, step)
         width = min(smooth, table.shape[1])
         kernel = np.ones(width) / width
-        table = np.stack([np.convolve(run, kernel, mode="valid") for run in table])
-        steps = np.arange(table.shape[1]) + width
-        axis.plot(steps, table.mean(axis=0), color=colour, label=name)
-        axis.fill_between(steps, table.min(axis=0), table.max(axis=0), color=colour, alpha=0.15, linewidth=0)
-    axis.set(xlabel="optimiser step", ylabel="SI-SNR of the batch (dB)")
-    axis.legend()
+        smoothed[name] = np.stack([np.convolve(run, kernel, mode="valid") for run in table])
+    first = next(iter(smoothed.values())).mean(axis=0)
+    steps = np.arange(len(first)) + 1 + np.shape(next(iter(runs.values())))[1] - len(first)
+    some = slice(None, None, 5)  # points drawn: they are means over ``smooth`` steps anyway
+    for axis, (name, table) in zip(axes[0], smoothed.items(), strict=True):
+        axis.plot(steps[some], first[some], color=GREY, linewidth=3, alpha=0.5)
+        for run in table:
+            axis.plot(steps[some], run[some], color=COMPLEX, linewidth=0.7, alpha=0.7)
+        axis.plot(steps[some], table.mean(axis=0)[some], color=COMPLEX, linewidth=1.8)
+        axis.set(title=LABELS.get(name, name), xlabel="optimiser step")
+    axes[0, 0].set_ylabel("SI-SNR of the batch (dB)")
     return figure
 
 
-def future_value(lookahead: Sequence[float], change: Sequence[float], quality: Sequence[float]) -> Figure:
-    """What the output gains from the future: against the look-ahead in s.
+def future_value(lookahead: Sequence[float], change: Sequence[float], quality: Sequence[Sequence[float]]) -> Figure:
+    """What the output gains from the future, at evenly spaced marks, one a look-ahead.
 
     Args:
-        lookahead: s of signal after the judged stretch.
-        change: distance to the output with all of the future, in dB of the output.
-        quality: SI-SNR of the stretch in dB.
+        lookahead: s of signal after the judged stretch; the last is the reference.
+        change: distance to the output with all of the future, in dB of the output, without the reference.
+        quality: SI-SNR of the stretch in dB, one row a look-ahead, one value a clip.
     """
-    figure, axes = new_figure(1, 2, height=2.7)
+    figure, axes = new_figure(1, 2, height=3.0)
     left, right = axes[0]
-    left.plot(lookahead, change, "o-", color=COLOURS["teacher"])
-    left.set(xlabel="future given (s)", ylabel="change (dB)", title="distance to the output with all")
-    right.plot(lookahead, quality, "o-", color=COLOURS["teacher"])
-    right.set(xlabel="future given (s)", ylabel="SI-SNR (dB)", title="quality of the stretch")
+    marks = np.arange(len(lookahead))
+    names = [f"{t:g} s" for t in lookahead]
+    left.plot(marks[:-1], change, "o-", color=COLOURS["teacher"])
+    left.set_xticks(marks[:-1], names[:-1])
+    left.set(ylim=(min(change) - 5, 0), ylabel="distance (dB)", title="how far from the output with all of it")
+    table = np.asarray(quality)  # (look-ahead, clip)
+    for clip in table.T:
+        right.plot(marks, clip, "o-", color=GREY, linewidth=0.8, markersize=3)
+    right.plot(marks, table.mean(axis=1), "o-", color=COLOURS["teacher"], linewidth=2.2, label="mean")
+    right.set_xticks(marks, names)
+    right.set(ylabel="SI-SNR (dB)", ylim=(min(0.0, table.min() - 1), table.max() + 1), title="is it better? each clip")
+    right.legend()
     for axis in axes[0]:
-        axis.set_xscale("symlog", linthresh=0.05)
-        axis.set_xticks(list(lookahead), [f"{t:g}" for t in lookahead])
-        axis.minorticks_off()
+        axis.set_xlabel("future given")
     return figure
