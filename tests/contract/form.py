@@ -18,8 +18,8 @@ CELLS = (60, 135)  # of a lesson
 CODE_LINES = 40  # of a cell
 WORDS_PER_LINE = (6.0, 11.0)  # of text per line of code
 PLAYERS = 6  # audio players
-NOTEBOOK_BYTES = 1_000_000
-OUTPUT_BYTES = 60_000
+NOTEBOOK_BYTES = 2_000_000
+OUTPUT_BYTES = 280_000  # a picture of 200 kB in base64
 
 
 def grain(lesson: Lesson) -> list[str]:
@@ -46,7 +46,7 @@ def words_per_line(lesson: Lesson) -> float:
 
 
 def sizes(lesson: Lesson) -> list[str]:
-    """Below 1 MB in all, and no output above 60 kB, so that a code host renders it."""
+    """Below 2 MB in all, and no output above 280 kB, so that a code host renders it."""
     found = []
     size = len(nbformat.writes(lesson.notebook).encode())
     if size >= NOTEBOOK_BYTES:
@@ -95,7 +95,7 @@ def figures(lesson: Lesson) -> list[str]:
     """Below each figure stands text that says what to see; one cell that prints its message may come between."""
     found = []
     cells = lesson.notebook.cells
-    drawn = {i for i, output in lesson.outputs() if "image/png" in output.get("data", {})}
+    drawn = {i for i, output in lesson.outputs() if {"image/png", "image/svg+xml"} & set(output.get("data", {}))}
     for i in sorted(drawn):
         after = cells[i + 1 : i + 3]
         printed = len(after) == 2 and after[0].cell_type == "code" and i + 1 not in drawn

@@ -70,7 +70,9 @@ def printed(text: str) -> nbformat.NotebookNode:
 
 
 def shown(**data: str) -> nbformat.NotebookNode:
-    return v4.new_output("execute_result", data={key.replace("_", "/"): value for key, value in data.items()})
+    return v4.new_output(
+        "execute_result", data={key.replace("_", "/").replace("svg", "svg+xml"): value for key, value in data.items()}
+    )
 
 
 def code(source: str, *outputs: nbformat.NotebookNode, **metadata) -> nbformat.NotebookNode:
@@ -211,8 +213,8 @@ BREAKS = [
     ("grain", cut(30, 46), "cells; 60 to 135"),
     ("grain", change(CHECKED, "print(1)", "print(1)\n" + "\n".join("#" for _ in range(40))), "cell 7: 42 lines"),
     ("grain", change(CHECKED, "print(1)", "\n".join("print(1)" for _ in range(35))), "words of text"),
-    ("sizes", output(31, *[printed("a" * 59_000 + "\n") for _ in range(17)]), "at most 1,000,000"),
-    ("sizes", output(FIGURE, shown(image_png="A" * 60_000)), "cell 20: an output of"),
+    ("sizes", output(31, *[printed("a" * 270_000 + "\n") for _ in range(8)]), "at most 2,000,000"),
+    ("sizes", output(FIGURE, shown(image_png="A" * 280_000)), "cell 20: an output of"),
     ("links", change(SAW, "A picture", "A [picture](missing.ipynb)"), "missing.ipynb leads nowhere"),
     ("links", change(SAW, "A picture", '<img src="missing.png">'), "missing.png leads nowhere"),
     ("links", change(SAW, "A picture", "A [picture](notes.md#elsewhere)"), "#elsewhere names no heading"),
@@ -221,6 +223,11 @@ BREAKS = [
     ("symbols", lambda cells: change(SAW, "A picture", cells[SYMBOLS].source + "\n\nA picture")(cells), "2 tables"),
     ("figures", change(FIGURE + 1, "See", "## See"), "cell 20"),
     ("figures", two_figures_in_a_row, "cell 31"),
+    (
+        "figures",
+        lambda cells: (output(FIGURE, shown(image_svg="<svg/>"))(cells), change(FIGURE + 1, "See", "## See")(cells)),
+        "cell 20",
+    ),
     ("audio", output(SOUND, shown(text_html=sound(4.1))), "cell 24: a player of 4.1 s"),
     ("audio", output(SOUND, *[shown(text_html=sound(0.1)) for _ in range(7)]), "7 audio players"),
     ("audio", output(SOUND, shown(text_html='<audio src="x.wav"></audio>')), "not embedded"),

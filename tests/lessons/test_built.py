@@ -1,0 +1,139 @@
+"""What the lessons have built: the files of ``lessons/built`` are the cells of the notebooks, and equal the library."""
+
+import ast
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+
+import dccrn_lib.lessons.built
+from dccrn_lib import build_model, count_parameters, load_model
+from dccrn_lib.distillation.taps import FeatureTap
+from dccrn_lib.lessons.built import dccrn as built
+from dccrn_lib.losses import si_snr_loss
+from dccrn_lib.networks.presets import PRESETS
+from dccrn_lib.runtime import paths
+
+#: File of ``dccrn_lib/lessons/built`` -> the notebook that writes its classes and functions.
+LESSON_OF = {"dccrn": "02_dccrn"}
+FOLDER = Path(dccrn_lib.lessons.built.__file__).parent
+
+
+def definitions(sources: list[str]) -> dict[str, str]:
+    """Top-level classes and functions: name -> code without comments and layout; a name defined twice is an error."""
+    found: dict[str, str] = {}
+    for source in sources:
+        for node in ast.parse(source).body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                assert node.name not in found, f"{node.name} is defined twice"
+                found[node.name] = ast.unparse(node)
+    return found
+
+
+def test_every_file_has_its_lesson():
+    assert {path.stem for path in FOLDER.glob("*.py")} - {"__init__"} == set(LESSON_OF)
+
+
+@pytest.mark.parametrize("name", LESSON_OF)
+def test_file_is_what_the_lesson_writes(name: str):
+    notebook = nbformat.read(paths.notebooks_dir() / f"{LESSON_OF[name]}.ipynb", as_version=4)
+    cells = [c.source for c in notebook.cells if "built" in c.metadata.get("tags", [])]
+    written, kept = definitions(cells), definitions([(FOLDER / f"{name}.py").read_text(encoding="utf-8")])
+    assert kept and set(written) == set(kept)
+    for key in kept:
+        assert written[key] == kept[key], f"{key} differs between {LESSON_OF[name]} and built/{name}.py"
+
+
+# ---- lesson 02: the student
+
+MINI = {"channels": (4, 8, 16, 16, 16, 16), "rnn_units": 64}
+FULL = {"channels": (16, 32, 64, 128, 128, 128), "rnn_units": 192}
+SIZES = {"distil_dccrn": {}, "distil_dccrn_mini": MINI, "distil_dccrn_lookahead0": {"lookahead": 0}}
+
+
+def wave(samples: int = 4321, batch: int = 2) -> torch.Tensor:
+    return 0.1 * torch.randn(batch, samples, generator=torch.Generator().manual_seed(0))
+
+
+def pair(preset: str) -> tuple[built.MyStudent, torch.nn.Module]:
+    """Both networks from the same seed."""
+    torch.manual_seed(0)
+    mine = built.MyStudent(**SIZES[preset])
+    torch.manual_seed(0)
+    return mine, build_model(preset)
+
+
+@pytest.mark.parametrize("preset", SIZES)
+def test_student_starts_like_the_library(preset: str):
+    mine, theirs = pair(preset)
+    state = mine.state_dict()
+    for name, value in theirs.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(state.pop(name), value), name
+    assert not state
+    assert count_parameters(mine) == count_parameters(theirs)
+
+
+def test_sizes_are_the_presets():
+    for preset, sizes in (("distil_dccrn", FULL), ("distil_dccrn_mini", MINI)):
+        assert {key: getattr(PRESETS[preset], key) for key in sizes} == sizes
+    assert count_parameters(built.MyStudent()) == 1_126_413
+
+
+@pytest.mark.parametrize("preset", SIZES)
+@pytest.mark.parametrize("samples", [1, 99, 100, 4321])
+def test_student_equals_the_library(preset: str, samples: int):
+    mine, theirs = (network.eval() for network in pair(preset))
+    with torch.no_grad():
+        assert torch.allclose(mine(wave(samples)), theirs(wave(samples)), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["distil_dccrn", "distil_dccrn_alone", "distil_dccrn_at_kl"])
+def test_shipped_weights_give_the_library_output(name: str):
+    with torch.no_grad():
+        expected = load_model(name)(wave())
+        assert torch.allclose(built.load_shipped(name)(wave()), expected, atol=1e-5)
+    assert expected.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("preset", ["distil_dccrn_mini", "distil_dccrn_lookahead0"])
+def test_training_step_equals_the_library(preset: str):
+    target = wave(3200) / 2
+    results = []
+    for network in pair(preset):
+        optimiser = torch.optim.SGD(network.parameters(), lr=1e-2)
+        losses = []
+        for _ in range(3):
+            loss = si_snr_loss(network(wave(3200)), target).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        results.append((losses, network.state_dict()))
+    (losses, mine), (expected, theirs) = results
+    assert losses == pytest.approx(expected, abs=1e-3) and losses[-1] != losses[0]
+    for name, value in mine.items():
+        assert torch.allclose(value, theirs[name], atol=2e-4), name
+
+
+def test_taps_record_the_layers_of_both():
+    mine, theirs = (network.eval() for network in pair("distil_dccrn_mini"))
+    with FeatureTap(mine) as tap, FeatureTap(theirs) as expected, torch.no_grad():
+        mine(wave()), theirs(wave())
+    assert list(tap.features) == list(expected.features) and len(tap.features) == 12
+    for name, feature in tap.features.items():
+        assert torch.allclose(feature, expected.features[name], atol=1e-5), name
+
+
+def test_stft_equals_the_library():
+    theirs, mine = build_model("distil_dccrn_mini").stft, built.MySTFT()
+    assert torch.allclose(mine(wave()), theirs(wave()), atol=1e-5)
+    assert torch.allclose(mine.inverse(mine(wave()), 4321), wave(), atol=1e-6)
+
+
+def test_mask_is_bounded_and_its_gradient_is_finite_at_zero():
+    mask = torch.zeros(1, 3, 1, dtype=torch.complex64, requires_grad=True)
+    built.my_mask(mask, torch.tensor([0, 1, 1j]).reshape(1, 3, 1)).abs().square().sum().backward()
+    assert torch.isfinite(torch.view_as_real(mask.grad)).all()
+    assert built.my_mask(torch.tensor(9 + 9j), torch.tensor(2 + 0j)).abs() < 2.001
