@@ -5,12 +5,9 @@ A layer with n frequency bins covers 0 to 8 kHz in n equal steps, whatever n is:
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
-from IPython.display import SVG
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
@@ -265,14 +262,6 @@ def descent(curve: Sequence[float], before: Sequence[float], after: Sequence[flo
     right.set(ylabel="KL (nat)", yscale="log", xlabel="layer")
     right.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
-
-
-def as_svg(figure: Figure) -> SVG:
-    """The figure as vector graphics, the same bytes for the same figure."""
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "dccrn", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
-    return SVG(buffer.getvalue())
 
 
 def _number(value: float) -> str:
