@@ -16,7 +16,7 @@ from dccrn_lib.networks.presets import PRESETS
 from dccrn_lib.runtime import paths
 
 #: File of ``dccrn_lib/lessons/built`` -> the notebook that writes its classes and functions.
-LESSON_OF = {"dccrn": "02_dccrn"}
+LESSON_OF = {"dccrn": "02_dccrn", "attention_transfer": "04_attention_transfer"}
 FOLDER = Path(dccrn_lib.lessons.built.__file__).parent
 
 
