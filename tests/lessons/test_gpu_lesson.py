@@ -137,10 +137,13 @@ def test_mistakes_in_the_diagnosis_are_recognised(answer, message):
 def test_constructed_logs_show_one_illness_each(kind):
     healthy, sick = sick_log("healthy"), sick_log(kind)
     changed = {key for a, b in zip(healthy, sick, strict=True) for key in a if a[key] != b[key]}
-    assert changed == {
-        "healthy": set(),
-        "gain": {"gain"},
-        "skipped": {"skipped", "si_snr_db", "features"},
-        "loader": {"waiting"},
-        "teacher": {"si_snr_db"},
-    }[kind]
+    assert (
+        changed
+        == {
+            "healthy": set(),
+            "gain": {"gain"},
+            "skipped": {"skipped", "si_snr_db", "features"},
+            "loader": {"waiting"},
+            "teacher": {"si_snr_db"},
+        }[kind]
+    )

@@ -17,37 +17,35 @@ ALARM = "#d55e00"
 
 def _box(axis: Axes, left: float, bottom: float, width: float, words: str, kind: str) -> None:
     axis.add_patch(Rectangle((left, bottom), width, 1.1, facecolor=PRECISION[kind], edgecolor="#444444", linewidth=0.9))
-    axis.text(left + width / 2, bottom + 0.55, words, ha="center", va="center", fontsize=8.5, linespacing=1.3)
+    axis.text(left + width / 2, bottom + 0.55, words, ha="center", va="center", fontsize=8, linespacing=1.3)
 
 
 def step_picture() -> Figure:
     """One distillation step on a GPU: what runs where, and in which precision."""
     figure, axes = new_figure(1, 1, height=3.5)
     axis = axes[0, 0]
-    axis.set(xlim=(0, 16.2), ylim=(-0.9, 5.6))
+    axis.set(xlim=(0, 16.2), ylim=(-0.5, 5.6))
     axis.axis("off")
     boxes = {
         "mix": (0.2, 2.4, 2.2, "workers mix\nthe next batches", "on the CPU"),
-        "teacher": (3.4, 3.9, 3.2, "teacher, eval, no gradient\n12 taps and its output", "bfloat16"),
-        "student": (3.4, 0.9, 3.2, "student, train\n12 taps and its output", "bfloat16"),
+        "teacher": (3.3, 3.9, 3.5, "teacher, eval, no gradient\n12 taps and its output", "bfloat16"),
+        "student": (3.3, 0.9, 3.5, "student, train\n12 taps and its output", "bfloat16"),
         "loss": (7.6, 2.4, 2.5, "SI-SNR twice,\nAT-KL", "float32"),
-        "back": (10.8, 0.9, 2.2, "backward through\nthe student", "bfloat16"),
+        "back": (10.6, 0.9, 2.5, "backward through\nthe student", "bfloat16"),
         "step": (13.6, 2.4, 2.4, "clip, optimiser,\naveraged weights", "float32"),
     }
     for box in boxes.values():
         _box(axis, *box)
     arrows = [
-        ((2.4, 3.2), (3.4, 4.3)), ((2.4, 2.7), (3.4, 1.6)), ((6.6, 4.3), (7.6, 3.3)), ((6.6, 1.6), (7.6, 2.6)),
-        ((10.1, 2.6), (10.8, 1.8)), ((13.0, 1.6), (13.9, 2.4)),
+        ((2.4, 3.2), (3.3, 4.2)), ((2.4, 2.7), (3.3, 1.7)), ((6.8, 4.2), (7.6, 3.3)), ((6.8, 1.7), (7.6, 2.6)),
+        ((10.1, 2.6), (10.8, 2.0)), ((13.1, 1.7), (13.8, 2.4)),
     ]  # fmt: skip
     for start, end in arrows:
         axis.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=11, color="#444444"))
-    loop = FancyArrowPatch(
-        (14.8, 2.4), (5.0, 0.9), arrowstyle="-|>", mutation_scale=11, color="#888888", linestyle="--",
-        connectionstyle="arc3,rad=-0.32",
-    )  # fmt: skip
-    axis.add_patch(loop)
-    axis.text(10.2, -0.75, "new weights for the next step", ha="center", fontsize=8, color="#555555")
+    axis.plot([15.0, 15.0, 5.0], [2.4, 0.2, 0.2], "--", color="#888888", linewidth=1.2)
+    back = FancyArrowPatch((5.0, 0.15), (5.0, 0.9), arrowstyle="-|>", mutation_scale=11, color="#888888")
+    axis.add_patch(back)
+    axis.text(10.0, 0.05, "new weights for the next step", ha="center", va="top", fontsize=8, color="#555555")
     for i, (name, colour) in enumerate(PRECISION.items()):
         axis.add_patch(Rectangle((9.0 + 2.5 * i, 5.0), 0.4, 0.35, facecolor=colour, edgecolor="#444444", linewidth=0.7))
         axis.text(9.5 + 2.5 * i, 5.17, name, va="center", fontsize=8.5)
@@ -61,7 +59,9 @@ def run_log(steps: Sequence[int], loss: Sequence[float], speed: Sequence[float])
     left.plot(steps, loss, ".", color=COLOURS["student_at_kl"], alpha=0.6, label="one batch")
     width = min(15, len(loss))
     smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
-    left.plot(np.asarray(steps)[width // 2 : width // 2 + len(smooth)], smooth, color="#222222", label=f"mean of {width}")
+    left.plot(
+        np.asarray(steps)[width // 2 : width // 2 + len(smooth)], smooth, color="#222222", label=f"mean of {width}"
+    )
     left.set(xlabel="step", ylabel="loss (dB)")
     left.legend(fontsize=8)
     right.plot(steps, speed, color=COLOURS["student_at_kl"])
