@@ -17,7 +17,7 @@ CLOSING = ("What we saw", "Where the paper differs or is silent", "Exercises", "
 def opening(lesson: Lesson) -> list[str]:
     """Title, what you will learn, what you need, the parameters cell, versions and seed: in this order."""
     found = []
-    number = lesson.path.name[:2]
+    number = lesson.path.name.partition("_")[0]
     text = lesson.text
     if not text or text[0][0] != 0 or not re.match(rf"# {number}\. \S", text[0][1]):
         found.append(f"cell 0: the title must read '# {number}. ...'")

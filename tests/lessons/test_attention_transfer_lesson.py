@@ -115,6 +115,34 @@ def test_remaining_figures_name_their_axes():
     assert attention_transfer.short_name("decoder.3") == "D3"
 
 
+TEACHER = np.array([[[1, 1], [4, 2]], [[1, -1], [0, 2]], [[1, 1], [0, 0]], [[1, -1], [0, 0]]])  # (chan, freq, frame)
+STUDENT = np.array([[[2, 1, 0], [1, 1, -1]], [[0, 1, 0], [1, -1, 1]]])
+
+
+@pytest.mark.parametrize("normalisation", ["sum", "softmax"])
+def test_picture_of_at_kl_writes_the_library_number(normalisation):
+    figure = attention_transfer.at_kl_picture(TEACHER, STUDENT, normalisation)
+    words = [t.get_text() for t in figure.axes[0].texts]
+    features = (torch.tensor(f[None], dtype=torch.float32) for f in (STUDENT, TEACHER))
+    expected = AttentionTransferKL(normalisation=normalisation).layer("", *features).item()
+    assert f"KL\n{expected:.3f} nat" in words
+    assert "teacher: 4 channels, 2 frames" in words and "student: 2 channels, 3 frames" in words
+    assert ("0.75" in words) == (normalisation == "sum")
+
+
+def test_picture_of_at_kl_needs_the_same_frequencies():
+    with pytest.raises(ValueError, match="same freq"):
+        attention_transfer.at_kl_picture(TEACHER, STUDENT[:, :1])
+    with pytest.raises(ValueError, match="sum, softmax"):
+        attention_transfer.at_kl_picture(TEACHER, STUDENT, "max")
+
+
+def test_stages_of_at_kl_are_those_worked_out_on_paper():
+    stages = attention_transfer.at_kl_stages(TEACHER)
+    assert stages["map"].tolist() == [[1, 1], [4, 2]] and stages["profile"].tolist() == [1, 3]
+    assert stages["distribution"].tolist() == [0.25, 0.75]
+
+
 # ---- widget
 
 

@@ -9,14 +9,16 @@ import torch
 
 import dccrn_lib.lessons.built
 from dccrn_lib import build_model, count_parameters, load_model
+from dccrn_lib.distillation.at_kl import AttentionTransferKL
 from dccrn_lib.distillation.taps import FeatureTap
+from dccrn_lib.lessons.built import attention_transfer
 from dccrn_lib.lessons.built import dccrn as built
 from dccrn_lib.losses import si_snr_loss
 from dccrn_lib.networks.presets import PRESETS
 from dccrn_lib.runtime import paths
 
 #: File of ``dccrn_lib/lessons/built`` -> the notebook that writes its classes and functions.
-LESSON_OF = {"dccrn": "02_dccrn", "uformer": "03_uformer"}
+LESSON_OF = {"dccrn": "02_dccrn", "uformer": "03_uformer", "attention_transfer": "04_attention_transfer"}
 FOLDER = Path(dccrn_lib.lessons.built.__file__).parent
 
 
@@ -137,3 +139,39 @@ def test_mask_is_bounded_and_its_gradient_is_finite_at_zero():
     built.my_mask(mask, torch.tensor([0, 1, 1j]).reshape(1, 3, 1)).abs().square().sum().backward()
     assert torch.isfinite(torch.view_as_real(mask.grad)).all()
     assert built.my_mask(torch.tensor(9 + 9j), torch.tensor(2 + 0j)).abs() < 2.001
+
+
+# ---- lesson 04: AT-KL
+
+
+def features(chan: int, frame: int, batch: int = 2) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(chan)
+    sizes = {"encoder.0": 16, "encoder.5": 4}
+    return {k: torch.randn(batch, chan, f, frame, generator=generator) for k, f in sizes.items()}
+
+
+@pytest.mark.parametrize("normalisation", ["sum", "softmax"])
+@pytest.mark.parametrize(("power", "temperature"), [(2.0, 1.0), (1.0, 1.0), (4.0, 1.0), (2.0, 0.1)])
+def test_at_kl_equals_the_library(normalisation: str, power: float, temperature: float):
+    options = {"normalisation": normalisation, "power": power, "temperature": temperature}
+    student, teacher = features(4, 8), features(6, 5)
+    leaves = [{k: v.clone().requires_grad_() for k, v in student.items()} for _ in range(2)]
+    losses = [attention_transfer.MyATKL(**options), AttentionTransferKL(**options)]
+    (mine, my_layers), (theirs, their_layers) = (loss(s, teacher) for loss, s in zip(losses, leaves, strict=True))
+    assert mine.item() == pytest.approx(theirs.item(), rel=1e-4) and mine > 0
+    assert {k: v.item() for k, v in my_layers.items()} == pytest.approx(
+        {k: v.item() for k, v in their_layers.items()}, rel=1e-4
+    )
+    mine.backward()
+    theirs.backward()
+    for k in student:
+        assert torch.allclose(leaves[0][k].grad, leaves[1][k].grad, rtol=1e-3, atol=1e-7)
+
+
+def test_at_kl_leaves_the_teacher_alone_and_refuses_an_unknown_normalisation():
+    teacher = {k: v.requires_grad_() for k, v in features(6, 5).items()}
+    student = {k: v.requires_grad_() for k, v in features(4, 8).items()}
+    attention_transfer.MyATKL()(student, teacher)[0].backward()
+    assert all(v.grad is None for v in teacher.values()) and all(v.grad is not None for v in student.values())
+    with pytest.raises(ValueError, match="'sum' or 'softmax'"):
+        attention_transfer.MyATKL("max")(student, teacher)

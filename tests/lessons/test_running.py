@@ -144,10 +144,12 @@ def test_assignments_keep_later_equals_signs():
 
 
 def test_notebooks_are_chosen_by_number_or_name(write_notebook: Callable[..., Path]):
-    for name in ("00_a", "05_b", "06_c"):
+    for name in ("00_a", "05_b", "05b_d", "06_c"):
         folder = write_notebook(name, None)
-    assert [p.stem for p in find_notebooks(None, folder)] == ["00_a", "05_b", "06_c"]
+    assert [p.stem for p in find_notebooks(None, folder)] == ["00_a", "05_b", "05b_d", "06_c"]
     assert [p.stem for p in find_notebooks(["6", "05_b"], folder)] == ["05_b", "06_c"]
+    for number, stem in (("5", "05_b"), ("05", "05_b"), ("05b", "05b_d"), ("5b", "05b_d")):
+        assert [p.stem for p in find_notebooks([number], folder)] == [stem]
     with pytest.raises(ConfigError, match="05_b"):
         find_notebooks(["05_bb"], folder)
     with pytest.raises(ConfigError, match="no notebooks there"):

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Rectangle
 
 from dccrn_lib.lessons.plotting import COLOURS, LABELS, new_figure
 
@@ -260,3 +262,106 @@ def descent(curve: Sequence[float], before: Sequence[float], after: Sequence[flo
     right.set(ylabel="KL (nat)", yscale="log", xlabel="layer")
     right.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
+
+
+def _number(value: float) -> str:
+    """A number as one writes it by hand: 3, -1, 0.75."""
+    return f"{value:.3g}".replace("-", "\u2212")
+
+
+def _sheet(
+    axis: Axes, values: np.ndarray, left: float, bottom: float, cell: tuple[float, float], colour: str, size: float
+) -> None:
+    """A grid of numbers (freq, frame), the lowest frequency at the bottom, darker for larger magnitudes."""
+    largest = max(float(np.abs(values).max()), 1e-12)
+    width, height = cell
+    for f, row in enumerate(values):
+        for t, value in enumerate(row):
+            corner = (left + t * width, bottom + f * height)
+            axis.add_patch(Rectangle(corner, width, height, facecolor="white", edgecolor=colour, linewidth=0.8))
+            shade = 0.1 + 0.5 * abs(float(value)) / largest
+            axis.add_patch(Rectangle(corner, width, height, facecolor=colour, alpha=shade, linewidth=0))
+            centre = (corner[0] + width / 2, corner[1] + height / 2)
+            axis.text(*centre, _number(float(value)), ha="center", va="center", fontsize=size)
+
+
+def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], label: str = "") -> None:
+    axis.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=11, color="#444444", linewidth=1.1))
+    if label:
+        middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+        axis.annotate(label, middle, (0, 4), textcoords="offset points", ha="center", va="bottom", fontsize=8)
+
+
+def at_kl_stages(feature: np.ndarray, normalisation: str = "sum") -> dict[str, np.ndarray]:
+    """What AT-KL makes of one feature (chan, freq, frame): "map", "profile" and "distribution".
+
+    Args:
+        feature: (chan, freq, frame).
+        normalisation: "sum", or "softmax" of the profile divided by its length.
+    """
+    attention = np.square(np.asarray(feature, dtype=float)).mean(0)  # (freq, frame)
+    profile = attention.mean(1)  # (freq,)
+    weights = profile if normalisation == "sum" else np.exp(profile / np.linalg.norm(profile))
+    return {"map": attention, "profile": profile, "distribution": weights / weights.sum()}
+
+
+def at_kl_picture(teacher: np.ndarray, student: np.ndarray, normalisation: str = "sum") -> Figure:
+    """AT-KL drawn for two small features: feature, attention map, profile, distribution, and the KL of both.
+
+    Args:
+        teacher, student: (chan, freq, frame) with the same freq; a few cells, since every number is written out.
+        normalisation: "sum" or "softmax".
+
+    Raises:
+        ValueError: the numbers of frequencies differ, or an unknown normalisation.
+    """
+    features = {"teacher": np.asarray(teacher, dtype=float), "student": np.asarray(student, dtype=float)}
+    if features["teacher"].shape[1] != features["student"].shape[1]:
+        shapes = " and ".join(str(feature.shape) for feature in features.values())
+        raise ValueError(f"both features need the same freq in (chan, freq, frame), got {shapes}")
+    steps = {"sum": "divide\nby the sum", "softmax": "softmax\nof $q / |q|$"}
+    if normalisation not in steps:
+        raise ValueError(f"normalisation is one of {', '.join(steps)}, not {normalisation!r}")
+    figure, axes = new_figure(1, 1, height=3.9)
+    axis = axes[0, 0]
+    axis.set(xlim=(0, 17.6), ylim=(-0.4, 7.9))
+    axis.axis("off")
+    for x, words in (
+        (2.5, "feature A\n(chan, freq, frame)"), (7.6, "attention map M\n(freq, frame)"),
+        (10.8, "profile q\n(freq)"), (13.9, "distribution P\n(freq)"),
+    ):  # fmt: skip
+        axis.text(x, 7.9, words, ha="center", va="top", fontsize=9, linespacing=1.4)
+    stages = {name: at_kl_stages(feature, normalisation) for name, feature in features.items()}
+    for name, bottom in (("teacher", 4.2), ("student", 0.5)):
+        _one_side(axis, name, features[name], stages[name], bottom, steps[normalisation])
+    p_t, p_s = (stages[name]["distribution"] for name in ("teacher", "student"))
+    kl = float(sum(t * np.log(t / s) for t, s in zip(p_t, p_s, strict=True) if t > 0))
+    axis.text(
+        16.6, 3.4, f"KL\n{kl:.3f} nat", ha="center", va="center", fontsize=10,
+        bbox={"boxstyle": "round,pad=0.5", "facecolor": "#f3f3f3", "edgecolor": "#444444"},
+    )  # fmt: skip
+    _arrow(axis, (14.7, 5.1), (16.3, 4.2))
+    _arrow(axis, (14.7, 1.6), (16.3, 2.6))
+    return figure
+
+
+def _one_side(
+    axis: Axes, name: str, feature: np.ndarray, stage: dict[str, np.ndarray], bottom: float, step: str
+) -> None:
+    """One network's row of the picture, from its feature to its distribution; ``step`` names the normalisation."""
+    colour = COLOURS[name]
+    chan, freq, frame = feature.shape
+    width = min(0.6, (4.8 / chan - 0.15) / frame)
+    cell, height = (width, 1.8 / freq), 1.8
+    middle = bottom + height / 2
+    for c in range(chan):
+        _sheet(axis, feature[c], 0.1 + c * (frame * width + 0.15), bottom, cell, colour, 8)
+    words = f"{LABELS.get(name, name).replace(' alone', '')}: {chan} channels, {frame} frames"
+    axis.text(0.1, bottom - 0.15, words, ha="left", va="top", fontsize=9, color=colour)
+    _arrow(axis, (5.05, middle), (6.6, middle), "mean of $A^2$\nover chan")
+    left = 7.65 - frame * width / 2
+    _sheet(axis, stage["map"], left, bottom, cell, colour, 8)
+    _arrow(axis, (left + frame * width + 0.1, middle), (10.1, middle), "mean\nover frame")
+    _sheet(axis, stage["profile"][:, None], 10.3, bottom, (1.0, cell[1]), colour, 8)
+    _arrow(axis, (11.45, middle), (13.1, middle), step)
+    _sheet(axis, stage["distribution"][:, None], 13.3, bottom, (1.2, cell[1]), colour, 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def find_notebooks(only: list[str] | None = None, folder: str | os.PathLike | No
     """The notebooks of a folder in the order of their names.
 
     Args:
-        only: numbers ("05", "5") or names ("05_distillation"); None takes all.
+        only: numbers ("05", "5", "05b") or names ("05_distillation"); None takes all.
         folder: where they lie; the project's notebooks when None.
 
     Raises:
@@ -82,7 +83,9 @@ def find_notebooks(only: list[str] | None = None, folder: str | os.PathLike | No
     chosen: set[str] = set()
     for text in only if only is not None else found:
         name = text.removesuffix(".ipynb")
-        hits = [stem for stem in found if stem == name or (name.isdigit() and stem.startswith(f"{int(name):02d}_"))]
+        number = re.fullmatch(r"(\d+)([a-z]?)", name)  # "5", "05" or "05b"
+        start = f"{int(number[1]):02d}{number[2]}_" if number else None
+        hits = [stem for stem in found if stem == name or (start and stem.startswith(start))]
         if not hits:
             raise ConfigError(f"no notebook {text!r}; {nearest_name(name, list(found))}")
         chosen.update(hits)

@@ -1,0 +1,1 @@
+"""Lesson 05b: its figures and exercises."""

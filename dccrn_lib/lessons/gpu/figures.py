@@ -1,0 +1,126 @@
+"""Figures of lesson 05b: what a step does where, a log, four sick logs, the lead of a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, Rectangle
+
+from dccrn_lib.lessons.plotting import COLOURS, LABELS, new_figure
+
+PRECISION = {"bfloat16": "#cfe5f5", "float32": "#fbe3c0", "on the CPU": "#e4e4e4"}
+ALARM = "#d55e00"
+
+
+def _box(axis: Axes, left: float, bottom: float, width: float, words: str, kind: str) -> None:
+    axis.add_patch(Rectangle((left, bottom), width, 1.1, facecolor=PRECISION[kind], edgecolor="#444444", linewidth=0.9))
+    axis.text(left + width / 2, bottom + 0.55, words, ha="center", va="center", fontsize=8, linespacing=1.3)
+
+
+def step_picture() -> Figure:
+    """One distillation step on a GPU: what runs where, and in which precision."""
+    figure, axes = new_figure(1, 1, height=3.5)
+    axis = axes[0, 0]
+    axis.set(xlim=(0, 16.2), ylim=(-0.5, 5.6))
+    axis.axis("off")
+    boxes = {
+        "mix": (0.2, 2.4, 2.2, "workers mix\nthe next batches", "on the CPU"),
+        "teacher": (3.3, 3.9, 3.5, "teacher, eval, no gradient\n12 taps and its output", "bfloat16"),
+        "student": (3.3, 0.9, 3.5, "student, train\n12 taps and its output", "bfloat16"),
+        "loss": (7.6, 2.4, 2.5, "SI-SNR twice,\nAT-KL", "float32"),
+        "back": (10.6, 0.9, 2.5, "backward through\nthe student", "bfloat16"),
+        "step": (13.6, 2.4, 2.4, "clip, optimiser,\naveraged weights", "float32"),
+    }
+    for box in boxes.values():
+        _box(axis, *box)
+    arrows = [
+        ((2.4, 3.2), (3.3, 4.2)), ((2.4, 2.7), (3.3, 1.7)), ((6.8, 4.2), (7.6, 3.3)), ((6.8, 1.7), (7.6, 2.6)),
+        ((10.1, 2.6), (10.8, 2.0)), ((13.1, 1.7), (13.8, 2.4)),
+    ]  # fmt: skip
+    for start, end in arrows:
+        axis.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=11, color="#444444"))
+    axis.plot([15.0, 15.0, 5.0], [2.4, 0.2, 0.2], "--", color="#888888", linewidth=1.2)
+    back = FancyArrowPatch((5.0, 0.15), (5.0, 0.9), arrowstyle="-|>", mutation_scale=11, color="#888888")
+    axis.add_patch(back)
+    axis.text(10.0, 0.05, "new weights for the next step", ha="center", va="top", fontsize=8, color="#555555")
+    for i, (name, colour) in enumerate(PRECISION.items()):
+        axis.add_patch(Rectangle((9.0 + 2.5 * i, 5.0), 0.4, 0.35, facecolor=colour, edgecolor="#444444", linewidth=0.7))
+        axis.text(9.5 + 2.5 * i, 5.17, name, va="center", fontsize=8.5)
+    return figure
+
+
+def run_log(steps: Sequence[int], loss: Sequence[float], speed: Sequence[float]) -> Figure:
+    """Loss of single batches in dB (left) and speed in seconds of audio per second (right) over the steps of a log."""
+    figure, axes = new_figure(1, 2, height=2.6)
+    left, right = axes[0]
+    left.plot(steps, loss, ".", color=COLOURS["student_at_kl"], alpha=0.6, label="one batch")
+    width = min(15, len(loss))
+    smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
+    left.plot(
+        np.asarray(steps)[width // 2 : width // 2 + len(smooth)], smooth, color="#222222", label=f"mean of {width}"
+    )
+    left.set(xlabel="step", ylabel="loss (dB)")
+    left.legend(fontsize=8)
+    right.plot(steps, speed, color=COLOURS["student_at_kl"])
+    right.set(xlabel="step", ylabel="s of audio per second", ylim=(0, None))
+    return figure
+
+
+def lead(curves: dict[str, tuple[Sequence[float], Sequence[float]]], wanted: float) -> Figure:
+    """Valid SI-SNR over hours of audio for teacher and student, and the lead that the rule asks for.
+
+    Args:
+        curves: "teacher" and "student" -> (hours, SI-SNR in dB).
+        wanted: dB above the student's last value that a teacher should reach.
+    """
+    figure, axes = new_figure(1, 1, height=3.0)
+    axis = axes[0, 0]
+    for name, (hours, values) in curves.items():
+        axis.plot(hours, values, "o-", markersize=3, color=COLOURS[name], label=LABELS[name])
+    final = curves["student"][1][-1]
+    axis.axhline(final, color=COLOURS["student"], linestyle=":", linewidth=1)
+    axis.axhline(final + wanted, color=ALARM, linestyle="--", linewidth=1.2, label=f"wanted: {wanted:g} dB more")
+    axis.set(xlabel="hours of audio seen", ylabel="SI-SNR on valid (dB)")
+    axis.legend(fontsize=8, loc="lower right")
+    return figure
+
+
+def four_sick_logs(logs: dict[str, list[dict[str, float]]]) -> Figure:
+    """The column of each log that gives the illness away, over its steps.
+
+    Args:
+        logs: "gain", "skipped", "loader" and "teacher" -> rows with "step", "si_snr_db" and the column in question.
+    """
+    figure, axes = new_figure(2, 2, height=2.4)
+    columns = {
+        "gain": ("gain", "gain of the output"),
+        "skipped": ("skipped", "skipped batches, in all"),
+        "loader": ("waiting", "share of the time spent waiting"),
+        "teacher": ("features", "KL to the teacher (nat)"),
+    }
+    titles = {
+        "gain": "polarity: the gain is below 0",
+        "skipped": "not finite: every batch is skipped",
+        "loader": "loader-bound: the device waits",
+        "teacher": "KL falls, SI-SNR (dotted) does not rise",
+    }
+    for axis, (name, (column, label)) in zip(axes.flat, columns.items(), strict=True):
+        rows = logs[name]
+        steps = [row["step"] for row in rows]
+        axis.plot(steps, [row[column] for row in rows], "o-", markersize=3, color=ALARM)
+        axis.set_title(titles[name], fontsize=9)
+        axis.set(xlabel="step", ylabel=label)
+        axis.yaxis.label.set_fontsize(8)
+        if name == "gain":
+            axis.axhline(0, color="#222222", linewidth=0.8)
+        if name == "loader":
+            axis.set_ylim(0, 1)
+        if name == "teacher":
+            other = axis.twinx()
+            other.plot(steps, [row["si_snr_db"] for row in rows], ":", color="#222222")
+            other.set_ylabel("SI-SNR (dB)", fontsize=8)
+            other.grid(False)
+    return figure

@@ -1,0 +1,149 @@
+"""Lesson 05b: its figures and its exercises."""
+
+import pytest
+
+from dccrn_lib.lessons.gpu import figures
+from dccrn_lib.lessons.gpu.exercises import (
+    HOURS_CASE,
+    ILLNESSES,
+    check_diagnosis,
+    check_good_enough,
+    check_hours,
+    check_operations,
+    sick_log,
+    solution_diagnosis,
+    solution_good_enough,
+    solution_hours,
+    solution_operations,
+)
+
+# ---- figures
+
+
+def test_step_picture_names_every_part_and_its_precision():
+    words = " ".join(t.get_text() for t in figures.step_picture().axes[0].texts)
+    assert all(part in words for part in ("mix", "teacher", "student", "AT-KL", "backward", "optimiser"))
+    assert all(kind in words for kind in figures.PRECISION)
+
+
+def test_run_log_draws_every_batch_and_a_mean_of_15():
+    left, right = figures.run_log(range(20), range(20), [4.0] * 20).axes
+    dots, smooth = left.lines
+    assert len(dots.get_xdata()) == 20 and smooth.get_ydata()[0] == pytest.approx(7.0)
+    assert list(smooth.get_xdata())[0] == 7  # the mean of steps 0 .. 14 stands at its centre
+    assert right.get_ylabel() == "s of audio per second"
+
+
+def test_lead_draws_the_wanted_lead_over_the_last_value_of_the_student():
+    axis = figures.lead({"teacher": ([1, 2], [3.0, 5.0]), "student": ([1, 4], [2.0, 4.5])}, 0.7).axes[0]
+    levels = [line.get_ydata()[0] for line in axis.lines[2:]]
+    assert levels == pytest.approx([4.5, 5.2])
+    assert axis.get_xlabel() == "hours of audio seen"
+
+
+def test_four_sick_logs_draw_the_column_that_gives_the_illness_away():
+    figure = figures.four_sick_logs({kind: sick_log(kind) for kind in ILLNESSES})
+    drawn = {axis.get_ylabel(): axis.lines[0].get_ydata() for axis in figure.axes}
+    assert max(drawn["gain of the output"]) < 0
+    assert drawn["skipped batches, in all"][-1] == 1000
+    assert min(drawn["share of the time spent waiting"]) == 0.8
+    assert drawn["KL to the teacher (nat)"][-1] < 0.1
+    assert "SI-SNR (dB)" in drawn
+
+
+# ---- exercises
+
+
+def test_solutions_are_right():
+    assert check_operations(solution_operations)
+    assert check_hours(solution_hours())
+    assert check_good_enough(solution_good_enough)
+    assert check_diagnosis(solution_diagnosis)
+
+
+@pytest.mark.parametrize("check", [check_operations, check_hours, check_good_enough, check_diagnosis])
+def test_unanswered_is_not_yet(check):
+    assert repr(check(None)).startswith("Not yet: ")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda s, t: 3 * s + t, "these are MACs"),
+        (lambda s, t: 6 * s + 6 * t, "no backward pass"),
+        (lambda s, t: 2 * (s + t), "forward pass alone"),
+        (lambda s, t: 6 * s, "teacher is missing"),
+        (lambda s, t: 2 * (2 * s + t), "two passes"),
+        (lambda s, t: 18e9, "one pair only"),
+        (lambda s, t: 1.0, "count the passes"),
+    ],
+)
+def test_mistakes_in_operations_are_recognised(answer, message):
+    verdict = check_operations(answer)
+    assert not verdict and message in verdict.message
+
+
+AUDIO = HOURS_CASE["steps"] * HOURS_CASE["batch"] * HOURS_CASE["seconds"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (AUDIO / 3600, "divide by the rate"),
+        (AUDIO / 400, "in seconds"),
+        (AUDIO / 400 / 60, "in minutes"),
+        (AUDIO / 32 / 400 / 3600, "batch is missing"),
+        (AUDIO / 4 / 400 / 3600, "lasts 4 s"),
+        (1.0, "is not steps"),
+    ],
+)
+def test_mistakes_in_hours_are_recognised(answer, message):
+    verdict = check_hours(answer)
+    assert not verdict and message in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda t, s: t[-1][1] - min(s, key=lambda p: abs(p[0] - t[-1][0]))[1] >= 0.7, "FINAL hours"),
+        (lambda t, s: max(v for _, v in t) - s[-1][1] >= 0.7, "not at its best"),
+        (lambda t, s: abs(t[-1][1] - s[-1][1]) >= 0.7, "the sign"),
+        (lambda t, s: t[-1][1] - s[-1][1] >= 0.5, "0.6 dB is below"),
+        (lambda t, s: t[-1][1] - s[-1][1] >= 0.9, "0.75 dB is enough"),
+        (lambda t, s: False, "is enough"),
+        (lambda t, s: 1.0, "True or False"),
+    ],
+)
+def test_mistakes_in_the_rule_are_recognised(answer, message):
+    verdict = check_good_enough(answer)
+    assert not verdict and message in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda log: "healthy", "is 'gain', not 'healthy'"),
+        (lambda log: "fine", "one of"),
+        (lambda log: solution_diagnosis(log).replace("teacher", "healthy"), "is 'teacher'"),
+        (lambda log: solution_diagnosis(log).replace("healthy", "loader"), "is 'healthy'"),
+    ],
+)
+def test_mistakes_in_the_diagnosis_are_recognised(answer, message):
+    verdict = check_diagnosis(answer)
+    assert not verdict and message in verdict.message
+
+
+@pytest.mark.parametrize("kind", [*ILLNESSES, "healthy"])
+def test_constructed_logs_show_one_illness_each(kind):
+    healthy, sick = sick_log("healthy"), sick_log(kind)
+    changed = {key for a, b in zip(healthy, sick, strict=True) for key in a if a[key] != b[key]}
+    assert (
+        changed
+        == {
+            "healthy": set(),
+            "gain": {"gain"},
+            "skipped": {"skipped", "si_snr_db", "features"},
+            "loader": {"waiting"},
+            "teacher": {"si_snr_db"},
+        }[kind]
+    )
