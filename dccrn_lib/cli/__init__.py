@@ -36,6 +36,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "dccrn_lib.cli.experiment:methods_publish",
         "compare the finished methods seed by seed and write results/NAME.json",
     ),
+    "experiment teaching run": (
+        "dccrn_lib.cli.experiment:teaching_run",
+        "train and score a miniature student alone and taught by the shipped teacher x seeds; resumes",
+    ),
+    "experiment teaching publish": (
+        "dccrn_lib.cli.experiment:teaching_publish",
+        "compare both students seed by seed and write results/NAME.json",
+    ),
     "experiment training-data run": (
         "dccrn_lib.cli.experiment:training_data_run",
         "train and score mixtures of data x seeds; resumes where it stopped",

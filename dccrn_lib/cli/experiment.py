@@ -8,7 +8,7 @@ from typing import Any
 from dccrn_lib.cli.checks import count, folder, named
 from dccrn_lib.cli.fields import FieldParser, changed, recorded
 from dccrn_lib.cli.parser import Parser
-from dccrn_lib.experiments import methods, training_data
+from dccrn_lib.experiments import methods, teaching, training_data
 from dccrn_lib.experiments import shipped_weights as shipped
 from dccrn_lib.experiments.executors import cluster_executor
 from dccrn_lib.runtime.errors import ConfigError
@@ -71,6 +71,48 @@ def methods_publish(**options: Any) -> Parser:
 
 def _methods_publish(a: argparse.Namespace) -> int:
     print(methods.publish(a.out, a.name, a.title, a.results))
+    return 0
+
+
+def teaching_run(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder of the runs")
+    p.add_argument("--profile", default="quick", metavar="NAME", help="size of a run")
+    p.add_argument("--seeds", default="0,1,2,3,4", metavar="S,S", help="joined by commas")
+    p.add_argument("--share", default="0/1", metavar="I/N", help="take every N-th seed, from I on")
+    p.set_defaults(run=_teaching_run)
+    return p
+
+
+def _teaching_run(a: argparse.Namespace) -> int:
+    import torch
+
+    torch.set_num_threads(1)  # a miniature gains nothing from a second thread
+    torch.set_flush_denormal(True)
+    try:
+        seeds = [int(seed) for seed in a.seeds.split(",")]
+        first, every = (int(part) for part in a.share.split("/"))
+    except ValueError:
+        raise ConfigError(
+            f"--seeds takes whole numbers joined by commas, --share I/N; got {a.seeds}, {a.share}"
+        ) from None
+    if not 0 <= first < every:
+        raise ConfigError(f"--share I/N wants 0 <= I < N, got {a.share}")
+    teaching.run(a.out, seeds, (first, every), a.profile)
+    return 0
+
+
+def teaching_publish(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("--out", type=named, required=True, metavar="DIR", help="folder of the runs")
+    p.add_argument("--name", default="teaching_quick", metavar="NAME", help="of the result")
+    p.add_argument("--results", type=folder, metavar="DIR", help="folder for the result; results/ when not given")
+    p.set_defaults(run=_teaching_publish)
+    return p
+
+
+def _teaching_publish(a: argparse.Namespace) -> int:
+    print(teaching.publish(a.out, a.name, a.results))
     return 0
 
 

@@ -98,6 +98,14 @@ def architecture(channels: Sequence[int], bins: int = 256, stages: Sequence[str]
     _box(axis, end + 0.15, 3.65, 1.08, 0.9, "#d9f0e7", "gain of √|Y|:\n½(tanh|C| + σ(A))\nphase + arg C", 7.2)
     axis.text(end + 0.4, 2.62, "enhanced\nspectrum Ŝ", ha="center", va="center", fontsize=8.5)
     _arrow(axis, (end + 0.4, 3.2), (end + 0.4, 2.85), FUSED)
+    _stages(axis, stages)
+    axis.set(xlim=(-0.2, 11.2), ylim=(0.2, 5.9), aspect="equal")
+    axis.axis("off")
+    return figure
+
+
+def _stages(axis: Axes, stages: Sequence[str]) -> None:
+    """The row of the conformer's stages below the streams."""
     kinds = {"feed-forward": "#a6d8f0", "time": "#f2b28c", "frequency": "#e6bcd3", "dilated": "#d9d9d9"}
     for i, name in enumerate(stages):
         colour = next((c for word, c in kinds.items() if name.startswith(word)), "#d9d9d9")
@@ -109,9 +117,6 @@ def architecture(channels: Sequence[int], bins: int = 256, stages: Sequence[str]
         _arrow(axis, (x - 0.46, 0.55), (x - 0.34, 0.55))
         words = "inside the conformer, in each stream; a fusion behind every stage, none behind the LayerNorm"
         axis.text(0.15, 0.95, words, fontsize=8)
-    axis.set(xlim=(-0.2, 11.2), ylim=(0.2, 5.9), aspect="equal")
-    axis.axis("off")
-    return figure
 
 
 # --------------------------------------------------------------------------------------------------- streams, fusion
