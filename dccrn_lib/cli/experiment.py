@@ -184,6 +184,9 @@ def shipped_weights(**options: Any) -> Parser:
     p.add_argument("--out", type=folder, metavar="DIR", help="folder for the result files; results/ when not given")
     p.add_argument("--workers", type=count, metavar="N", help="processes that score; all cores when not given")
     p.add_argument("--dnsmos", action="store_true", help="score DNSMOS as well (extra dnsmos)")
+    p.add_argument(
+        "--prefix", default="real", metavar="NAME", help="the files are NAME_test.json, NAME_paired.json ..."
+    )
     p.set_defaults(run=_shipped_weights)
     return p
 
@@ -194,6 +197,7 @@ def _shipped_weights(a: argparse.Namespace) -> int:
         raise ConfigError(f"{wrong[0]!r} is not SYSTEM=WEIGHTS")
     weights = dict(m.split("=", 1) for m in a.models)
     corpus = {"speech": a.speech, "noise": a.noise}
-    for path in shipped.publish(weights, corpus, a.count, a.out, a.workers, not a.quiet, dnsmos=a.dnsmos):
+    progress = not a.quiet
+    for path in shipped.publish(weights, corpus, a.count, a.out, a.workers, progress, a.dnsmos, a.prefix):
         print(path)
     return 0

@@ -117,6 +117,7 @@ def publish(
     workers: int | None = None,
     progress: bool = True,
     dnsmos: bool = False,
+    prefix: str = "real",
 ) -> list[Path]:
     """Score the noisy input and the models on the test split; write the five result files.
 
@@ -128,6 +129,7 @@ def publish(
         workers: processes that score; all cores when None.
         progress: show progress bars.
         dnsmos: score DNSMOS as well; needs the extra of that name.
+        prefix: the files are ``<prefix>_test.json``, ``<prefix>_paired.json`` and so on.
 
     Returns:
         The files.
@@ -150,7 +152,7 @@ def publish(
     hours = {name: card["card"].get("hours_of_audio") for name, card in cards.items()}
     payloads = _payloads(items, metrics, f"Real recordings, {count} mixtures of the test split", hours)
     folder = Path(folder or results_dir())
-    return [save_result(name, {**common, **payload}, folder) for name, payload in payloads.items()]
+    return [save_result(f"{prefix}_{name}", {**common, **payload}, folder) for name, payload in payloads.items()]
 
 
 def _payloads(
@@ -159,11 +161,11 @@ def _payloads(
     title: str,
     hours: Mapping[str, float | None],
 ) -> dict[str, dict[str, Any]]:
-    """Result -> its title, note and content, without what all of them share."""
+    """Name of a result after its prefix -> its title, note and content, without what all of them share."""
     trained = ", ".join(f"{name}: {h} h of audio" for name, h in hours.items())
     names = [METRIC_NAMES[metric] for metric in PAPER_CLIPS["noisy"]]
     return {
-        "real_test": {
+        "test": {
             "title": title,
             "note": "Dry mixtures of speakers and noise recordings that no training or choice has seen. Hours of audio "
             f"passed through each network ({trained}), mixed from what the manifests hold; the paper trained on the DNS "
@@ -171,13 +173,13 @@ def _payloads(
             "columns": list(metrics),
             "systems": {name: {"items": rows} for name, rows in items.items()},
         },
-        "real_paired": {
+        "paired": {
             "title": f"{title}: differences mixture by mixture",
             "rows": paired(items, metrics),
             "note": "Mean, 95 % interval (bootstrap over the mixtures) and verdict. One training each: the interval "
             "says nothing about other seeds.",
         },
-        "real_beside_paper": {
+        "beside_paper": {
             "title": f"{title}, beside the clips released with the paper",
             "rows": beside_paper(items),
             "columns": ["of", "system", "n", *names, *(f"{name} over noisy" for name in names)],
@@ -186,11 +188,8 @@ def _payloads(
             "the DNS Challenge's hundreds of hours of speech, and the eight clips were chosen by its authors; ours are "
             "taught by AT-KL in our reading.",
         },
-        "real_by_snr": {
-            "title": f"{title}, by SNR",
-            "rows": breakdown(items, lambda i: snr_band(i["snr_db_in"]), "SNR"),
-        },
-        "real_by_noise": {
+        "by_snr": {"title": f"{title}, by SNR", "rows": breakdown(items, lambda i: snr_band(i["snr_db_in"]), "SNR")},
+        "by_noise": {
             "title": f"{title}, by source of the noise",
             "rows": breakdown(items, lambda i: "several" if "+" in i["label"] else i["label"], "noise"),
         },

@@ -11,7 +11,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import nn
 
-from dccrn_lib.networks.cost import count_parameters
 from dccrn_lib.networks.dccrn import DCCRN
 from dccrn_lib.networks.presets import build_from_config, config_from_dict, config_to_dict
 from dccrn_lib.networks.uformer import Uformer
@@ -40,7 +39,7 @@ def save_model(model: nn.Module, path: str | Path, card: dict | None = None) -> 
     record = {
         "config": config_to_dict(model.config),
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
-        "parameters": count_parameters(model),
+        "parameters": sum(p.numel() for p in model.parameters()),  # a frozen network has as many
         "card": card or {},
     }
     with atomic_path(config) as temporary:

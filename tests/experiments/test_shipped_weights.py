@@ -85,14 +85,14 @@ def test_five_files_from_a_corpus(tmp_path):
     weights = save_model(build_model("distil_dccrn_mini"), tmp_path / "m", {"hours_of_audio": 0.5})
     corpus = {"speech": str(made.speech), "noise": str(made.noise)}
     files = shipped_weights.publish(
-        {"student": str(weights)}, corpus, 3, tmp_path / "results", workers=1, progress=False
+        {"student": str(weights)}, corpus, 3, tmp_path / "results", workers=1, progress=False, prefix="trial"
     )
     assert [f.name for f in files] == [
-        "real_test.json",
-        "real_paired.json",
-        "real_beside_paper.json",
-        "real_by_snr.json",
-        "real_by_noise.json",
+        "trial_test.json",
+        "trial_paired.json",
+        "trial_beside_paper.json",
+        "trial_by_snr.json",
+        "trial_by_noise.json",
     ]
     whole = json.loads(files[0].read_text())
     assert {k: v["n"] for k, v in whole["systems"].items()} == {"noisy": 3, "student": 3}

@@ -60,6 +60,13 @@ def saved(tmp_path):
     return save_model(build_model("distil_dccrn_mini"), tmp_path / "m")
 
 
+def test_a_frozen_network_has_as_many_parameters(tmp_path):
+    model = build_model("distil_dccrn_mini")
+    count = count_parameters(model)
+    path = save_model(model.requires_grad_(False), tmp_path / "m")
+    assert read_card(path)["parameters"] == count > 0
+
+
 def test_missing_weights_list_the_shipped_ones():
     with pytest.raises(WeightsError, match="shipped:"):
         load_model("no_such_model")
