@@ -7,6 +7,7 @@ named after the notebooks' topics; this one holds what all of them share.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 
 import matplotlib
@@ -41,8 +42,11 @@ COLORMAP = "magma"
 DB_LIMITS = (-80.0, 0.0)  # spectrograms, dB relative to the loudest bin of the reference
 WIDTH = 8.0  # inches
 DPI = 150
-PICTURE_BYTES = 200_000  # of one PNG: 270 kB in a notebook, where it stands in base64
-DRAWING_BYTES = 200_000  # of one SVG, which stands in a notebook as it is
+PICTURE_BYTES = 150_000  # of one PNG: 200 kB in a notebook, where it stands in base64
+DRAWING_BYTES = 90_000  # of one SVG, which stands in a notebook as it is; a denser drawing is smaller as a picture
+
+_PATH = re.compile(r' d="[^"]*"')
+_FRACTION = re.compile(r"(\d\.\d\d)\d+")  # a hundredth of a point is finer than any screen
 
 
 def use_style() -> None:
@@ -90,6 +94,7 @@ def drawing(figure: Figure) -> str | None:
     figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]  # without the XML declaration: it stands inside a page
+    text = _PATH.sub(lambda path: _FRACTION.sub(r"\1", path.group()), text)
     return text if len(text.encode()) <= DRAWING_BYTES else None
 
 
