@@ -22,7 +22,7 @@ DECIDED = ("out", "model", "init", "method", "teacher", "reading", "normalisatio
 def campaign(**options: Any) -> Parser:
     p = FieldParser(TrainConfig, _base, skip=DECIDED, **options)
     p.add_argument(
-        "--out", type=folder, required=True, metavar="DIR", help="its folder; what is unfinished there goes on"
+        "--out", type=folder, required=True, metavar="DIR", help="its folder; what is unfinished there is resumed"
     )
     p.add_argument("--minutes", type=float, metavar="M", help="length of all stages asked for, together")
     p.add_argument("--steps", type=int, metavar="N", help="length of each stage in steps instead")
@@ -78,6 +78,6 @@ def _campaign(a: argparse.Namespace) -> int:
         record = run_stage(stage, a.out, minutes, a.steps, not a.no_graphs, progress=not a.quiet)
         print(f"{stage.name}: {record['steps']} steps, {record['hours_each']:.2f} h of audio each", flush=True)
         if record["stopped"]:
-            print(f"stopped; the same command goes on in {a.out}")
+            print(f"stopped; the same command resumes in {a.out}")
             return 130
     return 0

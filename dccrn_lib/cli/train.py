@@ -18,7 +18,7 @@ def train(**options: Any) -> Parser:
     p = FieldParser(TrainConfig, _base, skip=("model",), **options)
     p.add_argument("--profile", metavar="NAME", help="size of the run: smoke, quick, cpu or gpu; quick when not given")
     p.add_argument("--model", metavar="NAME", help="preset to train; the profile's student when not given")
-    p.add_argument("--resume", action="store_true", help="go on from the checkpoint in the run's folder")
+    p.add_argument("--resume", action="store_true", help="resume from the checkpoint in the run's folder")
     p.set_defaults(run=_train)
     return p
 
@@ -56,5 +56,5 @@ def _train(a: argparse.Namespace) -> int:
     result = train(config, resume=a.resume, progress=not a.quiet)
     last = result.history["valid"][-1] if result.history["valid"] else None
     score = f", SI-SNR {last['si_snr_db']:.4g} dB on valid (noisy {last['noisy_si_snr_db']:.4g})" if last else ""
-    print(f"{result.weights}{score}" if not result.stopped else f"stopped; go on with --resume --out {config.out}")
+    print(f"{result.weights}{score}" if not result.stopped else f"stopped; resume with --resume --out {config.out}")
     return 130 if result.stopped else 0

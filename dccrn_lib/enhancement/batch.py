@@ -119,7 +119,7 @@ def enhance_files(
     progress: bool = True,
     overwrite: bool = False,
 ) -> EnhanceReport:
-    """Enhance files and folders into ``out_dir``; what fails is named and the rest goes on.
+    """Enhance files and folders into ``out_dir``; what fails is named and the rest continues.
 
     A file keeps its name; the files of a folder keep their place below it. Files without an audio suffix
     inside a folder are passed over. An output that exists is a failure unless ``overwrite``; an input is

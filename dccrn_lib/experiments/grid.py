@@ -1,7 +1,7 @@
 """Methods times seeds: which way of distilling is better, and is the difference more than luck?
 
 A sweep lives in one folder: one run a (method, seed), each trained and evaluated on the same test mixtures with the same
-teacher, and the table out of them. Started again, it goes on where it stopped: a finished run is read, a half-finished
+teacher, and the table out of them. Started again, it resumes where it stopped: a finished run is read, a half-finished
 one resumed. The runs go to any ``concurrent.futures.Executor``, a cluster's too (see ``experiments.executors``); several
 processes can also share the folder by taking every n-th run (``share``), on one machine or on many.
 
@@ -153,7 +153,7 @@ def run_sweep(
     executor: Executor | None = None,
     **changes,
 ) -> list[SweepRun]:
-    """Train and evaluate the student with every method and seed; go on where an earlier call stopped.
+    """Train and evaluate the student with every method and seed; resume where an earlier call stopped.
 
     Args:
         methods: names, see :meth:`Variant.parse`.

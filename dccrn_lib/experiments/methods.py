@@ -3,7 +3,7 @@
     python -m dccrn_lib experiment methods run --out runs/lab --methods none,output,at_kl --seeds 0,1,2,3,4 --share 0/2
     python -m dccrn_lib experiment methods publish --out runs/lab --name laboratory_generated
 
-``run`` trains and scores every (method, seed) once and goes on where it stopped; start it once per core with
+``run`` trains and scores every (method, seed) once and resumes where it stopped; start it once per core with
 ``--share i/n``, or give a dask scheduler's address as ``--cluster``: its workers need this package and the folders under
 the same paths. ``publish`` compares the finished runs within each seed and writes ``results/<name>.json``: a row a
 method, and below it the scores of every run. The trainings are those of ``dccrn_lib.experiments.grid``.

@@ -123,7 +123,7 @@ def find_experiment(out: str | Path, profile: str) -> dict | None:
 
 
 def run_system(config: TrainConfig, progress: bool = True) -> TrainResult:
-    """Train one system, or go on where it stopped; a finished run is loaded at once."""
+    """Train one system, or resume where it stopped; a finished run is loaded at once."""
     return train(config, resume=True, progress=progress)
 
 

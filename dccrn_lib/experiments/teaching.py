@@ -4,7 +4,7 @@
     python -m dccrn_lib experiment teaching publish --out runs/teaching
 
 ``run`` trains each student once, alone and taught by the shipped full-size Uformer with AT-KL, and scores it on the
-test split; started again, it goes on where it stopped. ``publish`` writes ``results/teaching_quick.json``.
+test split; started again, it resumes where it stopped. ``publish`` writes ``results/teaching_quick.json``.
 
 The setting (steps, share of the AT-KL gradient) was chosen on the valid split with the seeds of :data:`CHOSEN_WITH`,
 which are not among the published ones. Source: ours.

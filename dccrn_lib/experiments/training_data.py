@@ -4,7 +4,7 @@
         --generated gen --out runs/mixtures --share 0/2
     python -m dccrn_lib experiment training-data publish --out runs/mixtures
 
-``run`` trains and scores every (mixture, seed) once and goes on where it stopped; start it once per core with
+``run`` trains and scores every (mixture, seed) once and resumes where it stopped; start it once per core with
 ``--share i/n``, or give a dask scheduler's address as ``--cluster``: its workers need this package, and the manifests and
 folders under the same paths. ``publish`` compares the finished runs within each seed with "as trained", which is what the
 shipped weights were trained on, and writes results/data_mixtures.json. No speaker or recording of the test split is

@@ -49,7 +49,7 @@ def _systems(shared: TrainConfig, folder: Path, size: str) -> Iterator[tuple[str
 
 
 def time_training(config: TrainConfig, batch: int, device: torch.device, graphs: bool) -> dict:
-    """Median milliseconds a step, seconds of audio per second, and the memory it took."""
+    """Median milliseconds per step, seconds of audio per second, and the memory it took."""
     cuda = device.type == "cuda"
     gc.collect()  # the graph of the last one, with its memory
     if cuda:

@@ -38,7 +38,7 @@ def count_macs(model: nn.Module, seconds: float = 1.0, by_layer: bool = False) -
     "Transposed convolutions at their input positions": each input position of a transposed convolution counts once.
     Counters that take its output positions count every product stride times (the much quoted 14.4 G of DCCRN-CL).
     Products between activations (attention, masks), norms and activations are not counted. The rate is taken from
-    the hop: 16000 / hop frames a second.
+    the hop: 16000 / hop frames per second.
 
     Args:
         model: DCCRN or Uformer, or any module made of their layers.

@@ -79,7 +79,7 @@ class Processes:
             if (chosen.index or 0) >= torch.cuda.device_count():
                 raise ConfigError(
                     f"process {local_rank} of this machine finds {torch.cuda.device_count()} GPUs; "
-                    "start one process a GPU: --nproc-per-node"
+                    "start one process per GPU: --nproc-per-node"
                 )
             torch.cuda.set_device(chosen)
         if world > 1 and not dist.is_initialized():

@@ -58,7 +58,7 @@ class OnStream:
         if self.graphs and self.graph is None and self.calls == WARM_CALLS:
             torch.cuda.synchronize(self.device)
             self.graph = torch.cuda.CUDAGraph()
-            # other threads (the one that pins batches) go on meanwhile
+            # other threads (the one that pins batches) keep running meanwhile
             with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
                 self.compute()
         with torch.cuda.stream(self.stream):
@@ -195,7 +195,7 @@ class Trainee(OnStream):
             gradients = [p.grad for p in self.parameters if p.grad is not None]
             norm = torch.stack(torch._foreach_norm(gradients)).square().sum().sqrt()
             fine = torch.isfinite(norm) & torch.isfinite(found["total"])
-            # a batch without a finite gradient counts as one with none: momentum goes on, nothing is poisoned
+            # a batch without a finite gradient counts as one with none: momentum continues, nothing is poisoned
             shrink = (self.config.gradient_clip / (norm + 1e-6)).clamp(max=1.0)
             for gradient in gradients:
                 gradient.copy_(torch.where(fine, gradient * shrink, 0.0))

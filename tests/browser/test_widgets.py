@@ -80,9 +80,9 @@ def test_hop_and_window_explorer(lesson):
     widget = lesson("01_complex_stft").show("widgets.explorer(")
     before = widget.seen()
     widget.picture("01_explorer_before")
-    assert before.number(r"([\d.]+) frames a second") == 160
+    assert before.number(r"([\d.]+) frames per second") == 160
     assert int(widget.press("window", "ArrowRight", 4)) == 464
-    after = widget.until(lambda now: now.number(r"([\d.]+) frames a second") == 137.9)  # 16000 / (464 / 4)
+    after = widget.until(lambda now: now.number(r"([\d.]+) frames per second") == 137.9)  # 16000 / (464 / 4)
     moved(widget, before)
     widget.picture("01_explorer_after")
     widget.choose("overlap", "1/4")

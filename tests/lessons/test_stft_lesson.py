@@ -113,7 +113,7 @@ def test_mixer_view_says_what_noise_does_to_phase(voice):
 
 def test_explorer_view_counts_frames_and_numbers(voice):
     view = widgets.explorer_view(voice, 400, 0.75, "hann")
-    assert "160.0 frames a second, 5.1 real numbers" in view.text and "1.50 .. 1.50" in view.text
+    assert "160.0 frames per second, 5.1 real numbers" in view.text and "1.50 .. 1.50" in view.text
     assert "0.50 .. 1.00" in widgets.explorer_view(voice, 400, 0.5, "hann").text
 
 
@@ -128,8 +128,8 @@ def test_mixer_answers_its_slider(voice):
 def test_explorer_answers_its_slider(voice):
     box = widgets.explorer(voice)
     controls, picture, text, _ = box.children
-    assert "160.0 frames a second" in text.value
+    assert "160.0 frames per second" in text.value
     before = picture.value
     controls.children[0].value = 800
-    assert "80.0 frames a second" in text.value and picture.value != before
+    assert "80.0 frames per second" in text.value and picture.value != before
     assert Image.open(io.BytesIO(picture.value)).width > 500

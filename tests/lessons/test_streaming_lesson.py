@@ -171,7 +171,7 @@ def test_latency_explorer_redraws():
     lookahead.value = 0
     assert "399 samples" in sentence.value and picture.value != before
     parts.value = 2
-    assert "hop" not in sentence.value and "80 network steps a second, each in less than 12.50 ms" in sentence.value
+    assert "hop" not in sentence.value and "80 network steps per second, each in less than 12.50 ms" in sentence.value
 
 
 @pytest.mark.parametrize("case", [(400, 100, 6, 999), (400, 100, 0, 399), (320, 160, 3, 799)])

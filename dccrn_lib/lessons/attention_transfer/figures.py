@@ -114,7 +114,7 @@ def pooling(m: np.ndarray, q: np.ndarray, hop: int, layer: str = "", sample_rate
 
 
 def distributions(probabilities: dict[str, dict[str, np.ndarray]], columns: int = 3) -> Figure:
-    """Distributions over frequency, one panel a layer, one line a system.
+    """Distributions over frequency, one panel per layer, one line per system.
 
     Args:
         probabilities: layer -> system -> (freq,), each summing to 1.

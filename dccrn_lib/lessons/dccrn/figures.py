@@ -290,7 +290,7 @@ def dependency(reached: Mapping[str, np.ndarray], frame: int) -> Figure:
 
 
 def cost(rows: Mapping[str, Mapping[str, tuple[int, float]]]) -> Figure:
-    """Parameters and MACs by block: model -> block -> (parameters, MACs a second of audio)."""
+    """Parameters and MACs by block: model -> block -> (parameters, MACs per second of audio)."""
     figure, axes = new_figure(1, 2, height=2.6, sharey=True)
     names = list(rows)
     for column, (axis, scale, label) in enumerate(

@@ -124,7 +124,7 @@ def check_hours(answer) -> Verdict:
     ):
         if abs(got - value) < max(0.5, 1e-3 * value):
             return wrong(message)
-    return wrong("hours = steps * mixtures a step * seconds a mixture / 3600.")
+    return wrong("hours = steps * mixtures per step * seconds per mixture / 3600.")
 
 
 def solution_hours() -> float:

@@ -51,7 +51,7 @@ def schedule(rates: Sequence[float]) -> Figure:
 
 
 def distance_by_layer(distances: Mapping[str, Mapping[str, float]]) -> Figure:
-    """KL to the teacher's attention for each of the 12 layers, one line a system.
+    """KL to the teacher's attention for each of the 12 layers, one line per system.
 
     Args:
         distances: system (a key of COLOURS, or any title) -> {layer: nats}, all with the same layers.

@@ -115,7 +115,7 @@ def explorer_view(x: np.ndarray, window_length: int, overlap: float, window: str
     axes[0, 1].set(title=f"bins {16000 / fft_size:.1f} Hz apart, frames {hop / 16:.2f} ms")
     figure.colorbar(image, ax=axes[0, 1], label="dB")
     text = (
-        f"{16000 / hop:.1f} frames a second, {2 * stft.frequencies / hop:.1f} real numbers for each sample; "
+        f"{16000 / hop:.1f} frames per second, {2 * stft.frequencies / hop:.1f} real numbers for each sample; "
         f"squared windows add up to {inner.min():.2f} .. {inner.max():.2f}; error of analysis and synthesis {error:.0e}"
     )
     return View(figure, text)

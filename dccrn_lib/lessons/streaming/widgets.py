@@ -111,7 +111,7 @@ def latency_of(window: int, hop: int, lookahead: int, sample_rate: int = 16000) 
     limit = 1000 * hop / sample_rate
     return samples, (
         f"({window} - 1) + {lookahead} x {hop} = {samples} samples = {1000 * samples / sample_rate:.1f} ms; "
-        f"{sample_rate / hop:.0f} network steps a second, each in less than {limit:.2f} ms"
+        f"{sample_rate / hop:.0f} network steps per second, each in less than {limit:.2f} ms"
     )
 
 
