@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from dccrn_lib.cli.checks import count, device, file, folder, named
 from dccrn_lib.cli.parser import Parser
-from dccrn_lib.runtime.errors import DccrnError
+from dccrn_lib.runtime.errors import AudioError, ConfigError, DccrnError
 
 
 def enhance(**options: Any) -> Parser:
     p = Parser(**options)
-    p.add_argument("inputs", nargs="+", type=named, metavar="IN", help="audio files or folders")
-    p.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder for the enhanced files")
+    p.add_argument(
+        "inputs", nargs="+", type=named, metavar="IN", help="audio files or folders; or one file and the file to write"
+    )
+    p.add_argument("--out", type=folder, metavar="DIR", help="folder for the enhanced files")
     p.add_argument(
         "--model", type=named, default="distil_dccrn", metavar="NAME_OR_PATH", help="shipped weights or a file"
     )
@@ -26,6 +29,8 @@ def enhance(**options: Any) -> Parser:
 
 
 def _enhance(a: argparse.Namespace) -> int:
+    if a.out is None:
+        return _enhance_one(a)
     from dccrn_lib.enhancement.batch import enhance_files
 
     report = enhance_files(
@@ -36,6 +41,31 @@ def _enhance(a: argparse.Namespace) -> int:
         print(f"error: {' '.join(named.split())}", file=sys.stderr)
     print(f"{report}: {a.out}")
     return 1 if report.failed else 0
+
+
+def _enhance_one(a: argparse.Namespace) -> int:
+    """``enhance noisy.wav enhanced.wav``: one file, and the name of the file to write."""
+    from dccrn_lib.audio.files import AUDIO_SUFFIXES
+    from dccrn_lib.enhancement.files import enhance_file
+
+    source, destination = (Path(a.inputs[0]), Path(a.inputs[-1]))
+    if (
+        len(a.inputs) != 2
+        or source.is_dir()
+        or destination.is_dir()
+        or destination.suffix.lower() not in AUDIO_SUFFIXES
+    ):
+        raise ConfigError(
+            "name the folder to write to: enhance IN ... --out DIR; or one file: enhance noisy.wav out.wav"
+        )
+    if destination.exists() and not a.overwrite:
+        raise AudioError(
+            f"{destination} exists; --overwrite replaces it, and --out DIR enhances both files into a folder"
+        )
+    done = enhance_file(source, destination, a.model, a.device, a.overwrite)
+    lowered = f", lowered by {-done.gain_db:.1f} dB" if done.gain_db < 0 else ""
+    print(f"{done.destination}: {done.seconds:.1f} s{lowered}")
+    return 0
 
 
 def export(**options: Any) -> Parser:

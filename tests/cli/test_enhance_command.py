@@ -1,0 +1,38 @@
+"""``enhance noisy.wav enhanced.wav``: one file and the name of the file to write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from dccrn_lib.cli.main import main
+from dccrn_lib.runtime.paths import data_dir, weights_dir
+
+CLIP = str(data_dir() / "demo" / "noisy" / "fan_5db_en.ogg")
+MODEL = str(weights_dir() / "quick" / "student.safetensors")
+
+
+def test_one_file_to_one_file(tmp_path: Path, capsys):
+    out = tmp_path / "new" / "enhanced.wav"
+    assert main(["enhance", CLIP, str(out), "--model", MODEL]) == 0
+    assert str(out) in capsys.readouterr().out
+    assert soundfile.info(out).frames == soundfile.info(CLIP).frames
+
+
+def test_an_existing_second_file_is_kept_unless_told(tmp_path: Path, capsys):
+    out = tmp_path / "two.wav"
+    out.write_bytes(b"mine")
+    assert main(["enhance", CLIP, str(out), "--model", MODEL]) == 1
+    assert "--overwrite" in capsys.readouterr().err and out.read_bytes() == b"mine"
+    assert main(["enhance", CLIP, str(out), "--model", MODEL, "--overwrite"]) == 0
+    assert soundfile.info(out).frames > 0
+
+
+@pytest.mark.parametrize("inputs", [[CLIP], [CLIP, CLIP, "x.wav"], [CLIP, "x.txt"], [str(Path(CLIP).parent), "x.wav"]])
+def test_without_a_place_to_write_the_error_says_how(inputs: list[str], tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["enhance", *inputs]) == 2
+    assert "--out DIR" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
