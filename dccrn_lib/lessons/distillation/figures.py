@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from dccrn_lib.evaluation.intervals import Difference
 from dccrn_lib.lessons.plotting import COLORMAP, COLOURS, LABELS, new_figure
@@ -35,7 +36,7 @@ def learning_curves(histories: Mapping[str, dict]) -> Figure:
     noisy = next(iter(histories.values()))["valid"][0]["noisy_si_snr_db"]
     valid.axhline(noisy, color=COLOURS["noisy"], linestyle="--", label=LABELS["noisy"])
     loss.set(title="training batches, mean and spread", xlabel="audio seen (h)")
-    loss.set_ylabel("loss to clean target (dB, penalties)")
+    loss.set_ylabel("loss against clean speech")
     valid.set(title="valid split", xlabel="audio seen (h)", ylabel="SI-SNR (dB)")
     figure.legend(*valid.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
     return figure
@@ -127,4 +128,39 @@ def sweep(rows: Sequence[Mapping], metric: str = "SI-SNR (dB)") -> Figure:
     axis.set_yticks(range(len(shown)), [f"{row['method']} ({row['seeds']} seeds)" for row in shown])
     axis.set_ylim(-0.7, max(len(shown), 1) - 0.3)
     axis.set_xlabel(f"difference to the student alone, {metric}")
+    return figure
+
+
+def training_step() -> Figure:
+    """One distillation step: what is frozen, what flows forward, where the gradient goes, what is averaged."""
+    figure, axes = new_figure(1, 1, height=4.0)
+    axis = axes[0, 0]
+    axis.set(xlim=(0, 13.4), ylim=(-0.4, 6.6))
+    axis.axis("off")
+    boxes = {
+        "batch": (0.1, 2.9, 2.1, "batch\nnoisy, clean", "#eeeeee"),
+        "teacher": (3.4, 5.0, 3.0, "teacher\nfrozen: eval, no gradient", "#bfe3d6"),
+        "student": (3.4, 0.9, 3.0, "student\ntrained", "#fbe3b3"),
+        "teaching": (8.2, 5.0, 2.9, "L(estimate, teacher's)\ntimes a", "#d9e8f3"),
+        "features": (8.2, 2.95, 2.9, "AT-KL of 12 layers\ntimes b", "#d9e8f3"),
+        "clean": (8.2, 0.9, 2.9, "L(estimate, clean)\ntimes 1 - a", "#d9e8f3"),
+        "sum": (12.1, 2.95, 1.2, "sum", "#eeeeee"),
+        "average": (0.1, 0.9, 2.1, "averaged\nweights", "#eeeeee"),
+    }
+    for x, y, width, words, colour in boxes.values():
+        axis.add_patch(Rectangle((x, y), width, 1.3, facecolor=colour, edgecolor="#444444", linewidth=0.9))
+        axis.text(x + width / 2, y + 0.65, words, ha="center", va="center", fontsize=8.5)
+    forward, back = "#444444", "#c23b22"
+    for start, end in (
+        ((2.2, 3.9), (3.4, 5.5)), ((2.2, 3.2), (3.4, 1.9)), ((6.4, 5.7), (8.2, 5.7)), ((6.4, 5.4), (8.2, 3.9)),
+        ((6.4, 1.9), (8.2, 5.2)), ((6.4, 1.7), (8.2, 3.3)), ((6.4, 1.5), (8.2, 1.5)), ((11.1, 5.5), (12.1, 4.0)),
+        ((11.1, 3.6), (12.1, 3.6)), ((11.1, 1.7), (12.1, 3.2)),
+    ):  # fmt: skip
+        axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": forward, "linewidth": 1.0})
+    axis.plot([12.7, 12.7, 4.9], [2.95, 0.3, 0.3], color=back, linewidth=1.8)
+    axis.annotate("", (4.9, 0.9), (4.9, 0.26), arrowprops={"arrowstyle": "-|>", "color": back, "linewidth": 1.8})
+    axis.annotate("", (2.2, 1.3), (3.4, 1.3), arrowprops={"arrowstyle": "-|>", "color": COLOURS["student_at_kl"]})
+    axis.text(8.8, -0.2, "gradient, clipped; Adam moves the student", color=back, fontsize=8.5, ha="center")
+    axis.text(1.15, 0.35, "follow after the step", color=COLOURS["student_at_kl"], fontsize=8.5, ha="center")
+    axis.text(7.3, 6.2, "no gradient", color="#009e73", fontsize=8.5, ha="center")
     return figure
