@@ -16,6 +16,7 @@ exports to ONNX.
 from __future__ import annotations
 
 import copy
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ from dccrn_lib.runtime.errors import ConfigError
 States = dict[str, Tensor]
 
 
-def can_stream(model: nn.Module) -> bool:
+def can_stream(model: nn.Module) -> TypeGuard[DCCRN]:
     """Whether a network says of itself that it ``streams``."""
     return getattr(model, "streams", False)
 
@@ -62,7 +63,11 @@ class FramePairLayer(nn.Module):
     the new previous.
     """
 
-    def __init__(self, layer: nn.Module) -> None:
+    weight: Tensor
+    pair_weight: Tensor
+    bias: Tensor
+
+    def __init__(self, layer: Any) -> None:
         super().__init__()
         conv = layer.conv
         self.transposed = isinstance(conv, ComplexConvTranspose2d)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import overload
 
 import numpy as np
 import torch
@@ -194,7 +195,7 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
         model.train(training)
 
 
-def resolve_model(model: nn.Module | str | os.PathLike, device: str = "cpu") -> nn.Module:
+def resolve_model(model: nn.Module | str | os.PathLike[str], device: str = "cpu") -> nn.Module:
     """A network on ``device``: itself, or loaded by shipped name or path.
 
     Raises:
@@ -205,8 +206,16 @@ def resolve_model(model: nn.Module | str | os.PathLike, device: str = "cpu") -> 
     return model.to(device) if isinstance(model, nn.Module) else load_model(model, device)
 
 
+@overload
 def enhance_waveform(
-    model: nn.Module | str | os.PathLike, samples: np.ndarray | Tensor, sample_rate: int = SAMPLE_RATE
+    model: nn.Module | str | os.PathLike[str], samples: np.ndarray, sample_rate: int = SAMPLE_RATE
+) -> np.ndarray: ...
+@overload
+def enhance_waveform(
+    model: nn.Module | str | os.PathLike[str], samples: Tensor, sample_rate: int = SAMPLE_RATE
+) -> Tensor: ...
+def enhance_waveform(
+    model: nn.Module | str | os.PathLike[str], samples: np.ndarray | Tensor, sample_rate: int = SAMPLE_RATE
 ) -> np.ndarray | Tensor:
     """Enhance a signal in memory.
 

@@ -18,7 +18,7 @@ from dccrn_lib.runtime.errors import MetricError
 
 
 def bootstrap_ci(
-    values: Sequence[float], confidence: float = 0.95, seed: int = 0, resamples: int = 10_000
+    values: Sequence[float] | np.ndarray, confidence: float = 0.95, seed: int = 0, resamples: int = 10_000
 ) -> tuple[float, float]:
     """Percentile bootstrap confidence interval of a mean, by ``scipy.stats.bootstrap``.
 
@@ -56,7 +56,7 @@ def bootstrap_ci(
     return float(interval.low), float(interval.high)
 
 
-def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+def t_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
     """Student's t confidence interval of a mean, right for few values: mean -+ t(n - 1) * s / sqrt(n).
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -37,7 +38,7 @@ def save_model(model: nn.Module, path: str | Path, card: dict | None = None) -> 
     with atomic_path(weights) as temporary:
         save_file(state, str(temporary))
     record = {
-        "config": config_to_dict(model.config),
+        "config": config_to_dict(cast(Any, model).config),
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "parameters": sum(p.numel() for p in model.parameters()),  # a frozen network has as many
         "card": card or {},

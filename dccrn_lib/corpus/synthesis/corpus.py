@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -181,7 +182,7 @@ def _generate(root: Path, hours: float, seed: int, workers: int, progress: bool)
     write_manifest(paths.rir, rir)
 
 
-def _entry(path: str, kind: str, seconds: float, split: str, **names: str) -> Entry:
+def _entry(path: str, kind: str, seconds: float, split: str, **names: Any) -> Entry:
     """Manifest entry of a generated file; a recording's name carries its split."""
     if "recording" in names:
         names["recording"] = f"{split}-{names['recording']}"

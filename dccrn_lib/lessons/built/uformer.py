@@ -168,7 +168,7 @@ class MyComplexHead(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (batch, sequence, 2 * chan) -> (batch, sequence, 2 * size)
         parts = dict(zip("ri", x.chunk(2, dim=-1), strict=True))
-        terms = []
+        terms: list[Any] = []  # tensors, which ``sum`` starts from 0
         for triple, head in zip(TRIPLES, self.heads, strict=True):
             sign = (1, 1, -1, -1)[triple.count("i")]  # j^0 = 1, j^1 = j, j^2 = -1, j^3 = -j
             terms.append(sign * head(*(parts[letter] for letter in triple)))
@@ -207,7 +207,7 @@ class MyDilatedBlock(nn.Module):
         super().__init__()
 
         def dilated(step: int) -> nn.Module:
-            options = {"padding": (1, step), "dilation": (1, step)}  # as many frames out as in
+            options: dict[str, Any] = {"padding": (1, step), "dilation": (1, step)}  # as many frames out as in
             if parts == 1:
                 return nn.Conv2d(hidden, hidden, (3, 3), **options)
             return MyComplexPair(1, nn.Conv2d, hidden, hidden, (3, 3), **options)
@@ -276,8 +276,10 @@ class MyUformer(nn.Module):
             MyTwoStreamDecoder(high, low, last=i == 5) for i, (low, high) in enumerate(reversed(pairs))
         )
         # (br - bi) + j (br + bi) = 0.5 - 0.5j; the last fusion adds 0.5 + 0.5j: the complex mask starts at 1
-        nn.init.constant_(self.decoder[-1].complex_conv.bias_real, 0.0)
-        nn.init.constant_(self.decoder[-1].complex_conv.bias_imag, -0.5)
+        last = self.decoder[-1]
+        assert isinstance(last, MyTwoStreamDecoder)
+        nn.init.constant_(last.complex_conv.bias_real, 0.0)
+        nn.init.constant_(last.complex_conv.bias_imag, -0.5)
 
     def masks(self, C: torch.Tensor, A: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The streams at the input -> the streams at the end, (batch, 2, 256, frame) and (batch, 1, 256, frame)."""

@@ -3,6 +3,9 @@
 Arrays are numpy or torch on the CPU. Frequencies are in Hz unless an argument says bin; hops are in samples.
 """
 
+# numpy's stubs give real and imag only to arrays whose dtype they know.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import numpy as np

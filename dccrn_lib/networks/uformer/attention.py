@@ -86,6 +86,9 @@ class ComplexHead(nn.Module):
     Shapes: (batch, sequence, 2 * chan) -> (batch, sequence, 2 * d).
     """
 
+    order: Tensor
+    signs: Tensor
+
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
         self.hidden = hidden
