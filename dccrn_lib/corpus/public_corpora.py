@@ -224,7 +224,8 @@ def _catalogue(
     probes = probe_all([str(path) for path in files], 4 * usable_cores(), progress)
     bad = [(str(path), probe) for path, probe in zip(files, probes, strict=True) if isinstance(probe, str)]
     entries = [
-        Entry(
+        # ``describe`` gives only fields that hold text
+        Entry(  # pyright: ignore[reportArgumentType]
             path=str(path),
             kind=kind,
             corpus=corpus,

@@ -71,11 +71,13 @@ class StreamedSignal:
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take (channel, sample); returns what is ready."""
-        return self._cut(self._stream.push(samples))
+        # an array comes back for an array
+        return self._cut(self._stream.push(samples))  # pyright: ignore[reportArgumentType]
 
     def flush(self) -> np.ndarray:
         """The rest, (channel, sample)."""
-        return self._cut(self._stream.flush())
+        # an array comes back for an array
+        return self._cut(self._stream.flush())  # pyright: ignore[reportArgumentType]
 
     def _cut(self, samples: np.ndarray) -> np.ndarray:
         first = min(self._late, samples.shape[1])
@@ -237,7 +239,8 @@ def enhance_waveform(
     (2, 441)
     """
     sample_rate, is_tensor = checked_rate(sample_rate), isinstance(samples, Tensor)
-    x = np.asarray(samples.detach().cpu() if is_tensor else samples, dtype=np.float32)
+    # ``is_tensor`` says which of the two it is
+    x = np.asarray(samples.detach().cpu() if is_tensor else samples, dtype=np.float32)  # pyright: ignore[reportAttributeAccessIssue]
     if x.ndim not in (1, 2) or x.size == 0:
         raise AudioError(f"samples must be (sample,) or (channel, sample) with >= 1 sample, got {x.shape}")
     rows = x.reshape(-1, x.shape[-1])  # (channel, sample)

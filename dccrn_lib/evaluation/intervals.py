@@ -186,7 +186,8 @@ def paired_difference(
     both = [(x, y) for x, y in zip(a, b, strict=True) if _is_number(x) and _is_number(y)]
     if not both:
         return Difference(None, None, None, 0, method)
-    d = np.array([x - y for x, y in both], dtype=np.float64)
+    # ``_is_number`` leaves no None
+    d = np.array([x - y for x, y in both], dtype=np.float64)  # pyright: ignore[reportOperatorIssue]
     low, high = bootstrap_ci(d, confidence, seed) if method == "bootstrap" else t_interval(d, confidence)
     spread = float(d.std(ddof=1)) if d.size > 1 else 0.0
     return Difference(

@@ -81,7 +81,7 @@ class PartJob:
 
 
 @lru_cache(maxsize=1)  # the variants of a seed follow each other
-def _batches(profile: str, seed: int, steps: int) -> list[tuple[Tensor, ...]]:
+def _batches(profile: str, seed: int, steps: int) -> list[tuple[Tensor, Tensor]]:
     sizes, corpus = get_profile(profile), corpus_of(profile, progress=False)
     mix = MixConfig(segment_seconds=1.0, snr_db=sizes.snr_db)
     sources = (corpus["speech"], corpus["noise"], corpus["rir"] or None)

@@ -71,7 +71,8 @@ def whole_number(answer: Any) -> int | None:
     """
     if isinstance(answer, bool) or not isinstance(answer, numbers.Real) or not math.isfinite(answer):
         return None
-    return int(answer) if answer == int(answer) else None
+    whole = math.floor(answer)
+    return whole if answer == whole else None
 
 
 def given_number(answer: object) -> float | Verdict:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ class OnStream:
         self.cuda = device.type == "cuda"
         self.graphs = graphs and self.cuda
         self.stream = torch.cuda.Stream(device) if self.cuda else None
-        self.done = torch.cuda.Event() if self.cuda else None
+        self.done: Any = torch.cuda.Event() if self.cuda else None  # read on CUDA only
         self.graph: torch.cuda.CUDAGraph | None = None
         self.calls = 0
 
@@ -64,7 +65,7 @@ class OnStream:
             # other threads (the one that pins batches) go on meanwhile
             with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
                 self.compute()
-        assert self.stream is not None and self.done is not None
+        assert self.stream is not None
         with torch.cuda.stream(self.stream):
             for event in after:
                 self.stream.wait_event(event)

@@ -191,7 +191,8 @@ def _entry(path: str, kind: str, seconds: float, split: str, **names: Any) -> En
 
 def _pick_speakers(entries: list[Entry], rng: np.random.Generator) -> tuple[str, ...]:
     """Files of 4 to 9 different speakers, fewer where there are fewer."""
-    speakers = sorted({entry.speaker for entry in entries})
+    # generated speech always names its speaker
+    speakers = sorted({entry.speaker for entry in entries})  # pyright: ignore[reportArgumentType]
     chosen = rng.permutation(speakers)[: rng.integers(4, 10)]
     files = {name: [entry.path for entry in entries if entry.speaker == name] for name in chosen}
     return tuple(str(rng.choice(files[name])) for name in chosen)

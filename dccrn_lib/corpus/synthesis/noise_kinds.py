@@ -7,6 +7,7 @@ any level; ``NOISE_KINDS`` names them. "mixture" strings other kinds together wi
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 

@@ -6,6 +6,7 @@ magnitude stream. Convolutions and BatchNorm are those of lesson 02, the STFT is
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import nn

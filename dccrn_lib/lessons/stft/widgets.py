@@ -80,7 +80,7 @@ def mixer_view(clean: np.ndarray, kind: str, snr_db: float, seed: int = 0) -> Vi
         f"SI-SNR {measured:.1f} dB; in the {int(loud.sum())} bins where speech is within 40 dB of its loudest, "
         f"the phase is {turned:.0f} degrees off on average"
     )
-    sound = players({"noisy": speech + noise, "clean": speech}).data
+    sound = str(players({"noisy": speech + noise, "clean": speech}).data)
     return View(figure, text, sound)
 
 
@@ -134,7 +134,8 @@ def mixer(clips: dict[str, np.ndarray], snr_db: float = 5.0, kind: str = "fan", 
     snr = _slider(
         ipywidgets.FloatSlider, value=snr_db, min=-15, max=30, step=1, description="SNR (dB)", readout_format=".0f"
     )
-    return _panel(lambda: mixer_view(clips[clip.value], noise.value, snr.value, seed), clip, noise, snr)
+    # a Dropdown with options always has a value
+    return _panel(lambda: mixer_view(clips[clip.value], noise.value, snr.value, seed), clip, noise, snr)  # pyright: ignore[reportArgumentType]
 
 
 def explorer(x: np.ndarray, window_length: int = 400, hop_length: int = 100) -> ipywidgets.VBox:
@@ -146,7 +147,8 @@ def explorer(x: np.ndarray, window_length: int = 400, hop_length: int = 100) -> 
         description="overlap",
     )
     window = ipywidgets.Dropdown(options=["hann", "sqrt_hann"], description="type")
-    return _panel(lambda: explorer_view(x, length.value, overlap.value, window.value), length, overlap, window)
+    # a Dropdown with options always has a value
+    return _panel(lambda: explorer_view(x, length.value, overlap.value, window.value), length, overlap, window)  # pyright: ignore[reportArgumentType]
 
 
 def _slider(kind: type, **settings):
