@@ -259,13 +259,12 @@ class AudioWriter:
         temporary = self._atomic.__enter__()
         try:
             self._file = soundfile.SoundFile(
-                # bytes: as above
-                _native(temporary),
+                _native(temporary),  # pyright: ignore[reportArgumentType]  bytes, as above
                 "w",
                 self.sample_rate,
                 self.channels,
                 self.subtype,
-                format=self.format,  # pyright: ignore[reportArgumentType]
+                format=self.format,
             )
         except soundfile.SoundFileError as error:
             mended = AudioError(

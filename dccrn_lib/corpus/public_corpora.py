@@ -224,15 +224,15 @@ def _catalogue(
     probes = probe_all([str(path) for path in files], 4 * usable_cores(), progress)
     bad = [(str(path), probe) for path, probe in zip(files, probes, strict=True) if isinstance(probe, str)]
     entries = [
-        # ``describe`` gives only fields that hold text
-        Entry(  # pyright: ignore[reportArgumentType]
+        Entry(
             path=str(path),
             kind=kind,
             corpus=corpus,
             seconds=round(probe[0] / probe[1], 4),
             sample_rate=probe[1],
             licence=licence,
-            **describe(path),
+            # only fields that hold text
+            **describe(path),  # pyright: ignore[reportArgumentType]
         )
         for path, probe in zip(files, probes, strict=True)
         if not isinstance(probe, str)

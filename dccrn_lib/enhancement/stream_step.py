@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dccrn_lib.networks.complex_layers import ComplexConvTranspose2d
+from dccrn_lib.networks.complex_layers import ComplexConvTranspose2d, ComplexLSTM
 from dccrn_lib.networks.dccrn import DCCRN, RealBottleneck, concat_skip
 from dccrn_lib.runtime.errors import ConfigError
 

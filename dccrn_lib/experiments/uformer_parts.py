@@ -88,8 +88,8 @@ def _batches(profile: str, seed: int, steps: int) -> list[tuple[Tensor, Tensor]]
     data = MixtureDataset(*sources, mix, seed=seed, length=4 * steps, split="train")
     items = [data[i] for i in range(4 * steps)]
     return [
-        tuple(torch.stack([item[key] for item in items[4 * k : 4 * k + 4]]) for key in ("noisy", "clean"))
-        for k in range(steps)
+        (torch.stack([i["noisy"] for i in four]), torch.stack([i["clean"] for i in four]))
+        for four in (items[4 * k : 4 * k + 4] for k in range(steps))
     ]
 
 

@@ -71,8 +71,8 @@ def whole_number(answer: Any) -> int | None:
     """
     if isinstance(answer, bool) or not isinstance(answer, numbers.Real) or not math.isfinite(answer):
         return None
-    whole = math.floor(answer)
-    return whole if answer == whole else None
+    # typeshed gives Real no __int__; every number that is one has it
+    return int(answer) if answer == int(answer) else None  # pyright: ignore[reportArgumentType]
 
 
 def given_number(answer: object) -> float | Verdict:

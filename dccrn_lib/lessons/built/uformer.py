@@ -169,11 +169,12 @@ class MyComplexHead(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (batch, sequence, 2 * chan) -> (batch, sequence, 2 * size)
         parts = dict(zip("ri", x.chunk(2, dim=-1), strict=True))
-        terms: list[Any] = []  # tensors, which ``sum`` starts from 0
+        terms = []
         for triple, head in zip(TRIPLES, self.heads, strict=True):
             sign = (1, 1, -1, -1)[triple.count("i")]  # j^0 = 1, j^1 = j, j^2 = -1, j^3 = -j
             terms.append(sign * head(*(parts[letter] for letter in triple)))
-        return torch.cat([sum(terms[:4]), sum(terms[4:])], dim=-1)  # an even number of i's is real
+        # the sum of tensors is a tensor
+        return torch.cat([sum(terms[:4]), sum(terms[4:])], dim=-1)  # an even number of i's is real  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 class MyAttention(nn.Module):
