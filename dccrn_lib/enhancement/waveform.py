@@ -71,8 +71,7 @@ class StreamedSignal:
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take (channel, sample); returns what is ready."""
-        # an array comes back for an array
-        return self._cut(self._stream.push(samples))  # pyright: ignore[reportArgumentType]
+        return self._cut(self._stream.push(samples))
 
     def flush(self) -> np.ndarray:
         """The rest, (channel, sample)."""

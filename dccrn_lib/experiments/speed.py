@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -120,8 +120,7 @@ def bench_streaming(name: str, quick: bool = False) -> Rows:
     hop = model.config.stft.hop_length
     budget = 1e3 * hop / SAMPLE_RATE  # ms
     samples = 0.1 * np.random.default_rng(0).standard_normal((hops + 20, hop)).astype(np.float32)
-    assert isinstance(model, DCCRN)
-    pushers: dict[str, Callable[[Any], Any]] = {"PyTorch": StreamingEnhancer(model).push}
+    pushers: dict[str, Callable[[Any], Any]] = {"PyTorch": StreamingEnhancer(cast(DCCRN, model)).push}
     if find_spec("onnxruntime") and find_spec("onnx"):
         with tempfile.TemporaryDirectory() as folder:
             pushers["ONNX"] = OnnxEnhancer(export_onnx(model, Path(folder) / "model.onnx"), threads=1).push
