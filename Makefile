@@ -34,12 +34,13 @@ install: $(STAMP)  ## create .venv and install the package with its extras (abou
 tutorial: $(STAMP)  ## run all notebooks at PROFILE=quick into runs/quick, with one HTML report
 	"$(PY)" -m dccrn_lib run-notebooks --profile "$(PROFILE)" --out "$(OUT)"
 
-test: lint unit nbval  ## ruff, import directions, the tests, and the committed notebooks under nbval
+test: lint unit nbval  ## ruff, import directions, types, the tests, and the committed notebooks under nbval
 
-lint: $(STAMP)  ## ruff (rules and format), and the direction of imports between the packages
+lint: $(STAMP)  ## ruff (rules and format), the direction of imports between the packages, and types (pyright)
 	"$(PY)" -m ruff check .
 	"$(PY)" -m ruff format --check .
 	"$(VENV)/bin/lint-imports" --no-cache
+	"$(PY)" -m pyright --pythonpath "$(PY)"
 
 # What the quick tests leave out: processes, notebooks, whole trainings, the generated corpus, ONNX.
 QUICK = tests/test_doctests.py tests/test_house.py tests/test_losses.py tests/audio tests/cli tests/distillation tests/networks tests/results \

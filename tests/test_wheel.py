@@ -83,6 +83,10 @@ def test_sentences_come_with_it_and_corpora_stay_out_of_the_package(site: Path):
     assert not any(Path(folder).is_relative_to(site) for folder in folders)
 
 
+def test_type_checkers_find_its_annotations(site: Path):
+    assert (site / "dccrn_lib" / "py.typed").is_file()
+
+
 def test_other_weights_are_named_with_where_to_get_them(site: Path):
     done = run(site, "-m", "dccrn_lib", "enhance", "x.wav", "--out", "o", "--model", "uformer")
     assert done.returncode == 1

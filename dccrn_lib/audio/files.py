@@ -113,7 +113,8 @@ def _opened(path: PathLike) -> Iterator[soundfile.SoundFile]:
     try:
         if path.stat().st_size == 0:
             raise AudioError(f"{path} is empty (0 bytes); record or copy it again")
-        with soundfile.SoundFile(_native(path)) as file:
+        # soundfile takes a path as bytes too; its annotations leave that out
+        with soundfile.SoundFile(_native(path)) as file:  # pyright: ignore[reportArgumentType]
             _refuse_cut(path, file.extra_info)
             yield file
     except soundfile.SoundFileError as error:
@@ -258,7 +259,12 @@ class AudioWriter:
         temporary = self._atomic.__enter__()
         try:
             self._file = soundfile.SoundFile(
-                _native(temporary), "w", self.sample_rate, self.channels, self.subtype, format=self.format
+                _native(temporary),  # pyright: ignore[reportArgumentType]  bytes, as above
+                "w",
+                self.sample_rate,
+                self.channels,
+                self.subtype,
+                format=self.format,
             )
         except soundfile.SoundFileError as error:
             mended = AudioError(

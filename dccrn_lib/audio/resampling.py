@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import overload
 
 import numpy as np
 import torch
@@ -82,6 +83,10 @@ def _direct(x: np.ndarray, old: int, new: int) -> np.ndarray:
     return result
 
 
+@overload
+def resample(x: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray: ...
+@overload
+def resample(x: Tensor, from_rate: int, to_rate: int) -> Tensor: ...
 def resample(x: np.ndarray | Tensor, from_rate: int, to_rate: int) -> np.ndarray | Tensor:
     """Resample along the last axis.
 

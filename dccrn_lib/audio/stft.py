@@ -49,6 +49,8 @@ class ComplexSTFT(nn.Module):
     True
     """
 
+    window: Tensor
+
     def __init__(self, config: STFTConfig | None = None) -> None:
         super().__init__()
         self.config = config or STFTConfig()

@@ -178,7 +178,8 @@ def _replaced(base: Any, values: Mapping[str, Any]) -> Any:
 
 def _flat(config: Any) -> dict[str, Any]:
     """Fields of a dataclass, or keys of a mapping, with those within them as ``outer.inner``."""
-    values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config
+    # an instance: nobody hands over a class
+    values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config  # pyright: ignore[reportArgumentType]
     flat: dict[str, Any] = {}
     for name, value in values.items():
         flat |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {name: value}

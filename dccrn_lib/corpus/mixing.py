@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -247,6 +248,7 @@ class MixtureDataset(Dataset):
     def _piece(self, rng: np.random.Generator, entry: Entry) -> np.ndarray:
         """A random cut of at most one segment out of a file."""
         start = rng.uniform(0, max(entry.seconds - self.config.segment_seconds, 0))
+        assert self._cache is not None  # ``__getitem__`` made it
         return self._cache.read(entry, start, self.config.segment_seconds)
 
     def _noise(self, rng: np.random.Generator, speaker: int) -> tuple[np.ndarray, str]:
@@ -254,7 +256,8 @@ class MixtureDataset(Dataset):
         if len(self.speech.entries) > 3 and rng.random() < self.config.babble_probability:
             others = [i for i in rng.permutation(len(self.speech.entries)) if i != speaker][: rng.integers(3, 8)]
             voices = [self._speech(rng, int(i)) for i in others]
-            return sum(v / np.sqrt(np.mean(v**2)) for v in voices), "babble"
+            babble: Any = sum(v / np.sqrt(np.mean(v**2)) for v in voices)
+            return babble, "babble"
         noise, label = self._one_noise(rng)
         if rng.random() < self.config.second_noise_probability:
             second, other = self._one_noise(rng)
@@ -291,6 +294,7 @@ class MixtureDataset(Dataset):
 
     def _reverberate(self, x: np.ndarray, entry: Entry) -> tuple[np.ndarray, np.ndarray]:
         """(target with the early part of the room, speech with the whole room), both in time with the direct sound."""
+        assert self._cache is not None  # ``__getitem__`` made it
         rir = self._cache.read(entry, 0.0, entry.seconds + 1)
         peak = int(np.abs(rir).argmax())
         early = rir[: peak + round(self.config.early_ms / 1000 * SAMPLE_RATE)]

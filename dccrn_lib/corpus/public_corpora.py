@@ -231,7 +231,8 @@ def _catalogue(
             seconds=round(probe[0] / probe[1], 4),
             sample_rate=probe[1],
             licence=licence,
-            **describe(path),
+            # only fields that hold text
+            **describe(path),  # pyright: ignore[reportArgumentType]
         )
         for path, probe in zip(files, probes, strict=True)
         if not isinstance(probe, str)

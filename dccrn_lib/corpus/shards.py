@@ -69,6 +69,7 @@ def member_bytes(entry: Entry) -> bytes:
     Raises:
         ManifestError: the shard ends before the member does.
     """
+    assert entry.offset is not None and entry.bytes is not None  # as of every packed entry
     with ByteRange(shard_of(entry), entry.offset, entry.bytes) as part:
         data = part.read()
     if len(data) != entry.bytes:
@@ -87,6 +88,7 @@ def open_audio(entry: Entry) -> Iterator[soundfile.SoundFile]:
         with soundfile.SoundFile(entry.path) as file:
             yield file
         return
+    assert entry.bytes is not None  # an offset comes with a size
     with io.BufferedReader(ByteRange(shard_of(entry), entry.offset, entry.bytes), 1 << 16) as part:
         with soundfile.SoundFile(part) as file:
             yield file

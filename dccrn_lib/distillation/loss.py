@@ -73,7 +73,8 @@ class DistillationLoss(nn.Module):
         """The two waveform losses: {"clean": ..., "teacher": ...}."""
         terms = {"clean": self.base_loss(student, clean)}
         if self.needs_teacher:
-            terms["teacher"] = self.base_loss(student, teacher.detach())
+            # ``needs_teacher`` says that there is one
+            terms["teacher"] = self.base_loss(student, teacher.detach())  # pyright: ignore[reportOptionalMemberAccess]
         return terms
 
     def balance(

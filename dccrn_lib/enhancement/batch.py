@@ -86,10 +86,12 @@ def _start_worker(model: Model, device: str, threads: int, stop: Event) -> None:
 
 def _work(source: Path, destination: Path, device: str, overwrite: bool) -> EnhancedFile | str:
     def go_on(_seconds: float = 0.0) -> None:
+        assert _worker_stop is not None
         if _worker_stop.is_set():
             raise KeyboardInterrupt  # as in one process: what is half written goes
 
     go_on()
+    assert _worker_model is not None
     return _attempt(source, destination, _worker_model, device, overwrite, on_progress=go_on)
 
 

@@ -173,7 +173,8 @@ def _metadata(model: DCCRN, kind: str, precision: str) -> dict[str, str]:
 def _quiet_exporter() -> Iterator[None]:
     """Silence what torch's tracing exporter says about itself; every other warning passes."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # frame == 1 is decided when traced
+        # public in its documentation, not in its annotations
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # frame == 1 is decided when traced  # pyright: ignore[reportPrivateImportUsage]
         warnings.filterwarnings("ignore", message="Constant folding - Only steps=1")
         warnings.filterwarnings("ignore", message="Exporting a model to ONNX with a batch_size other than 1")
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.onnx")

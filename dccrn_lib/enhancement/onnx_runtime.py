@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -142,7 +143,7 @@ class OnnxEnhancer:
         spectrum = np.fft.rfft(pieces * self.window, n=self.fft_size).T  # (freq, frame)
         return np.stack([spectrum.real, spectrum.imag])[None].astype(np.float32)
 
-    def _synthesise(self, enhanced: np.ndarray) -> np.ndarray:
+    def _synthesise(self, enhanced: Any) -> np.ndarray:
         """Spectrum (1, 2, freq, frame) -> windowed pieces (frame, window)."""
         pieces = np.fft.irfft((enhanced[0, 0] + 1j * enhanced[0, 1]).T, n=self.fft_size)
         return (pieces[:, : self.window_length] * self.window).astype(np.float32)

@@ -12,6 +12,8 @@ The network's own step and its states are in stream_step.py; here are samples, f
 
 from __future__ import annotations
 
+from typing import overload
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -93,6 +95,10 @@ class StreamingEnhancer:
         self._as_numpy, self._as_single = False, False
 
     @torch.no_grad()
+    @overload
+    def push(self, samples: np.ndarray) -> np.ndarray: ...
+    @overload
+    def push(self, samples: Tensor) -> Tensor: ...
     def push(self, samples: Tensor | np.ndarray) -> Tensor | np.ndarray:
         """Take samples, give as many.
 
@@ -109,12 +115,14 @@ class StreamingEnhancer:
         """
         as_numpy = not isinstance(samples, Tensor)
         x = np.asarray(samples) if as_numpy else samples.detach()
-        if not (x.dtype.kind == "f" if as_numpy else x.is_floating_point()):
+        # ``as_numpy`` says which of the two x is
+        if not (x.dtype.kind == "f" if as_numpy else x.is_floating_point()):  # pyright: ignore[reportAttributeAccessIssue]
             raise AudioError(f"expected float samples in [-1, 1], got {x.dtype}; divide integers by their full scale")
         if as_numpy:  # a copy: torch wants native byte order and writable memory
             with np.errstate(over="ignore"):
                 x = torch.from_numpy(np.array(x, dtype=np.float32))
-        x = x.to(self.window.device, torch.float32)
+        # a tensor by now
+        x = x.to(self.window.device, torch.float32)  # pyright: ignore[reportAttributeAccessIssue]
         single = x.dim() == 1
         if x.dim() > 2 or x.dim() == 0 or (1 if single else x.shape[0]) != self.batch:
             raise AudioError(

@@ -16,19 +16,20 @@ exports to ONNX.
 from __future__ import annotations
 
 import copy
+from typing import Any, TypeGuard, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dccrn_lib.networks.complex_layers import ComplexConvTranspose2d
+from dccrn_lib.networks.complex_layers import ComplexConvTranspose2d, ComplexLSTM
 from dccrn_lib.networks.dccrn import DCCRN, RealBottleneck, concat_skip
 from dccrn_lib.runtime.errors import ConfigError
 
 States = dict[str, Tensor]
 
 
-def can_stream(model: nn.Module) -> bool:
+def can_stream(model: nn.Module) -> TypeGuard[DCCRN]:
     """Whether a network says of itself that it ``streams``."""
     return getattr(model, "streams", False)
 
@@ -62,7 +63,11 @@ class FramePairLayer(nn.Module):
     the new previous.
     """
 
-    def __init__(self, layer: nn.Module) -> None:
+    weight: Tensor
+    pair_weight: Tensor
+    bias: Tensor
+
+    def __init__(self, layer: Any) -> None:
         super().__init__()
         conv = layer.conv
         self.transposed = isinstance(conv, ComplexConvTranspose2d)
@@ -147,11 +152,11 @@ class StreamingCore(nn.Module):
         hidden and cell states, real and imaginary part stacked along batch in a complex LSTM.
         """
         c = self.config
-        device = self.decoder[0].weight.device
+        device = cast(FramePairLayer, self.decoder[0]).weight.device
         sizes = [2, *c.channels]
         n = len(c.channels)
         bins = [c.stft.fft_size // 2 >> i for i in range(n + 1)]
-        shapes = {f"encoder.{i}": (batch, sizes[i], bins[i], 1) for i in range(n)}
+        shapes: dict[str, tuple[int, ...]] = {f"encoder.{i}": (batch, sizes[i], bins[i], 1) for i in range(n)}
         if isinstance(self.bottleneck, RealBottleneck):
             shapes |= {f"lstm.{part}": (c.rnn_layers, batch, c.rnn_units) for part in "hc"}
         else:
@@ -210,7 +215,7 @@ class StreamingCore(nn.Module):
             seq = net.project(seq)
         else:
             real, imag = seq.chunk(2, dim=2)  # each (frame, batch, chan / 2 * freq)
-            for i, layer in enumerate(net.lstm):
+            for i, layer in enumerate(cast("list[ComplexLSTM]", net.lstm)):
                 both, answers = torch.cat([real, imag], dim=1), []  # (frame, 2 batch, size)
                 for kind, lstm in (("real", layer.lstm_real), ("imag", layer.lstm_imag)):
                     h, c = f"lstm.{i}.{kind}_h", f"lstm.{i}.{kind}_c"

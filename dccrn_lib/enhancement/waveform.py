@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import overload
 
 import numpy as np
 import torch
@@ -74,7 +75,8 @@ class StreamedSignal:
 
     def flush(self) -> np.ndarray:
         """The rest, (channel, sample)."""
-        return self._cut(self._stream.flush())
+        # an array comes back for an array
+        return self._cut(self._stream.flush())  # pyright: ignore[reportArgumentType]
 
     def _cut(self, samples: np.ndarray) -> np.ndarray:
         first = min(self._late, samples.shape[1])
@@ -194,7 +196,7 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
         model.train(training)
 
 
-def resolve_model(model: nn.Module | str | os.PathLike, device: str = "cpu") -> nn.Module:
+def resolve_model(model: nn.Module | str | os.PathLike[str], device: str = "cpu") -> nn.Module:
     """A network on ``device``: itself, or loaded by shipped name or path.
 
     Raises:
@@ -205,8 +207,16 @@ def resolve_model(model: nn.Module | str | os.PathLike, device: str = "cpu") -> 
     return model.to(device) if isinstance(model, nn.Module) else load_model(model, device)
 
 
+@overload
 def enhance_waveform(
-    model: nn.Module | str | os.PathLike, samples: np.ndarray | Tensor, sample_rate: int = SAMPLE_RATE
+    model: nn.Module | str | os.PathLike[str], samples: np.ndarray, sample_rate: int = SAMPLE_RATE
+) -> np.ndarray: ...
+@overload
+def enhance_waveform(
+    model: nn.Module | str | os.PathLike[str], samples: Tensor, sample_rate: int = SAMPLE_RATE
+) -> Tensor: ...
+def enhance_waveform(
+    model: nn.Module | str | os.PathLike[str], samples: np.ndarray | Tensor, sample_rate: int = SAMPLE_RATE
 ) -> np.ndarray | Tensor:
     """Enhance a signal in memory.
 
@@ -228,7 +238,8 @@ def enhance_waveform(
     (2, 441)
     """
     sample_rate, is_tensor = checked_rate(sample_rate), isinstance(samples, Tensor)
-    x = np.asarray(samples.detach().cpu() if is_tensor else samples, dtype=np.float32)
+    # ``is_tensor`` says which of the two it is
+    x = np.asarray(samples.detach().cpu() if is_tensor else samples, dtype=np.float32)  # pyright: ignore[reportAttributeAccessIssue]
     if x.ndim not in (1, 2) or x.size == 0:
         raise AudioError(f"samples must be (sample,) or (channel, sample) with >= 1 sample, got {x.shape}")
     rows = x.reshape(-1, x.shape[-1])  # (channel, sample)

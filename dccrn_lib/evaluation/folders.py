@@ -43,7 +43,7 @@ def _jobs(
 def evaluate_directories(
     clean: PathLike,
     noisy: PathLike,
-    model: str | os.PathLike | nn.Module | None = None,
+    model: str | os.PathLike[str] | nn.Module | None = None,
     enhanced: PathLike | None = None,
     json_path: PathLike | None = None,
     device: str = "cpu",
@@ -105,7 +105,7 @@ def evaluate_directories(
     return result
 
 
-def _load(model: str | os.PathLike | nn.Module | None, device: str) -> tuple[nn.Module | None, str | None]:
+def _load(model: str | os.PathLike[str] | nn.Module | None, device: str) -> tuple[nn.Module | None, str | None]:
     if model is None:
         return None, None
     if isinstance(model, nn.Module):

@@ -18,7 +18,7 @@ from dccrn_lib.runtime.errors import MetricError
 
 
 def bootstrap_ci(
-    values: Sequence[float], confidence: float = 0.95, seed: int = 0, resamples: int = 10_000
+    values: Sequence[float] | np.ndarray, confidence: float = 0.95, seed: int = 0, resamples: int = 10_000
 ) -> tuple[float, float]:
     """Percentile bootstrap confidence interval of a mean, by ``scipy.stats.bootstrap``.
 
@@ -56,7 +56,7 @@ def bootstrap_ci(
     return float(interval.low), float(interval.high)
 
 
-def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+def t_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
     """Student's t confidence interval of a mean, right for few values: mean -+ t(n - 1) * s / sqrt(n).
 
     Args:
@@ -186,7 +186,8 @@ def paired_difference(
     both = [(x, y) for x, y in zip(a, b, strict=True) if _is_number(x) and _is_number(y)]
     if not both:
         return Difference(None, None, None, 0, method)
-    d = np.array([x - y for x, y in both], dtype=np.float64)
+    # ``_is_number`` leaves no None
+    d = np.array([x - y for x, y in both], dtype=np.float64)  # pyright: ignore[reportOperatorIssue]
     low, high = bootstrap_ci(d, confidence, seed) if method == "bootstrap" else t_interval(d, confidence)
     spread = float(d.std(ddof=1)) if d.size > 1 else 0.0
     return Difference(

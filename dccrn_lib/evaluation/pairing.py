@@ -44,7 +44,8 @@ def pair_files(clean: PathLike, other: PathLike) -> list[tuple[str, Path, Path]]
             continue
         if len(left) < len(files[Path(clean)]) or len(right) < len(files[Path(other)]):
             continue  # two files with one key
-        lonely = sorted(left.keys() - right.keys()), sorted(right.keys() - left.keys())
+        # None was left out above
+        lonely = sorted(left.keys() - right.keys()), sorted(right.keys() - left.keys())  # pyright: ignore[reportArgumentType]
         if not any(lonely):
             pairs = [(right[k].relative_to(other).as_posix(), left[k], right[k]) for k in left]
             return sorted(pairs)

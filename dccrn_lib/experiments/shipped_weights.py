@@ -59,7 +59,8 @@ def breakdown(
         for system, rows in items.items():
             found = summarise([row for row in rows if key(row) == group])
             means = {k: found["mean"].get(k) for k in ("pesq_wb", "stoi", "si_snr_db")}
-            interval = bracketed(*(found["ci95"].get("pesq_wb") or (None, None)), ".2f").strip() or "-"
+            # an interval is a pair
+            interval = bracketed(*(found["ci95"].get("pesq_wb") or (None, None)), ".2f").strip() or "-"  # pyright: ignore[reportCallIssue]
             table.append({name: group, "system": system, "n": found["n"], **means, "pesq_wb 95 %": interval})
     return table
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from dccrn_lib.enhancement.onnx_export import export_onnx
 from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer
 from dccrn_lib.enhancement.stream import SAMPLE_RATE, StreamingEnhancer
 from dccrn_lib.networks.complex_layers import ComplexConv2d, ComplexLSTM
+from dccrn_lib.networks.dccrn import DCCRN
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.errors import ConfigError
@@ -57,8 +58,8 @@ def time_in_turns(first: Callable[[], Any], second: Callable[[], Any], repeats: 
         second()
         times.append((middle - start, time.perf_counter() - middle))
     times = times[1:]
-    medians = (statistics.median(pair[i] for pair in times) for i in (0, 1))
-    return *medians, statistics.median(b / a for a, b in times)
+    first_median, second_median = (statistics.median(pair[i] for pair in times) for i in (0, 1))
+    return first_median, second_median, statistics.median(b / a for a, b in times)
 
 
 def four_call_convolution(layer: ComplexConv2d, x: Tensor) -> Tensor:
@@ -119,7 +120,7 @@ def bench_streaming(name: str, quick: bool = False) -> Rows:
     hop = model.config.stft.hop_length
     budget = 1e3 * hop / SAMPLE_RATE  # ms
     samples = 0.1 * np.random.default_rng(0).standard_normal((hops + 20, hop)).astype(np.float32)
-    pushers = {"PyTorch": StreamingEnhancer(model).push}
+    pushers: dict[str, Callable[[Any], Any]] = {"PyTorch": StreamingEnhancer(cast(DCCRN, model)).push}
     if find_spec("onnxruntime") and find_spec("onnx"):
         with tempfile.TemporaryDirectory() as folder:
             pushers["ONNX"] = OnnxEnhancer(export_onnx(model, Path(folder) / "model.onnx"), threads=1).push

@@ -75,7 +75,7 @@ def train_config(
         steps: optimiser's steps.
     """
     cpu, quick, mixture = get_profile("cpu"), get_profile("quick"), MIXTURES[name]
-    sources = {
+    sources: dict[str, Any] = {
         kind: ",".join([path, *([str(Path(generated) / f"{kind}.jsonl")] if kind in mixture.generated else [])])
         for kind, path in corpus.items()
     }

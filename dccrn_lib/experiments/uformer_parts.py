@@ -81,15 +81,15 @@ class PartJob:
 
 
 @lru_cache(maxsize=1)  # the variants of a seed follow each other
-def _batches(profile: str, seed: int, steps: int) -> list[tuple[Tensor, ...]]:
+def _batches(profile: str, seed: int, steps: int) -> list[tuple[Tensor, Tensor]]:
     sizes, corpus = get_profile(profile), corpus_of(profile, progress=False)
     mix = MixConfig(segment_seconds=1.0, snr_db=sizes.snr_db)
     sources = (corpus["speech"], corpus["noise"], corpus["rir"] or None)
     data = MixtureDataset(*sources, mix, seed=seed, length=4 * steps, split="train")
     items = [data[i] for i in range(4 * steps)]
     return [
-        tuple(torch.stack([item[key] for item in items[4 * k : 4 * k + 4]]) for key in ("noisy", "clean"))
-        for k in range(steps)
+        (torch.stack([i["noisy"] for i in four]), torch.stack([i["clean"] for i in four]))
+        for four in (items[4 * k : 4 * k + 4] for k in range(steps))
     ]
 
 

@@ -11,9 +11,14 @@ import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,12 @@ def wrong(message: str) -> Verdict:
     return Verdict(False, message)
 
 
-def is_unanswered(answer: object) -> bool:
+def is_unanswered(answer: object) -> TypeIs[None | EllipsisType]:
     """Whether the place of the answer still holds None or an ellipsis."""
     return answer is None or answer is ...
 
 
-def number(answer: object) -> float | None:
+def number(answer: Any) -> float | None:
     """A finite float, or None for what is not a number.
 
     >>> number("no"), number(3), number(float("inf"))
@@ -58,7 +63,7 @@ def number(answer: object) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def whole_number(answer: object) -> int | None:
+def whole_number(answer: Any) -> int | None:
     """An int, or None for what is not a whole number; True and False are none.
 
     >>> whole_number(3.0), whole_number(3.5), whole_number(True)
@@ -66,7 +71,8 @@ def whole_number(answer: object) -> int | None:
     """
     if isinstance(answer, bool) or not isinstance(answer, numbers.Real) or not math.isfinite(answer):
         return None
-    return int(answer) if answer == int(answer) else None
+    # typeshed gives Real no __int__; every number that is one has it
+    return int(answer) if answer == int(answer) else None  # pyright: ignore[reportArgumentType]
 
 
 def given_number(answer: object) -> float | Verdict:

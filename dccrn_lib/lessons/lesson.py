@@ -57,4 +57,4 @@ def player(samples, sample_rate: int = 16000, title: str = "") -> HTML:
 
 def players(signals: dict, sample_rate: int = 16000) -> HTML:
     """Players side by side: title -> (sample,)."""
-    return HTML(side_by_side([player(x, sample_rate, title).data for title, x in signals.items()]))
+    return HTML(side_by_side([str(player(x, sample_rate, title).data) for title, x in signals.items()]))

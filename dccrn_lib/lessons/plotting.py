@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -170,7 +171,7 @@ def spectrograms(
     reference = max(float(np.abs(s).max()) for s in arrays.values()) if reference is None else reference
     rows = -(-len(arrays) // columns)
     figure, axes = new_figure(rows, columns, height=2.5, sharex=True, sharey=True)
-    image = None
+    image: Any = None
     for axis, (name, spectrum) in zip(axes.flat, arrays.items(), strict=False):
         image = draw_spectrogram(axis, spectrum, hop, title=LABELS.get(name, name), reference=reference)
         axis.label_outer()

@@ -143,7 +143,8 @@ class ComplexLinear(_ComplexWeight):
     def forward(self, real: Tensor, imag: Tensor) -> tuple[Tensor, Tensor]:
         x = torch.cat([real, imag], dim=-1)
         y = F.linear(x, self.block_weight(), self.block_bias())
-        return y.chunk(2, dim=-1)
+        real, imag = y.chunk(2, dim=-1)
+        return real, imag
 
 
 class ComplexBatchNorm2d(nn.Module):
@@ -160,6 +161,10 @@ class ComplexBatchNorm2d(nn.Module):
 
     Source: Trabelsi et al. 2018, section 3.5; parameters as in the authors' DCCRN code.
     """
+
+    running_mean: Tensor
+    running_cov: Tensor
+    num_batches_tracked: Tensor
 
     def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()

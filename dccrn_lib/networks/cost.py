@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -19,7 +21,7 @@ _TRANSPOSED = (ComplexConvTranspose2d, nn.ConvTranspose2d)
 _COUNTED = (*_CONVOLUTIONS, *_TRANSPOSED, ComplexLinear, nn.LSTM, nn.Linear)
 
 
-def _layer_macs(layer: nn.Module, x: Tensor, y: Tensor) -> int:
+def _layer_macs(layer: Any, x: Tensor, y: Tensor) -> int:
     """Real multiply-accumulates of one call of a layer, from its input and output."""
     rows = x.numel() // x.shape[-1]
     if isinstance(layer, nn.LSTM):
@@ -55,14 +57,15 @@ def count_macs(model: nn.Module, seconds: float = 1.0, by_layer: bool = False) -
         return module.register_forward_hook(hook)
 
     handles = [watch(name, module) for name, module in model.named_modules() if isinstance(module, _COUNTED)]
-    stft = model.config.stft
+    network = cast(Any, model)  # DCCRN or Uformer, or one that looks like them
+    stft = network.config.stft
     frames = 160
     training = model.training
     device = next(model.parameters()).device
     try:
         with torch.no_grad():
             spectrum = torch.randn(1, stft.fft_size // 2 + 1, frames, dtype=torch.complex64, device=device)
-            model.eval().enhance_spectrum(spectrum)
+            network.eval().enhance_spectrum(spectrum)
     finally:
         model.train(training)
         for handle in handles:

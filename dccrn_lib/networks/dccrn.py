@@ -215,8 +215,10 @@ class DCCRN(nn.Module):
         )
         if c.initial_mask:
             # complex bias (br - bi) + j (br + bi) = initial_mask + 0j
-            nn.init.constant_(self.decoder[-1].conv.bias_real, c.initial_mask / 2)
-            nn.init.constant_(self.decoder[-1].conv.bias_imag, -c.initial_mask / 2)
+            last = self.decoder[-1]
+            assert isinstance(last, DecoderLayer)
+            nn.init.constant_(last.conv.bias_real, c.initial_mask / 2)
+            nn.init.constant_(last.conv.bias_imag, -c.initial_mask / 2)
 
     @property
     def lookahead_frames(self) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -68,13 +69,11 @@ def expected_lookahead(model: nn.Module) -> int | float:
     frames = getattr(model, "lookahead_frames", None)
     if frames is None:
         raise ConfigError(f"no look-ahead formula for {type(model).__name__}; use measure_lookahead")
-    stft = model.config.stft
+    stft = cast(Any, model).config.stft
     return (stft.window_length - 1) + frames * stft.hop_length
 
 
-def _measure_reach(
-    model: nn.Module, alignments: Sequence[int] | None, past: bool = False
-) -> tuple[int | float, int | float]:
+def _measure_reach(model: Any, alignments: Sequence[int] | None, past: bool = False) -> tuple[int | float, int | float]:
     """How far a NaN spreads (after, before) its sample; only the side asked for has room to tell."""
     hop = model.stft.config.hop_length
     positions = list(range(hop)) if alignments is None else list(alignments)
@@ -96,7 +95,7 @@ def _measure_reach(
         model.train(was_training)
 
 
-def _spread(model: nn.Module, positions: Sequence[int], margin: int, past: bool) -> tuple[int | float, int | float]:
+def _spread(model: Any, positions: Sequence[int], margin: int, past: bool) -> tuple[int | float, int | float]:
     """Largest (after, before) distance of a NaN output over the positions; math.inf at the border."""
     hop = model.stft.config.hop_length
     lead, tail = (hop, margin) if past else (margin, hop)

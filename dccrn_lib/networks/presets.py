@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from dccrn_lib.audio.stft import STFTConfig
 from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
@@ -31,7 +32,9 @@ PRESETS: dict[str, DCCRNConfig | UformerConfig] = {
     "distil_dccrn_lookahead0": dataclasses.replace(_STUDENT, decoder_lookahead=0),
 }
 #: Family -> its config and its network.
-_CLASSES = {kind.family: (kind, network) for kind, network in ((DCCRNConfig, DCCRN), (UformerConfig, Uformer))}
+_CLASSES: dict[str, tuple[Any, Any]] = {
+    kind.family: (kind, network) for kind, network in ((DCCRNConfig, DCCRN), (UformerConfig, Uformer))
+}
 
 
 def preset(name: str) -> DCCRNConfig | UformerConfig:

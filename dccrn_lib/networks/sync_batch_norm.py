@@ -34,6 +34,8 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         mean = mean_over_processes(x32.mean(_AXES))
         centred = x32 - mean[:, None, None]
         variance = mean_over_processes(centred.square().mean(_AXES))
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.momentum is not None
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)

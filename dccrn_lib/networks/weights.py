@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -37,7 +39,7 @@ def save_model(model: nn.Module, path: str | Path, card: dict | None = None) -> 
     with atomic_path(weights) as temporary:
         save_file(state, str(temporary))
     record = {
-        "config": config_to_dict(model.config),
+        "config": config_to_dict(cast(Any, model).config),
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "parameters": sum(p.numel() for p in model.parameters()),  # a frozen network has as many
         "card": card or {},
@@ -47,7 +49,7 @@ def save_model(model: nn.Module, path: str | Path, card: dict | None = None) -> 
     return weights
 
 
-def find_weights(name_or_path: str | Path) -> Path:
+def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
     """The safetensors file of a shipped name, a file, or a folder that holds exactly one.
 
     Raises:
@@ -71,7 +73,7 @@ def find_weights(name_or_path: str | Path) -> Path:
     )
 
 
-def read_card(name_or_path: str | Path) -> dict:
+def read_card(name_or_path: str | os.PathLike[str]) -> dict:
     """The JSON beside the weights: config, sha256, parameters, card."""
     weights = find_weights(name_or_path)
     config = weights.with_suffix(".json")
@@ -84,7 +86,7 @@ def read_card(name_or_path: str | Path) -> dict:
         raise WeightsError(f"{config}: not a model config ({error}); restore it from where the weights came") from None
 
 
-def load_model(name_or_path: str | Path, device: str | torch.device = "cpu") -> DCCRN | Uformer:
+def load_model(name_or_path: str | os.PathLike[str], device: str | torch.device = "cpu") -> DCCRN | Uformer:
     """A trained model in eval mode.
 
     Args:

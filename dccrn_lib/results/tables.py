@@ -85,7 +85,8 @@ def _summary(system: Mapping[str, Any], key: str) -> str:
     mean, interval, scored = system["mean"].get(key), system["ci95"].get(key), system["n_metric"].get(key, 0)
     if mean is None:
         return "-"
-    text = f"{mean:.4g}{bracketed(*(interval or (None, None)), '.4g')}"
+    # an interval is a pair
+    text = f"{mean:.4g}{bracketed(*(interval or (None, None)), '.4g')}"  # pyright: ignore[reportCallIssue]
     return text if scored == system["n"] else f"{text} (n = {scored})"
 
 

@@ -15,7 +15,7 @@ _PACKAGES = ("torch", "torchaudio", "numpy", "soundfile", "pesq", "pystoi", "spe
 
 def environment_record() -> dict[str, Any]:
     """Versions, threads and git commit: what a number may depend on besides config, seed and data."""
-    versions = {"python": platform.python_version()}
+    versions: dict[str, str | None] = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
             versions[package] = metadata.version(package)

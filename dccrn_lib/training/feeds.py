@@ -53,6 +53,7 @@ class Feed:
             self.noisy.copy_(noisy)
             self.clean.copy_(clean)
             return
+        assert self.stream is not None and self.ready is not None
         with torch.cuda.stream(self.stream):
             for event in after:
                 self.stream.wait_event(event)

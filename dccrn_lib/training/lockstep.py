@@ -304,7 +304,8 @@ class _Clock:
 
     def done(self) -> float:
         """Fraction of the stage that has passed."""
-        return self.lock.step / self.steps if self.steps else self.seconds() / (60 * self.minutes)
+        # without steps there are minutes
+        return self.lock.step / self.steps if self.steps else self.seconds() / (60 * self.minutes)  # pyright: ignore[reportOperatorIssue]
 
     def speed(self) -> str:
         """Milliseconds per step and audio per second since the last call, in words."""

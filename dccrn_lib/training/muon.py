@@ -11,6 +11,9 @@ Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural netw
 ``torch.optim.Muon`` takes two-dimensional parameters only.
 """
 
+# torch's own optimisers call the _foreach functions; its stubs name them, but do not export them.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -95,11 +98,11 @@ class Muon(torch.optim.Optimizer):
             if with_gradient:
                 (self._muon if group["kind"] == "muon" else self._adam)(with_gradient, group)
 
-    def _muon(self, parameters: list[nn.Parameter], group: dict) -> None:
+    def _muon(self, parameters: list[Tensor], group: dict) -> None:
         for p in parameters:
             if not self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
-        gradients = [p.grad for p in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]  # all of them, see ``step``
         momenta = [self.state[p]["momentum"] for p in parameters]
         # m <- mu m + g;   update = g + mu m
         torch._foreach_mul_(momenta, group["momentum"])
@@ -116,12 +119,12 @@ class Muon(torch.optim.Optimizer):
             moved = [parameters[i] for i in members]
             torch._foreach_sub_(moved, [u.view_as(p) for u, p in zip(stack.unbind(), moved, strict=True)])
 
-    def _adam(self, parameters: list[nn.Parameter], group: dict) -> None:
+    def _adam(self, parameters: list[Tensor], group: dict) -> None:
         for p in parameters:
             if not self.state[p]:
                 zeros = {"mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
                 self.state[p] |= {**zeros, "count": torch.zeros((), device=p.device)}
-        gradients = [p.grad for p in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]  # all of them, see ``step``
         means, squares, counts = ([self.state[p][k] for p in parameters] for k in ("mean", "square", "count"))
         first, second = group["betas"]
         torch._foreach_add_(counts, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ def build_loss(config: TrainConfig, model: nn.Module, teacher: nn.Module | None)
     """The loss that a config asks for, between these two networks."""
     options = {}
     if METHODS[config.method] is not None:
-        options = {"student_stft": model.config.stft, "teacher_stft": teacher.config.stft}
+        options = {"student_stft": cast(Any, model).config.stft, "teacher_stft": cast(Any, teacher).config.stft}
         if config.method == "at_kl":
             options |= {"reading": config.reading, "normalisation": config.normalisation}
     waveform = WaveformLoss(config.level_weight, config.spectral_weight)
@@ -93,6 +94,7 @@ class Objective:
         buffers = {name: value.clone() for name, value in self.model.named_buffers()}
         with self.autocast():
             self.model(batch.noisy)
+        assert loss.feature_loss is not None and self.tap is not None and batch.teacher_features is not None
         loss.feature_loss.prepare(self.tap.features, batch.teacher_features)
         terms = self.terms(self.model, batch)
         # (1 - a) L(student, clean) + a L(student, teacher)

@@ -111,4 +111,5 @@ def _defaults(config: Any) -> dict:
     """Those fields that have a default, with it."""
     fields = [f for f in dataclasses.fields(config) if f.default is not f.default_factory]  # MISSING twice: no default
     missing = dataclasses.MISSING
-    return _record({f.name: f.default if f.default is not missing else f.default_factory() for f in fields})
+    # a field has a default or a factory, as filtered above
+    return _record({f.name: f.default if f.default is not missing else f.default_factory() for f in fields})  # pyright: ignore[reportCallIssue]

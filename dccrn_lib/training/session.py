@@ -10,6 +10,7 @@ import statistics
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -261,7 +262,7 @@ def _distributed(model: nn.Module, config: TrainConfig, ranks: Processes) -> nn.
     """The model as it is called in training: compiled if wanted, its gradients averaged over the ranks."""
     if ranks.world > 1 and config.sync_batch_norm:
         synchronise_batch_norm(model)
-    network = torch.compile(model) if config.compile else model
+    network = cast(nn.Module, torch.compile(model)) if config.compile else model
     if ranks.world > 1:
         network = nn.parallel.DistributedDataParallel(network, broadcast_buffers=not config.sync_batch_norm)
     return network

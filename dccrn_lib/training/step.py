@@ -29,7 +29,8 @@ def optimise(session: Session) -> dict[str, float] | None:
     terms: dict[str, float] = {}
     for number in range(config.accumulation):
         last = number == config.accumulation - 1
-        with contextlib.nullcontext() if last or ranks.world == 1 else session.network.no_sync():
+        # several ranks: the network is a DistributedDataParallel, which has no_sync
+        with contextlib.nullcontext() if last or ranks.world == 1 else session.network.no_sync():  # pyright: ignore[reportCallIssue]
             found = session.objective.terms(session.network, next(session.batches))
             (found["total"] / config.accumulation).backward()
         for name, value in numbers_of(found).items():

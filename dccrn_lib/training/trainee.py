@@ -5,10 +5,14 @@ come, what were the terms) is decided here by arithmetic on the device; the host
 looks the queue of the device never drains.
 """
 
+# torch's own optimisers call the _foreach functions; its stubs name them, but do not export them.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +44,7 @@ class OnStream:
         self.cuda = device.type == "cuda"
         self.graphs = graphs and self.cuda
         self.stream = torch.cuda.Stream(device) if self.cuda else None
-        self.done = torch.cuda.Event() if self.cuda else None
+        self.done: Any = torch.cuda.Event() if self.cuda else None  # read on CUDA only
         self.graph: torch.cuda.CUDAGraph | None = None
         self.calls = 0
 
@@ -61,6 +65,7 @@ class OnStream:
             # other threads (the one that pins batches) keep running meanwhile
             with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
                 self.compute()
+        assert self.stream is not None
         with torch.cuda.stream(self.stream):
             for event in after:
                 self.stream.wait_event(event)
@@ -97,6 +102,7 @@ class TeacherView(OnStream):
         if self.output is None:
             self.output = output.clone()
             self.features = {name: value.clone() for name, value in self.tap.features.items()}
+        assert self.output is not None
         self.output.copy_(output)
         for name, value in self.tap.features.items():
             self.features[name].copy_(value)
@@ -206,13 +212,14 @@ class Trainee(OnStream):
     def _update_average(self) -> None:
         if self.average is self.model:
             return
-        averages, values = list(self.average.parameters()), self.parameters
+        averages: list[Tensor] = list(self.average.parameters())
+        values: list[Tensor] = list(self.parameters)
         torch._foreach_mul_(averages, self.decay)
         torch._foreach_add_(averages, torch._foreach_mul(values, 1 - self.decay))
         pairs = [(a, b) for a, b in zip(self.average.buffers(), self.model.buffers(), strict=True)]
         statistics = [(a, b) for a, b in pairs if a.is_floating_point()]
         if statistics:
-            torch._foreach_copy_(*map(list, zip(*statistics, strict=True)))
+            torch._foreach_copy_([a for a, _ in statistics], [b for _, b in statistics])
 
     def _note(self, found: Mapping, fine: Tensor) -> None:
         """Add the terms to sums on the device."""

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -181,7 +182,7 @@ def _generate(root: Path, hours: float, seed: int, workers: int, progress: bool)
     write_manifest(paths.rir, rir)
 
 
-def _entry(path: str, kind: str, seconds: float, split: str, **names: str) -> Entry:
+def _entry(path: str, kind: str, seconds: float, split: str, **names: Any) -> Entry:
     """Manifest entry of a generated file; a recording's name carries its split."""
     if "recording" in names:
         names["recording"] = f"{split}-{names['recording']}"
@@ -190,7 +191,8 @@ def _entry(path: str, kind: str, seconds: float, split: str, **names: str) -> En
 
 def _pick_speakers(entries: list[Entry], rng: np.random.Generator) -> tuple[str, ...]:
     """Files of 4 to 9 different speakers, fewer where there are fewer."""
-    speakers = sorted({entry.speaker for entry in entries})
+    # generated speech always names its speaker
+    speakers = sorted({entry.speaker for entry in entries})  # pyright: ignore[reportArgumentType]
     chosen = rng.permutation(speakers)[: rng.integers(4, 10)]
     files = {name: [entry.path for entry in entries if entry.speaker == name] for name in chosen}
     return tuple(str(rng.choice(files[name])) for name in chosen)

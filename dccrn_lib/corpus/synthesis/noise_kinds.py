@@ -7,6 +7,7 @@ any level; ``NOISE_KINDS`` names them. "mixture" strings other kinds together wi
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,9 @@ def hum(n: int, rng: np.random.Generator) -> np.ndarray:
     gain = orders ** -rng.uniform(0.4, 1.4) * np.exp(0.7 * rng.standard_normal(len(orders)))
     gain[1::2] *= rng.uniform(0.2, 2.0)  # even harmonics
     t = np.arange(n) / RATE
-    buzz = sum(g * np.sin(2 * np.pi * mains * k * t + rng.uniform(0, 6.28)) for k, g in zip(orders, gain, strict=True))
+    buzz: Any = sum(
+        g * np.sin(2 * np.pi * mains * k * t + rng.uniform(0, 6.28)) for k, g in zip(orders, gain, strict=True)
+    )
     turning = rng.uniform(4, 30) * slow_curve(n, rng, 0.3, 0.95, 1.05)
     beat = np.maximum(tone(turning), 0) ** rng.uniform(2, 12)
     rattle = shaped_noise(n, rng, [80, 400, 2000, 8000], list(rng.uniform(-15, 0, 4))) * beat
@@ -133,7 +136,7 @@ def fan(n: int, rng: np.random.Generator) -> np.ndarray:
     depth = rng.uniform(0.1, 0.6)
     flow = shaped_noise(n, rng, [30, 200, 1000, 4000, 8000], [-6, 0, -rng.uniform(0, 10), -15, -rng.uniform(18, 35)])
     flow *= 1 + depth * tone(blades) + 0.5 * depth * tone(blades / rng.integers(3, 8))
-    tones = sum(rng.uniform(0.1, 1) / k * tone(blades * k, rng.uniform(0, 6)) for k in range(1, 9))
+    tones: Any = sum(rng.uniform(0.1, 1) / k * tone(blades * k, rng.uniform(0, 6)) for k in range(1, 9))
     return unit(flow) + rng.uniform(0.05, 0.6) * unit(tones)
 
 

@@ -45,7 +45,8 @@ def make_room(rng: np.random.Generator) -> tuple[np.ndarray, float]:
         room.add_source(source)
         room.add_microphone(microphone)
         room.compute_rir()
-        response = np.asarray(room.rir[0][0], dtype=np.float64)
+        # set by ``compute_rir``
+        response = np.asarray(room.rir[0][0], dtype=np.float64)  # pyright: ignore[reportOptionalSubscript]
         # the direct sound arrives after distance / c, and half the fractional-delay filter later
         direct = int(round(distance / 343.0 * RATE)) + acoustics.constants.get("frac_delay_length") // 2
         if abs(int(np.abs(response).argmax()) - direct) <= 2:

@@ -268,7 +268,8 @@ def espeak(text: str, voice: str, rate: int = 170, pitch: int = 50, spread: int 
         library.espeak_Synth(data, len(data), 0, 1, 0, utf8, None, None)
         library.espeak_Terminate()
     finally:
-        unload = getattr(_ctypes, "dlclose", None) or _ctypes.FreeLibrary
+        # there is FreeLibrary on Windows, dlclose elsewhere
+        unload = getattr(_ctypes, "dlclose", None) or _ctypes.FreeLibrary  # pyright: ignore[reportAttributeAccessIssue]
         unload(library._handle)
     audio = np.concatenate(chunks) if chunks else np.zeros(0, np.int16)
     return audio.astype(np.float32) / 32768.0

@@ -6,6 +6,7 @@ A layer with n frequency bins covers 0 to 8 kHz in n equal steps, whatever n is:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -60,7 +61,7 @@ def attention_maps(maps: dict[str, dict[str, np.ndarray]], hops: dict[str, int],
     columns = list(next(iter(maps.values())))
     height = 1.75 if len(maps) > 1 else 2.4
     figure, axes = new_figure(len(maps), len(columns), height=height, sharex=True, sharey=True)
-    image = None
+    image: Any = None
     for row, (layer, by_system) in zip(axes, maps.items(), strict=True):
         for axis, name in zip(row, columns, strict=True):
             m = np.asarray(by_system[name])

@@ -3,6 +3,9 @@
 Real parts are blue and imaginary parts orange wherever the two stand side by side.
 """
 
+# numpy's stubs give real and imag only to arrays whose dtype they know.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -88,11 +91,11 @@ def block_weight(weight: np.ndarray) -> Figure:
 
 def stamps(x: Sequence[float], kernel: Sequence[float], stride: int, padding: int, output_padding: int) -> Figure:
     """A transposed convolution along freq: each input value stamps the kernel; overlaps add; the edges are cut."""
-    x, kernel = np.asarray(x, dtype=float), np.asarray(kernel, dtype=float)
+    values, shape = np.asarray(x, dtype=float), np.asarray(kernel, dtype=float)
     full = (len(x) - 1) * stride + len(kernel) + output_padding
     parts = np.zeros((len(x), full))
-    for i, value in enumerate(x):
-        parts[i, i * stride : i * stride + len(kernel)] = value * kernel
+    for i, value in enumerate(values):
+        parts[i, i * stride : i * stride + len(kernel)] = value * shape
     figure, axes = new_figure(height=3.2)
     axis = axes[0, 0]
     bottom = np.zeros(full)

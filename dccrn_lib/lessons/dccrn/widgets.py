@@ -164,7 +164,8 @@ def mask_explorer(noisy: Tensor, clean: Tensor):
 
     def refresh(_change=None) -> None:
         gains = [band.value for band in bands]
-        view.value = render(explore(noisy, clean, gains, mode.value, phase.value, gate.value))
+        # a Dropdown with options always has a value
+        view.value = render(explore(noisy, clean, gains, mode.value, phase.value, gate.value))  # pyright: ignore[reportArgumentType]
 
     for control in (*bands, mode, phase, gate):
         control.observe(refresh, names="value")

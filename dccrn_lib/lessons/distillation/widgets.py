@@ -52,10 +52,11 @@ def mixture_browser(mixtures: MixtureDataset, systems: Mapping) -> widgets.VBox:
 
     def show(_change=None) -> None:
         item = mixtures[index.value]
-        figure, signals = before_after(item, system.value, systems)
+        # a Dropdown with options always has a value
+        figure, signals = before_after(item, system.value, systems)  # pyright: ignore[reportArgumentType]
         picture.value = png(figure)
         peak = max(float(x.abs().max()) for x in signals.values())
-        sound.value = players({LABELS.get(n, n): x / max(1.0, peak) for n, x in signals.items()}).data
+        sound.value = str(players({LABELS.get(n, n): x / max(1.0, peak) for n, x in signals.items()}).data)
         caption.value = f"{item['label']}, input SNR {item['snr_db']:.1f} dB, {item['id']}"
 
     index.observe(show, "value")

@@ -106,7 +106,7 @@ def abx_test(
         hidden = (a if session.x == "A" else b)[k]
         peak = max(1.0, *(float(np.abs(np.asarray(v)).max()) for v in (a[k], b[k])))
         signals = {"A": a[k], "B": b[k], "X": hidden}
-        sound.value = players({title: np.asarray(v) / peak for title, v in signals.items()}, sample_rate).data
+        sound.value = str(players({title: np.asarray(v) / peak for title, v in signals.items()}, sample_rate).data)
 
     def click(button) -> None:
         session.answer(button.description[-1])
@@ -169,7 +169,8 @@ def band_browser(items: Mapping, metrics: Sequence[str] = ("si_snr_db", "pesq_wb
     text, picture = widgets.HTML(), widgets.Image(format="png")
 
     def show(_change=None) -> None:
-        text.value, figure = band_view(items, metric.value, *band.value)
+        # a Dropdown with options always has a value
+        text.value, figure = band_view(items, metric.value, *band.value)  # pyright: ignore[reportArgumentType]
         picture.value = b"" if figure is None else png(figure)
 
     band.observe(show, "value")

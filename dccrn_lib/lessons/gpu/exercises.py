@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from dccrn_lib.lessons.grading import Verdict, right, wrong
+from dccrn_lib.lessons.grading import Verdict, is_unanswered, right, wrong
 
 WANTED_LEAD = 0.7  # dB that a teacher should lead by, see the lesson
 HOURS_CASE = {"steps": 60_000, "batch": 32, "seconds": 4.0, "rate": 400.0}  # of the second exercise
 ILLNESSES = ("gain", "skipped", "loader", "teacher")
-
-
-def _is_unanswered(answer) -> bool:
-    return answer is None or answer is ...
 
 
 def _close(a: float, b: float) -> bool:
@@ -26,7 +22,7 @@ def solution_operations(student_macs: float, teacher_macs: float) -> float:
 
 def check_operations(answer: Callable[[float, float], float] | None) -> Verdict:
     """Grade a function (student MACs, teacher MACs, both for a second of audio) -> operations of a distillation step."""
-    if _is_unanswered(answer):
+    if is_unanswered(answer):
         return wrong("write a function of (student_macs, teacher_macs) and pass it here")
     s, t = 2.0e9, 3.0e9
     got = float(answer(s, t))
@@ -54,7 +50,7 @@ def solution_hours() -> float:
 
 def check_hours(answer: float | None) -> Verdict:
     """Grade the hours that 60,000 steps of 32 mixtures of 4 s take at 400 s of audio per second."""
-    if _is_unanswered(answer):
+    if is_unanswered(answer):
         return wrong("give one number, in hours")
     c, got = HOURS_CASE, float(answer)
     audio = c["steps"] * c["batch"] * c["seconds"]
@@ -83,7 +79,7 @@ def solution_good_enough(teacher: Curve, student: Curve) -> bool:
 
 def check_good_enough(answer: Callable[[Curve, Curve], bool] | None) -> Verdict:
     """Grade a function (teacher, student) -> bool; each a list of (hours, valid SI-SNR in dB), in order of hours."""
-    if _is_unanswered(answer):
+    if is_unanswered(answer):
         return wrong("write a function of (teacher, student) and pass it here")
     cases = (
         ([(10, 12.0), (20, 14.0)], [(10, 12.0), (20, 13.0)], True, "a lead of 1 dB at the end is enough"),
@@ -138,7 +134,7 @@ def solution_diagnosis(log: list[dict[str, float]]) -> str:
 
 def check_diagnosis(answer: Callable[[list[dict[str, float]]], str] | None) -> Verdict:
     """Grade a function from a log (rows as in the lesson) to "gain", "skipped", "loader", "teacher" or "healthy"."""
-    if _is_unanswered(answer):
+    if is_unanswered(answer):
         return wrong("write a function of (log) and pass it here")
     for kind in (*ILLNESSES, "healthy"):
         got = answer(sick_log(kind))

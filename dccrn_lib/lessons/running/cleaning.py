@@ -7,6 +7,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import cast
 
 import nbformat
 
@@ -72,9 +73,8 @@ def _clean_output(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None
     if "metadata" in output:
         output.metadata = nbformat.from_dict({})
     root = str(project_root().resolve())
-    return nbformat.from_dict(
-        json.loads(json.dumps(output).replace(json.dumps(root + os.sep)[1:-1], "").replace(json.dumps(root)[1:-1], "."))
-    )
+    text = json.dumps(output).replace(json.dumps(root + os.sep)[1:-1], "").replace(json.dumps(root)[1:-1], ".")
+    return cast(nbformat.NotebookNode, nbformat.from_dict(json.loads(text)))
 
 
 def _text_of(output: nbformat.NotebookNode) -> str:

@@ -55,8 +55,11 @@ def parse_cell(source: str, where: str = "parameters cell") -> list[Parameter]:
     found: dict[str, Parameter] = {}
     for statement in statements:
         spot = f"{where}: parameters cell line {statement.lineno}"
-        simple = isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
-        if not simple or statement.value is None:
+        if (
+            not isinstance(statement, ast.AnnAssign)
+            or not isinstance(statement.target, ast.Name)
+            or statement.value is None
+        ):
             raise ConfigError(f"{spot}: write it as `name: type = literal  # help`")
         name, kind = statement.target.id, ast.unparse(statement.annotation)
         if kind not in TYPES:
@@ -69,6 +72,7 @@ def parse_cell(source: str, where: str = "parameters cell") -> list[Parameter]:
             raise ConfigError(f"{spot}: the default of {name} must be a literal") from None
         if not has_type(default, kind):
             raise ConfigError(f"{spot}: the default of {name}, {default!r}, is not {article(kind)}")
+        assert statement.end_lineno is not None  # ast.parse always sets it
         if not helps.get(statement.end_lineno):
             raise ConfigError(f"{spot}: {name} has no help; write `# what it does` behind it")
         found[name] = Parameter(name, kind, default, helps[statement.end_lineno])

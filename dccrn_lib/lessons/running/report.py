@@ -125,7 +125,7 @@ def equation(tex: str, block: bool) -> str:
     except ModuleNotFoundError:
         return _source(tex, block)
     # the converter's errors have no common base
-    refusals = tuple(kind for kind in vars(exceptions).values() if isinstance(kind, type))
+    refusals = tuple(k for k in vars(exceptions).values() if isinstance(k, type) and issubclass(k, BaseException))
     try:
         return convert(tex.strip(), display="block" if block else "inline")
     except (*refusals, IndexError, KeyError, ValueError):

@@ -62,7 +62,7 @@ def gate_view(noisy: np.ndarray, clean: np.ndarray, strength: float, floor_db: f
     text = f"strength {strength:g}, floor {floor_db:g} dB: SI-SNR {before:.1f} dB noisy, {after:.1f} dB behind the gate"
     loudest = max(1.0, estimate.abs().max().item())
     cut = int(SHOWN * 16000)
-    sound = players({"noisy": y[:cut] / loudest, "behind the gate": estimate[0, :cut] / loudest}).data
+    sound = str(players({"noisy": y[:cut] / loudest, "behind the gate": estimate[0, :cut] / loudest}).data)
     return GateView(figure, text, sound, after)
 
 

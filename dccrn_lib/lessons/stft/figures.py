@@ -3,7 +3,12 @@
 Arrays are numpy or torch on the CPU. Frequencies are in Hz unless an argument says bin; hops are in samples.
 """
 
+# numpy's stubs give real and imag only to arrays whose dtype they know.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -245,7 +250,7 @@ def mask_geometry(speech: complex, noise: complex) -> Figure:
 def masks(values: dict[str, np.ndarray], hop: int, sample_rate: int = 16000) -> Figure:
     """Masks between 0 (black) and 1 (white), side by side: title -> real (freq, frame)."""
     figure, axes = new_figure(1, len(values), height=2.5, sharex=True, sharey=True)
-    image = None
+    image: Any = None
     for axis, (name, mask) in zip(axes[0], values.items(), strict=True):
         mask = np.asarray(mask)
         image = axis.imshow(
@@ -289,7 +294,7 @@ def curves(
 def layers(spectra: dict[str, np.ndarray], hop: int, limit: float = 4000.0, seconds=(0.4, 1.4)) -> Figure:
     """Spectrograms of one passage at several window lengths: title -> (complex (freq, frame), hop)."""
     figure, axes = new_figure(1, len(spectra), height=2.6, sharey=True, sharex=True)
-    image = None
+    image: Any = None
     for axis, (name, spectrum) in zip(axes[0], spectra.items(), strict=True):
         spectrum = np.asarray(spectrum)
         image = draw_spectrogram(axis, spectrum, hop, title=name)

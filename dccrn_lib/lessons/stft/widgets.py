@@ -80,7 +80,7 @@ def mixer_view(clean: np.ndarray, kind: str, snr_db: float, seed: int = 0) -> Vi
         f"SI-SNR {measured:.1f} dB; in the {int(loud.sum())} bins where speech is within 40 dB of its loudest, "
         f"the phase is {turned:.0f} degrees off on average"
     )
-    sound = players({"noisy": speech + noise, "clean": speech}).data
+    sound = str(players({"noisy": speech + noise, "clean": speech}).data)
     return View(figure, text, sound)
 
 
@@ -93,17 +93,17 @@ def explorer_view(x: np.ndarray, window_length: int, overlap: float, window: str
         overlap: share of a window that its neighbour covers too, [0, 1).
         window: "hann" or "sqrt_hann".
     """
-    x = torch.as_tensor(np.asarray(x), dtype=torch.float32)[None]
+    wave = torch.as_tensor(np.asarray(x), dtype=torch.float32)[None]
     hop = max(1, round(window_length * (1 - overlap)))
     fft_size = 2 ** int(np.ceil(np.log2(window_length)))
     stft = ComplexSTFT(STFTConfig(window_length, hop, fft_size, window))
-    spectrum = stft(x)
+    spectrum = stft(wave)
     frames = max(8, 3 * window_length // hop)
     weight = torch.zeros((frames - 1) * hop + window_length)
     for k in range(frames):
         weight[k * hop : k * hop + window_length] += stft.window**2
     inner = weight[window_length - hop : -(window_length - hop) or None]
-    error = (stft.inverse(spectrum, x.shape[1]) - x).abs().max().item()
+    error = (stft.inverse(spectrum, wave.shape[1]) - wave).abs().max().item()
     figure, axes = new_figure(1, 2, height=2.7)
     axes[0, 0].plot(weight.numpy(), color="#0072b2", label="sum of squared windows")
     axes[0, 0].plot(stft.window.numpy() ** 2, color="#d55e00", label="one squared window")
@@ -111,7 +111,7 @@ def explorer_view(x: np.ndarray, window_length: int, overlap: float, window: str
     axes[0, 0].set_ylim(0, 1.5 * weight.max().item())
     axes[0, 0].legend(loc="upper center")
     image = draw_spectrogram(axes[0, 1], spectrum[0].numpy(), hop)
-    axes[0, 1].set(ylim=(0, 4), xlim=(0, min(SHOWN, x.shape[1] / 16000)))
+    axes[0, 1].set(ylim=(0, 4), xlim=(0, min(SHOWN, wave.shape[1] / 16000)))
     axes[0, 1].set(title=f"bins {16000 / fft_size:.1f} Hz apart, frames {hop / 16:.2f} ms")
     figure.colorbar(image, ax=axes[0, 1], label="dB")
     text = (
@@ -134,7 +134,8 @@ def mixer(clips: dict[str, np.ndarray], snr_db: float = 5.0, kind: str = "fan", 
     snr = _slider(
         ipywidgets.FloatSlider, value=snr_db, min=-15, max=30, step=1, description="SNR (dB)", readout_format=".0f"
     )
-    return _panel(lambda: mixer_view(clips[clip.value], noise.value, snr.value, seed), clip, noise, snr)
+    # a Dropdown with options always has a value
+    return _panel(lambda: mixer_view(clips[clip.value], noise.value, snr.value, seed), clip, noise, snr)  # pyright: ignore[reportArgumentType]
 
 
 def explorer(x: np.ndarray, window_length: int = 400, hop_length: int = 100) -> ipywidgets.VBox:
@@ -146,7 +147,8 @@ def explorer(x: np.ndarray, window_length: int = 400, hop_length: int = 100) -> 
         description="overlap",
     )
     window = ipywidgets.Dropdown(options=["hann", "sqrt_hann"], description="type")
-    return _panel(lambda: explorer_view(x, length.value, overlap.value, window.value), length, overlap, window)
+    # a Dropdown with options always has a value
+    return _panel(lambda: explorer_view(x, length.value, overlap.value, window.value), length, overlap, window)  # pyright: ignore[reportArgumentType]
 
 
 def _slider(kind: type, **settings):

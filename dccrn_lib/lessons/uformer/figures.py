@@ -3,6 +3,9 @@
 The complex stream is blue, the magnitude stream orange and what couples them green wherever they stand side by side.
 """
 
+# numpy's stubs give real and imag only to arrays whose dtype they know.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

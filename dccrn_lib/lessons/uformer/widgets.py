@@ -123,8 +123,10 @@ def attention_explorer(
     picture, words = ipywidgets.Image(format="png"), ipywidgets.Label()
 
     def update(_change=None) -> None:
-        words.value = sentence(choose_map(maps, head.value, band.value), slider.value)
-        picture.value = png(draw(maps, shown, head.value, band.value, slider.value, level))
+        # a Dropdown with options always has a value
+        words.value = sentence(choose_map(maps, head.value, band.value), slider.value)  # pyright: ignore[reportArgumentType]
+        # a Dropdown with options always has a value
+        picture.value = png(draw(maps, shown, head.value, band.value, slider.value, level))  # pyright: ignore[reportArgumentType]
 
     for control in (slider, head, band):
         control.observe(update, names="value")

@@ -29,7 +29,7 @@ SIGNS = ((1.0, -1.0, -1.0, -1.0), (1.0, 1.0, 1.0, -1.0))  # (real or imaginary r
 class StackedComplexLinear(ComplexLinear):
     """:class:`ComplexLinear` on stacked parts: (..., 2 * in_features) -> (..., 2 * out_features)."""
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor) -> Tensor:
         # [[Wr, -Wi], [Wi, Wr]] [xr, xi]
         return F.linear(x, self.block_weight(), self.block_bias())
 
@@ -85,6 +85,9 @@ class ComplexHead(nn.Module):
 
     Shapes: (batch, sequence, 2 * chan) -> (batch, sequence, 2 * d).
     """
+
+    order: Tensor
+    signs: Tensor
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()

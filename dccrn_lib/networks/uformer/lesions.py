@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from dccrn_lib.networks.uformer.conformer import DILATED_BLOCKS
 from dccrn_lib.networks.uformer.model import Uformer
@@ -45,7 +45,7 @@ def lesion(model: Uformer, part: str) -> Iterator[Uformer]:
     if not modules:
         raise ConfigError(f"no part {part!r} to bypass; known: fusion, {', '.join(names)}")
 
-    def hand_on(_module: nn.Module, inputs: tuple[Tensor, ...], _output: Any) -> Any:
+    def hand_on(_module: nn.Module, inputs: Any, _output: Any) -> Any:
         return inputs if len(inputs) > 1 else inputs[0]
 
     handles = [module.register_forward_hook(hand_on) for module in modules]

@@ -112,8 +112,10 @@ class Uformer(nn.Module):
         if c.initial_mask:
             # complex bias (br - bi) + j (br + bi); the last fusion adds sigmoid(0) = 0.5 to both parts of C
             fused = 0.5 if c.fusion else 0.0
-            nn.init.constant_(self.decoder[-1].complex_conv.bias_real, c.initial_mask / 2 - fused)
-            nn.init.constant_(self.decoder[-1].complex_conv.bias_imag, -c.initial_mask / 2)
+            last = self.decoder[-1]
+            assert isinstance(last, DecoderLayer)
+            nn.init.constant_(last.complex_conv.bias_real, c.initial_mask / 2 - fused)
+            nn.init.constant_(last.complex_conv.bias_imag, -c.initial_mask / 2)
 
     @property
     def lookahead_frames(self) -> int | float:
