@@ -70,7 +70,7 @@ class AudioInfo:
         return self.samples / self.sample_rate
 
 
-def _native(path: Path) -> Path | bytes:
+def native_path(path: Path) -> Path | bytes:
     """The path as soundfile takes it: names that are not valid text (Linux allows them) as bytes."""
     try:
         str(path).encode()
@@ -113,7 +113,7 @@ def _opened(path: PathLike) -> Iterator[soundfile.SoundFile]:
     try:
         if path.stat().st_size == 0:
             raise AudioError(f"{path} is empty (0 bytes); record or copy it again")
-        with soundfile.SoundFile(_native(path)) as file:
+        with soundfile.SoundFile(native_path(path)) as file:
             _refuse_cut(path, file.extra_info)
             yield file
     except soundfile.SoundFileError as error:
@@ -258,7 +258,7 @@ class AudioWriter:
         temporary = self._atomic.__enter__()
         try:
             self._file = soundfile.SoundFile(
-                _native(temporary), "w", self.sample_rate, self.channels, self.subtype, format=self.format
+                native_path(temporary), "w", self.sample_rate, self.channels, self.subtype, format=self.format
             )
         except soundfile.SoundFileError as error:
             mended = AudioError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,9 +15,17 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from dccrn_lib.audio.files import FOREIGN_SUFFIXES, foreign_hint
+from dccrn_lib.audio.files import FOREIGN_SUFFIXES, foreign_hint, native_path
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
+#: File names that say who speaks, by collection: the first group is the speaker.
+SPEAKER_NAMES = {
+    "LibriSpeech's names, SPEAKER-CHAPTER-UTTERANCE": re.compile(r"(\d+)-\d+-\d+"),
+    "LibriTTS's names, SPEAKER_CHAPTER_PARAGRAPH_SENTENCE": re.compile(r"(\d+)_\d+_\d{6}_\d{6}"),
+    "VoiceBank's names, SPEAKER_UTTERANCE": re.compile(r"([ps]\d+)_\d{3}(?:_mic\d)?"),
+    "the DNS Challenge's names, reader_SPEAKER": re.compile(r".*(reader_\d+)_.*"),
+}
+SILENT_PEAK = 10 ** (-90 / 20)  # -90 dBFS, of the mean of the channels
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")  # the only ones that can hold NaN
 
 
@@ -53,7 +62,7 @@ def probe_audio(path: str) -> tuple[int, int] | str:
     try:
         if os.path.getsize(path) == 0:
             return "the file is empty (0 bytes)"
-        with soundfile.SoundFile(path) as audio:
+        with soundfile.SoundFile(native_path(Path(path))) as audio:
             frames, rate = audio.frames, audio.samplerate
             if frames <= 0:
                 return "holds no sample (zero length)"
@@ -68,10 +77,33 @@ def probe_audio(path: str) -> tuple[int, int] | str:
                 audio.seek(frames - tail)
                 if audio.read(tail, dtype="int16").shape[0] < tail:
                     return "ends before the length its header states; copy or download the file again"
+            if not is_float:
+                audio.seek(0)
+            if _is_silent(audio, head if is_float else None):
+                return "is silent: no sample of the mean of its channels lies above -90 dBFS"
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).replace(str(path), "the file").splitlines()
         return f"cannot be decoded ({reason[0] if reason else type(error).__name__})"
     return frames, rate
+
+
+def _is_silent(audio: soundfile.SoundFile, samples: np.ndarray | None) -> bool:
+    """Whether nothing is heard in (sample, chan) or, without them, in the file: read until something is heard."""
+    blocks = [samples] if samples is not None else audio.blocks(audio.samplerate, dtype="float32", always_2d=True)
+    return all(np.abs(block.mean(axis=1)).max(initial=0.0) < SILENT_PEAK for block in blocks)
+
+
+def speaker_by_name(files: list[str]) -> tuple[str, list[str | None]] | None:
+    """Speakers from the names of the files, where at least half of them are named as in a known collection.
+
+    Returns:
+        (what the names follow, the speaker of each file or None), or None where no collection fits.
+    """
+    for collection, pattern in SPEAKER_NAMES.items():
+        found = [pattern.fullmatch(Path(path).stem) for path in files]
+        if 2 * sum(match is not None for match in found) >= len(files) > 0:
+            return collection, [match[1] if match else None for match in found]
+    return None
 
 
 def assign_splits(groups: list[str], valid_fraction: float, test_fraction: float) -> dict[str, str]:
@@ -87,7 +119,10 @@ def assign_splits(groups: list[str], valid_fraction: float, test_fraction: float
         valid, then test.
     """
     # u in [0, 1) by hash; sorted by u: the lowest are test, the next valid, the rest train
-    place = {name: int(hashlib.sha1(name.encode("utf-8")).hexdigest()[:12], 16) / 16**12 for name in set(groups)}
+    place = {
+        name: int(hashlib.sha1(name.encode("utf-8", "surrogatepass")).hexdigest()[:12], 16) / 16**12
+        for name in set(groups)
+    }
     order = sorted(place, key=lambda name: (place[name], name))
     n_test = sum(u < test_fraction for u in place.values())
     n_valid = sum(test_fraction <= u < test_fraction + valid_fraction for u in place.values())

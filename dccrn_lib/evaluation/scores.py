@@ -98,7 +98,7 @@ def _pesq(clean: np.ndarray, estimate: np.ndarray, mode: str) -> Outcome:
             return None, f"{reason} (from {bounds[k] / SAMPLE_RATE:.1f} s to {bounds[k + 1] / SAMPLE_RATE:.1f} s)"
         else:
             total += weights[k] * value
-    return (total / float(weights.sum()), None) if weights.any() else (None, _NO_UTTERANCE)
+    return (float(total / weights.sum()), None) if weights.any() else (None, _NO_UTTERANCE)
 
 
 def _active_frames(clean: np.ndarray, bounds: np.ndarray) -> np.ndarray:
