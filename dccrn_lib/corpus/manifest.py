@@ -174,6 +174,8 @@ def scan_folder(
     _check_names(split, kind or "")
     if not (valid_fraction >= 0 and test_fraction >= 0 and valid_fraction + test_fraction < 1):
         raise ManifestError(f"valid_fraction {valid_fraction} and test_fraction {test_fraction} leave no train")
+    if out.suffix.lower() in SUFFIXES:
+        raise ManifestError(f"{out}: a manifest is no recording; name a file that ends in .jsonl")
     if not folder.is_dir():
         raise ManifestError(f"{folder}: no such folder; name the folder that holds the recordings")
     good, bad = _usable_files(folder, workers, progress)

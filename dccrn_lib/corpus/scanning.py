@@ -15,9 +15,10 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from dccrn_lib.audio.files import FOREIGN_SUFFIXES, foreign_hint, native_path
+from dccrn_lib.audio.files import AUDIO_SUFFIXES, foreign_hint, list_audio_files, native_path, refuse_cut
+from dccrn_lib.runtime.errors import AudioError
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
+SUFFIXES = AUDIO_SUFFIXES
 #: File names that say who speaks, by collection: the first group is the speaker.
 SPEAKER_NAMES = {
     "LibriSpeech's names, SPEAKER-CHAPTER-UTTERANCE": re.compile(r"(\d+)-\d+-\d+"),
@@ -34,17 +35,7 @@ def find_audio(folder: str | os.PathLike) -> list[str]:
 
     Linked folders are followed, each real folder once.
     """
-    found, seen = [], set()
-    for here, folders, names in os.walk(os.path.abspath(folder), followlinks=True):
-        real = os.path.realpath(here)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        audio = (n for n in names if n.lower().endswith(SUFFIXES + FOREIGN_SUFFIXES) and not n.startswith("."))
-        found += [os.path.join(here, n) for n in audio]
-    return sorted(found)
+    return sorted(str(path) for path in list_audio_files(os.path.abspath(folder), repeats=False))
 
 
 def probe_audio(path: str) -> tuple[int, int] | str:
@@ -66,6 +57,7 @@ def probe_audio(path: str) -> tuple[int, int] | str:
             frames, rate = audio.frames, audio.samplerate
             if frames <= 0:
                 return "holds no sample (zero length)"
+            refuse_cut(Path(path), audio.extra_info)
             is_float = audio.subtype in _FLOAT_SUBTYPES
             head = audio.read(frames if is_float else min(frames, rate), dtype="float32", always_2d=True)
             if head.shape[0] == 0:
@@ -77,14 +69,24 @@ def probe_audio(path: str) -> tuple[int, int] | str:
                 audio.seek(frames - tail)
                 if audio.read(tail, dtype="int16").shape[0] < tail:
                     return "ends before the length its header states; copy or download the file again"
+            if audio.format in ("MP3", "MPEG") and frames > rate and not _reaches_its_end(audio):
+                return "is cut off before the length its header states; copy or download the file again"
             if not is_float:
                 audio.seek(0)
             if _is_silent(audio, head if is_float else None):
                 return "is silent: no sample of the mean of its channels lies above -90 dBFS"
+    except AudioError as error:
+        return str(error).replace(str(path), "the file")
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).replace(str(path), "the file").splitlines()
         return f"cannot be decoded ({reason[0] if reason else type(error).__name__})"
     return frames, rate
+
+
+def _reaches_its_end(audio: soundfile.SoundFile) -> bool:
+    """Whether a sample can be read at 98 % of the length that the header states."""
+    audio.seek(int(0.98 * audio.frames))
+    return len(audio.read(1, dtype="int16")) == 1
 
 
 def _is_silent(audio: soundfile.SoundFile, samples: np.ndarray | None) -> bool:

@@ -200,6 +200,7 @@ def test_scan_errors_are_one_line(messy, tmp_path):
     assert str(empty) in message(lambda: scan_folder(empty, "speech", out, progress=False))
     assert "unknown kind" in message(lambda: scan_folder(messy, "voice", out, progress=False))
     assert "unknown split" in message(lambda: scan_folder(messy, "speech", out, split="dev", progress=False))
+    assert "no recording" in message(lambda: scan_folder(messy, "speech", messy / "anna" / "1.wav", progress=False))
     assert "0.7" in message(lambda: scan_folder(messy, "speech", out, valid_fraction=0.7, test_fraction=0.3))
     (empty / "x.wav").write_text("text")
     text = message(lambda: scan_folder(empty, "speech", out, progress=False))
@@ -293,3 +294,13 @@ def test_odd_file_names_survive_the_manifest(name, tmp_path):
     report = scan_folder(root, "noise", tmp_path / "m.jsonl", progress=False)
     assert len(report.bad) == 1 and (tmp_path / "m.jsonl.bad.txt").exists()
     assert os.fsencode(root) + b"/" + name in [os.fsencode(e.path) for e in read_manifest(tmp_path / "m.jsonl")]
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3", ".aiff"])
+def test_cut_recordings_are_bad_files(suffix, tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / f"cut{suffix}"
+    soundfile.write(path, 0.1 * rng.standard_normal(16000 * 6), 16000)
+    assert probe_audio(str(path))[1] == 16000
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    assert isinstance(probe_audio(str(path)), str)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from pesq import pesq
 from torch import nn
 
 from dccrn_lib.audio.files import write_audio
-from dccrn_lib.evaluation.folders import evaluate_directories
+from dccrn_lib.evaluation.folders import _refuse_input, evaluate_directories
 from dccrn_lib.evaluation.intervals import Difference, bootstrap_ci, compare_systems, paired_difference, t_interval
 from dccrn_lib.evaluation.native_pesq import native_pesq
 from dccrn_lib.evaluation.pairing import pair_files
@@ -20,6 +21,7 @@ from dccrn_lib.evaluation.scores import REFERENCE_METRICS, score_pair
 from dccrn_lib.evaluation.systems import Pair, score_many
 from dccrn_lib.losses import si_snr_db
 from dccrn_lib.runtime.errors import AudioError, ConfigError, MetricError
+from dccrn_lib.runtime.paths import weights_dir
 
 RATE = 16000
 FAST = ["si_snr_db", "gain", "polarity"]
@@ -405,3 +407,55 @@ def test_pairing_rules(tmp_path):
     ]
     with pytest.raises(MetricError, match="without a partner"):
         pair_files(clean, noisy)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_one_cut_recording_refuses_no_other(folders, suffix):
+    for folder in ("clean", "noisy"):
+        (folders / folder / "b.wav").unlink()
+        write_audio(folders / folder / f"b{suffix}", speech_like(3.0), RATE)
+    path = folders / "noisy" / f"b{suffix}"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    result = evaluate_directories(folders / "clean", folders / "noisy", metrics=FAST, progress=False)
+    assert result["n_scored"] == result["n"] - 1
+    assert {entry["file"] for entry in result["unscored"]} == {f"b{suffix}"}
+
+
+def test_one_sample_of_rounding_among_three_rates(tmp_path):
+    for seconds in (1.00003, 1.00007, 1.0001):
+        for name, rate in (("clean", 48000), ("noisy", 44100), ("enhanced", 22050)):
+            x = np.resize(speech_like(2.0), int(np.ceil(seconds * rate)))
+            write_audio(tmp_path / name / f"{seconds}.wav", x, rate)
+        write_audio(tmp_path / "noisy" / f"{seconds}.wav", np.resize(speech_like(2.0), int(seconds * 16000)), 16000)
+    result = evaluate_directories(
+        tmp_path / "clean", tmp_path / "noisy", enhanced=tmp_path / "enhanced", metrics=FAST, progress=False
+    )
+    assert result["n"] == result["n_scored"] == 3
+
+
+@pytest.mark.parametrize("name", ["clean/a.wav", "noisy/a.wav", "link.json", "clean/new.flac"])
+def test_the_result_never_replaces_a_recording(folders, name):
+    (folders / "link.json").symlink_to(folders / "clean" / "a.wav")
+    before = (folders / "clean" / "a.wav").read_bytes(), (folders / "noisy" / "a.wav").read_bytes()
+    with pytest.raises(ConfigError, match="another file|no recording"):
+        evaluate_directories(folders / "clean", folders / "noisy", json_path=folders / name, metrics=FAST)
+    assert before == ((folders / "clean" / "a.wav").read_bytes(), (folders / "noisy" / "a.wav").read_bytes())
+
+
+def test_the_result_never_replaces_the_models_card(folders):
+    card = weights_dir() / "distil_dccrn.json"
+    before = card.read_bytes()
+    with pytest.raises(ConfigError, match="another file"):
+        _refuse_input(card, [], "distil_dccrn")
+    assert card.read_bytes() == before
+
+
+def test_a_name_that_is_no_text_is_scored_and_written(folders):
+    for folder in ("clean", "noisy"):
+        old = os.path.join(os.fsencode(folders / folder), b"a.wav")
+        os.rename(old, old.replace(b"a.wav", b"caf\xe9.wav"))
+    evaluate_directories(
+        folders / "clean", folders / "noisy", json_path=folders / "r.json", metrics=FAST, progress=False
+    )
+    names = {item["file"] for item in json.loads((folders / "r.json").read_text())["items"]}
+    assert os.fsdecode(b"caf\xe9.wav") in names
