@@ -70,7 +70,7 @@ class AudioInfo:
         return self.samples / self.sample_rate
 
 
-def _native(path: Path) -> Path | bytes:
+def native_path(path: Path) -> Path | bytes:
     """The path as soundfile takes it: names that are not valid text (Linux allows them) as bytes."""
     try:
         str(path).encode()
@@ -79,7 +79,7 @@ def _native(path: Path) -> Path | bytes:
     return path
 
 
-def _refuse_cut(path: Path, notes: str) -> None:
+def refuse_cut(path: Path, notes: str) -> None:
     """AudioError if the container says that its end is missing; libsndfile would only read what is left."""
     found = _TOO_SHORT.search(notes)
     if found:
@@ -114,8 +114,8 @@ def _opened(path: PathLike) -> Iterator[soundfile.SoundFile]:
         if path.stat().st_size == 0:
             raise AudioError(f"{path} is empty (0 bytes); record or copy it again")
         # soundfile takes a path as bytes too; its annotations leave that out
-        with soundfile.SoundFile(_native(path)) as file:  # pyright: ignore[reportArgumentType]
-            _refuse_cut(path, file.extra_info)
+        with soundfile.SoundFile(native_path(path)) as file:  # pyright: ignore[reportArgumentType]
+            refuse_cut(path, file.extra_info)
             yield file
     except soundfile.SoundFileError as error:
         reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
@@ -259,7 +259,7 @@ class AudioWriter:
         temporary = self._atomic.__enter__()
         try:
             self._file = soundfile.SoundFile(
-                _native(temporary),  # pyright: ignore[reportArgumentType]  bytes, as above
+                native_path(temporary),  # pyright: ignore[reportArgumentType]  bytes, as above
                 "w",
                 self.sample_rate,
                 self.channels,
@@ -354,8 +354,15 @@ def write_audio(
     return writer.clipped
 
 
-def list_audio_files(folder: PathLike, recursive: bool = True) -> list[Path]:
+def list_audio_files(folder: PathLike, recursive: bool = True, repeats: bool = True) -> list[Path]:
     """All files of a folder whose suffix is an audio format's, sorted; hidden files and folders are left out.
+
+    Linked folders are followed, but never into a folder that one is already in.
+
+    Args:
+        folder: where to look.
+        recursive: look into its subfolders too.
+        repeats: a folder that is linked twice is listed twice; without, once.
 
     Raises:
         AudioError: there is no such folder.
@@ -363,9 +370,17 @@ def list_audio_files(folder: PathLike, recursive: bool = True) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise AudioError(f"no such folder: {folder}" if not folder.exists() else f"{folder} is a file, not a folder")
-    found = []
-    for where, folders, names in os.walk(folder):
+    found: list[Path] = []
+    above: dict[str, tuple[str, ...]] = {os.fspath(folder): ()}  # folder -> the real folders it lies in
+    seen: set[str] = set()
+    for where, folders, names in os.walk(folder, followlinks=True):
+        real, outer = os.path.realpath(where), above.pop(where)
+        if real in outer or (not repeats and real in seen):
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
+        above |= {os.path.join(where, name): (*outer, real) for name in folders}
         found += [
             Path(where) / n
             for n in names

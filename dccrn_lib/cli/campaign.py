@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dccrn_lib.cli.checks import folder
+from dccrn_lib.cli.checks import count, folder
 from dccrn_lib.cli.fields import FieldParser, recorded
 from dccrn_lib.cli.parser import Parser
 from dccrn_lib.experiments.campaign import SIZES, plan, recipe, search
@@ -25,7 +25,7 @@ def campaign(**options: Any) -> Parser:
         "--out", type=folder, required=True, metavar="DIR", help="its folder; what is unfinished there is resumed"
     )
     p.add_argument("--minutes", type=float, metavar="M", help="length of all stages asked for, together")
-    p.add_argument("--steps", type=int, metavar="N", help="length of each stage in steps instead")
+    p.add_argument("--steps", type=count, metavar="N", help="length of each stage in steps instead")
     p.add_argument(
         "--stage",
         choices=STAGES,

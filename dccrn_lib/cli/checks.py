@@ -29,6 +29,17 @@ def count(text: str) -> int:
     return value
 
 
+def seed(text: str) -> int:
+    """A seed of a random generator."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be 0 or more, got {value}")
+    return value
+
+
 def named(text: str) -> str:
     """A path; the empty one is an unset variable of the shell, not the folder one is in."""
     if not text:

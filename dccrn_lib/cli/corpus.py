@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from dccrn_lib.cli.checks import count, file, folder, named, positive
+from dccrn_lib.cli.checks import count, file, folder, named, positive, seed
 from dccrn_lib.cli.parser import Parser
 
 
@@ -13,8 +13,8 @@ def synth(**options: Any) -> Parser:
     p = Parser(**options)
     p.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder to write")
     p.add_argument("--hours", type=positive, default=1.0, metavar="H", help="hours of speech")
-    p.add_argument("--seed", type=int, default=0, metavar="S", help="the corpus is a function of hours and seed")
-    p.add_argument("--workers", type=int, metavar="N", help="processes; all cores when not given")
+    p.add_argument("--seed", type=seed, default=0, metavar="S", help="the corpus is a function of hours and seed")
+    p.add_argument("--workers", type=count, metavar="N", help="processes; all cores when not given")
     p.set_defaults(run=_synth)
     return p
 
@@ -44,6 +44,7 @@ def scan(**options: Any) -> Parser:
         metavar="N",
         help="folder level below DIR that names the speaker or recording; guessed when not given",
     )
+    p.add_argument("--speaker-per-file", action="store_true", help="every file of speech is another speaker")
     p.add_argument("--workers", type=count, metavar="N", help="parallel readers; all cores when not given")
     p.set_defaults(run=_scan)
     return p
@@ -64,6 +65,7 @@ def _scan(a: argparse.Namespace) -> int:
         group_level=a.group_level,
         workers=a.workers,
         progress=not a.quiet,
+        speaker_per_file=a.speaker_per_file,
     )
     print(report)
     return 0
@@ -83,7 +85,7 @@ def pack(**options: Any) -> Parser:
     )
     p.add_argument("--bitrate", type=positive, default=32.0, metavar="KBIT", help="of Opus, in kbit/s, 6 to 256")
     p.add_argument("--shard-mb", type=positive, default=256.0, metavar="N", help="size of a shard in MiB")
-    p.add_argument("--workers", type=int, metavar="N", help="processes that encode; all cores when not given")
+    p.add_argument("--workers", type=count, metavar="N", help="processes that encode; all cores when not given")
     p.set_defaults(run=_pack)
     return p
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from dccrn_lib.cli.checks import count, device, file, named
@@ -42,4 +43,9 @@ def _evaluate(a: argparse.Namespace) -> int:
     )
     means = ", ".join(f"{k} {v:.4g}" for k, v in result["mean"].items() if v is not None)
     print(f"{result['n_scored']} of {result['n']} files scored: {means or 'nothing'}")
-    return 0 if result["n_scored"] else 1
+    left = result["unscored"]
+    for entry in left[:3]:
+        print(f"no {entry['metric']} for {entry['file']}: {entry['reason']}", file=sys.stderr)
+    if len(left) > 3:
+        print(f"and {len(left) - 3} more, see unscored in {a.json}", file=sys.stderr)
+    return 0 if result["n_scored"] == result["n"] else 1

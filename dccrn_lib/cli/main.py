@@ -73,6 +73,8 @@ def _forget_interrupt() -> None:
 
 
 def _run(argv: list[str]) -> int:
+    if hasattr(sys.stdout, "reconfigure"):  # a file's name may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     name, words = find_command(argv)
     parser = command_parser(name)
     args = parser.parse_args(words)

@@ -18,7 +18,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dccrn_lib.corpus.entry import FIELDS, KINDS, SPLITS, Entry, parse_entry
@@ -29,6 +29,7 @@ from dccrn_lib.corpus.scanning import (
     group_name,
     label_of,
     probe_all,
+    speaker_by_name,
     without_suffix,
 )
 from dccrn_lib.runtime.errors import ManifestError, nearest_name
@@ -54,7 +55,7 @@ def read_manifest(path: str | os.PathLike, split: str | None = None, kind: str |
     path = Path(path)
     folder = os.path.dirname(os.path.abspath(path))
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a name may hold U+2028
     except FileNotFoundError:
         raise ManifestError(
             f"{path}: no such manifest; make one with `python -m dccrn_lib corpus scan FOLDER`"
@@ -95,7 +96,7 @@ def write_manifest(path: str | os.PathLike, entries: Iterable[Entry]) -> Path:
                 record = {name: getattr(entry, name) for name in FIELDS}
                 record = {name: value for name, value in record.items() if value is not None}
                 record["path"] = _relative(entry.path, folder)
-                stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+                stream.write(_line(record) + "\n")
     return path
 
 
@@ -106,7 +107,9 @@ def total_hours(entries: Iterable[Entry]) -> float:
 
 @dataclass(frozen=True)
 class ScanReport:
-    """What a scan found: the manifest written, files and hours by split, bad files with their reasons."""
+    """What a scan found: the manifest written, files and hours by split, bad files with their reasons, and by what
+    the files were grouped, with an example.
+    """
 
     manifest: Path
     counts: dict[str, int]
@@ -114,6 +117,7 @@ class ScanReport:
     groups: dict[str, int]
     bad: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    grouped: str = ""
 
     def __str__(self) -> str:
         parts = [
@@ -122,7 +126,7 @@ class ScanReport:
         ]
         bad = f"; {len(self.bad)} bad files, see {self.manifest}.bad.txt" if self.bad else ""
         notes = "".join(f"; {note}" for note in self.notes)
-        return f"{self.manifest}: {'; '.join(parts)}{bad}{notes}"
+        return f"{self.manifest}: {'; '.join(parts)}{bad}{notes}" + (f"\n{self.grouped}" if self.grouped else "")
 
 
 def scan_folder(
@@ -137,6 +141,7 @@ def scan_folder(
     group_level: int | None = None,
     workers: int | None = None,
     progress: bool = True,
+    speaker_per_file: bool = False,
 ) -> ScanReport:
     """Write the manifest of every audio file under ``folder``: nested, of any rate and channel count.
 
@@ -150,29 +155,31 @@ def scan_folder(
         licence: written into every line.
         corpus: name of the collection; default: the folder's name.
         group_level: how many folder levels below ``folder`` name a speaker or recording; None takes all of
-            them. Files directly in ``folder`` are groups of their own. With fewer than three groups in all,
-            every file becomes its own group (the report says so), because no split could be made otherwise.
+            them, unless the files are named as in LibriSpeech, LibriTTS, VoiceBank or the DNS Challenge: then
+            the names of the files give the speaker. Files directly in ``folder`` are groups of their own. With
+            fewer than three groups in all, every file becomes its own group (the report says so), because no
+            split could be made otherwise; speech is then refused, unless ``speaker_per_file`` or ``split`` is given.
         workers: threads; default four for each core.
         progress: show a bar.
+        speaker_per_file: every file of speech is a speaker of its own, as the caller knows.
 
     Returns:
         ScanReport. With three groups or more no split (of a positive fraction) is empty.
 
     Raises:
-        ManifestError: no such folder, an unknown kind or split, fractions out of range, or no usable file.
+        ManifestError: no such folder, an unknown kind or split, fractions out of range, no usable file, or speech
+            whose every file would be a speaker of its own.
     """
     folder, out = Path(folder), Path(out)
     _check_names(split, kind or "")
     if not (valid_fraction >= 0 and test_fraction >= 0 and valid_fraction + test_fraction < 1):
         raise ManifestError(f"valid_fraction {valid_fraction} and test_fraction {test_fraction} leave no train")
+    if out.suffix.lower() in SUFFIXES:
+        raise ManifestError(f"{out}: a manifest is no recording; name a file that ends in .jsonl")
     if not folder.is_dir():
         raise ManifestError(f"{folder}: no such folder; name the folder that holds the recordings")
     good, bad = _usable_files(folder, workers, progress)
-    notes = []
-    names = [group_name(path, folder, group_level) for path, _ in good]
-    if split is None and len(set(names)) < 3 <= len(good):
-        names = [without_suffix(path, folder) for path, _ in good]
-        notes.append("fewer than three folders: split by file, not by folder")
+    names, grouped, notes = _grouped([path for path, _ in good], folder, kind, group_level, speaker_per_file, split)
     splits = dict.fromkeys(names, split) if split else assign_splits(names, valid_fraction, test_fraction)
     entries = [
         Entry(
@@ -191,7 +198,34 @@ def scan_folder(
     ]
     write_manifest(out, entries)
     write_bad(Path(f"{out}.bad.txt"), bad)
-    return summarise(out, entries, bad, notes)
+    return replace(summarise(out, entries, bad, notes), grouped=grouped)
+
+
+def _grouped(
+    files: list[str], folder: Path, kind: str, level: int | None, per_file: bool, split: str | None
+) -> tuple[list[str], str, list[str]]:
+    """(group of every file, by what and an example, notes); ManifestError where speakers would be shared by splits."""
+    names, rule, notes = [group_name(path, folder, level) for path in files], "folder", []
+    by_name = speaker_by_name(files) if kind == "speech" and level is None else None
+    if per_file and kind == "speech":
+        names, rule = [without_suffix(path, folder) for path in files], "file, as asked for"
+    elif by_name:
+        rule = by_name[0]
+        names = [found or name for found, name in zip(by_name[1], names, strict=True)]
+    alone = [without_suffix(path, folder) for path in files]
+    few = not per_file and not by_name and split is None and len(set(names)) < 3 <= len(files)
+    if kind == "speech" and not per_file and split is None and len(files) > 1 and (few or names == alone):
+        raise ManifestError(
+            f"{folder}: the speakers are not known: fewer than three folders, and no collection's file names; the "
+            "same voice would be in several splits. Give each speaker a folder, or put all files into one split "
+            "(--split train), or say that every file is another speaker (--speaker-per-file)"
+        )
+    if few:
+        names, rule = alone, "file"
+        notes = ["fewer than three folders: split by file, not by folder"]
+    example = Path(os.path.relpath(files[0], os.path.abspath(folder))).as_posix()
+    who = "speakers" if kind == "speech" else "recordings"
+    return names, f"{who} by {rule}; for example {example} -> {names[0]}", notes
 
 
 def _check_names(split: str | None, kind: str | None) -> None:
@@ -234,6 +268,13 @@ def summarise(out: Path, entries: list, bad: list[tuple[str, str]], notes: list[
     )
 
 
+def _line(record: dict) -> str:
+    """JSON on one line; names that are no valid text, or hold separators of lines, are escaped."""
+    text = json.dumps(record, ensure_ascii=False)
+    odd = len(text.splitlines()) > 1 or any("\ud800" <= letter <= "\udfff" for letter in text)
+    return json.dumps(record) if odd else text
+
+
 def _relative(path: str, folder: str) -> str:
     """``path`` as seen from ``folder``; absolute where no relative path exists (another Windows drive)."""
     path = os.path.abspath(path)
@@ -249,4 +290,4 @@ def write_bad(path: Path, bad: list[tuple[str, str]]) -> None:
         path.unlink(missing_ok=True)
         return
     with atomic_path(path) as temporary:
-        temporary.write_text("".join(f"{name}\t{reason}\n" for name, reason in bad), encoding="utf-8")
+        temporary.write_text("".join(f"{name}\t{reason}\n" for name, reason in bad), "utf-8", "backslashreplace")

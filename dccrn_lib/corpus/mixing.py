@@ -11,6 +11,8 @@ Source: the DNS Challenge recipe as DCCRN used it (-5..20 dB, room responses); b
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ from dccrn_lib.corpus.manifest import read_manifest
 from dccrn_lib.runtime.errors import AudioError, ConfigError, ManifestError
 
 _SPEEDS = ((9, 10), (19, 20), (20, 19), (10, 9), (17, 20), (20, 17))  # up, down of a rational resampler
+SILENT_ROOM = 10 ** (-90 / 20)  # largest sample of a room response that counts as none
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class MixConfig:
         snr_db: lowest and highest signal-to-noise ratio in dB, drawn uniformly.
         level_dbfs: lowest and highest RMS of the mixture in dB relative to full scale.
         rir_probability: fraction of mixtures whose speech passes a room response (0 without responses).
-        early_ms: part of the room response after the direct sound that stays in the target, in ms.
+        early_ms: part of the room response after the direct sound that stays in the target, in ms; 0 = the direct sound
+            alone.
         second_noise_probability: fraction of mixtures with two noises at a time.
         babble_probability: fraction of mixtures whose noise is several other speakers.
         speed_probability: fraction with speech played 5 to 15 % faster or slower (pitch moves along).
@@ -74,6 +78,8 @@ class MixConfig:
     def __post_init__(self) -> None:
         if not self.segment_seconds > 0:
             raise ConfigError(f"segment_seconds must be above 0, got {self.segment_seconds}")
+        if not 0 <= self.early_ms < np.inf:
+            raise ConfigError(f"early_ms must be 0 or more and finite, got {self.early_ms}")
         for name in ("snr_db", "level_dbfs", "wide_level_dbfs"):
             low, high = getattr(self, name)
             if low > high:
@@ -180,6 +186,7 @@ class MixtureDataset(Dataset):
         self.samples = round(self.config.segment_seconds * SAMPLE_RATE)
         self.cache_mb = cache_mb
         self._cache: AudioCache | DecodedCorpus | None = decoded
+        self.silent: Counter[str] = Counter()  # names of files -> how often they were left out in this process
 
     def __len__(self) -> int:
         return self.length
@@ -199,8 +206,7 @@ class MixtureDataset(Dataset):
             self._cache = AudioCache(self.cache_mb)
         epoch, index = self.epoch + index // self.length, index % self.length
         rng = np.random.default_rng([self.seed, epoch, index])
-        speaker = self.speech.draw(rng)
-        speech = self._speech(rng, speaker)
+        speaker, speech = self._any_speech(rng)
         if rng.random() < self.config.speed_probability:
             up, down = _SPEEDS[rng.integers(len(_SPEEDS))]
             speech = self._fit(resample_poly(speech, up, down).astype(np.float32))
@@ -230,8 +236,30 @@ class MixtureDataset(Dataset):
         """Cut or zero-pad at the end to the segment length."""
         return np.pad(x[: self.samples], (0, max(0, self.samples - len(x))))
 
-    def _speech(self, rng: np.random.Generator, speaker: int) -> np.ndarray:
-        """A segment of one speaker; short utterances are joined with pauses of 0.1 to 0.4 s."""
+    def _skip(self, entries: Sequence[Entry], what: str) -> None:
+        """Count what is left out because it is silent, and say so at the 1st, 10th, 100th ... time."""
+        name = ", ".join(sorted({e.path for e in entries})[:3]) + (" ..." if len(entries) > 3 else "")
+        self.silent[name] += 1
+        times = self.silent[name]
+        if times in (1, 10, 100, 1000, 10000):
+            warnings.warn(
+                f"{name}: {what} is silent, left out ({times} times in this process); scan the corpus again",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _any_speech(self, rng: np.random.Generator) -> tuple[int, np.ndarray]:
+        """A speaker and a segment; a speaker of whom nothing is heard is left out, and another one drawn."""
+        for _ in range(20):
+            speaker = self.speech.draw(rng)
+            speech = self._speech(rng, speaker)
+            if speech is not None:
+                return speaker, speech
+        names = "; ".join(sorted(self.silent)[:3])
+        raise AudioError(f"20 speakers in a row are silent ({names}); scan the corpus again, silence is left out there")
+
+    def _speech(self, rng: np.random.Generator, speaker: int) -> np.ndarray | None:
+        """A segment of one speaker; short utterances are joined with pauses of 0.1 to 0.4 s. None: 20 are silent."""
         group = self.speech.entries[speaker]
         for _ in range(20):
             pieces, have = [], 0
@@ -243,7 +271,8 @@ class MixtureDataset(Dataset):
             x = self._fit(np.concatenate(pieces))
             if np.mean(x**2) > 1e-8:
                 return x
-        raise AudioError(f"speaker {group[0].group}: 20 segments in a row are silent; leave the recordings out")
+        self._skip(group, f"speech of {group[0].group}")
+        return None
 
     def _piece(self, rng: np.random.Generator, entry: Entry) -> np.ndarray:
         """A random cut of at most one segment out of a file."""
@@ -255,9 +284,10 @@ class MixtureDataset(Dataset):
         """One or two recordings, or babble; and what to call it."""
         if len(self.speech.entries) > 3 and rng.random() < self.config.babble_probability:
             others = [i for i in rng.permutation(len(self.speech.entries)) if i != speaker][: rng.integers(3, 8)]
-            voices = [self._speech(rng, int(i)) for i in others]
-            babble: Any = sum(v / np.sqrt(np.mean(v**2)) for v in voices)
-            return babble, "babble"
+            voices = [v for v in (self._speech(rng, int(i)) for i in others) if v is not None]
+            if voices:
+                babble: Any = sum(v / np.sqrt(np.mean(v**2)) for v in voices)
+                return babble, "babble"
         noise, label = self._one_noise(rng)
         if rng.random() < self.config.second_noise_probability:
             second, other = self._one_noise(rng)
@@ -281,7 +311,9 @@ class MixtureDataset(Dataset):
             x = self._equalise(rng, self._fit(x[first:]))
             if np.mean(x**2) > 1e-9:
                 return x, entry.label or entry.corpus
-        raise AudioError("20 noise segments in a row are silent; scan the noise corpus again and leave silence out")
+            self._skip(group, "a segment of this noise")
+        names = "; ".join(sorted(self.silent)[:3])
+        raise AudioError(f"20 noise segments in a row are silent ({names}); scan the noise corpus again")
 
     def _equalise(self, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
         """Random smooth gain over frequency: values at octave points, linear in between, in dB."""
@@ -296,8 +328,11 @@ class MixtureDataset(Dataset):
         """(target with the early part of the room, speech with the whole room), both in time with the direct sound."""
         assert self._cache is not None  # ``__getitem__`` made it
         rir = self._cache.read(entry, 0.0, entry.seconds + 1)
+        if rir.size == 0 or np.abs(rir).max() < SILENT_ROOM:
+            self._skip([entry], "this room response")
+            return x, x
         peak = int(np.abs(rir).argmax())
-        early = rir[: peak + round(self.config.early_ms / 1000 * SAMPLE_RATE)]
+        early = rir[: peak + max(1, round(self.config.early_ms / 1000 * SAMPLE_RATE))]
         whole = fftconvolve(x, rir)[peak : peak + len(x)].astype(np.float32)
         target = fftconvolve(x, early)[peak : peak + len(x)].astype(np.float32)
         scale = np.sqrt(np.mean(x**2) / max(np.mean(target**2), 1e-12))

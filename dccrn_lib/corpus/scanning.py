@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,9 +15,18 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from dccrn_lib.audio.files import FOREIGN_SUFFIXES, foreign_hint
+from dccrn_lib.audio.files import AUDIO_SUFFIXES, foreign_hint, list_audio_files, native_path, refuse_cut
+from dccrn_lib.runtime.errors import AudioError
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff")
+SUFFIXES = AUDIO_SUFFIXES
+#: File names that say who speaks, by collection: the first group is the speaker.
+SPEAKER_NAMES = {
+    "LibriSpeech's names, SPEAKER-CHAPTER-UTTERANCE": re.compile(r"(\d+)-\d+-\d+"),
+    "LibriTTS's names, SPEAKER_CHAPTER_PARAGRAPH_SENTENCE": re.compile(r"(\d+)_\d+_\d{6}_\d{6}"),
+    "VoiceBank's names, SPEAKER_UTTERANCE": re.compile(r"([ps]\d+)_\d{3}(?:_mic\d)?"),
+    "the DNS Challenge's names, reader_SPEAKER": re.compile(r".*(reader_\d+)_.*"),
+}
+SILENT_PEAK = 10 ** (-90 / 20)  # -90 dBFS, of the mean of the channels
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")  # the only ones that can hold NaN
 
 
@@ -25,17 +35,7 @@ def find_audio(folder: str | os.PathLike) -> list[str]:
 
     Linked folders are followed, each real folder once.
     """
-    found, seen = [], set()
-    for here, folders, names in os.walk(os.path.abspath(folder), followlinks=True):
-        real = os.path.realpath(here)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        audio = (n for n in names if n.lower().endswith(SUFFIXES + FOREIGN_SUFFIXES) and not n.startswith("."))
-        found += [os.path.join(here, n) for n in audio]
-    return sorted(found)
+    return sorted(str(path) for path in list_audio_files(os.path.abspath(folder), repeats=False))
 
 
 def probe_audio(path: str) -> tuple[int, int] | str:
@@ -53,10 +53,11 @@ def probe_audio(path: str) -> tuple[int, int] | str:
     try:
         if os.path.getsize(path) == 0:
             return "the file is empty (0 bytes)"
-        with soundfile.SoundFile(path) as audio:
+        with soundfile.SoundFile(native_path(Path(path))) as audio:
             frames, rate = audio.frames, audio.samplerate
             if frames <= 0:
                 return "holds no sample (zero length)"
+            refuse_cut(Path(path), audio.extra_info)
             is_float = audio.subtype in _FLOAT_SUBTYPES
             head = audio.read(frames if is_float else min(frames, rate), dtype="float32", always_2d=True)
             if head.shape[0] == 0:
@@ -68,10 +69,43 @@ def probe_audio(path: str) -> tuple[int, int] | str:
                 audio.seek(frames - tail)
                 if audio.read(tail, dtype="int16").shape[0] < tail:
                     return "ends before the length its header states; copy or download the file again"
+            if audio.format in ("MP3", "MPEG") and frames > rate and not _reaches_its_end(audio):
+                return "is cut off before the length its header states; copy or download the file again"
+            if not is_float:
+                audio.seek(0)
+            if _is_silent(audio, head if is_float else None):
+                return "is silent: no sample of the mean of its channels lies above -90 dBFS"
+    except AudioError as error:
+        return str(error).replace(str(path), "the file")
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).replace(str(path), "the file").splitlines()
         return f"cannot be decoded ({reason[0] if reason else type(error).__name__})"
     return frames, rate
+
+
+def _reaches_its_end(audio: soundfile.SoundFile) -> bool:
+    """Whether a sample can be read at 98 % of the length that the header states."""
+    audio.seek(int(0.98 * audio.frames))
+    return len(audio.read(1, dtype="int16")) == 1
+
+
+def _is_silent(audio: soundfile.SoundFile, samples: np.ndarray | None) -> bool:
+    """Whether nothing is heard in (sample, chan) or, without them, in the file: read until something is heard."""
+    blocks = [samples] if samples is not None else audio.blocks(audio.samplerate, dtype="float32", always_2d=True)
+    return all(np.abs(block.mean(axis=1)).max(initial=0.0) < SILENT_PEAK for block in blocks)
+
+
+def speaker_by_name(files: list[str]) -> tuple[str, list[str | None]] | None:
+    """Speakers from the names of the files, where at least half of them are named as in a known collection.
+
+    Returns:
+        (what the names follow, the speaker of each file or None), or None where no collection fits.
+    """
+    for collection, pattern in SPEAKER_NAMES.items():
+        found = [pattern.fullmatch(Path(path).stem) for path in files]
+        if 2 * sum(match is not None for match in found) >= len(files) > 0:
+            return collection, [match[1] if match else None for match in found]
+    return None
 
 
 def assign_splits(groups: list[str], valid_fraction: float, test_fraction: float) -> dict[str, str]:
@@ -87,7 +121,10 @@ def assign_splits(groups: list[str], valid_fraction: float, test_fraction: float
         valid, then test.
     """
     # u in [0, 1) by hash; sorted by u: the lowest are test, the next valid, the rest train
-    place = {name: int(hashlib.sha1(name.encode("utf-8")).hexdigest()[:12], 16) / 16**12 for name in set(groups)}
+    place = {
+        name: int(hashlib.sha1(name.encode("utf-8", "surrogatepass")).hexdigest()[:12], 16) / 16**12
+        for name in set(groups)
+    }
     order = sorted(place, key=lambda name: (place[name], name))
     n_test = sum(u < test_fraction for u in place.values())
     n_valid = sum(test_fraction <= u < test_fraction + valid_fraction for u in place.values())

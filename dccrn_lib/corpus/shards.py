@@ -14,6 +14,7 @@ from pathlib import Path
 
 import soundfile
 
+from dccrn_lib.audio.files import native_path
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.runtime.errors import ManifestError
 
@@ -85,7 +86,7 @@ def open_audio(entry: Entry) -> Iterator[soundfile.SoundFile]:
         soundfile.LibsndfileError: not audio. OSError: no such file.
     """
     if entry.offset is None:
-        with soundfile.SoundFile(entry.path) as file:
+        with soundfile.SoundFile(native_path(Path(entry.path))) as file:
             yield file
         return
     assert entry.bytes is not None  # an offset comes with a size

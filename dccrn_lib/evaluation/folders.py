@@ -10,12 +10,13 @@ from pathlib import Path
 from torch import nn
 from tqdm import tqdm
 
+from dccrn_lib.audio.files import AUDIO_SUFFIXES
 from dccrn_lib.enhancement.waveform import enhance_waveform
 from dccrn_lib.evaluation.intervals import paired_difference, summarise
 from dccrn_lib.evaluation.pairing import PathLike, check_lengths, pair_files
 from dccrn_lib.evaluation.scores import SAMPLE_RATE, metric_names
 from dccrn_lib.evaluation.systems import Pair, read_mono, score_many
-from dccrn_lib.networks.weights import load_model
+from dccrn_lib.networks.weights import find_weights, load_model
 from dccrn_lib.runtime.errors import AudioError, ConfigError
 from dccrn_lib.runtime.files import atomic_path
 from dccrn_lib.runtime.workers import usable_cores
@@ -73,23 +74,27 @@ def evaluate_directories(
         metric, see Difference.record). An item is {"file", "seconds", metric: value or None, "reasons",
         "noisy": {metric: value}}. "n_scored" counts the items for which every metric has a value;
         "unscored" lists the others' reasons. Means and intervals are over the items that have the metric. A
-        file whose samples cannot be used (NaN, cut off) is counted as unscored.
+        file that cannot be used (NaN, cut off, empty, not audio) is counted as unscored.
 
     Raises:
-        AudioError: a folder is missing, or a file is missing, empty or not audio.
+        AudioError: a folder is missing.
         MetricError: files without a partner, lengths that differ.
-        ConfigError: both model and enhanced given, unknown metric or model.
+        ConfigError: both model and enhanced given, unknown metric or model; ``json_path`` is an input or a recording.
     """
     if model is not None and enhanced is not None:
         raise ConfigError("give model or enhanced, not both")
     names = metric_names(metrics)
     pairs = pair_files(clean, noisy)
+    inputs = [path for pair in pairs for path in pair[1:]]
     check_lengths(pairs)
     estimates = None
     if enhanced is not None:
         found = pair_files(clean, enhanced)
         check_lengths(found)
         estimates = {reference: path for _, reference, path in found}
+        inputs += estimates.values()
+    if json_path is not None:
+        _refuse_input(Path(json_path), inputs, model)
     network, label = _load(model, device)
     if workers is None:
         workers = min(usable_cores(), len(pairs)) if len(pairs) >= 16 else 1
@@ -100,9 +105,27 @@ def evaluate_directories(
     result |= _summary(items, names)
     if json_path is not None:
         with atomic_path(json_path) as temporary:
-            text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.write_text(_text(result), encoding="utf-8")
     return result
+
+
+def _refuse_input(json_path: Path, inputs: list[Path], model: str | os.PathLike | nn.Module | None) -> None:
+    """ConfigError if the result would replace what is read, or lie where the next evaluation takes it for a recording."""
+    if isinstance(model, (str, os.PathLike)):
+        weights = find_weights(model)
+        inputs = [*inputs, weights, weights.with_suffix(".json")]
+    if os.path.realpath(json_path) in {os.path.realpath(path) for path in inputs}:
+        raise ConfigError(f"{json_path} is read by this evaluation; name another file for the result")
+    if json_path.suffix.lower() in AUDIO_SUFFIXES:
+        raise ConfigError(f"{json_path}: the result is no recording; name a file that ends in .json")
+
+
+def _text(result: dict) -> str:
+    """JSON; names that are not valid text (Linux allows them) are escaped."""
+    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        text = json.dumps(result, indent=1, allow_nan=False)
+    return text + "\n"
 
 
 def _load(model: str | os.PathLike[str] | nn.Module | None, device: str) -> tuple[nn.Module | None, str | None]:

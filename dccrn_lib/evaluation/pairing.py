@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dccrn_lib.audio.files import audio_info, list_audio_files
 from dccrn_lib.evaluation.scores import SAMPLE_RATE
-from dccrn_lib.runtime.errors import MetricError
+from dccrn_lib.runtime.errors import AudioError, MetricError
 
 PathLike = str | os.PathLike
 _FILE_ID = re.compile(r"fileid_(\d+)")
@@ -78,11 +78,14 @@ def _id_key(path: Path, folder: Path) -> str | None:
 def check_lengths(pairs: list[tuple[str, Path, Path]]) -> None:
     """MetricError unless the files of every pair have one length (headers only, so it is quick).
 
-    Where the rates differ, one sample at 16 kHz of rounding is allowed.
+    Where the rates differ, one sample at 16 kHz of rounding is allowed. Files that cannot be read are passed over.
     """
     wrong = []
     for name, clean, other in pairs:
-        a, b = audio_info(clean), audio_info(other)
+        try:
+            a, b = audio_info(clean), audio_info(other)
+        except AudioError:
+            continue  # one file does not refuse the others; its score is None, with this reason
         at_16k = [-(-i.samples * SAMPLE_RATE // i.sample_rate) for i in (a, b)]
         same = a.samples == b.samples if a.sample_rate == b.sample_rate else abs(at_16k[0] - at_16k[1]) <= 1
         if not same:

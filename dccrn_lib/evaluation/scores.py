@@ -3,13 +3,15 @@
 pesq_wb, pesq_nb   ITU-T P.862.2 and P.862 by the package pesq, MOS-LQO, about 1 to 4.64 and 1 to 4.55
 stoi               short-time objective intelligibility by pystoi, a fraction (0.93, not 93 %)
 si_snr_db          scale-invariant signal-to-noise ratio, means removed (dccrn_lib.losses.si_snr_db)
-gain               least-squares scale of the clean signal in the estimate, <e, s> / <s, s>
+gain               least-squares scale of the clean signal in the estimate, means removed, <e, s> / <s, s>
 polarity           its sign, +1 or -1
 dnsmos_sig, dnsmos_bak, dnsmos_ovrl   DNSMOS P.835 by speechmos, no reference; only where it is installed
 
 PESQ, STOI and SI-SNR are deaf to gain and sign: that is why the last two of the reference metrics stand
 beside them. The packages answer silence and short signals with magic numbers or odd exceptions; here they
-become None and a reason.
+become None and a reason. PESQ is made for single sentences, and its C code has room for 50 utterances: a recording
+of more than 20 s is cut into equal pieces of at most 20 s, and its score is their mean, weighted by the active speech
+of the clean signal in each. Pieces without speech have no weight.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import torch
 from torch import Tensor
 
 from dccrn_lib.audio.resampling import resample
+from dccrn_lib.evaluation.native_pesq import native_pesq
 from dccrn_lib.losses import si_snr_db
 from dccrn_lib.runtime.errors import ConfigError, MetricError, nearest_name
 
@@ -32,6 +35,9 @@ REFERENCE_METRICS = ("pesq_wb", "pesq_nb", "stoi", "si_snr_db", "gain", "polarit
 DNSMOS_METRICS = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl")
 ALL_METRICS = REFERENCE_METRICS + DNSMOS_METRICS
 SILENCE_RMS = 1e-6  # -120 dB re full scale, after the mean is removed
+
+PESQ_PIECE_SECONDS = 20  # speech and pause of an utterance take 0.4 s at least, and PESQ has room for 50 of them
+_NO_UTTERANCE = "PESQ finds no utterance in the clean signal"
 
 Outcome = tuple[float | None, str | None]  # (value, None) or (None, reason)
 
@@ -71,16 +77,46 @@ def _unusable(clean: np.ndarray, estimate: np.ndarray) -> str | None:
 
 
 def _pesq(clean: np.ndarray, estimate: np.ndarray, mode: str) -> Outcome:
+    """PESQ; a long recording in equal pieces, their mean weighted by the active speech of the clean signal in each."""
     if importlib.util.find_spec("pesq") is None:
         return None, "pesq is not installed (extra: metrics)"
-    from pesq import BufferTooShortError, NoUtterancesError, pesq
+    longest = PESQ_PIECE_SECONDS * SAMPLE_RATE
+    if clean.size <= longest:
+        return _pesq_piece(clean, estimate, mode)
+    bounds = np.linspace(0, clean.size, math.ceil(clean.size / longest) + 1).round().astype(int)
+    weights = _active_frames(clean, bounds)
+    total = 0.0
+    for k in np.flatnonzero(weights):
+        piece = slice(bounds[k], bounds[k + 1])
+        if float(estimate[piece].std(dtype=np.float64)) < SILENCE_RMS:
+            value, reason = None, "estimate is silent"
+        else:
+            value, reason = _pesq_piece(clean[piece], estimate[piece], mode)
+        if value is None and reason == _NO_UTTERANCE:
+            weights[k] = 0
+        elif value is None:
+            return None, f"{reason} (from {bounds[k] / SAMPLE_RATE:.1f} s to {bounds[k + 1] / SAMPLE_RATE:.1f} s)"
+        else:
+            total += weights[k] * value
+    return (float(total / weights.sum()), None) if weights.any() else (None, _NO_UTTERANCE)
 
-    try:
-        value = float(pesq(SAMPLE_RATE, clean, estimate, mode))
-    except BufferTooShortError:
+
+def _active_frames(clean: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Frames of 20 ms within 40 dB of the loudest one, counted in each piece between ``bounds``."""
+    frames = [clean[a : a + (b - a) // 320 * 320].reshape(-1, 320) for a, b in zip(bounds, bounds[1:], strict=False)]
+    power = [np.mean(f.astype(np.float64) ** 2, axis=1) for f in frames]
+    loudest = max(p.max() for p in power)
+    return np.array([np.count_nonzero(p > 1e-4 * loudest) for p in power])
+
+
+def _pesq_piece(clean: np.ndarray, estimate: np.ndarray, mode: str) -> Outcome:
+    value, problem = native_pesq(SAMPLE_RATE, clean, estimate, mode)
+    if problem == "BufferTooShortError":
         return None, "shorter than 0.25 s"
-    except NoUtterancesError:
-        return None, "PESQ finds no utterance in the clean signal"
+    if problem == "NoUtterancesError":
+        return None, _NO_UTTERANCE
+    if problem:
+        return None, f"PESQ's native code failed: {problem}"
     return (value, None) if math.isfinite(value) else (None, "PESQ returned no number")
 
 
@@ -99,8 +135,14 @@ def _stoi(clean: np.ndarray, estimate: np.ndarray) -> Outcome:
     return (value, None) if math.isfinite(value) else (None, "STOI returned no number")
 
 
+def _without_mean(x: np.ndarray) -> np.ndarray:
+    """float64 (sample,) without its mean, which SI-SNR removes too."""
+    x = x.astype(np.float64)
+    return x - x.mean()
+
+
 def _polarity(clean: np.ndarray, estimate: np.ndarray) -> Outcome:
-    c, e = clean.astype(np.float64), estimate.astype(np.float64)
+    c, e = _without_mean(clean), _without_mean(estimate)
     correlation = float(e @ c / math.sqrt((e @ e) * (c @ c)))
     if abs(correlation) < 0.01:
         return None, f"estimate and clean are uncorrelated ({correlation:+.4f})"
@@ -108,7 +150,7 @@ def _polarity(clean: np.ndarray, estimate: np.ndarray) -> Outcome:
 
 
 def _gain(clean: np.ndarray, estimate: np.ndarray) -> Outcome:
-    c, e = clean.astype(np.float64), estimate.astype(np.float64)
+    c, e = _without_mean(clean), _without_mean(estimate)
     # g = argmin |e - g s|^2 = <e, s> / <s, s>
     return float(e @ c / (c @ c)), None
 

@@ -85,13 +85,15 @@ def _score(pair: Pair, metrics: tuple[str, ...]) -> dict[str, Any]:
         if isinstance(pair.estimate, str):
             raise AudioError(pair.estimate)
         estimate, clean = _signal(pair.estimate), _signal(pair.clean)
+        noisy = None if pair.noisy is None else _signal(pair.noisy)
         if isinstance(pair.clean, Path):
-            length = min(clean.size, estimate.size)  # they differ by one sample at most, see check_lengths
+            # they differ by rounding at most, see check_lengths
+            length = min(x.size for x in (clean, estimate, noisy) if x is not None)
             clean, estimate = clean[:length], estimate[:length]
             item["seconds"] = round(length / SAMPLE_RATE, 4)
         item |= score_pair(clean, estimate, metrics=metrics)
-        if pair.noisy is not None:
-            scores = score_pair(clean, _signal(pair.noisy)[: clean.size], metrics=metrics)
+        if noisy is not None:
+            scores = score_pair(clean, noisy[: clean.size], metrics=metrics)
             item["noisy"] = {key: scores[key] for key in metrics}
     except AudioError as error:
         item |= dict.fromkeys(metrics) | {"reasons": dict.fromkeys(metrics, str(error))}

@@ -14,9 +14,9 @@ from safetensors.torch import load, save_file
 from torch import nn
 
 from dccrn_lib.networks.dccrn import DCCRN
-from dccrn_lib.networks.presets import build_from_config, config_from_dict, config_to_dict
+from dccrn_lib.networks.presets import build_from_config, build_model, config_from_dict, config_to_dict, preset
 from dccrn_lib.networks.uformer import Uformer
-from dccrn_lib.runtime.errors import WeightsError
+from dccrn_lib.runtime.errors import ConfigError, WeightsError
 from dccrn_lib.runtime.files import atomic_path
 from dccrn_lib.runtime.paths import weights_dir
 
@@ -110,3 +110,27 @@ def load_model(name_or_path: str | os.PathLike[str], device: str | torch.device 
             f"{path}: does not fit its config ({reason}); use the pair that was saved together"
         ) from None
     return model.to(device).eval()
+
+
+def starting_model(name: str, init: str = "") -> DCCRN | Uformer:
+    """The network that a training begins with.
+
+    Args:
+        name: its preset.
+        init: weights to start from, a shipped name or a path; "" = fresh ones.
+
+    Raises:
+        ConfigError: the weights are of another network than the preset.
+        WeightsError: as of :func:`load_model`.
+    """
+    if not init:
+        return build_model(name)
+    model = load_model(init)
+    wanted, found = config_to_dict(preset(name)), config_to_dict(model.config)
+    if wanted != found:
+        differing = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
+        raise ConfigError(
+            f"init {init} holds another network than model {name} (they differ in {', '.join(sorted(differing)[:4])}); "
+            "name the model that the weights are of, or leave init out"
+        )
+    return model

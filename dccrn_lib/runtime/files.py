@@ -16,11 +16,12 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it there on success, remove it on any exception.
 
     A reader never sees a half-written file, and an interrupted run leaves the old one as it was.
-    The temporary file keeps the suffix of ``path``, because audio writers choose the format by it.
+    The temporary file keeps the suffix of ``path``, because audio writers choose the format by it;
+    of a long name it keeps the beginning, since a file system takes 255 bytes.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:24]}.", suffix=path.suffix[-24:], dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:

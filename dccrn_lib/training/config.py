@@ -8,6 +8,7 @@ others decide, and a run is resumed only with the same value.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,12 +132,28 @@ class TrainConfig:
         for name in ("steps", "batch_size", "accumulation", "valid_every", "valid_mixtures", "epoch_mixtures"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        self._check_ranges()
         if self.batch_size % self.accumulation:
             raise ConfigError(f"batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}")
         if self.teacher_cache and not self.repeat_epoch:
             raise ConfigError("teacher_cache needs repeat_epoch: without, no mixture comes twice")
         if self.teacher_cache and self.method not in CACHED_METHODS:
             raise ConfigError(f"teacher_cache serves the methods {', '.join(CACHED_METHODS)}, not {self.method}")
+
+    def _check_ranges(self) -> None:
+        """ConfigError for a number that is out of its range, or not finite."""
+        for name in ("learning_rate", "muon_learning_rate", "gradient_clip", "checkpoint_minutes"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
+        at_least_zero = ("seed", "workers", "warmup_steps", "max_bad_batches")
+        for name in (*at_least_zero, "feature_weight", "feature_share", "level_weight", "spectral_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be 0 or more and finite, got {getattr(self, name)}")
+        for name in ("output_weight", "decay_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"ema_decay must lie in [0, 1), got {self.ema_decay}; 0 = no average")
 
     def deciding(self) -> dict[str, Any]:
         """The fields whose values decide the outcome, as in ``config.json``."""

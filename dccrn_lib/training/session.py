@@ -19,9 +19,8 @@ from tqdm.auto import tqdm
 
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.distillation.freezing import assert_frozen
-from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.sync_batch_norm import synchronise_batch_norm
-from dccrn_lib.networks.weights import load_model, save_model
+from dccrn_lib.networks.weights import load_model, save_model, starting_model
 from dccrn_lib.runtime.devices import has_bfloat16
 from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.errors import ConfigError, DccrnError
@@ -225,7 +224,7 @@ def open_session(
     )
     valid_set = valid_mixtures(config)
     torch.manual_seed(config.seed)
-    model = build_model(config.model) if not config.init else load_model(config.init)
+    model = starting_model(config.model, config.init)
     model = model.to(device).train()
     objective = Objective(config, model, device)
     history = {"balance": {}, "train": [], "valid": [], "skipped": [], "seconds": 0.0}

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from dccrn_lib.distillation.freezing import freeze
 from dccrn_lib.distillation.taps import FeatureTap
 from dccrn_lib.distillation.teacher import CACHED_METHODS
-from dccrn_lib.networks.presets import build_model
-from dccrn_lib.networks.weights import load_model
+from dccrn_lib.networks.weights import load_model, starting_model
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.muon import Muon
@@ -126,7 +125,7 @@ class Trainee(OnStream):
             raise ConfigError(f"a campaign trains the methods none, {', '.join(CACHED_METHODS)}, not {config.method}")
         torch.manual_seed(config.seed)
         self.config, self.noisy, self.clean, self.teacher = config, noisy, clean, teacher
-        fresh = build_model(config.model) if not config.init else load_model(config.init)
+        fresh = starting_model(config.model, config.init)
         self.model = fresh.to(self.device).train()
         # a copy that never computes gradients; its BatchNorm statistics are the model's
         self.average = freeze(copy.deepcopy(self.model)) if config.ema_decay else self.model

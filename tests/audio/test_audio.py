@@ -276,3 +276,27 @@ def test_read_at_another_rate(tmp_path):
     write_audio(tmp_path / "x.wav", x, 8000, subtype="FLOAT")
     y, rate = read_audio(tmp_path / "x.wav", 16000)
     assert rate == 16000 and np.array_equal(y, resample(x, 8000, 16000))
+
+
+def test_linked_folders_are_listed_and_loops_end(tmp_path):
+    for name in ("top/a.wav", "elsewhere/b.wav"):
+        write_audio((tmp_path / name), np.full(100, 0.1, np.float32), 16000)
+    for name, target in (("one", "elsewhere"), ("two", "elsewhere"), ("loop", "top")):
+        os.symlink(tmp_path / target, tmp_path / "top" / name, target_is_directory=True)
+
+    def listed(**options):
+        found = list_audio_files(tmp_path / "top", **options)
+        return [p.relative_to(tmp_path / "top").as_posix() for p in found]
+
+    assert listed() == ["a.wav", "one/b.wav", "two/b.wav"]
+    assert listed(repeats=False) == ["a.wav", "one/b.wav"]  # as a scan: the same recording must not be in two splits
+    assert listed(recursive=False) == ["a.wav"]
+
+
+@pytest.mark.parametrize("length", [230, 246, 255])
+def test_the_longest_names_can_be_written(length, tmp_path):
+    for letter in "xé":
+        stem = letter * ((length - 4) // len(letter.encode()))
+        write_audio(tmp_path / f"{stem}.wav", np.full(100, 0.1, np.float32), 16000)
+        assert [p.stem for p in tmp_path.iterdir()] == [stem]
+        (tmp_path / f"{stem}.wav").unlink()

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 import dccrn_lib
+from dccrn_lib.audio.files import write_audio
 from dccrn_lib.cli import COMMANDS
 from dccrn_lib.cli import main as cli
 from dccrn_lib.cli.fields import FieldParser
@@ -466,3 +467,17 @@ def test_an_interrupt_in_executed_code_exits_with_130(tmp_path):
     command = [sys.executable, "-m", "struck"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (130, "error: interrupted\n")
+
+
+def test_evaluate_says_why_files_have_no_score_and_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rng = np.random.default_rng(0)
+    for folder in ("clean", "noisy"):
+        for name in ("a", "b"):
+            write_audio(tmp_path / folder / f"{name}.wav", 0.1 * rng.standard_normal(16000), 16000)
+    arguments = ["evaluate", "--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy"), "--quiet"]
+    arguments += ["--json", str(tmp_path / "r.json"), "--metrics", "si_snr_db", "--workers", "1"]
+    assert cli.main(arguments) == 0
+    write_audio(tmp_path / "noisy" / "b.wav", np.zeros(16000, np.float32), 16000)
+    assert cli.main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert "1 of 2 files scored" in out and "no si_snr_db for b.wav: estimate is silent" in err

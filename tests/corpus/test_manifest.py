@@ -1,6 +1,7 @@
 """Manifests: reading, writing, scanning folders of recordings."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -147,7 +148,7 @@ def test_scan_takes_the_good_files_and_lists_the_bad(messy, tmp_path):
 
 def test_a_single_sample_has_a_length(tmp_path):
     for i in range(3):
-        tone(tmp_path / "in" / f"{i}.wav", seconds=1 / 192000, rate=192000)
+        soundfile.write(tone(tmp_path / "in" / f"{i}.wav"), [0.3], 192000)
     scan_folder(tmp_path / "in", "noise", tmp_path / "m.jsonl", progress=False)
     assert all(0 < e.seconds < 1e-5 for e in read_manifest(tmp_path / "m.jsonl"))
 
@@ -180,7 +181,7 @@ def test_flat_and_single_folders_are_split_by_file(tmp_path):
         tone(tmp_path / "flat" / f"{n}.wav")
         tone(tmp_path / "nested" / "clean" / f"{n}.wav")
     flat = scan_folder(tmp_path / "flat", "noise", tmp_path / "flat.jsonl", progress=False)
-    nested = scan_folder(tmp_path / "nested", "speech", tmp_path / "nested.jsonl", progress=False)
+    nested = scan_folder(tmp_path / "nested", "noise", tmp_path / "nested.jsonl", progress=False)
     for report in (flat, nested):
         assert sum(report.groups.values()) == 12 and min(report.counts.values()) >= 1 and len(report.counts) == 3
     assert not flat.notes and "split by file" in str(nested)
@@ -199,6 +200,7 @@ def test_scan_errors_are_one_line(messy, tmp_path):
     assert str(empty) in message(lambda: scan_folder(empty, "speech", out, progress=False))
     assert "unknown kind" in message(lambda: scan_folder(messy, "voice", out, progress=False))
     assert "unknown split" in message(lambda: scan_folder(messy, "speech", out, split="dev", progress=False))
+    assert "no recording" in message(lambda: scan_folder(messy, "speech", messy / "anna" / "1.wav", progress=False))
     assert "0.7" in message(lambda: scan_folder(messy, "speech", out, valid_fraction=0.7, test_fraction=0.3))
     (empty / "x.wav").write_text("text")
     text = message(lambda: scan_folder(empty, "speech", out, progress=False))
@@ -226,3 +228,79 @@ def test_zero_fractions_leave_everything_in_train():
 def test_probe_reports_length_and_rate(tmp_path):
     assert probe_audio(str(tone(tmp_path / "a.wav", seconds=2.5, rate=8000))) == (20000, 8000)
     assert "cannot be decoded" in probe_audio(str(tmp_path / "gone.wav"))
+
+
+@pytest.mark.parametrize(
+    ("names", "speakers"),
+    [
+        ([f"{s}/{c}/{s}-{c}-{u:04d}" for s in (19, 26, 27, 32) for c in (198, 227) for u in (0, 1)], "19 26 27 32"),
+        ([f"{s}/{c}/{s}_{c}_000001_00000{u}" for s in (19, 26, 27) for c in (7, 8) for u in (0, 1)], "19 26 27"),
+        ([f"{s}_{u:03d}" for s in ("p226", "p227", "p228") for u in (1, 2, 3)], "p226 p227 p228"),
+        ([f"clean/{s}_{u:03d}" for s in ("p226", "p227", "p228") for u in (1, 2, 3)], "p226 p227 p228"),
+        (
+            [f"book_00{b}_chp_1_reader_0{r}_{b}" for b in (1, 2) for r in (11, 12, 13)],
+            "reader_011 reader_012 reader_013",
+        ),
+    ],
+)
+def test_speakers_of_known_collections_share_no_split(names, speakers, tmp_path):
+    for name in names:
+        tone(tmp_path / "in" / f"{name}.wav")
+    report = scan_folder(tmp_path / "in", "speech", tmp_path / "m.jsonl", progress=False)
+    entries = read_manifest(tmp_path / "m.jsonl")
+    assert sorted({e.speaker for e in entries}) == speakers.split()
+    assert len({(e.speaker, e.split) for e in entries}) == len(speakers.split())
+    assert "speakers by " in str(report) and f"{sorted(names)[0]}.wav -> {speakers.split()[0]}" in str(report)
+
+
+@pytest.mark.parametrize("folder", ["", "one/", "one/deep/"])
+def test_speech_without_known_speakers_is_not_split_unless_told_to(folder, tmp_path):
+    for n in range(6):
+        tone(tmp_path / "in" / f"{folder}take{n}.wav")
+    out = tmp_path / "m.jsonl"
+    text = message(lambda: scan_folder(tmp_path / "in", "speech", out, progress=False))
+    assert "--speaker-per-file" in text and not out.exists()
+    assert "as asked for" in str(scan_folder(tmp_path / "in", "speech", out, progress=False, speaker_per_file=True))
+    assert len({e.speaker for e in read_manifest(out)}) == 6
+    assert scan_folder(tmp_path / "in", "speech", out, split="train", progress=False).counts == {"train": 6}
+
+
+def test_silent_recordings_are_bad_files(tmp_path):
+    root, rng = tmp_path / "in", np.random.default_rng(0)
+    tone(root / "good.wav")
+    one = 0.1 * rng.standard_normal(32000)
+    soundfile.write(root / "late.wav", np.r_[np.zeros(40000), one], 16000)  # silent at first only
+    soundfile.write(root / "digital.flac", np.zeros(48000), 16000)
+    soundfile.write(root / "antiphase.wav", np.stack([one, -one], axis=1), 16000)
+    soundfile.write(root / "faint.wav", 1e-6 * one, 16000, subtype="FLOAT")
+    soundfile.write(root / "quiet_room.wav", np.r_[1e-4, np.zeros(16000)], 16000)
+    report = scan_folder(root, "rir", tmp_path / "m.jsonl", progress=False)
+    assert sorted(path.rsplit("/", 1)[1] for path, _ in report.bad) == ["antiphase.wav", "digital.flac", "faint.wav"]
+    assert all("silent" in reason for _, reason in report.bad)
+    assert sum(report.counts.values()) == 3
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.wav", "line\u2028end.wav".encode(), "nel\x85.wav".encode()])
+def test_odd_file_names_survive_the_manifest(name, tmp_path):
+    root = tmp_path / "in"
+    tone(root / "good.wav")
+    tone(root / "bert" / "good.wav")
+    try:
+        os.rename(root / "good.wav", os.path.join(os.fsencode(root), name))
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    (root / "broken.wav").write_bytes(b"text")
+    os.rename(root / "broken.wav", os.path.join(os.fsencode(root), b"broken" + name))
+    report = scan_folder(root, "noise", tmp_path / "m.jsonl", progress=False)
+    assert len(report.bad) == 1 and (tmp_path / "m.jsonl.bad.txt").exists()
+    assert os.fsencode(root) + b"/" + name in [os.fsencode(e.path) for e in read_manifest(tmp_path / "m.jsonl")]
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3", ".aiff"])
+def test_cut_recordings_are_bad_files(suffix, tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / f"cut{suffix}"
+    soundfile.write(path, 0.1 * rng.standard_normal(16000 * 6), 16000)
+    assert probe_audio(str(path))[1] == 16000
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    assert isinstance(probe_audio(str(path)), str)

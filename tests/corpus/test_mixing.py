@@ -151,7 +151,7 @@ def test_errors_name_the_file(corpus, tmp_path):
         MixtureDataset(corpus["speech"], [])
     silent = _write(tmp_path / "silent.wav", np.zeros(RATE))
     entry = dataclasses.replace(corpus["speech"][0], path=str(silent), seconds=1.0, speaker="mute")
-    with pytest.raises(AudioError, match="mute"):
+    with pytest.raises(AudioError, match="silent.wav"):
         MixtureDataset([entry], corpus["noise"], None, MixConfig(segment_seconds=0.5))[0]
 
 
@@ -186,3 +186,27 @@ def test_levels_and_offsets_are_drawn_only_when_asked_for(corpus):
         assert abs(float(a["noisy"].mean())) < 1e-3 and abs(float(c["clean"].mean())) < 1e-3
         shifted += abs(float(c["noisy"].mean())) > 1e-3
     assert shifted >= 4
+
+
+def test_one_silent_recording_of_each_kind_is_left_out_and_named(corpus, tmp_path):
+    lists, paths = {}, {}
+    for kind in ("speech", "noise", "rir"):
+        paths[kind] = str(_write(tmp_path / f"silent_{kind}.wav", np.zeros(RATE)))
+        old = corpus[kind][0]
+        mute = dataclasses.replace(old, path=paths[kind], seconds=1.0, speaker="mute", recording="mute")
+        lists[kind] = [e for e in corpus[kind] if e.split == "train"] + [mute]
+    config = MixConfig(segment_seconds=1.0, rir_probability=1.0, babble_probability=0.3)
+    items = MixtureDataset(lists["speech"], lists["noise"], lists["rir"], config, seed=1, length=40)
+    with pytest.warns(RuntimeWarning, match="is silent, left out") as caught:
+        for i in range(40):
+            assert torch.isfinite(items[i]["noisy"]).all() and items[i]["clean"].abs().max() > 0
+    for path in paths.values():
+        assert items.silent[path] > 0 and any(path in str(w.message) for w in caught)
+
+
+def test_early_part_of_no_length_is_the_direct_sound(corpus):
+    item = dataset(corpus, rir=True, early_ms=0.0, snr_db=(100, 100))[0]
+    clean, whole = item["clean"].double(), item["noisy"].double()
+    assert (clean @ whole) ** 2 > 0.1 * (clean @ clean) * (whole @ whole)
+    with pytest.raises(ConfigError, match="early_ms"):
+        MixConfig(early_ms=-1.0)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
 import torch
+from pesq import pesq
 from torch import nn
 
 from dccrn_lib.audio.files import write_audio
-from dccrn_lib.evaluation.folders import evaluate_directories
+from dccrn_lib.evaluation.folders import _refuse_input, evaluate_directories
 from dccrn_lib.evaluation.intervals import Difference, bootstrap_ci, compare_systems, paired_difference, t_interval
+from dccrn_lib.evaluation.native_pesq import native_pesq
 from dccrn_lib.evaluation.pairing import pair_files
 from dccrn_lib.evaluation.scores import REFERENCE_METRICS, score_pair
 from dccrn_lib.evaluation.systems import Pair, score_many
 from dccrn_lib.losses import si_snr_db
 from dccrn_lib.runtime.errors import AudioError, ConfigError, MetricError
+from dccrn_lib.runtime.paths import weights_dir
 
 RATE = 16000
 FAST = ["si_snr_db", "gain", "polarity"]
@@ -67,6 +71,51 @@ def test_gain_and_polarity_see_what_the_others_cannot():
     assert (up["polarity"], down["polarity"]) == (1.0, -1.0)
     for name in ("stoi", "si_snr_db", "pesq_wb"):
         assert down[name] == pytest.approx(up[name], rel=2e-3)
+
+
+def test_a_constant_offset_is_neither_gain_nor_polarity():
+    c, n = speech_like(), white(2 * RATE, 0.05)
+    assert score_pair(c + 0.1, c, metrics=["gain"])["gain"] == pytest.approx(1.0, abs=1e-4)
+    assert score_pair(c, c + 0.1, metrics=["gain"])["gain"] == pytest.approx(1.0, abs=1e-4)
+    mirrored = score_pair(c + 0.1, -c + n + 0.1, metrics=["polarity", "gain"])
+    assert mirrored["polarity"] == -1.0 and mirrored["gain"] == pytest.approx(-1.0, abs=0.05)
+
+
+def _utterances(seconds: float) -> np.ndarray:
+    """0.6 s of speech and 0.55 s of silence, again and again."""
+    one = np.concatenate([speech_like(0.6), np.zeros(int(0.55 * RATE), np.float32)])
+    return np.tile(one, math.ceil(seconds * RATE / one.size))[: int(seconds * RATE)]
+
+
+def test_a_crash_of_the_native_code_ends_neither_this_process_nor_the_next_score():
+    s = _utterances(120)
+    value, problem = native_pesq(RATE, s, s + white(s.size, 0.01), "nb")  # more utterances than PESQ has room for
+    assert value is None and problem.startswith("crashed")
+    value, problem = native_pesq(RATE, s[: 2 * RATE], s[: 2 * RATE], "nb")
+    assert value == pytest.approx(4.549, abs=1e-3) and problem == ""
+
+
+def test_pesq_of_a_long_recording_is_that_of_its_pieces():
+    s = _utterances(120)
+    e = s + white(s.size, 0.0001)
+    e[60 * RATE :] += white(60 * RATE, 0.001, seed=2)
+    long = score_pair(s, e, metrics=["pesq_nb"])["pesq_nb"]
+    halves = [score_pair(s[a:b], e[a:b], metrics=["pesq_nb"])["pesq_nb"] for a, b in ((0, 960000), (960000, 1920000))]
+    assert halves[0] > halves[1] + 0.1 and long == pytest.approx(sum(halves) / 2, abs=0.02)
+
+
+def test_pieces_without_speech_have_no_weight():
+    s = np.concatenate([speech_like(20), np.zeros(20 * RATE, np.float32)])
+    e = s + white(s.size, 0.003)
+    alone = score_pair(s[: 20 * RATE], e[: 20 * RATE], metrics=["pesq_wb"])["pesq_wb"]
+    assert score_pair(s, e, metrics=["pesq_wb"])["pesq_wb"] == alone
+
+
+def test_up_to_twenty_seconds_the_score_is_the_packages_own():
+    s = speech_like(20)
+    e = s + white(s.size, 0.003)
+    for mode in ("wb", "nb"):
+        assert score_pair(s, e, metrics=[f"pesq_{mode}"])[f"pesq_{mode}"] == float(pesq(RATE, s, e, mode))
 
 
 def test_other_rates_are_resampled():
@@ -358,3 +407,55 @@ def test_pairing_rules(tmp_path):
     ]
     with pytest.raises(MetricError, match="without a partner"):
         pair_files(clean, noisy)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_one_cut_recording_refuses_no_other(folders, suffix):
+    for folder in ("clean", "noisy"):
+        (folders / folder / "b.wav").unlink()
+        write_audio(folders / folder / f"b{suffix}", speech_like(3.0), RATE)
+    path = folders / "noisy" / f"b{suffix}"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    result = evaluate_directories(folders / "clean", folders / "noisy", metrics=FAST, progress=False)
+    assert result["n_scored"] == result["n"] - 1
+    assert {entry["file"] for entry in result["unscored"]} == {f"b{suffix}"}
+
+
+def test_one_sample_of_rounding_among_three_rates(tmp_path):
+    for seconds in (1.00003, 1.00007, 1.0001):
+        for name, rate in (("clean", 48000), ("noisy", 44100), ("enhanced", 22050)):
+            x = np.resize(speech_like(2.0), int(np.ceil(seconds * rate)))
+            write_audio(tmp_path / name / f"{seconds}.wav", x, rate)
+        write_audio(tmp_path / "noisy" / f"{seconds}.wav", np.resize(speech_like(2.0), int(seconds * 16000)), 16000)
+    result = evaluate_directories(
+        tmp_path / "clean", tmp_path / "noisy", enhanced=tmp_path / "enhanced", metrics=FAST, progress=False
+    )
+    assert result["n"] == result["n_scored"] == 3
+
+
+@pytest.mark.parametrize("name", ["clean/a.wav", "noisy/a.wav", "link.json", "clean/new.flac"])
+def test_the_result_never_replaces_a_recording(folders, name):
+    (folders / "link.json").symlink_to(folders / "clean" / "a.wav")
+    before = (folders / "clean" / "a.wav").read_bytes(), (folders / "noisy" / "a.wav").read_bytes()
+    with pytest.raises(ConfigError, match="another file|no recording"):
+        evaluate_directories(folders / "clean", folders / "noisy", json_path=folders / name, metrics=FAST)
+    assert before == ((folders / "clean" / "a.wav").read_bytes(), (folders / "noisy" / "a.wav").read_bytes())
+
+
+def test_the_result_never_replaces_the_models_card(folders):
+    card = weights_dir() / "distil_dccrn.json"
+    before = card.read_bytes()
+    with pytest.raises(ConfigError, match="another file"):
+        _refuse_input(card, [], "distil_dccrn")
+    assert card.read_bytes() == before
+
+
+def test_a_name_that_is_no_text_is_scored_and_written(folders):
+    for folder in ("clean", "noisy"):
+        old = os.path.join(os.fsencode(folders / folder), b"a.wav")
+        os.rename(old, old.replace(b"a.wav", b"caf\xe9.wav"))
+    evaluate_directories(
+        folders / "clean", folders / "noisy", json_path=folders / "r.json", metrics=FAST, progress=False
+    )
+    names = {item["file"] for item in json.loads((folders / "r.json").read_text())["items"]}
+    assert os.fsdecode(b"caf\xe9.wav") in names

@@ -9,7 +9,7 @@ import torch
 
 from dccrn_lib.networks.cost import count_macs, count_parameters
 from dccrn_lib.networks.presets import PRESETS, build_model, config_from_dict, config_to_dict
-from dccrn_lib.networks.weights import find_weights, load_model, read_card, save_model
+from dccrn_lib.networks.weights import find_weights, load_model, read_card, save_model, starting_model
 from dccrn_lib.runtime.errors import ConfigError, WeightsError
 from dccrn_lib.runtime.paths import weights_dir
 
@@ -148,3 +148,10 @@ def test_every_shipped_file_loads_and_is_small():
         card = read_card(path)["card"]
         for key in ("data", "licence", "steps", "limits"):
             assert card.get(key), f"{path.name}: its card says nothing of {key}"
+
+
+def test_training_starts_from_weights_of_the_model_it_names():
+    assert starting_model("distil_dccrn", "distil_dccrn").config == build_model("distil_dccrn").config
+    assert starting_model("uformer_mini").config == build_model("uformer_mini").config
+    with pytest.raises(ConfigError, match="init distil_dccrn holds another network than model uformer_mini"):
+        starting_model("uformer_mini", "distil_dccrn")

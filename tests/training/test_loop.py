@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -377,3 +378,16 @@ def test_scalars_go_to_tensorboard(corpus, tmp_path, monkeypatch):
         for record in history[part]:
             expected |= {(f"{part}/{k}", record["step"]): v for k, v in record.items() if k != "step"}
     assert written == expected and ("valid/si_snr_db", 6) in written
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seed": -1}, {"workers": -1}, {"learning_rate": -1.0}, {"learning_rate": math.nan}, {"gradient_clip": -1.0},
+        {"ema_decay": 2.0}, {"ema_decay": 1.0}, {"warmup_steps": -1}, {"decay_fraction": 1.5}, {"output_weight": 2.0},
+        {"level_weight": -1.0}, {"muon_learning_rate": 0.0}, {"steps": 0},
+    ],
+)  # fmt: skip
+def test_values_out_of_range_are_refused_by_name(wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        TrainConfig("o", "s", "n", **wrong)
