@@ -65,9 +65,6 @@ class MyTransposedConv(MyComplexWeight):
 class MyBatchNorm(nn.Module):
     """Mean 0 and variance 1 in every channel, then a learned scale and offset; remembers the statistics for later."""
 
-    running_mean: torch.Tensor
-    running_var: torch.Tensor
-
     def __init__(self, chan: int, momentum: float = 0.1) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(chan))
@@ -163,8 +160,6 @@ def my_mask(mask: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
 class MySTFT(nn.Module):
     """Spectrum of lesson 01 and its inverse: window 400, hop 100, FFT 512."""
 
-    window: torch.Tensor
-
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("window", torch.hann_window(400), persistent=False)
@@ -206,10 +201,8 @@ class MyStudent(nn.Module):
             MyDecoderLayer(2 * after, before, last=before == 2, lookahead=lookahead)
             for before, after in reversed(pairs)
         )
-        last = self.decoder[-1]
-        assert isinstance(last, MyDecoderLayer)
-        nn.init.constant_(last.conv.bias_real, 0.5)  # (0.5 + 0.5) + j (0.5 - 0.5): the mask starts at 1
-        nn.init.constant_(last.conv.bias_imag, -0.5)
+        nn.init.constant_(self.decoder[-1].conv.bias_real, 0.5)  # (0.5 + 0.5) + j (0.5 - 0.5): the mask starts at 1
+        nn.init.constant_(self.decoder[-1].conv.bias_imag, -0.5)
 
     def estimate_mask(self, noisy: torch.Tensor) -> torch.Tensor:
         """Complex spectrum (batch, freq, frame) -> complex mask of the same shape, 0 at DC."""

@@ -6,7 +6,6 @@ magnitude stream. Convolutions and BatchNorm are those of lesson 02, the STFT is
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import nn
@@ -173,8 +172,7 @@ class MyComplexHead(nn.Module):
         for triple, head in zip(TRIPLES, self.heads, strict=True):
             sign = (1, 1, -1, -1)[triple.count("i")]  # j^0 = 1, j^1 = j, j^2 = -1, j^3 = -j
             terms.append(sign * head(*(parts[letter] for letter in triple)))
-        # the sum of tensors is a tensor
-        return torch.cat([sum(terms[:4]), sum(terms[4:])], dim=-1)  # an even number of i's is real  # pyright: ignore[reportCallIssue, reportArgumentType]
+        return torch.cat([sum(terms[:4]), sum(terms[4:])], dim=-1)  # an even number of i's is real
 
 
 class MyAttention(nn.Module):
@@ -209,7 +207,7 @@ class MyDilatedBlock(nn.Module):
         super().__init__()
 
         def dilated(step: int) -> nn.Module:
-            options: dict[str, Any] = {"padding": (1, step), "dilation": (1, step)}  # as many frames out as in
+            options = {"padding": (1, step), "dilation": (1, step)}  # as many frames out as in
             if parts == 1:
                 return nn.Conv2d(hidden, hidden, (3, 3), **options)
             return MyComplexPair(1, nn.Conv2d, hidden, hidden, (3, 3), **options)
@@ -278,10 +276,8 @@ class MyUformer(nn.Module):
             MyTwoStreamDecoder(high, low, last=i == 5) for i, (low, high) in enumerate(reversed(pairs))
         )
         # (br - bi) + j (br + bi) = 0.5 - 0.5j; the last fusion adds 0.5 + 0.5j: the complex mask starts at 1
-        last = self.decoder[-1]
-        assert isinstance(last, MyTwoStreamDecoder)
-        nn.init.constant_(last.complex_conv.bias_real, 0.0)
-        nn.init.constant_(last.complex_conv.bias_imag, -0.5)
+        nn.init.constant_(self.decoder[-1].complex_conv.bias_real, 0.0)
+        nn.init.constant_(self.decoder[-1].complex_conv.bias_imag, -0.5)
 
     def masks(self, C: torch.Tensor, A: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The streams at the input -> the streams at the end, (batch, 2, 256, frame) and (batch, 1, 256, frame)."""
