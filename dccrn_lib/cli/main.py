@@ -7,6 +7,7 @@ the traceback.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ def _forget_interrupt() -> None:
 
 
 def _run(argv: list[str]) -> int:
-    if hasattr(sys.stdout, "reconfigure"):  # a file's name may hold what the terminal cannot show
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name may hold what the terminal cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
     name, words = find_command(argv)
     parser = command_parser(name)

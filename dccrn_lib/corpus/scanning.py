@@ -53,7 +53,7 @@ def probe_audio(path: str) -> tuple[int, int] | str:
     try:
         if os.path.getsize(path) == 0:
             return "the file is empty (0 bytes)"
-        with soundfile.SoundFile(native_path(Path(path))) as audio:
+        with soundfile.SoundFile(native_path(Path(path))) as audio:  # pyright: ignore[reportArgumentType]  bytes are taken too
             frames, rate = audio.frames, audio.samplerate
             if frames <= 0:
                 return "holds no sample (zero length)"

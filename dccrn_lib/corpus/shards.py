@@ -86,7 +86,7 @@ def open_audio(entry: Entry) -> Iterator[soundfile.SoundFile]:
         soundfile.LibsndfileError: not audio. OSError: no such file.
     """
     if entry.offset is None:
-        with soundfile.SoundFile(native_path(Path(entry.path))) as file:
+        with soundfile.SoundFile(native_path(Path(entry.path))) as file:  # pyright: ignore[reportArgumentType]  bytes are taken too
             yield file
         return
     assert entry.bytes is not None  # an offset comes with a size

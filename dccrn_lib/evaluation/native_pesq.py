@@ -59,10 +59,12 @@ def native_pesq(sample_rate: int, clean: np.ndarray, estimate: np.ndarray, mode:
     """
     with _lock:
         process = _process()
+        requests, answers = process.stdin, process.stdout
+        assert requests is not None and answers is not None  # both were asked for as pipes
         try:
-            pickle.dump((sample_rate, clean, estimate, mode), process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
-            process.stdin.flush()
-            return pickle.load(process.stdout)
+            pickle.dump((sample_rate, clean, estimate, mode), requests, protocol=pickle.HIGHEST_PROTOCOL)
+            requests.flush()
+            return pickle.load(answers)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             status = _end()
             return None, f"crashed (signal {-status})" if status < 0 else f"ended early (exit code {status})"
@@ -90,6 +92,7 @@ def _end() -> int:
     process = _running.pop(os.getpid(), None)
     if process is None:
         return 0
+    assert process.stdin is not None and process.stdout is not None  # both were asked for as pipes
     try:
         process.stdin.close()
     except BrokenPipeError:

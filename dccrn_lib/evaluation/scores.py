@@ -117,7 +117,7 @@ def _pesq_piece(clean: np.ndarray, estimate: np.ndarray, mode: str) -> Outcome:
         return None, _NO_UTTERANCE
     if problem:
         return None, f"PESQ's native code failed: {problem}"
-    return (value, None) if math.isfinite(value) else (None, "PESQ returned no number")
+    return (value, None) if value is not None and math.isfinite(value) else (None, "PESQ returned no number")
 
 
 def _stoi(clean: np.ndarray, estimate: np.ndarray) -> Outcome:
