@@ -4,7 +4,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install tutorial test check lint unit nbval mutations browser lab notebooks bench results train-real clean
+.PHONY: help install tutorial test check lint lesson-lint unit nbval mutations browser lab notebooks bench results train-real clean
 
 VENV    ?= .venv
 EXTRAS  ?= notebooks,metrics,speech,export,dev
@@ -48,6 +48,9 @@ QUICK = tests/test_doctests.py tests/test_house.py tests/test_losses.py tests/au
 
 check: lint  ## lint, the examples in docstrings and the quick tests: under a minute, for while you work
 	"$(PY)" -m pytest -q $(QUICK)
+
+lesson-lint: $(STAMP)  ## advice for the authors of lessons (length, words per line of code, stated times); never fails
+	@PYTHONPATH=tests "$(PY)" -m contract
 
 unit: $(STAMP)  ## the tests without the notebooks
 	"$(PY)" -m pytest tests

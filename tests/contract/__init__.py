@@ -1,7 +1,8 @@
 """What every committed lesson keeps: opening, closing, grain, sizes, links, checks.
 
 A rule is a function of a :class:`Lesson` that returns its violations as lines ("cell 12: ..."); :data:`RULES` names
-them all and :func:`violations` runs them. Nothing is executed: a lesson is read as it was committed.
+those that every committed lesson keeps, :data:`TASTE` those that are advice (``make lesson-lint``), and :func:`violations`
+runs both. Nothing is executed: a lesson is read as it was committed.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from contract.framing import closing, opening
 from contract.reading import Lesson
 from contract.running import checked, clean, exceptions, executed, exercises
 
-__all__ = ["RULES", "Lesson", "violations", "words_per_line"]
+__all__ = ["RULES", "TASTE", "Lesson", "violations", "words_per_line"]
 
 RULES: dict[str, Callable[[Lesson], list[str]]] = {
     rule.__name__: rule
     for rule in (
         *(opening, closing),
-        *(grain, sizes, links, symbols, figures, audio),
+        *(sizes, links, symbols, figures, audio),
         *(executed, clean, exceptions, checked, exercises),
     )
 }
 
+#: Advice: warnings of ``make lesson-lint``, no test.
+TASTE: dict[str, Callable[[Lesson], list[str]]] = {"grain": grain}
+
 
 def violations(lesson: Lesson) -> dict[str, list[str]]:
     """Rule -> what breaks it, for the rules that are broken; empty for a good lesson."""
-    return {name: found for name, rule in RULES.items() if (found := rule(lesson))}
+    return {name: found for name, rule in {**RULES, **TASTE}.items() if (found := rule(lesson))}
