@@ -18,7 +18,12 @@ from dccrn_lib.networks.presets import PRESETS
 from dccrn_lib.runtime import paths
 
 #: File of ``dccrn_lib/lessons/built`` -> the notebook that writes its classes and functions.
-LESSON_OF = {"dccrn": "02_dccrn", "uformer": "03_uformer", "attention_transfer": "04_attention_transfer"}
+LESSON_OF = {
+    "dccrn": "02_dccrn",
+    "uformer": "03_uformer",
+    "attention_transfer": "04_attention_transfer",
+    "distillation": "05_distillation",
+}
 FOLDER = Path(dccrn_lib.lessons.built.__file__).parent
 
 
