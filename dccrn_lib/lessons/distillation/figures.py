@@ -1,4 +1,4 @@
-"""Figures of notebook 05: one training step, curves, learning rate, distance by layer, differences by mixture, and the sweep."""
+"""Figures of notebook 05: a training step, curves, learning rate, distance by layer, differences by mixture, the sweep."""
 
 from __future__ import annotations
 
