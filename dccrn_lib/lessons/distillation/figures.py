@@ -50,7 +50,7 @@ def training_step() -> Figure:
     arrow((11.4, 1.85), (11.4, 2.55))
     for y, end in ((7.0, 5.5), (5.1, 5.1), (3.2, 4.7)):
         arrow((13.55, y), (14.45, end))
-    arrow((15.1, 4.45), (7.25, 3.5), "#d55e00", "--")
+    arrow((15.1, 4.45), (7.25, 3.8), "#d55e00", "--")
     axis.text(14.0, 3.55, "gradient, clipped", color="#d55e00", ha="left", va="top", fontsize=9)
     arrow((5.5, 3.35), (5.5, 1.9), "#0072b2", ":")
     axis.text(5.7, 2.6, "average, decay $d_k$", color="#0072b2", va="center", fontsize=9)
