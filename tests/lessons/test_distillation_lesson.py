@@ -27,6 +27,12 @@ def history(start: float, layers: bool = False) -> dict:
 # ---- figures
 
 
+def test_training_step_says_what_is_frozen_and_what_is_averaged():
+    texts = [text.get_text() for text in draw.training_step().axes[0].texts]
+    assert "teacher\neval, no gradient" in texts and "student\nlearns" in texts
+    assert "gradient, clipped" in texts and any("average" in text for text in texts)
+
+
 def test_curves_have_a_band_a_colour_and_the_noisy_line():
     figure = draw.learning_curves({"student": history(-3), "teacher": history(-2)})
     loss, valid = figure.axes

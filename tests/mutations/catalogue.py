@@ -299,6 +299,26 @@ MUTATIONS = (
         "05",
         "fa10d71f",
     ),
+    Mutation(
+        "teacher_in_the_graph",
+        "the built step follows the gradient into the teacher",
+        "lessons/built/distillation.py",
+        "with torch.no_grad(), FeatureTap(teacher) as teacher_tap:",
+        "with FeatureTap(teacher) as teacher_tap:",
+        "tests/lessons/test_built_distillation.py::test_no_gradient_reaches_a_teacher_that_was_not_frozen",
+        "05",
+        "b05det1",
+    ),
+    Mutation(
+        "built_teacher_in_training_mode",
+        "the built freeze keeps BatchNorm in training mode",
+        "lessons/built/distillation.py",
+        "return teacher.eval().requires_grad_(False)",
+        "return teacher.train().requires_grad_(False)",
+        "tests/lessons/test_built_distillation.py::test_a_step_teaches_the_student_and_leaves_the_teacher_alone",
+        "05",
+        "b05frz2",
+    ),
     # ---- 06, 00: measuring and the tour
     Mutation(
         "si_snr_mean",

@@ -1,4 +1,4 @@
-"""Figures of notebook 05: curves, learning rate, distance by layer, differences by mixture, and the sweep."""
+"""Figures of notebook 05: a training step, curves, learning rate, distance by layer, differences by mixture, the sweep."""
 
 from __future__ import annotations
 
@@ -6,13 +6,55 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import FancyBboxPatch
 
 from dccrn_lib.evaluation.intervals import Difference
 from dccrn_lib.lessons.plotting import COLORMAP, COLOURS, LABELS, new_figure
 
 #: Names of published runs that stand for a system of the lessons.
 _PUBLISHED = {"student_alone": "student", "uformer": "teacher"}
+
+
+def training_step() -> Figure:
+    """One step of distillation as a diagram: what is frozen, what flows, what is averaged."""
+    figure, axes = new_figure(1, 1, height=3.9)
+    axis = axes[0, 0]
+    axis.set(xlim=(0, 16), ylim=(0, 8))
+    axis.axis("off")
+    learnt, frozen, plain = "#cfe3f1", "#dddddd", "#ffffff"
+
+    def box(x: float, y: float, width: float, text: str, colour: str) -> None:
+        shape = FancyBboxPatch((x, y), width, 1.2, boxstyle="round,pad=0.05", facecolor=colour, edgecolor="#222222")
+        axis.add_patch(shape)
+        axis.text(x + width / 2, y + 0.6, text, ha="center", va="center", fontsize=9)
+
+    def arrow(start: tuple, end: tuple, colour: str = "#222222", style: str = "-") -> None:
+        look = {"arrowstyle": "->", "color": colour, "linestyle": style, "linewidth": 1.4}
+        axis.annotate("", xy=end, xytext=start, arrowprops=look)
+
+    box(0.2, 3.4, 2.2, "noisy $x$", plain)
+    box(3.8, 5.6, 3.4, "teacher\neval, no gradient", frozen)
+    box(3.8, 3.4, 3.4, "student\nlearns", learnt)
+    box(3.8, 0.6, 3.4, "averaged student\nvalidated, saved", plain)
+    box(9.3, 6.4, 4.2, "AT-KL over 12 layers, weight $b$", plain)
+    box(9.3, 4.5, 4.2, r"$L(\hat{s}_S, \hat{s}_T)$, weight $a$", plain)
+    box(9.3, 2.6, 4.2, r"$L(\hat{s}_S, s)$, weight $1 - a$", plain)
+    box(9.3, 0.6, 4.2, "clean $s$", plain)
+    box(14.5, 4.5, 1.3, "loss", plain)
+    arrow((2.45, 4.3), (3.75, 6.0))
+    arrow((2.45, 4.0), (3.75, 4.0))
+    for y in (7.0, 5.3):
+        arrow((7.25, 6.3), (9.25, y))
+    for y in (6.7, 5.0, 3.3):
+        arrow((7.25, 4.2), (9.25, y))
+    arrow((11.4, 1.85), (11.4, 2.55))
+    for y, end in ((7.0, 5.5), (5.1, 5.1), (3.2, 4.7)):
+        arrow((13.55, y), (14.45, end))
+    arrow((15.1, 4.45), (7.25, 3.8), "#d55e00", "--")
+    axis.text(14.0, 3.55, "gradient, clipped", color="#d55e00", ha="left", va="top", fontsize=9)
+    arrow((5.5, 3.35), (5.5, 1.9), "#0072b2", ":")
+    axis.text(5.7, 2.6, "average, decay $d_k$", color="#0072b2", va="center", fontsize=9)
+    return figure
 
 
 def learning_curves(histories: Mapping[str, dict]) -> Figure:
@@ -128,39 +170,4 @@ def sweep(rows: Sequence[Mapping], metric: str = "SI-SNR (dB)") -> Figure:
     axis.set_yticks(range(len(shown)), [f"{row['method']} ({row['seeds']} seeds)" for row in shown])
     axis.set_ylim(-0.7, max(len(shown), 1) - 0.3)
     axis.set_xlabel(f"difference to the student alone, {metric}")
-    return figure
-
-
-def training_step() -> Figure:
-    """One distillation step: what is frozen, what flows forward, where the gradient goes, what is averaged."""
-    figure, axes = new_figure(1, 1, height=4.0)
-    axis = axes[0, 0]
-    axis.set(xlim=(0, 13.4), ylim=(-0.4, 6.6))
-    axis.axis("off")
-    boxes = {
-        "batch": (0.1, 2.9, 2.1, "batch\nnoisy, clean", "#eeeeee"),
-        "teacher": (3.4, 5.0, 3.0, "teacher\nfrozen: eval, no gradient", "#bfe3d6"),
-        "student": (3.4, 0.9, 3.0, "student\ntrained", "#fbe3b3"),
-        "teaching": (8.2, 5.0, 2.9, "L(estimate, teacher's)\ntimes a", "#d9e8f3"),
-        "features": (8.2, 2.95, 2.9, "AT-KL of 12 layers\ntimes b", "#d9e8f3"),
-        "clean": (8.2, 0.9, 2.9, "L(estimate, clean)\ntimes 1 - a", "#d9e8f3"),
-        "sum": (12.1, 2.95, 1.2, "sum", "#eeeeee"),
-        "average": (0.1, 0.9, 2.1, "averaged\nweights", "#eeeeee"),
-    }
-    for x, y, width, words, colour in boxes.values():
-        axis.add_patch(Rectangle((x, y), width, 1.3, facecolor=colour, edgecolor="#444444", linewidth=0.9))
-        axis.text(x + width / 2, y + 0.65, words, ha="center", va="center", fontsize=8.5)
-    forward, back = "#444444", "#c23b22"
-    for start, end in (
-        ((2.2, 3.9), (3.4, 5.5)), ((2.2, 3.2), (3.4, 1.9)), ((6.4, 5.7), (8.2, 5.7)), ((6.4, 5.4), (8.2, 3.9)),
-        ((6.4, 1.9), (8.2, 5.2)), ((6.4, 1.7), (8.2, 3.3)), ((6.4, 1.5), (8.2, 1.5)), ((11.1, 5.5), (12.1, 4.0)),
-        ((11.1, 3.6), (12.1, 3.6)), ((11.1, 1.7), (12.1, 3.2)),
-    ):  # fmt: skip
-        axis.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": forward, "linewidth": 1.0})
-    axis.plot([12.7, 12.7, 4.9], [2.95, 0.3, 0.3], color=back, linewidth=1.8)
-    axis.annotate("", (4.9, 0.9), (4.9, 0.26), arrowprops={"arrowstyle": "-|>", "color": back, "linewidth": 1.8})
-    axis.annotate("", (2.2, 1.3), (3.4, 1.3), arrowprops={"arrowstyle": "-|>", "color": COLOURS["student_at_kl"]})
-    axis.text(8.8, -0.2, "gradient, clipped; Adam moves the student", color=back, fontsize=8.5, ha="center")
-    axis.text(1.15, 0.35, "follow after the step", color=COLOURS["student_at_kl"], fontsize=8.5, ha="center")
-    axis.text(7.3, 6.2, "no gradient", color="#009e73", fontsize=8.5, ha="center")
     return figure
