@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dccrn_lib.runtime.doors import door
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # name -> module that defines it; with a colon, the name stands for the module itself
 _PUBLIC = {
