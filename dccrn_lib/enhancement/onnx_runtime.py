@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dccrn_lib.enhancement.level import LevelControl, LevelMeter
 from dccrn_lib.runtime.errors import AudioError, WeightsError
 from dccrn_lib.runtime.files import atomic_path
 
@@ -25,6 +26,7 @@ class OnnxEnhancer:
     Args:
         path: file written by ``export_onnx``, of either kind.
         threads: of ONNX Runtime.
+        level_control: as in :class:`~dccrn_lib.enhancement.stream.StreamingEnhancer`.
 
     Raises:
         WeightsError: the file is missing, not ONNX, or was not written by ``export_onnx``.
@@ -33,7 +35,7 @@ class OnnxEnhancer:
     ``latency_samples`` late, and ``flush`` gives the rest and starts anew.
     """
 
-    def __init__(self, path: str | os.PathLike, threads: int = 1) -> None:
+    def __init__(self, path: str | os.PathLike, threads: int = 1, level_control: bool = False) -> None:
         import onnxruntime
 
         if not Path(path).is_file():
@@ -67,6 +69,7 @@ class OnnxEnhancer:
         self.window = (np.sqrt(window) if self.metadata["window"] == "sqrt_hann" else window).astype(np.float32)
         squares = np.pad(self.window**2, (0, -self.window_length % self.hop_length))
         self.weight = np.maximum(squares.reshape(-1, self.hop_length).sum(axis=0), 1e-8)  # (hop,)
+        self.level_control = level_control
         self.reset()
 
     def reset(self) -> None:
@@ -78,6 +81,8 @@ class OnnxEnhancer:
         self._tail = np.zeros(overlap, np.float32)
         self._ready = np.zeros(self.hop_length - 1, np.float32)
         self._received = 0
+        self._level = LevelControl(1, self.hop_length / self.sample_rate)
+        self._gains = np.ones(self.delay)  # of the frames that wait for their mask
         self._blank = overlap + self.delay * self.hop_length  # padding left of the signal, the decoder's warm-up
 
     def enhance(self, samples: np.ndarray) -> np.ndarray:
@@ -95,7 +100,9 @@ class OnnxEnhancer:
         frames = self._frame_count(x.size)
         overlap = self.window_length - self.hop_length
         padded = np.pad(x, (overlap, frames * self.hop_length - x.size))
-        enhanced = self.session.run(None, {"spectrum": self._analyse(padded)})[0]
+        self._level = LevelControl(1, self.hop_length / self.sample_rate)
+        gains = self._gains_of(padded)  # (frame,)
+        enhanced = self.session.run(None, {"spectrum": self._analyse(padded) * gains})[0] / gains
         pieces = self._synthesise(enhanced)  # (frame, window)
         signal = np.zeros((frames - 1) * self.hop_length + self.window_length, np.float32)
         for k, piece in enumerate(pieces):
@@ -143,6 +150,14 @@ class OnnxEnhancer:
         spectrum = np.fft.rfft(pieces * self.window, n=self.fft_size).T  # (freq, frame)
         return np.stack([spectrum.real, spectrum.imag])[None].astype(np.float32)
 
+    def _gains_of(self, padded: np.ndarray) -> np.ndarray:
+        """Gains of the frames in these samples, float32 (frame,); all 1 without ``level_control``."""
+        pieces = np.lib.stride_tricks.sliding_window_view(padded, self.window_length)[:: self.hop_length]
+        if not self.level_control:
+            return np.ones(len(pieces), np.float32)
+        power = np.square(pieces, dtype=np.float64).mean(axis=1)
+        return self._level.gains(power[None])[0].astype(np.float32)
+
     def _synthesise(self, enhanced: Any) -> np.ndarray:
         """Spectrum (1, 2, freq, frame) -> windowed pieces (frame, window)."""
         pieces = np.fft.irfft((enhanced[0, 0] + 1j * enhanced[0, 1]).T, n=self.fft_size)
@@ -153,10 +168,14 @@ class OnnxEnhancer:
         line, done = np.concatenate([self._input, x]), [self._ready]
         frames = (line.size - (self.window_length - hop)) // hop
         for k in range(frames):
-            feeds = {"spectrum": self._analyse(line[k * hop : k * hop + self.window_length]), **self._states}
+            frame = line[k * hop : k * hop + self.window_length]
+            gain = self._gains_of(frame)  # (1,)
+            waiting = np.concatenate([self._gains, gain])  # oldest first
+            feeds = {"spectrum": self._analyse(frame) * gain, **self._states}
             enhanced, *states = self.session.run(None, feeds | {"active": np.array([active], np.float32)})
             self._states = dict(zip(self._states, states, strict=True))
-            piece = self._synthesise(enhanced)[0]
+            piece = self._synthesise(enhanced / waiting[:1].astype(np.float32))[0]
+            self._gains = waiting[1:]
             piece[: self._tail.size] += self._tail
             self._tail = piece[hop:]
             out = np.clip(piece[:hop] / self.weight, -1.0, 1.0)
@@ -173,7 +192,7 @@ class OnnxEnhancer:
 def enhance_wav(model: str | os.PathLike, source: str | os.PathLike, destination: str | os.PathLike) -> None:
     """Enhance a file at the model's sample rate, each channel on its own; the sample format is kept.
 
-    A signal beyond full scale is divided by its peak for the network and multiplied again, as in enhance_file.
+    Each channel is brought to one level for the network and back after it, as in enhance_file.
 
     Raises:
         AudioError: the file cannot be read, is empty, or has another sample rate, or the other cannot be written.
@@ -196,14 +215,16 @@ def enhance_wav(model: str | os.PathLike, source: str | os.PathLike, destination
     if form not in soundfile.available_formats() or form == "RAW" or Path(destination).is_dir():
         raise AudioError(f"cannot write {destination}: give a file name that ends in .wav, .flac or .ogg")
     subtype = info.subtype if soundfile.check_format(form, info.subtype) else None
-    scale = max(1.0, float(np.abs(samples).max(initial=0.0)))
-    if np.isfinite(scale):
-        samples = samples / np.float32(scale)
+    meter = LevelMeter(samples.shape[1], rate)
+    if np.isfinite(samples).all():
+        meter.add(samples.T)
+    scale = meter.scale()[:, 0]  # (channel,)
+    samples = samples / scale
     try:
         enhanced = np.stack([enhancer.enhance(channel) for channel in samples.T], axis=1)  # (sample, channel)
     except AudioError as error:
         raise AudioError(f"{source}: {error}") from None
-    enhanced = enhanced * np.float32(scale)
+    enhanced = enhanced * scale
     peak = float(np.abs(enhanced).max())
     if peak > 1.0 and subtype not in ("FLOAT", "DOUBLE"):  # lowered, not clipped
         enhanced = enhanced / np.float32(peak)

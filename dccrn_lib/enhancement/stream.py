@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dccrn_lib.enhancement.level import LevelControl
 from dccrn_lib.enhancement.stream_step import StreamingCore
 from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
 from dccrn_lib.runtime.errors import AudioError, ConfigError
@@ -45,6 +46,9 @@ class StreamingEnhancer:
         model: a DCCRN; its weights are copied, on its device, in eval mode.
         batch: number of parallel streams, all pushed together.
         block_frames: most frames processed at once; bounds memory on long pushes.
+        level_control: bring quiet and very loud signals to the levels that the network has learnt, frame by frame
+            and without latency (:class:`~dccrn_lib.enhancement.level.LevelControl`). At usual levels nothing
+            changes; elsewhere the result is no longer ``model(x)``, but what it would be at a usual level.
 
     Raises:
         ConfigError: the model cannot stream, or batch or block_frames is below 1.
@@ -57,12 +61,12 @@ class StreamingEnhancer:
     True
     """
 
-    def __init__(self, model: DCCRN, batch: int = 1, block_frames: int = 128) -> None:
+    def __init__(self, model: DCCRN, batch: int = 1, block_frames: int = 128, level_control: bool = False) -> None:
         if batch < 1 or block_frames < 1:
             raise ConfigError(f"batch and block_frames must be at least 1, got {batch} and {block_frames}")
         self.core = StreamingCore(model)
         self.config = model.config
-        self.batch, self.block_frames = batch, block_frames
+        self.batch, self.block_frames, self.level_control = batch, block_frames, level_control
         self.window = model.stft.window.detach().clone()  # (window,)
         self.frame_count = model.stft.frame_count
         # sum_k w[n - k hop]^2 is periodic in n with period hop, and every sample lies in all frames that can hold it
@@ -93,6 +97,8 @@ class StreamingEnhancer:
         # the first finished samples belong to the padding left of the signal and to the decoder's warm-up
         self._blank = overlap + self.core.delay * hop
         self._as_numpy, self._as_single = False, False
+        self._level = LevelControl(self.batch, hop / SAMPLE_RATE)
+        self._gains = np.ones((self.batch, self.core.delay))  # of the frames that wait for their mask
 
     @torch.no_grad()
     @overload
@@ -171,11 +177,12 @@ class StreamingEnhancer:
         """Frames of samples (batch, frame, window) -> finished samples (batch, frame * hop)."""
         c = self.config.stft
         frames = pieces.shape[1]
-        spectrum = torch.fft.rfft(pieces * self.window, n=c.fft_size)
+        before, after = self._gains_of(pieces)
+        spectrum = torch.fft.rfft(pieces * self.window, n=c.fft_size) * before
         spectrum = torch.view_as_real(spectrum)  # (batch, frame, freq, 2)
         flags = torch.full((frames,), active, device=pieces.device)
         enhanced, self.states = self.core.stream_step(spectrum.permute(0, 3, 2, 1), self.states, flags)
-        enhanced = torch.view_as_complex(enhanced.permute(0, 3, 2, 1).contiguous())  # (batch, frame, freq)
+        enhanced = torch.view_as_complex(enhanced.permute(0, 3, 2, 1).contiguous()) / after  # (batch, frame, freq)
         pieces = torch.fft.irfft(enhanced, n=c.fft_size)[..., : c.window_length] * self.window
         span, finished = (frames - 1) * c.hop_length + c.window_length, frames * c.hop_length
         added = F.fold(pieces.transpose(1, 2), (1, span), (1, c.window_length), stride=(1, c.hop_length))
@@ -188,3 +195,13 @@ class StreamingEnhancer:
         out[:, : self._blank] = 0.0
         self._blank = max(0, self._blank - finished)
         return out
+
+    def _gains_of(self, pieces: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """Gains (batch, frame, 1) of the frames that go in and of those that come out, ``delay`` frames older."""
+        if not self.level_control:
+            return 1.0, 1.0
+        gains = self._level.gains(pieces.square().mean(dim=2).double().cpu().numpy())
+        line, frames = np.concatenate([self._gains, gains], axis=1), gains.shape[1]
+        self._gains = line[:, frames:]
+        before, after = (torch.from_numpy(g).to(pieces)[..., None] for g in (gains, line[:, :frames]))
+        return before, after

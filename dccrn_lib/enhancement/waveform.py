@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from dccrn_lib.audio.resampling import StreamingResampler, checked_rate
+from dccrn_lib.enhancement.level import LevelMeter
 from dccrn_lib.enhancement.stream import StreamingEnhancer
 from dccrn_lib.enhancement.stream_step import can_stream
 from dccrn_lib.networks.dccrn import DCCRN
@@ -35,8 +36,6 @@ SAMPLE_RATE = 16000
 WHOLE_SECONDS = 5.0  # longer signals stream where the network can, which is also twice as fast on a CPU
 LIMIT_SECONDS = 60.0  # for networks that cannot: attention needs memory that grows with length squared
 BLOCK_SECONDS = 5.0
-NETWORK_DBFS = -23.0  # level of active frames at which a network hears a recording, in dB relative to full scale
-ACTIVE_DB = 25.0
 
 
 class WholeSignal:
@@ -85,54 +84,6 @@ class StreamedSignal:
 
 
 SignalPath = WholeSignal | StreamedSignal
-
-
-class LevelMeter:
-    """What to divide each channel by so that the network hears it at the level it was trained for, NETWORK_DBFS.
-
-    The level is the RMS of the active frames of 50 ms, those within ACTIVE_DB of the loudest: a long pause does not make
-    a recording quiet.
-
-    Args:
-        channels: of the signal.
-        sample_rate: Hz.
-
-    >>> meter = LevelMeter(1, 16000)
-    >>> meter.add(np.full((1, 16000), 1e-3, np.float32))
-    >>> round(float(20 * np.log10(1e-3 / meter.scale().item())), 3)
-    -23.0
-    """
-
-    def __init__(self, channels: int, sample_rate: int) -> None:
-        self._peak = np.zeros(channels)
-        self._frame = max(1, round(0.05 * sample_rate))
-        self._rest = np.zeros((channels, 0))
-        self._energies = [np.zeros((channels, 0))]
-
-    def add(self, samples: np.ndarray) -> None:
-        """Take the next (channel, sample)."""
-        self._peak = np.maximum(self._peak, np.abs(samples).max(axis=1, initial=0.0))
-        power = np.concatenate([self._rest, np.square(samples, dtype=np.float64)], axis=1)  # (channel, sample)
-        frames = power.shape[1] // self._frame
-        whole = power[:, : frames * self._frame].reshape(len(power), frames, self._frame)  # (channel, frame, sample)
-        self._energies.append(whole.mean(axis=2))
-        self._rest = power[:, frames * self._frame :]
-
-    def scale(self) -> np.ndarray:
-        """The divisors, float32 (channel, 1); 1 for silence, never so small that a sample would pass full scale."""
-        energies = np.concatenate(self._energies, axis=1)  # (channel, frame)
-        if energies.shape[1] == 0 and self._rest.shape[1]:
-            energies = self._rest.mean(axis=1, keepdims=True)
-        scales = [_scale(e, peak) for e, peak in zip(energies, self._peak, strict=True)]
-        return np.array(scales, dtype=np.float32)[:, None]
-
-
-def _scale(energies: np.ndarray, peak: float) -> float:
-    top = energies.max(initial=0.0)
-    if top <= 0:
-        return max(1.0, peak)
-    level = float(np.sqrt(energies[energies > top / 10 ** (ACTIVE_DB / 10)].mean()))
-    return max(level / 10 ** (NETWORK_DBFS / 20), peak, 1e-6)  # below -140 dBFS there is nothing to hear
 
 
 def signal_path(model: nn.Module, channels: int, seconds: float, name: str = "the signal") -> SignalPath:

@@ -1,0 +1,109 @@
+"""A recording is enhanced alike at any level: whole, streamed, and by the exported graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from dccrn_lib.enhancement import StreamingEnhancer, enhance_waveform
+from dccrn_lib.enhancement.level import LevelControl, LevelMeter
+from dccrn_lib.losses import si_snr_db
+from dccrn_lib.networks.weights import load_model
+from dccrn_lib.runtime.paths import data_dir
+
+LEVELS = (-23.0, -40.0, -50.0, -60.0)  # dBFS of the active frames
+
+
+def clip(kind: str) -> np.ndarray:
+    samples, _ = soundfile.read(data_dir() / "demo" / kind / "fan_5db_en.ogg", dtype="float32")
+    return samples
+
+
+@pytest.fixture(scope="module")
+def student() -> torch.nn.Module:
+    return load_model("distil_dccrn")
+
+
+@pytest.fixture(scope="module")
+def exported(student: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from dccrn_lib.enhancement.onnx_export import export_onnx
+
+    path = tmp_path_factory.mktemp("onnx") / "student.onnx"
+    export_onnx(student, path)
+    return path
+
+
+def at(level: float) -> np.ndarray:
+    """The noisy clip with its active frames at this level."""
+    noisy = clip("noisy")
+    meter = LevelMeter(1, 16000)
+    meter.add(noisy[None])
+    return noisy / meter.scale().item() * np.float32(10 ** ((level + 23) / 20))
+
+
+def streamed(student: torch.nn.Module, x: np.ndarray, level_control: bool = True) -> np.ndarray:
+    stream = StreamingEnhancer(student, level_control=level_control)
+    return np.concatenate([*(stream.push(piece) for piece in np.array_split(x, 7)), stream.flush()])[
+        stream.latency_samples :
+    ]
+
+
+def quality(estimate: np.ndarray) -> float:
+    return float(si_snr_db(torch.from_numpy(estimate), torch.from_numpy(clip("clean"))))
+
+
+def spread(qualities: list[float]) -> float:
+    print([round(q, 2) for q in qualities])
+    return max(abs(q - qualities[0]) for q in qualities)
+
+
+def test_whole(student: torch.nn.Module):
+    assert spread([quality(enhance_waveform(student, at(level))) for level in LEVELS]) < 0.5
+
+
+def test_streamed(student: torch.nn.Module):
+    assert spread([quality(streamed(student, at(level))) for level in LEVELS]) < 0.5
+
+
+def test_exported(exported: Path):
+    from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer
+
+    enhancer = OnnxEnhancer(exported, level_control=True)
+    assert spread([quality(enhancer.enhance(at(level))) for level in LEVELS]) < 0.5
+
+
+def test_the_exported_graph_follows_the_level_as_streaming_does(student: torch.nn.Module, exported: Path):
+    from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer
+
+    x = np.concatenate([at(-60.0)[:16000], at(-23.0)[16000:32000]])
+    difference = OnnxEnhancer(exported, level_control=True).enhance(x) - streamed(student, x)
+    assert np.abs(difference).max() < 1e-4
+
+
+def test_at_usual_levels_nothing_changes(student: torch.nn.Module):
+    x = at(-23.0)
+    x = x[np.abs(x).argmax() :]  # from a loud frame on
+    assert np.array_equal(streamed(student, x), streamed(student, x, level_control=False))
+
+
+def test_a_word_after_a_quiet_start_is_not_overloaded():
+    control = LevelControl(1, 0.00625)
+    quiet = control.gains(np.full((1, 800), 1e-8))  # five seconds at -80 dBFS
+    loud = control.gains(np.full((1, 1), 1e-2))
+    assert quiet.max() > 100 and loud.item() == 1.0
+
+
+def test_silence_and_streams_of_their_own():
+    gains = LevelControl(2, 0.01).gains(np.array([[0.0, 0.0], [1e-2, 1e-2]]))
+    assert np.isfinite(gains).all() and gains[0].max() <= 10 ** (LevelControl.MOST / 20) * 1.001
+    assert gains[1].tolist() == [1.0, 1.0]
+
+
+def test_what_is_too_loud_is_lowered():
+    assert LevelControl(1, 0.01).gains(np.array([[100.0]])).item() == pytest.approx(np.sqrt(10**-0.5 / 100), rel=1e-6)
