@@ -102,7 +102,7 @@ class OnnxEnhancer:
         padded = np.pad(x, (overlap, frames * self.hop_length - x.size))
         self._level = LevelControl(1, self.hop_length / self.sample_rate)
         gains = self._gains_of(padded)  # (frame,)
-        enhanced = self.session.run(None, {"spectrum": self._analyse(padded) * gains})[0] / gains
+        enhanced = np.asarray(self.session.run(None, {"spectrum": self._analyse(padded) * gains})[0]) / gains
         pieces = self._synthesise(enhanced)  # (frame, window)
         signal = np.zeros((frames - 1) * self.hop_length + self.window_length, np.float32)
         for k, piece in enumerate(pieces):
@@ -174,7 +174,7 @@ class OnnxEnhancer:
             feeds = {"spectrum": self._analyse(frame) * gain, **self._states}
             enhanced, *states = self.session.run(None, feeds | {"active": np.array([active], np.float32)})
             self._states = dict(zip(self._states, states, strict=True))
-            piece = self._synthesise(enhanced / waiting[:1].astype(np.float32))[0]
+            piece = self._synthesise(np.asarray(enhanced) / waiting[:1].astype(np.float32))[0]
             self._gains = waiting[1:]
             piece[: self._tail.size] += self._tail
             self._tail = piece[hop:]
