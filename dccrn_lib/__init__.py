@@ -10,7 +10,13 @@ True
 
 from __future__ import annotations
 
+import os
+
 from dccrn_lib.runtime.doors import door
+
+# ONNX Runtime writes a device id into the home folder and looks up a telemetry host as soon as it is imported, unless
+# this stands in the environment before; a value that is set already is kept
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.2.0"
 

@@ -11,7 +11,7 @@ from dccrn_lib.runtime.errors import ConfigError
 
 VERBS = (3, 5)  # under "You will learn"
 _TIME = r"\b(\d+)(?: to (\d+))? (s|minutes?) on a 2-core CPU\b"
-CLOSING = ("What we saw", "Where the paper differs or is silent", "Exercises", "Next")
+CLOSING = ("What we saw", "Where we differ from the paper, and what is not known to us", "Exercises", "Next")
 
 
 def opening(lesson: Lesson) -> list[str]:
