@@ -107,9 +107,7 @@ def lesson(tmp_path: Path) -> Lesson:
     cells[SOUND:SOUND] = [code("play()", shown(text_html=sound(0.1))), text("Hear that there is nothing to be heard.")]
     cells += [
         text("## What we saw\n\nA picture that is flat, and a sound that is silent."),
-        text(
-            "## Where we differ from the paper, and what is not known to us\n\nNowhere that we know of, and there."
-        ),
+        text("## Where we differ from the paper, and what is not known to us\n\nNowhere that we know of, and there."),
         text("## Exercises\n\n**1.** Write the ratio of the energies of two signals in decibels."),
         code(grader, shown(text_plain="Not yet: the function returns None.")),
         text("**2.** The same once more."),
