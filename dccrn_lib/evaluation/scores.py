@@ -20,6 +20,7 @@ import importlib.util
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -179,9 +180,9 @@ def _dnsmos(estimate: np.ndarray) -> dict[str, Outcome]:
         return dict.fromkeys(DNSMOS_METRICS, (None, "estimate is silent"))
     from speechmos import dnsmos
 
-    answer = dnsmos.run(estimate.clip(-1.0, 1.0), sr=SAMPLE_RATE)
     # one file in, one dictionary out; the package is not annotated
-    return {name: (float(answer[f"{name.removeprefix('dnsmos_')}_mos"]), None) for name in DNSMOS_METRICS}  # pyright: ignore[reportCallIssue, reportArgumentType]
+    answer: Any = dnsmos.run(estimate.clip(-1.0, 1.0), sr=SAMPLE_RATE)
+    return {name: (float(answer[f"{name.removeprefix('dnsmos_')}_mos"]), None) for name in DNSMOS_METRICS}
 
 
 def score_pair(
