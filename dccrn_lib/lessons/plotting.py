@@ -44,7 +44,7 @@ DB_LIMITS = (-80.0, 0.0)  # spectrograms, dB relative to the loudest bin of the 
 WIDTH = 8.0  # inches
 DPI = 150
 PICTURE_BYTES = 150_000  # of one PNG: 200 kB in a notebook, where it stands in base64
-DRAWING_BYTES = 90_000  # of one SVG, which stands in a notebook as it is; a denser drawing is smaller as a picture
+DRAWING_BYTES = 200_000  # of one SVG, which stands in a notebook as it is; a denser drawing is smaller as a picture
 
 _PATH = re.compile(r' d="[^"]*"')
 _FRACTION = re.compile(r"(\d\.\d\d)\d+")  # a hundredth of a point is finer than any screen
