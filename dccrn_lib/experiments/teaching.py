@@ -13,7 +13,6 @@ which are not among the published ones. Source: ours.
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,6 @@ from dccrn_lib.experiments.grid import METRICS, SweepRun, compare_methods
 from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import atomic_path
-from dccrn_lib.runtime.paths import project_root
 from dccrn_lib.training import TrainConfig, get_profile, train
 
 #: What differs from the profile: a short training, and a teacher whose weights ship with the project.
@@ -120,7 +118,6 @@ def publish(out: str | Path, name: str = "teaching_quick", folder: str | Path | 
         + ",".join(map(str, seeds)),
         "config": {"profile": "quick", **SETTING, **TAUGHT, "chosen on valid with seeds": list(CHOSEN_WITH)},
         "seed": seeds,
-        "commit": _commit(),
         "data_hash": paper.data_hash(corpus),
         "columns": ["method", "seeds", *METRICS],
         "rows": list(rows.values()),
@@ -147,9 +144,3 @@ def seed_means(record: Mapping, metric: str = "si_snr_db") -> dict[str, np.ndarr
     runs = runs_of(record)
     order = {m: sorted((r for r in runs if r.method == m), key=lambda r: r.seed) for m in {r.method for r in runs}}
     return {method: np.array([r.mean(metric) for r in found]) for method, found in order.items()}
-
-
-def _commit() -> str:
-    """Git commit of the project's folder."""
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project_root(), capture_output=True, text=True, check=True)
-    return done.stdout.strip()
