@@ -9,7 +9,7 @@ from typing import Any
 from dccrn_lib.cli.checks import count, folder
 from dccrn_lib.cli.fields import FieldParser, recorded
 from dccrn_lib.cli.parser import Parser
-from dccrn_lib.experiments.campaign import SIZES, plan, recipe, search
+from dccrn_lib.experiments.campaign import SIZES, SYSTEMS, plan, recipe, search
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.training.config import TrainConfig
 
@@ -37,6 +37,9 @@ def campaign(**options: Any) -> Parser:
     )
     p.add_argument("--teacher", default="", metavar="WEIGHTS", help="a teacher that is there already: none is trained")
     p.add_argument("--seeds", default="0,1,2", metavar="S,S", help="seeds of the students")
+    p.add_argument(
+        "--systems", default=",".join(SYSTEMS), metavar="NAME,NAME", help="what the stage of the students trains"
+    )
     p.add_argument("--size", choices=SIZES, default="full", help="smoke: miniatures, nothing is learnt")
     p.add_argument("--no-graphs", action="store_true", help="do not capture steps as CUDA graphs")
     p.set_defaults(run=_campaign)
@@ -71,7 +74,7 @@ def _campaign(a: argparse.Namespace) -> int:
     stages = (
         [search(shared, a.size)]
         if a.stage == "search"
-        else plan(shared, seeds, a.size, a.teacher_share, teacher=a.teacher)
+        else plan(shared, seeds, a.size, a.teacher_share, a.systems.split(","), a.teacher)
     )
     for stage in (s for s in stages if a.stage in ("all", s.name)):
         minutes = a.minutes and a.minutes * (stage.share if a.stage == "all" else 1.0)

@@ -31,6 +31,9 @@ STUDENTS = {
     "distil_dccrn_at_kl": {"method": "at_kl", "reading": "frequency", "normalisation": "softmax"},
 }
 
+#: What is trained once the teacher is there: the baseline, then the students.
+SYSTEMS = ("dccrn_e", *STUDENTS)
+
 #: Changes of the recipe that the stage "search" tries on the student alone, by name.
 SEARCH: dict[str, dict] = {
     "muon_0.005": {"muon_learning_rate": 0.005},
@@ -74,7 +77,7 @@ def plan(
     seeds: Sequence[int] = (0,),
     size: str = "full",
     teacher_share: float = 0.35,
-    students: Sequence[str] = tuple(STUDENTS),
+    systems: Sequence[str] = SYSTEMS,
     teacher: str = "",
 ) -> list[Stage]:
     """The stages of a campaign: the teacher, then DCCRN-E and every student with every seed, on the same mixtures.
@@ -84,19 +87,24 @@ def plan(
         seeds: of weights and mixtures; DCCRN-E takes the first one only.
         size: as in :func:`recipe`.
         teacher_share: of the minutes, in (0, 1).
-        students: names from :data:`STUDENTS`.
+        systems: names from :data:`SYSTEMS`: what the stage of the students trains.
         teacher: weights of a teacher that is there already; "" trains one first.
+
+    Raises:
+        ConfigError: a system that is not one of them.
     """
+    for name in systems:
+        if name not in SYSTEMS:
+            raise ConfigError(f"unknown system {name!r}; {nearest_name(name, list(SYSTEMS))}")
     mini = "_mini" if size == "smoke" else ""
     out = Path(shared.out)
     learning = {"uformer": replace(shared, out=str(out / "uformer"), model="uformer" + mini, seed=seeds[0])}
     taught: dict[str, TrainConfig] = {}
-    baseline = "dccrn_e" if size == "full" else "distil_dccrn_mini"
-    taught["dccrn_e"] = replace(shared, out=str(out / "dccrn_e"), model=baseline, seed=seeds[0])
+    if "dccrn_e" in systems:
+        baseline = "dccrn_e" if size == "full" else "distil_dccrn_mini"
+        taught["dccrn_e"] = replace(shared, out=str(out / "dccrn_e"), model=baseline, seed=seeds[0])
     for seed in seeds:
-        for name in students:
-            if name not in STUDENTS:
-                raise ConfigError(f"unknown student {name!r}; {nearest_name(name, list(STUDENTS))}")
+        for name in (n for n in STUDENTS if n in systems):
             system = f"{name}_seed{seed}"
             changes = dict(STUDENTS[name])
             if changes["method"] != "none":

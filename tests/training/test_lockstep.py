@@ -146,6 +146,13 @@ def test_the_plan_gives_every_system_the_same_recipe(corpus, tmp_path):
     assert set(search(recipe(corpus, tmp_path)).systems) == set(SEARCH)
 
 
+def test_the_plan_takes_the_systems_that_are_asked_for(corpus, tmp_path):
+    asked = ["distil_dccrn_at_kl", "distil_dccrn_alone"]
+    (stage,) = plan(recipe(corpus, tmp_path), seeds=(4,), systems=asked, teacher="uformer")
+    assert set(stage.systems) == {f"{name}_seed4" for name in asked}
+    assert stage.systems["distil_dccrn_at_kl_seed4"].teacher == "uformer"
+
+
 def test_the_command_trains_all_stages(corpus, tmp_path, capsys):
     given = [f"--{kind}={path}" for kind, path in corpus.items()]
     command = ["campaign", *given, "--out", str(tmp_path), "--size", "smoke", "--seeds", "0", "--steps", "2", "--quiet"]
@@ -165,6 +172,7 @@ def test_the_command_trains_all_stages(corpus, tmp_path, capsys):
         (["--minutes", "-1"], "above 0"),
         (["--steps", "2", "--seeds", "a"], "whole numbers"),
         (["--steps", "2", "--teacher-share", "1.5"], "between 0 and 1"),
+        (["--steps", "2", "--systems", "dccrn"], "dccrn_e"),
     ],
 )
 def test_wrong_lengths_are_refused(corpus, tmp_path, capsys, wrong, words):
