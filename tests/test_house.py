@@ -129,8 +129,8 @@ def test_environments_install_the_extras_that_make_installs(root: Path):
 def test_without_cuda_torch_comes_from_the_index_of_cpu_wheels(root: Path, tmp_path: Path):
     command = ["make", "-n", "-C", str(root), "install", "TORCH=cpu", f"VENV={tmp_path}/venv"]
     steps = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "--no-deps --index-url \"https://download.pytorch.org/whl/cpu\"" in steps
-    assert steps.index("--index-url") < steps.index("-c \"constraints.txt\" -e")
+    assert '--no-deps --index-url "https://download.pytorch.org/whl/cpu"' in steps
+    assert steps.index("--index-url") < steps.index('-c "constraints.txt" -e')
 
 
 def test_an_unknown_kind_of_torch_is_refused(root: Path, tmp_path: Path):
