@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install tutorial test check lint lesson-lint unit nbval mutations browser lab notebooks bench results train-real clean
+.PHONY: help install tutorial test check quick lint lesson-lint unit library nbval mutations browser lab notebooks bench results train-real clean
 
 VENV    ?= .venv
 EXTRAS  ?= notebooks,metrics,speech,export,dev
@@ -58,14 +58,21 @@ lint: $(STAMP)  ## ruff (rules and format), the direction of imports between the
 QUICK = tests/test_doctests.py tests/test_house.py tests/test_losses.py tests/audio tests/cli tests/distillation tests/networks tests/results \
 	tests/corpus/test_decoded.py tests/corpus/test_manifest.py tests/corpus/test_mixing.py tests/training/test_muon.py tests/training/test_profiles.py
 
-check: lint  ## lint, the examples in docstrings and the quick tests: under a minute, for while you work
-	"$(PY)" -m pytest -q $(QUICK)
+check: $(STAMP)  ## lint, the examples in docstrings and the quick tests, side by side: under a minute, for while you work
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint quick
+
+quick: $(STAMP)
+	"$(PY)" -m pytest -q -m "not slow" $(QUICK)
 
 lesson-lint: $(STAMP)  ## advice for the authors of lessons (length, words per line of code, stated times); never fails
 	@PYTHONPATH=tests "$(PY)" -m contract
 
 unit: $(STAMP)  ## the tests without the notebooks
 	"$(PY)" -m pytest tests
+
+# For other versions than those of constraints.txt: without the house's own rules and the lessons, whose digits belong to them.
+library: $(STAMP)  ## the library's tests alone, for other versions (CONSTRAINTS=.github/oldest.txt or /dev/null)
+	"$(PY)" -m pytest tests --ignore tests/lessons --ignore tests/browser --ignore tests/test_wheel.py --ignore tests/test_house.py
 
 nbval: $(STAMP)  ## the committed notebooks: they run, and their checked outputs are unchanged
 	@if ls notebooks/*.ipynb >/dev/null 2>&1; then "$(PY)" -m pytest --nbval-lax --nbval-current-env notebooks; else echo "no notebooks to check"; fi
