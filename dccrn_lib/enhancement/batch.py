@@ -16,6 +16,7 @@ from tqdm import tqdm
 from dccrn_lib.audio.files import audio_info, list_audio_files
 from dccrn_lib.enhancement.files import EnhancedFile, Model, PathLike, enhance_file, real_path
 from dccrn_lib.enhancement.waveform import resolve_model
+from dccrn_lib.runtime.devices import autocast
 from dccrn_lib.runtime.errors import AudioError, ConfigError, DccrnError
 from dccrn_lib.runtime.workers import SpawnPool, spawn_pool
 
@@ -84,7 +85,7 @@ def _start_worker(model: Model, device: str, threads: int, stop: Event) -> None:
     _worker_model, _worker_stop = resolve_model(model, device), stop
 
 
-def _work(source: Path, destination: Path, device: str, overwrite: bool) -> EnhancedFile | str:
+def _work(source: Path, destination: Path, device: str, overwrite: bool, precision: str) -> EnhancedFile | str:
     def go_on(_seconds: float = 0.0) -> None:
         assert _worker_stop is not None
         if _worker_stop.is_set():
@@ -92,7 +93,7 @@ def _work(source: Path, destination: Path, device: str, overwrite: bool) -> Enha
 
     go_on()
     assert _worker_model is not None
-    return _attempt(source, destination, _worker_model, device, overwrite, on_progress=go_on)
+    return _attempt(source, destination, _worker_model, device, overwrite, precision, go_on)
 
 
 def _attempt(
@@ -101,11 +102,12 @@ def _attempt(
     network: nn.Module,
     device: str,
     overwrite: bool,
-    on_progress: Callable[[float], None] | None = None,
+    precision: str,
+    on_progress: Callable[[float], None],
 ) -> EnhancedFile | str:
     """Enhance one file, or say in one line why not."""
     try:
-        return enhance_file(source, destination, network, device, overwrite, on_progress=on_progress)
+        return enhance_file(source, destination, network, device, overwrite, None, on_progress, precision)
     except DccrnError as error:
         return str(error)
     except OSError as error:
@@ -120,6 +122,7 @@ def enhance_files(
     workers: int = 1,
     progress: bool = True,
     overwrite: bool = False,
+    precision: str = "fp32",
 ) -> EnhanceReport:
     """Enhance files and folders into ``out_dir``; what fails is named and the rest continues.
 
@@ -137,12 +140,13 @@ def enhance_files(
             `if __name__ == "__main__":` in a script that calls this.
         progress: show a progress bar in seconds of audio on stderr.
         overwrite: replace existing outputs.
+        precision: "fp32" or "bf16", as in ``enhance_waveform``.
 
     Returns:
         EnhanceReport: done, failed [(input, reason)], lowered [(output, dB)].
 
     Raises:
-        WeightsError, ConfigError: unknown model or device, workers below 1.
+        WeightsError, ConfigError: unknown model, device or precision, workers below 1.
         AudioError: out_dir is a file.
     """
     paths = [Path(inputs)] if isinstance(inputs, str | os.PathLike) else [Path(p) for p in inputs]
@@ -152,6 +156,7 @@ def enhance_files(
     if out.exists() and not out.is_dir():
         raise AudioError(f"{out} is a file; the output must be a folder")
     network = resolve_model(model, device)
+    autocast(precision, device)  # refused before the first file
     report = EnhanceReport()
     jobs = _plan(paths, out, report)
     lengths = dict(zip((source for source, _ in jobs), map(_seconds, (s for s, _ in jobs)), strict=True))
@@ -164,11 +169,11 @@ def enhance_files(
     with bar:
         if workers == 1 or len(jobs) < 2:
             for source, destination in jobs:
-                outcome = _attempt(source, destination, network, device, overwrite, on_progress=advance)
+                outcome = _attempt(source, destination, network, device, overwrite, precision, advance)
                 _record(report, source, outcome)
         else:
             shared = network.cpu() if isinstance(model, nn.Module) else model
-            for source, outcome in _in_processes(jobs, shared, device, workers, overwrite):
+            for source, outcome in _in_processes(jobs, shared, device, workers, overwrite, precision):
                 advance(lengths[source])
                 _record(report, source, outcome)
     report.done.sort()
@@ -195,7 +200,7 @@ def _record(report: EnhanceReport, source: Path, outcome: EnhancedFile | str) ->
 
 
 def _in_processes(
-    jobs: list[tuple[Path, Path]], model: Model, device: str, workers: int, overwrite: bool
+    jobs: list[tuple[Path, Path]], model: Model, device: str, workers: int, overwrite: bool, precision: str
 ) -> Iterator[tuple[Path, EnhancedFile | str]]:
     """Run jobs in spawned processes (safe beside torch's threads and CUDA); yields in order of completion."""
     workers = min(workers, len(jobs))
@@ -203,7 +208,7 @@ def _in_processes(
     stop = SpawnPool.context.Event()
     with spawn_pool(workers, _start_worker, (model, device, threads, stop)) as pool:
         try:
-            futures = {pool.submit(_work, *job, device, overwrite): job[0] for job in jobs}
+            futures = {pool.submit(_work, *job, device, overwrite, precision): job[0] for job in jobs}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:

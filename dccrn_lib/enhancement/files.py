@@ -91,6 +91,7 @@ def enhance_file(
     overwrite: bool = False,
     subtype: str | None = None,
     on_progress: Callable[[float], None] | None = None,
+    precision: str = "fp32",
 ) -> EnhancedFile:
     """Enhance one audio file.
 
@@ -102,6 +103,7 @@ def enhance_file(
         overwrite: replace an existing destination (never the source).
         subtype: sample format (PCM_16, FLOAT ...); None keeps the input's where the output format has it.
         on_progress: called with the seconds of audio written since the last call.
+        precision: "fp32" or "bf16", as in ``enhance_waveform``.
 
     Returns:
         EnhancedFile: where, how long, and by how many dB it had to be lowered.
@@ -123,7 +125,7 @@ def enhance_file(
     report = on_progress or (lambda seconds: None)
 
     def attempt(gain: float) -> None:
-        path = signal_path(network, info.channels, samples / info.sample_rate, str(source))
+        path = signal_path(network, info.channels, samples / info.sample_rate, str(source), precision)
         blocks = enhanced_blocks(read_blocks(source, block), path, info.sample_rate, samples, scale)
         with AudioWriter(destination, info.sample_rate, info.channels, kept, form) as writer:
             for piece in blocks:

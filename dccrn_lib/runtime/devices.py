@@ -8,6 +8,9 @@ import torch
 
 from dccrn_lib.runtime.errors import ConfigError
 
+#: Of inference: the exact one, and the one that takes about half the time where the device has bfloat16 arithmetic.
+PRECISIONS = ("fp32", "bf16")
+
 
 def require_device(name: str) -> torch.device:
     """The device of this name, if torch can compute on it here; ConfigError otherwise."""
@@ -29,6 +32,20 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device {name!r}: torch sees no CUDA GPU here; use device cpu or auto")
     return torch.device("cuda", local_rank) if name == "cuda" else torch.device(name)
+
+
+def autocast(precision: str, device: torch.device | str) -> torch.autocast:
+    """Inference in this precision: "fp32", the exact one, or "bf16" for the layers (STFT and masks stay float32).
+
+    Raises:
+        ConfigError: another precision, or bf16 on a CPU that would only emulate it.
+    """
+    device = torch.device(device)
+    if precision not in PRECISIONS:
+        raise ConfigError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    if precision == "bf16" and not has_bfloat16(device):
+        raise ConfigError("this CPU has no bfloat16 arithmetic and would emulate it, slowly; use precision fp32")
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def has_bfloat16(device: torch.device) -> bool:
