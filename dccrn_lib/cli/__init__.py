@@ -68,6 +68,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "dccrn_lib.cli.experiment:shipped_weights",
         "score weights on a real test split and write the tables results/real_*.json",
     ),
+    "experiment over-seeds": (
+        "dccrn_lib.cli.experiment:over_seeds_publish",
+        "compare two systems over the seeds they were trained with, in results/NAME.json",
+    ),
     "bench speed": ("dccrn_lib.cli.bench:speed", "measure speed and memory of the networks; also plain `bench`"),
     "bench data": ("dccrn_lib.cli.bench:data", "do mixtures come as fast as a training step needs them?"),
     "bench int8": ("dccrn_lib.cli.bench:int8", "what int8 weights cost in quality, size and time"),

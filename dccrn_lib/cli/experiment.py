@@ -10,7 +10,7 @@ from dccrn_lib.cli.campaign import DECIDED as DECIDED_BY_STAGES
 from dccrn_lib.cli.checks import count, folder, named
 from dccrn_lib.cli.fields import FieldParser, changed, recorded
 from dccrn_lib.cli.parser import Parser
-from dccrn_lib.experiments import methods, teacher_strength, teaching, training_data
+from dccrn_lib.experiments import methods, over_seeds, teacher_strength, teaching, training_data
 from dccrn_lib.experiments import shipped_weights as shipped
 from dccrn_lib.experiments.campaign import recipe
 from dccrn_lib.experiments.executors import cluster_executor
@@ -170,6 +170,26 @@ def teacher_strength_publish(**options: Any) -> Parser:
 
 def _teacher_strength_publish(a: argparse.Namespace) -> int:
     print(teacher_strength.publish(a.out, a.name, a.results))
+    return 0
+
+
+def over_seeds_publish(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("results", nargs="+", metavar="SEED=RESULT", help="scores of each seed, by name in results/")
+    p.add_argument("--system", required=True, metavar="NAME", help="a system of these results")
+    p.add_argument("--minus", required=True, metavar="NAME", help="the system it is compared to")
+    p.add_argument("--name", required=True, metavar="NAME", help="of the result to write")
+    p.add_argument("--results-folder", type=folder, metavar="DIR", help="where results are; results/ when not given")
+    p.set_defaults(run=_over_seeds)
+    return p
+
+
+def _over_seeds(a: argparse.Namespace) -> int:
+    try:
+        named = {int(seed): result for seed, _, result in (part.partition("=") for part in a.results)}
+    except ValueError:
+        raise ConfigError(f"write SEED=RESULT with a whole number for the seed, not {' '.join(a.results)}") from None
+    print(over_seeds.publish(named, a.system, a.minus, a.name, a.results_folder))
     return 0
 
 

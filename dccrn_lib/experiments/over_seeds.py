@@ -1,0 +1,79 @@
+"""The same two systems trained with several seeds: is their difference that of the method, or of the seed?
+
+    python -m dccrn_lib experiment over-seeds 0=equal_hours_test 1=equal_hours_seed1_test \\
+        --system student_at_kl --minus student_alone --name equal_hours_over_seeds
+
+Reads the scores that ``experiment shipped-weights`` left for each seed, all on the same test mixtures. Within a seed the
+unit is the mixture (bootstrap), over the seeds it is the seed (Student's t on the seeds' mean differences).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dccrn_lib.evaluation.intervals import compare_systems, paired_difference
+from dccrn_lib.results.records import load_result, save_result
+from dccrn_lib.runtime.errors import ConfigError
+
+METRICS = ("pesq_wb", "stoi", "si_snr_db", "dnsmos_ovrl")
+
+
+def publish(results: Mapping[int, str], system: str, minus: str, name: str, folder: str | Path | None = None) -> Path:
+    """Write ``<folder>/<name>.json``: a row for each seed, and one for the mean over the seeds.
+
+    Args:
+        results: seed -> name of a result with the scores of both systems.
+        system, minus: the two systems.
+        name: of the result to write.
+        folder: results/ of the project when None; the scores are read from there too.
+
+    Raises:
+        ConfigError: fewer than two seeds, a system that a result lacks, or other test mixtures.
+    """
+    if len(results) < 2:
+        raise ConfigError(f"{len(results)} seed: a spread needs the results of at least two")
+    records = {seed: load_result(result, folder) for seed, result in sorted(results.items())}
+    first = next(iter(records.values()))
+    for seed, record in records.items():
+        missing = [s for s in (system, minus) if s not in record["systems"]]
+        if missing:
+            raise ConfigError(f"{results[seed]}: no system {missing[0]!r}; it has {', '.join(record['systems'])}")
+        if _mixtures(record, minus) != _mixtures(first, minus):
+            raise ConfigError(f"{results[seed]} was scored on other mixtures than {next(iter(results.values()))}")
+    metrics = [m for m in METRICS if all(_scored(r, s, m) for r in records.values() for s in (system, minus))]
+    rows: list[dict] = [{"seed": str(seed)} for seed in records] + [{"seed": f"mean of {len(records)}"}]
+    for metric in metrics:
+        means: list[tuple[float, float]] = []
+        for row, record in zip(rows, records.values(), strict=False):
+            items = {s: record["systems"][s]["items"] for s in (system, minus)}
+            means.append((_mean(items[system], metric), _mean(items[minus], metric)))
+            row[metric] = str(compare_systems(items, system, minus, metric))
+            row[f"{metric} of both"] = means[-1]
+        over = paired_difference([a for a, _ in means], [b for _, b in means], method="t")
+        rows[-1][metric] = str(over)
+        rows[-1][f"{metric} of both"] = tuple(sum(side) / len(means) for side in zip(*means, strict=True))
+    payload = {
+        "title": f"{system} minus {minus}, {len(records)} seeds",
+        "note": "Mean difference, 95 % interval and verdict. The interval of a seed is over its test mixtures (bootstrap), that of "
+        "the mean over the seeds (Student's t).",
+        "config": {"system": system, "minus": minus, "results": {str(s): r for s, r in results.items()}},
+        "seed": sorted(records),
+        "data_hash": first["data_hash"],
+        "columns": ["seed", *metrics],
+        "rows": rows,
+    }
+    return save_result(name, payload, folder)
+
+
+def _mixtures(record: Mapping, system: str) -> list[str]:
+    return [item["id"] for item in record["systems"][system]["items"]]
+
+
+def _scored(record: Mapping, system: str, metric: str) -> bool:
+    return any(item.get(metric) is not None for item in record["systems"][system]["items"])
+
+
+def _mean(items: list[dict], metric: str) -> float:
+    values = [item[metric] for item in items if item[metric] is not None]
+    return sum(values) / len(values)

@@ -1,0 +1,62 @@
+"""Two systems over several seeds: each seed by its mixtures, their mean by the seeds."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dccrn_lib.cli import main as cli
+from dccrn_lib.evaluation.intervals import t_interval
+from dccrn_lib.results.records import save_result
+
+
+def scores(folder, name, gains, ids="abcd", base=10.0):
+    """A result in which the taught system is ahead by one gain for each mixture."""
+
+    def items(more):
+        return [
+            {"id": i, "si_snr_db": base + k + g, "pesq_wb": None, "stoi": 0.5 + g / 10}
+            for k, (i, g) in enumerate(zip(ids, more, strict=True))
+        ]
+
+    systems = {"alone": {"items": items([0.0] * 4)}, "taught": {"items": items(gains)}}
+    save_result(name, {"config": {}, "seed": 0, "data_hash": "x", "systems": systems}, folder)
+
+
+def run(folder, *results, system="taught"):
+    given = ["--system", system, "--minus", "alone", "--name", "over", "--results-folder", str(folder)]
+    return cli.main(["experiment", "over-seeds", *results, *given])
+
+
+def test_the_mean_is_over_seeds_and_each_seed_over_its_mixtures(tmp_path):
+    scores(tmp_path, "a", [0.4, 0.5, 0.6, 0.5])
+    scores(tmp_path, "b", [0.1, 0.2, 0.3, 0.2], base=11.0)
+    scores(tmp_path, "c", [-0.1, 0.0, 0.1, 0.0])
+    assert run(tmp_path, "2=c", "0=a", "1=b") == 0
+    record = json.loads((tmp_path / "over.json").read_text())
+    assert record["columns"] == ["seed", "stoi", "si_snr_db"]  # no PESQ was scored
+    assert [row["seed"] for row in record["rows"]] == ["0", "1", "2", "mean of 3"]
+    assert record["rows"][0]["si_snr_db"].startswith("+0.5 [+0.4") and "better" in record["rows"][0]["si_snr_db"]
+    low, high = t_interval([0.5, 0.2, 0.0])
+    text = f"+0.233 [{low:+.3g}, {high:+.3g}] not distinguishable"
+    assert record["rows"][3]["si_snr_db"] == text
+    assert record["rows"][1]["si_snr_db of both"] == pytest.approx([12.7, 12.5])
+
+
+@pytest.mark.parametrize(
+    "results, system, words",
+    [
+        (["0=a"], "taught", "at least two"),
+        (["0=a", "1=other"], "taught", "other mixtures"),
+        (["0=a", "1=b"], "teacher", "no system 'teacher'"),
+        (["x=a", "1=b"], "taught", "whole number"),
+        (["0=a", "1=nowhere"], "taught", "no readable result"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(tmp_path, capsys, results, system, words):
+    scores(tmp_path, "a", [0.4, 0.5, 0.6, 0.5])
+    scores(tmp_path, "b", [0.1, 0.2, 0.3, 0.2])
+    scores(tmp_path, "other", [0.1, 0.2, 0.3, 0.2], ids="abcx")
+    assert run(tmp_path, *results, system=system) in (1, 2)
+    assert words in capsys.readouterr().err and not (tmp_path / "over.json").exists()
