@@ -55,8 +55,8 @@ def publish(results: Mapping[int, str], system: str, minus: str, name: str, fold
         rows[-1][f"{metric} of both"] = tuple(sum(side) / len(means) for side in zip(*means, strict=True))
     payload = {
         "title": f"{system} minus {minus}, {len(records)} seeds",
-        "note": "Mean difference, 95 % interval and verdict. The interval of a seed is over its test mixtures (bootstrap), that of "
-        "the mean over the seeds (Student's t).",
+        "note": "Mean difference, 95 % interval and verdict. A seed has its interval over the mixtures (bootstrap), "
+        "the mean has it over the seeds (Student's t).",
         "config": {"system": system, "minus": minus, "results": {str(s): r for s, r in results.items()}},
         "seed": sorted(records),
         "data_hash": first["data_hash"],
