@@ -20,7 +20,7 @@ def _killed(subject: Target, out: Path, random: np.random.Generator) -> list[str
     """Start a command and kill it at a random moment of its work; None where it came to its end before."""
     with subject.start(out) as command:
         command.wait(partial(begun, out, command))
-        command.wait(seconds=random.uniform(0, subject.span))
+        command.wait(seconds=random.uniform(0, 0.8 * subject.span))
         if not command.running():
             return None
         command.send(signal.SIGKILL)

@@ -70,14 +70,14 @@ class Train(Target):
     """A training that writes a checkpoint after every step."""
 
     name = "train"
-    steps = 24
+    steps = 40
 
     def words(self, out: Path) -> list[str]:
         corpus = self.place.corpus
         fields = {
             "profile": "smoke", "model": "distil_dccrn_mini", "speech": corpus / "speech.jsonl",
             "noise": corpus / "noise.jsonl", "out": out, "steps": self.steps, "batch_size": 2, "seed": 3,
-            "mix.segment_seconds": 0.5, "checkpoint_minutes": 1e-5, "valid_every": 6, "valid_mixtures": 2,
+            "mix.segment_seconds": 0.5, "checkpoint_minutes": 1e-5, "valid_every": 8, "valid_mixtures": 2,
             "ema_decay": 0.9,
         }  # fmt: skip
         options = [word for key, value in fields.items() for word in (f"--{key}", str(value))]
