@@ -64,7 +64,7 @@ def read_manifest(path: str | os.PathLike, split: str | None = None, kind: str |
         raise ManifestError(
             f"{path}: is a folder, not a manifest; make one with `python -m dccrn_lib corpus scan {path}`"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # no permission, not UTF-8, a NUL in the name
         reason = str(error).splitlines()[0]
         raise ManifestError(f"{path}: cannot be read as a manifest of JSON lines ({reason})") from error
     entries = [parse_entry(line, f"{path}, line {n}", folder) for n, line in enumerate(lines, 1) if line.strip()]

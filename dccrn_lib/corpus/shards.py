@@ -45,6 +45,7 @@ class ByteRange(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
+        self._at = min(self._at, self._size)  # a header may promise what no system can seek to
         return self._at
 
     def readinto(self, buffer) -> int:
@@ -60,8 +61,8 @@ class ByteRange(io.RawIOBase):
 
 
 def shard_of(entry: Entry) -> str:
-    """Path of the tar that holds a packed entry."""
-    return entry.path.split(SEPARATOR, 1)[0]
+    """Path of the tar that holds a packed entry; a folder may have the separator in its name, a member may not."""
+    return entry.path.rpartition(SEPARATOR)[0] or entry.path
 
 
 def member_bytes(entry: Entry) -> bytes:
@@ -97,4 +98,4 @@ def open_audio(entry: Entry) -> Iterator[soundfile.SoundFile]:
 
 def suffix_of(entry: Entry) -> str:
     """ ".opus", ".flac" ...: of the member of a packed entry."""
-    return Path(entry.path.split(SEPARATOR, 1)[-1]).suffix
+    return Path(entry.path.rpartition(SEPARATOR)[-1]).suffix
