@@ -17,6 +17,7 @@ from dccrn_lib.corpus.shards import open_audio
 from dccrn_lib.runtime.errors import AudioError
 
 SAMPLE_RATE = 16000
+BLOCK_VALUES = 1 << 24  # samples of all channels read at a time
 
 
 def decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
@@ -33,8 +34,8 @@ def decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
         with open_audio(entry) as file:
             rate = file.samplerate
             file.seek(min(int(start * rate), max(file.frames - 1, 0)))
-            x = file.read(int(np.ceil(seconds * rate)), dtype="float32", always_2d=True).mean(axis=1)
-    except (soundfile.LibsndfileError, OSError) as error:
+            x = _mono(file, int(np.ceil(seconds * rate)))
+    except (soundfile.LibsndfileError, OSError, ValueError, TypeError, OverflowError) as error:
         raise AudioError(f"{entry.path}: cannot be read ({error}); scan the corpus again to leave it out") from error
     if not np.isfinite(x).all():
         raise AudioError(f"{entry.path}: holds NaN or infinite samples; scan the corpus again to leave it out")
@@ -42,6 +43,18 @@ def decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
         divisor = np.gcd(rate, SAMPLE_RATE)
         x = resample_poly(x, SAMPLE_RATE // divisor, rate // divisor).astype(np.float32)
     return x
+
+
+def _mono(file: soundfile.SoundFile, count: int) -> np.ndarray:
+    """Up to ``count`` samples from here, averaged over the channels. In blocks: a header may promise any length."""
+    blocks, left = [np.zeros(0, np.float32)], count
+    while left > 0:
+        block = file.read(min(left, max(1, BLOCK_VALUES // file.channels)), dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        blocks.append(block.mean(axis=1))
+        left -= len(block)
+    return np.concatenate(blocks)
 
 
 def to_int16(x: np.ndarray) -> tuple[np.ndarray, float]:
