@@ -29,6 +29,7 @@ from dccrn_lib.corpus.scanning import (
     group_name,
     label_of,
     probe_all,
+    seconds_of,
     speaker_by_name,
     without_suffix,
 )
@@ -186,7 +187,7 @@ def scan_folder(
             path=path,
             kind=kind,
             corpus=corpus or folder.resolve().name,
-            seconds=round(frames / rate, 6),  # one sample is more than 0 at any rate
+            seconds=seconds_of(frames, rate),
             sample_rate=rate,
             split=splits[name],
             licence=licence,

@@ -12,11 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import soundfile
-
-from dccrn_lib.audio.files import native_path
+from dccrn_lib.audio.recording import Recording, opened
 from dccrn_lib.corpus.entry import Entry
-from dccrn_lib.runtime.errors import ManifestError
+from dccrn_lib.runtime.errors import AudioError, ManifestError
 
 SEPARATOR = "::"  # between shard and member
 
@@ -80,20 +78,23 @@ def member_bytes(entry: Entry) -> bytes:
 
 
 @contextmanager
-def open_audio(entry: Entry) -> Iterator[soundfile.SoundFile]:
+def open_audio(entry: Entry) -> Iterator[Recording]:
     """The audio of an entry, in a file of its own or in a shard, opened for reading.
 
     Raises:
-        soundfile.LibsndfileError: not audio. OSError: no such file.
+        AudioError: as :func:`dccrn_lib.audio.recording.opened`; also of a shard that is missing.
     """
     if entry.offset is None:
-        with soundfile.SoundFile(native_path(Path(entry.path))) as file:  # pyright: ignore[reportArgumentType]  bytes are taken too
-            yield file
+        with opened(entry.path, whole=False) as recording:
+            yield recording
         return
     assert entry.bytes is not None  # an offset comes with a size
-    with io.BufferedReader(ByteRange(shard_of(entry), entry.offset, entry.bytes), 1 << 16) as part:
-        with soundfile.SoundFile(part) as file:
-            yield file
+    try:
+        part = io.BufferedReader(ByteRange(shard_of(entry), entry.offset, entry.bytes), 1 << 16)
+    except OSError as error:
+        raise AudioError(f"cannot read {shard_of(entry)} ({error.strerror or error})") from error
+    with part, opened(entry.path, whole=False, part=part) as recording:
+        yield recording
 
 
 def suffix_of(entry: Entry) -> str:
