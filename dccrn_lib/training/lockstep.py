@@ -260,8 +260,8 @@ def run_stage(
     """  # fmt: skip
     if (minutes is None) == (steps is None):
         raise ConfigError("give the length of a campaign in minutes or in steps")
-    if not (minutes or steps or 0) > 0:
-        raise ConfigError(f"the length of a campaign must be above 0, got {minutes or steps}")
+    if not 0 < (minutes or steps or 0) < math.inf:
+        raise ConfigError(f"the length of a campaign must be above 0 and finite, got {minutes or steps}")
     report = Path(out) / f"stage_{stage.name}.json"
     if report.is_file():
         finished = json.loads(report.read_text(encoding="utf-8"))

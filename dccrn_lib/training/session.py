@@ -241,7 +241,9 @@ def open_session(
         state.restore(saved)
     ranks.wait()  # every rank has looked at the folder of the run
     log = ScalarLog(Path(config.out) / "tensorboard") if config.tensorboard and ranks.rank == 0 else None
-    if ranks.rank == 0:  # only now: a wrong manifest or teacher leaves no run behind
+    if ranks.rank == 0:  # only now: a wrong manifest, teacher or recording leaves no run behind
+        for drawn in (valid_set, train_set):
+            drawn[0]
         write_config(Path(config.out), config)
     network = _distributed(model, config, ranks)
     batches = _batches(train_set, objective, ranks, state.step)

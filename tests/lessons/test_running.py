@@ -24,6 +24,7 @@ from dccrn_lib.results.records import load_result
 from dccrn_lib.runtime.errors import ConfigError, DccrnError
 from dccrn_lib.runtime.settings import Parameter, split_assignments
 
+EMPTY = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}
 CELL = """profile: str = "smoke"  # size of the run
 seed: int = 0  # of everything drawn
 rate: float = 0.5  # learning rate
@@ -259,7 +260,7 @@ def test_two_lessons_run_side_by_side_and_a_needed_one_comes_first(write_noteboo
 
 def a_plan(needs: dict[str, list[str]], folder: Path) -> dict[str, Job]:
     for name, names in needs.items():
-        (folder / f"{name}.ipynb").write_text(json.dumps({"metadata": {"dccrn": {"needs": names}}}))
+        (folder / f"{name}.ipynb").write_text(json.dumps({**EMPTY, "metadata": {"dccrn": {"needs": names}}}))
     return {name: Job(folder / f"{name}.ipynb", folder / "out" / name, {}, None) for name in needs}
 
 

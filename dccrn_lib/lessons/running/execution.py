@@ -6,7 +6,6 @@ installed, and its working folder is the notebooks' own, as under JupyterLab and
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -24,6 +23,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from tqdm import tqdm
 
+from dccrn_lib.lessons.running.notebook_file import read_notebook
 from dccrn_lib.runtime.errors import DccrnError
 from dccrn_lib.runtime.workers import SpawnPool, spawn_pool
 
@@ -170,8 +170,8 @@ def _execute(job: Job, tick: Callable[..., None]) -> NotebookRun:
     start, error = time.perf_counter(), None
     try:
         papermill.execute_notebook(
-            str(job.source),
-            str(job.target),
+            _as_template(job.source),
+            _as_template(job.target),
             parameters=job.parameters,
             cwd=str(job.source.parent),
             kernel_name="python3",
@@ -186,6 +186,15 @@ def _execute(job: Job, tick: Callable[..., None]) -> NotebookRun:
     except (CellTimeoutError, DeadKernelError) as problem:
         error = one_line(f"{type(problem).__name__}: {problem}")
     return job.result("failed" if error else "ok", time.perf_counter() - start, error)
+
+
+def _as_template(path: Path) -> str:
+    """A path as papermill takes it: it fills in parameters between braces, so that braces are written twice.
+
+    >>> _as_template(Path("r{x}/01.ipynb"))
+    'r{{x}}/01.ipynb'
+    """
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 _TICKS: Any = None  # in a process of its own: where it says that a cell is done
@@ -212,7 +221,7 @@ def _taken(ticks: Any) -> Iterator[str]:
 
 
 def _needs(path: Path) -> list[str]:
-    return json.loads(path.read_text(encoding="utf-8")).get("metadata", {}).get("dccrn", {}).get("needs", [])
+    return read_notebook(path).metadata.get("dccrn", {}).get("needs", [])
 
 
 def ticker(bar: tqdm) -> Callable[..., None]:
