@@ -259,7 +259,7 @@ def test_a_cut_or_missing_shard_is_named(corpus, tmp_path):
     with pytest.raises(ManifestError, match="is cut off; copy"):
         unpack_corpus([manifest], tmp_path / "files", progress=False)
     os.unlink(shard_of(last))
-    with pytest.raises(AudioError, match="cannot be read"):
+    with pytest.raises(AudioError, match=r"cannot read .*\.tar \(No such file"):
         decode(last, 0.0, 1.0)
 
 
