@@ -63,10 +63,10 @@ def device() -> str:
 def write_record(out: Path, new: list[dict], seed: int) -> list[dict]:
     """Write the record; cases that were not run this time are kept as they are there."""
     old = load_result(out.stem, out.parent)["rows"] if out.is_file() else []
-    fresh = {(row["kind"], row["case"]) for row in new}
-    rows = [row for row in old if (row["kind"], row["case"]) not in fresh] + new
-    order = [tuple(full.split(".", 1)) for full in cases(None)]
-    rows = sorted((row for row in rows if (row["kind"], row["case"]) in order), key=lambda r: order.index((r["kind"], r["case"])))
+    fresh = {_key(row) for row in new}
+    rows = [row for row in old if _key(row) not in fresh] + new
+    order = {tuple(full.split(".", 1)): place for place, full in enumerate(cases(None))}
+    rows = sorted((row for row in rows if _key(row) in order), key=lambda row: order[_key(row)])
     total = {key: sum(row[key] for row in rows) for key in ("tried", "held", "failed")}
     payload = {
         "title": "What was tried to break it, and what held",
@@ -75,6 +75,10 @@ def write_record(out: Path, new: list[dict], seed: int) -> list[dict]:
     }  # fmt: skip
     save_result(out.stem, payload, out.parent)
     return rows
+
+
+def _key(row: dict) -> tuple[str, str]:
+    return row["kind"], row["case"]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from .commands import Command, run
-from .place import Place, sound, write_sound
+from .place import Place, write_sound
 from .rows import Row
 from .targets import TARGETS, Target, Train, begun, leftovers, target, visible_files
 
@@ -75,7 +75,7 @@ def _small(place: Place, out: Path) -> dict[str, list[str]]:
 
 def full(place: Place, name: str) -> Row:
     """The disk fills up at some point of the work; then room is made and the command called again."""
-    row = Row("disk", f"full, {name}")
+    row = Row("disk", f"full {name}")
     if not can_mount():
         row.note = "not tried: mounting a small disk is not permitted here (it needs root)"
         return row
@@ -100,7 +100,7 @@ def full(place: Place, name: str) -> Row:
 
 def injected(place: Place, name: str) -> Row:
     """The system refuses to let a file grow beyond some size (as a quota does; needs no root)."""
-    row, subject, random = Row("disk", f"quota, {name}"), target(place, name), place.random("quota", name)
+    row, subject, random = Row("disk", f"quota {name}"), target(place, name), place.random("quota", name)
     largest = max(file.stat().st_size for file in visible_files(subject.reference))
     for _ in range(place.count(INJECTED)):
         limit = int(largest * random.uniform(0.02, 0.9))
@@ -117,7 +117,7 @@ def injected(place: Place, name: str) -> Row:
 
 def small_files(place: Place) -> Row:
     """Commands that write one file, on a disk with no room: the old file stays as it was."""
-    row = Row("disk", "full, one file")
+    row = Row("disk", "full one file")
     if not can_mount():
         row.note = "not tried: mounting a small disk is not permitted here (it needs root)"
         return row
@@ -139,7 +139,7 @@ def small_files(place: Place) -> Row:
 
 def read_only(place: Place) -> Row:
     """Targets that cannot be written: an error's line, and the old content stays."""
-    row = Row("disk", "read-only target")
+    row = Row("disk", "read-only")
     mounted = can_mount()
     if not mounted and os.geteuid() == 0:
         row.note = "not tried: root writes everywhere, and mounting is not permitted here"
@@ -165,7 +165,7 @@ def read_only(place: Place) -> Row:
 
 def two_writers(place: Place, name: str) -> Row:
     """The same command twice in one folder: one stops in the middle, the other begins, the first continues."""
-    row, subject, random = Row("disk", f"two writers, {name}"), target(place, name), place.random("two", name)
+    row, subject, random = Row("disk", f"two writers {name}"), target(place, name), place.random("two", name)
     refused = 0
     for _ in range(place.count(TWO)):
         out = place.new(f"two-{name}") / "out"
@@ -194,7 +194,7 @@ def two_writers(place: Place, name: str) -> Row:
 
 def vanishing(place: Place) -> Row:
     """Recordings vanish during the work: what is left is done, and what is missing is named."""
-    row, random = Row("disk", "files vanish"), place.random("vanish")
+    row, random = Row("disk", "vanishing"), place.random("vanish")
     subjects = (_vanish_enhance, _vanish_scan, _vanish_pack, _vanish_train)
     for k in range(place.count(8, 2)):
         subject = subjects[k % 4]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from .commands import Command
+from .commands import PATIENCE, Command
 from .place import RATE, Place, sound
 from .rows import Row
 
@@ -46,15 +46,19 @@ def short_files(place: Place) -> Row:
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, sound(0.1 + 0.3 * (k % 7) / 7, place.random(k)), RATE)
     with Watched(["enhance", home / "in", "--out", home / "out", "--model", place.weights, "--quiet"]) as command:
+        command.wait((home / "out").exists, seconds=PATIENCE)
+        started = time.monotonic() - command.started
         command.wait(command.look, seconds=3600)
     for path in sorted((home / "in").rglob("*.wav")):
         out = home / "out" / path.relative_to(home / "in")
         good = out.is_file() and soundfile.info(out).frames == soundfile.info(path).frames
         row.trial([] if good else [f"{path.name} is not done"])
-    memory = [mb for _, mb in command.series]
-    grown = max(memory[len(memory) // 2 :], default=0.0) - max(memory[: len(memory) // 2], default=0.0)
+    half = (started + command.seconds) / 2
+    parts = [[mb for now, mb in command.series if now < half], [mb for now, mb in command.series if now >= half]]
+    grown = max(parts[1], default=0.0) - max(parts[0], default=0.0)
     row.trial(command.talk(0) + ([f"memory grew by {grown:.0f} MB"] if grown > 50 else []), "the call")
-    row.note = f"{command.seconds:.0f} s with a miniature network, at most {command.peak:.0f} MB, the second half of the time {grown:+.0f} MB"
+    memory = f"at most {command.peak:.0f} MB, {grown:+.0f} MB in the second half of the time"
+    row.note = f"{command.seconds:.0f} s with a miniature network, {memory}"
     return row
 
 
@@ -74,7 +78,8 @@ def long_file(place: Place) -> Row:
     if command.peak > 1024:
         problems.append(f"took {command.peak:.0f} MB")
     row.trial(problems)
-    row.note = f"{seconds:,} s enhanced by distil_dccrn in {command.seconds:,.0f} s, at most {command.peak:.0f} MB (bound 1,024)"
+    memory = f"at most {command.peak:.0f} MB (bound 1,024)"
+    row.note = f"{seconds:,} s enhanced by distil_dccrn in {command.seconds:,.0f} s, {memory}"
     return row
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from dccrn_lib.runtime.errors import DccrnError
 
-from .commands import Command, run
+from .commands import Command
 from .place import Place
 from .rows import Row
 
@@ -133,7 +133,9 @@ def pickles(place: Place) -> Row:
             file.write_bytes(pickle.dumps({"model": does}, protocol=int(form[-1])))
         row.trial(_refused(READERS[reader], file, place, marker), f"{name} as {form} for {reader}")
     ran = sum("its code ran" in failure for failure in row.failures)
-    row.note = f"{len(READERS)} readers, {len(_payloads(Path()))} ways to run code, 7 forms of files; code ran {ran} times"
+    row.note = (
+        f"{len(READERS)} readers, {len(_payloads(Path()))} ways to run code, 7 forms of files; code ran {ran} times"
+    )
     return row
 
 
@@ -170,7 +172,9 @@ sys.exit(code)
 """
 
 
-def _in_namespace(words: list[str], module: list[str], home: Path, environment: dict[str, str]) -> tuple[Command, int | None]:
+def _in_namespace(
+    words: list[str], module: list[str], home: Path, environment: dict[str, str]
+) -> tuple[Command, int | None]:
     """Run in a network namespace without a way out -> (the command, how often it tried to leave)."""
     before = ["unshare", "-n", sys.executable, "-c", _COUNT]
     with Command(words, {"HOME": str(home), **environment}, before=before, module=module) as command:
@@ -215,7 +219,9 @@ def network(place: Place) -> Row:
     for label, words in list(commands.items())[: place.count(len(commands), 3)]:
         home = place.new("home")
         module = [] if words[0] == "-c" else ["-m", "dccrn_lib"]
-        command, tried = _in_namespace(words, module, home, {"DCCRN_ROOT": str(place.lessons)} if "note" in label else {})
+        command, tried = _in_namespace(
+            words, module, home, {"DCCRN_ROOT": str(place.lessons)} if "note" in label else {}
+        )
         problems = command.talk(0)
         if tried != 0:
             problems.append(f"{tried} attempts to reach a network")
@@ -227,12 +233,23 @@ def network(place: Place) -> Row:
 
 
 def _training(corpus: Path, out: Path) -> list[str]:
-    fields = {"profile": "smoke", "model": "distil_dccrn_mini", "speech": corpus / "speech.jsonl", "out": out, "steps": 2}
+    fields = {
+        "profile": "smoke",
+        "model": "distil_dccrn_mini",
+        "speech": corpus / "speech.jsonl",
+        "out": out,
+        "steps": 2,
+    }
     fields |= {"noise": corpus / "noise.jsonl", "mix.segment_seconds": 0.5}
     return ["train", *(word for key, value in fields.items() for word in (f"--{key}", str(value))), "--quiet"]
 
 
 # ---- archives
+
+
+_TYPES = {
+    "file": tarfile.REGTYPE, "link": tarfile.SYMTYPE, "hard link": tarfile.LNKTYPE, "device": tarfile.CHRTYPE,
+}  # fmt: skip
 
 
 def archives(place: Place) -> Row:
@@ -255,7 +272,7 @@ def archives(place: Place) -> Row:
         kind = str(random.choice(["file", "link", "hard link", "device"]))
         with tarfile.open(source / "noise-000.tar", "w", format=tarfile.PAX_FORMAT) as shard:
             info = tarfile.TarInfo(name.replace("\x00", "_"))
-            info.type = {"file": tarfile.REGTYPE, "link": tarfile.SYMTYPE, "hard link": tarfile.LNKTYPE, "device": tarfile.CHRTYPE}[kind]
+            info.type = _TYPES[kind]
             info.linkname = "/etc/passwd" if kind.endswith("link") else ""
             info.size = len(member) if kind == "file" else 0
             shard.addfile(info, io.BytesIO(member) if kind == "file" else None)

@@ -56,7 +56,7 @@ class Target:
 
 
 def begun(out: Path, command: Command) -> bool:
-    """Whether a command has written something: into its folder, or hidden beside it. Each ``out`` has a folder to itself."""
+    """Whether a command has written something, into its folder or beside it; each ``out`` has a folder to itself."""
     for path in (out.parent, *out.parent.rglob("*")):
         try:
             if path.stat().st_mtime > command.begin:
