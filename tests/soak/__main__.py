@@ -100,10 +100,12 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(chosen))
         return 0
     new = []
-    for full, case in chosen.items():
-        with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-            new.append(run_case(Place(Path(folder), options.share, options.seed), full, case))
-        write_record(options.out, new, options.seed)
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        place = Place(Path(folder), options.share, options.seed)
+        for full, case in chosen.items():
+            new.append(run_case(place, full, case))
+            place.tidy()
+            write_record(options.out, new, options.seed)
     tried, failed = (sum(row[key] for row in new) for key in ("tried", "failed"))
     print(f"{tried} trials, {tried - failed} held, {failed} failed: {options.out}")
     return 1 if failed else 0

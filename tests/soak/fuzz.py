@@ -7,7 +7,7 @@ from functools import partial
 from tests.fuzzing import TARGETS, fuzz
 
 from .place import Place
-from .rows import Row
+from .rows import Row, plain
 
 #: Inputs of the full form, for each target; together more than 10,000.
 INPUTS = {
@@ -20,7 +20,7 @@ def fuzzed(place: Place, name: str) -> Row:
     """So many inputs for one target."""
     row = Row("fuzz", name)
     counts = fuzz(name, place.count(INPUTS.get(name, 1000), 10), place.seed)
-    row.tried, row.failures = counts.inputs, list(counts.failures)
+    row.tried, row.failures = counts.inputs, [plain(failure) for failure in counts.failures]
     row.note = f"{counts.taken:,} taken, {counts.refused:,} refused by a documented error"
     return row
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from functools import cached_property
 from pathlib import Path
@@ -34,11 +35,15 @@ class Place:
         return np.random.default_rng([self.seed, *(zlib.crc32(str(name).encode()) for name in names)])
 
     def new(self, name: str) -> Path:
-        """A fresh folder."""
+        """A fresh folder for a trial."""
         self.counts[name] = self.counts.get(name, 0) + 1
-        folder = self.folder / f"{name}-{self.counts[name]}"
+        folder = self.folder / "trials" / f"{name}-{self.counts[name]}"
         folder.mkdir(parents=True)
         return folder
+
+    def tidy(self) -> None:
+        """Remove the folders of trials; the materials stay."""
+        shutil.rmtree(self.folder / "trials", ignore_errors=True)
 
     @cached_property
     def weights(self) -> Path:

@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from dccrn_lib.runtime.paths import project_root
+
+
+def plain(text: str) -> str:
+    """A failure as it may be published: at most 400 printable characters, without paths of this machine."""
+    text = text.replace(str(project_root()), "PROJECT")
+    text = text.encode("ascii", "backslashreplace").decode()
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)[:400]
+
 
 @dataclass
 class Row:
@@ -20,7 +29,7 @@ class Row:
         """Count a trial: it holds where there are no problems."""
         self.tried += 1
         if problems:
-            self.failures.append(f"{where}: {'; '.join(problems)}" if where else "; ".join(problems))
+            self.failures.append(plain(f"{where}: {'; '.join(problems)}" if where else "; ".join(problems)))
 
     @property
     def held(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,8 +28,8 @@ class Target:
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        home = self.place.new(self.name)
-        self.reference = home / "out"
+        self.reference = self.place.folder / "references" / self.name / "out"
+        self.reference.parent.mkdir(parents=True)
         with self.start(self.reference) as command:
             command.wait(lambda: begun(self.reference, command))
             seen = time.monotonic() - command.started
@@ -174,12 +173,6 @@ class Enhance(Target):
         return problems
 
 
-class EnhanceAlone(Enhance):
-    """The same in one process."""
-
-    workers = 1
-
-
 class Notebooks(Target):
     """Two notebooks, each executed in a process and a kernel of its own."""
 
@@ -238,11 +231,6 @@ def visible_files(folder: Path) -> list[Path]:
     """Files below a folder; a lock is none of them, nor is what is hidden."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return [p for p in files if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
-
-
-def empty(folder: Path) -> None:
-    """Remove a folder with everything in it."""
-    shutil.rmtree(folder)
 
 
 def _broken_json(files: Any) -> list[str]:
