@@ -322,12 +322,13 @@ def test_parts_do_what_they_say():
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux that is always full")
 def test_a_full_disk_is_the_systems_own_error_and_leaves_nothing(tmp_path, monkeypatch):
-    def written(task):  # the first file lies on a full disk
-        write_wav("/dev/full", np.zeros(8000))
-
     monkeypatch.setattr(synthesis, "require_espeak", lambda: None)
     monkeypatch.setattr(synthesis, "require_acoustics", lambda: None)
-    monkeypatch.setattr(synthesis, "speak_voice", written)
+    monkeypatch.setattr(synthesis, "speak_voice", _on_a_full_disk)
     with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
         synthesise_corpus(tmp_path / "c", HOURS, workers=2, progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def _on_a_full_disk(_task):
+    write_wav("/dev/full", np.zeros(8000))
