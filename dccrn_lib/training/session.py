@@ -291,6 +291,10 @@ def open_session(
         write_config(Path(config.out), config)
     network = _distributed(model, config, ranks)
     batches = _batches(train_set, objective, ranks, state.step)
+    if saved:
+        torch.set_rng_state(
+            saved["rng"]
+        )  # torch's loader has drawn a seed, which a run without a stop did not draw here
     return Session(
         config, ranks, device, state, objective, network, trained, highest_rates, batches, valid_set, log, progress
     )
