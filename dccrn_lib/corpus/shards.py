@@ -67,11 +67,16 @@ def member_bytes(entry: Entry) -> bytes:
     """The file of a packed entry as it was stored.
 
     Raises:
-        ManifestError: the shard ends before the member does.
+        ManifestError: there is no such shard, or it ends before the member does.
     """
     assert entry.offset is not None and entry.bytes is not None  # as of every packed entry
-    with ByteRange(shard_of(entry), entry.offset, entry.bytes) as part:
-        data = part.read()
+    try:
+        with ByteRange(shard_of(entry), entry.offset, entry.bytes) as part:
+            data = part.read()
+    except OSError as error:
+        raise ManifestError(
+            f"{shard_of(entry)}: cannot be read ({error.strerror or error}); copy the shard here"
+        ) from None
     if len(data) != entry.bytes:
         raise ManifestError(f"{entry.path}: the shard is cut off; copy {shard_of(entry)} again")
     return data

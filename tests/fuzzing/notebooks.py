@@ -17,11 +17,17 @@ from .mutations import TEXTS, json_text
 from .running import Target
 from .settings import VALUES
 
-CELL = 'seed: int = 0  # of everything drawn\nrate: float = 0.5  # of learning\nplot: bool = True  # draw\nsteps: list[int] = [1]  # sizes\nspeech: str = ""  # manifest\n'
+CELL = """seed: int = 0  # of everything drawn
+rate: float = 0.5  # of learning
+plot: bool = True  # draw
+steps: list[int] = [1]  # sizes
+speech: str = ""  # manifest
+"""
 _PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
 _OUTPUTS = [
     {"output_type": "stream", "name": "stdout", "text": ["a  b\n", "1  2\n"]},
-    {"output_type": "execute_result", "execution_count": 2, "metadata": {}, "data": {"text/plain": "3", "text/html": "<b>3</b>"}},
+    {"output_type": "execute_result", "execution_count": 2, "metadata": {},
+     "data": {"text/plain": "3", "text/html": "<b>3</b>"}},
     {"output_type": "display_data", "metadata": {}, "data": {"image/png": _PICTURE, "text/plain": "figure"}},
     {"output_type": "display_data", "metadata": {}, "data": {"text/latex": "$x^2$"}},
     {"output_type": "error", "ename": "ValueError", "evalue": "x", "traceback": ["\x1b[31mValueError\x1b[0m: x"]},
@@ -34,8 +40,10 @@ NOTEBOOK = {
         "dccrn": {"needs": ["01_b"]},
     },
     "cells": [
-        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": ["# A $x$\n", "## Part [b](01_b.ipynb)\n", "$$\\frac{1}{2}$$"]},
-        {"cell_type": "code", "id": "b", "metadata": {"tags": ["parameters"]}, "execution_count": 1, "outputs": [], "source": CELL},
+        {"cell_type": "markdown", "id": "a", "metadata": {},
+         "source": ["# A $x$\n", "## Part [b](01_b.ipynb)\n", "$$\\frac{1}{2}$$"]},
+        {"cell_type": "code", "id": "b", "metadata": {"tags": ["parameters"]}, "execution_count": 1, "outputs": [],
+         "source": CELL},
         {"cell_type": "code", "id": "c", "metadata": {}, "execution_count": 2, "outputs": _OUTPUTS, "source": "1 + 2"},
         {"cell_type": "raw", "id": "d", "metadata": {}, "source": ""},
     ],
@@ -53,8 +61,8 @@ def take_notebook(text: bytes, folder: Path) -> None:
 
 
 LITERALS = st.sampled_from(
-    ("0", "1.5", "True", '""', "[1, 2]", "-1", "1e999", "9" * 400, "0x" + "f" * 5000, "[" * 300, "{}", "{[]: 1}", "(1,)", "1 +",
-     "1j", "b''", "f'{1}'", "None", "[None]", "...", "-" * 3000 + "1", "'\\ud800'", "'\0'", "lambda: 0", "10**400")
+    ("0", "1.5", "True", '""', "[1, 2]", "-1", "1e999", "9" * 400, "0x" + "f" * 5000, "[" * 300, "{}", "{[]: 1}", "(1,)",
+     "1 +", "1j", "b''", "f'{1}'", "None", "[None]", "...", "-" * 3000 + "1", "'\\ud800'", "'\0'", "lambda: 0", "10**400")
 )  # fmt: skip
 TYPES = st.sampled_from(
     ("int", "float", "str", "bool", "list[int]", "list[str]", "list[list[int]]", "int | None", "x.y", "''")

@@ -1,4 +1,4 @@
-"""Running a target: every input in a folder of its own, with limits of time and memory, and counts of what became of them."""
+"""Running a target: every input in a folder of its own, with limits of time and memory; counts of what became of them."""
 
 from __future__ import annotations
 

@@ -34,7 +34,8 @@ RECORD = {
 }  # fmt: skip
 COMMANDS = st.sampled_from(
     ("corpus synth --out o --hours", "corpus synth --out o --seed", "corpus synth --out o --workers",
-     "corpus scan d --kind speech --out m.jsonl --valid-fraction", "corpus scan d --kind speech --out m.jsonl --group-level",
+     "corpus scan d --kind speech --out m.jsonl --valid-fraction",
+     "corpus scan d --kind speech --out m.jsonl --group-level",
      "corpus pack m.jsonl --out o --bitrate", "corpus pack m.jsonl --out o --shard-mb", "enhance a.wav --out o --workers",
      "enhance a.wav --out o --device", "evaluate --clean c --noisy n --json r.json --workers", "run-notebooks --timeout",
      "run-notebooks --jobs", "bench data --rounds", "campaign --out o --speech s --noise n --steps",

@@ -21,7 +21,8 @@ from .running import Target
 
 _PATHS = st.sampled_from(
     ("speech-000.tar::../../above", "speech-000.tar::/etc/passwd", "../../above::a.wav", "/etc/passwd::a.wav",
-     "speech-000.tar::a/../../../b.wav", "speech-000.tar::a.wav/../..", "speech-000.tar", "::", "speech-000.tar::a.b\\..\\c",
+     "speech-000.tar::a/../../../b.wav", "speech-000.tar::a.wav/../..", "speech-000.tar", "::",
+     "speech-000.tar::a.b\\..\\c",
      "speech-000.tar::a.<b>", "out::a.wav", ".::a.wav")
 )  # fmt: skip
 

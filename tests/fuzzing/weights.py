@@ -1,4 +1,4 @@
-"""Weights files with their cards, and the checkpoint and config of a run: damaged, exchanged, and pickles that would act."""
+"""Weights with their cards, and the checkpoint and config of a run: damaged, exchanged, and pickles that would act."""
 
 from __future__ import annotations
 
