@@ -80,7 +80,7 @@ class Command:
                 return True
             if time.monotonic() > limit:
                 return False
-            time.sleep(0.01)
+            time.sleep(0.01 if until is not None else 0.05)
         self.seconds = time.monotonic() - self.started
         return True
 

@@ -154,9 +154,10 @@ def _refused(reader: Callable, file: Path, place: Place, marker: Path) -> list[s
 # ---- network and home folder
 
 _COUNT = """
-import subprocess, sys
+import fcntl, socket, struct, subprocess, sys
 words = sys.argv[1:]
-subprocess.run(["ip", "link", "set", "lo", "up"], check=True, capture_output=True)
+with socket.socket() as any_socket:  # lo up: kernels of notebooks are spoken to over it
+    fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", 1))
 code = subprocess.run(words).returncode
 fields = {}
 for file in ("/proc/net/snmp", "/proc/net/snmp6"):
@@ -184,7 +185,7 @@ def _in_namespace(
 
 
 def _can_unshare() -> bool:
-    if shutil.which("unshare") is None or shutil.which("ip") is None:
+    if shutil.which("unshare") is None:
         return False
     return subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode == 0
 

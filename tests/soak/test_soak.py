@@ -24,7 +24,7 @@ from .rows import Row
 SHARE = 0.002
 #: At least one of every kind; those that start many processes are left to ``make soak``.
 SHORT = (
-    "kills.enhance", "signals.pack", "disk.quota pack", "fuzz.manifests", "numerics.odd signals", "numerics.streaming",
+    "kills.pack", "signals.pack", "disk.quota pack", "fuzz.manifests", "numerics.odd signals", "numerics.streaming",
     "numerics.ONNX", "numerics.batches", "security.pickles", "security.archives", "security.report", "load.scan",
 )  # fmt: skip
 
