@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install tutorial test check quick lint lesson-lint unit library nbval mutations browser lab notebooks bench results train-real clean
+.PHONY: help install tutorial test check quick lint lesson-lint unit library nbval mutations soak browser lab notebooks bench results train-real clean
 
 VENV    ?= .venv
 EXTRAS  ?= notebooks,metrics,speech,export,dev
@@ -79,6 +79,9 @@ nbval: $(STAMP)  ## the committed notebooks: they run, and their checked outputs
 
 mutations: $(STAMP)  ## break the library in known ways: a unit test and a notebook check must see each (minutes)
 	"$(PY)" -m tests.mutations
+
+soak: $(STAMP)  ## try to break it: kills, full disks, damaged inputs, load, into results/reliability.json (most of an hour)
+	"$(PY)" -m tests.soak $(SOAK_ARGS)
 
 browser: $(STAMP)  ## the lessons' widgets and the report in a headless Chromium (DCCRN_BROWSER=/path names another)
 	"$(PY)" -m pip install --quiet --disable-pip-version-check -c "$(CONSTRAINTS)" -e ".[browser]"

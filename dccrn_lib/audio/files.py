@@ -1,16 +1,15 @@
 """Audio files in and out: read, check, write (soundfile), any format that libsndfile knows.
 
 Samples are float32 of shape (channel, sample), full scale at +-1. What is read holds at least one sample
-and neither NaN nor infinity. What is written appears under its name only when it is complete. ``resample``
-lives in ``dccrn_lib.audio.resampling`` and is offered here too.
+and neither NaN nor infinity (``dccrn_lib.audio.recording`` opens it). What is written appears under its name only when
+it is complete. ``resample`` lives in ``dccrn_lib.audio.resampling`` and is offered here too.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,9 +18,11 @@ import numpy as np
 import soundfile
 from torch import Tensor
 
+from dccrn_lib.audio.recording import FOREIGN_SUFFIXES, opened
 from dccrn_lib.audio.resampling import StreamingResampler, resample
 from dccrn_lib.runtime.errors import AudioError
 from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.sinks import sink
 
 __all__ = [
     "AudioInfo",
@@ -44,13 +45,6 @@ _SUFFIX_FORMATS |= {"wave": ("WAV", None), "snd": ("AU", None), "sf": ("IRCAM", 
 _NOT_AUDIO_SUFFIXES = {"raw", "mat4", "mat5", "mat"}  # no header, or not audio by habit
 _SUFFIXES = {name.lower() for name in soundfile.available_formats()} | set(_SUFFIX_FORMATS)
 AUDIO_SUFFIXES = tuple(sorted(f".{name}" for name in _SUFFIXES - _NOT_AUDIO_SUFFIXES))
-#: Recordings in formats that libsndfile does not read: found in folders all the same, and named with what to do.
-FOREIGN_SUFFIXES = (".aac", ".amr", ".ape", ".m4a", ".mka", ".weba", ".wma", ".wv")
-_FOREIGN_FILMS = (".3gp", ".mkv", ".mov", ".mp4", ".webm")
-# what libsndfile notes about a WAV or AIFF file that holds fewer bytes of audio than its header says
-_TOO_SHORT = re.compile(r"^ *(?:data|SSND) : (\d+) \(should be (\d+)\)", re.MULTILINE)
-_UNKNOWN_LENGTH = 0x7FFFF000  # bytes; programs that write into a pipe put this or more
-_OGG_CUT = ("Ogg: Last page lacks an end-of-stream bit.", "Ogg: Junk after the last page.")
 
 
 @dataclass(frozen=True)
@@ -70,81 +64,15 @@ class AudioInfo:
         return self.samples / self.sample_rate
 
 
-def native_path(path: Path) -> Path | bytes:
-    """The path as soundfile takes it: names that are not valid text (Linux allows them) as bytes."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return os.fsencode(path)
-    return path
-
-
-def refuse_cut(path: Path, notes: str) -> None:
-    """AudioError if the container says that its end is missing; libsndfile would only read what is left."""
-    found = _TOO_SHORT.search(notes)
-    if found:
-        promised, there = map(int, found.groups())
-        # some programs count their header as audio: a little less is no damage
-        if promised < _UNKNOWN_LENGTH and there < min(0.98 * promised, promised - 1024):
-            raise AudioError(
-                f"{path} is cut off: its header promises {promised} bytes of audio, {there} are there; "
-                "copy or record it again"
-            )
-    if all(note in notes for note in _OGG_CUT):
-        raise AudioError(f"{path} is cut off: its last page is incomplete; copy or record it again")
-
-
-def foreign_hint(path: PathLike) -> str:
-    """What to do with a file in a format that libsndfile does not read, by its suffix; "" for all others."""
-    path = Path(path)
-    if path.suffix.lower() not in FOREIGN_SUFFIXES + _FOREIGN_FILMS:
-        return ""
-    return f"{path.suffix} is not read here, convert it first: ffmpeg -i {path.name} {path.stem}.wav"
-
-
-@contextmanager
-def _opened(path: PathLike) -> Iterator[soundfile.SoundFile]:
-    """Open for reading; every way in which that can fail becomes a one-line AudioError."""
-    path = Path(path)
-    if path.is_dir():
-        raise AudioError(f"{path} is a folder, expected an audio file")
-    if not path.exists():
-        raise AudioError(f"no such audio file: {path}")
-    try:
-        if path.stat().st_size == 0:
-            raise AudioError(f"{path} is empty (0 bytes); record or copy it again")
-        # soundfile takes a path as bytes too; its annotations leave that out
-        with soundfile.SoundFile(native_path(path)) as file:  # pyright: ignore[reportArgumentType]
-            refuse_cut(path, file.extra_info)
-            yield file
-    except soundfile.SoundFileError as error:
-        reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
-        todo = foreign_hint(path) or "the file is corrupt or not audio"
-        raise AudioError(f"cannot read {path} as audio ({reason}); {todo}") from error
-    except (TypeError, PermissionError) as error:  # TypeError: a headerless format that needs more to be read
-        raise AudioError(f"cannot read {path} as audio ({error})") from error
-
-
 def audio_info(path: PathLike) -> AudioInfo:
-    """Read the header only.
+    """Read the header; of a file whose header does not know its length, all of it.
 
     Raises:
-        AudioError: the file is missing, a folder, empty, corrupt, cut off or not audio, or has no samples.
+        AudioError: the file is missing, a folder or pipe, empty, corrupt, cut off or not audio, has no samples or an odd
+            sampling rate.
     """
-    with _opened(path) as file:
-        info = AudioInfo(Path(path), file.samplerate, file.channels, file.frames, file.format, file.subtype)
-    if info.samples < 1:
-        raise AudioError(f"{path} has no samples")
-    return info
-
-
-def _checked(path: PathLike, samples: np.ndarray, first: int) -> np.ndarray:
-    """(sample, channel) -> (channel, sample), or AudioError at the first NaN or infinite sample."""
-    finite = np.isfinite(samples)
-    if not finite.all():
-        where = int(np.argmin(finite.all(axis=1)))
-        raise AudioError(f"{path} holds a NaN or infinite sample at index {first + where}; repair or remove the file")
-    return np.ascontiguousarray(samples.T)
+    with opened(path) as r:
+        return AudioInfo(Path(path), r.sample_rate, r.channels, r.samples, r.format, r.subtype)
 
 
 def read_blocks(
@@ -164,24 +92,21 @@ def read_blocks(
     Raises:
         AudioError: as ``read_audio``; a file that ends before its header says so raises at its end.
     """
-    with _opened(path) as file:
-        if file.frames < 1:
-            raise AudioError(f"{path} has no samples")
-        if not 0 <= start < file.frames:
-            raise AudioError(f"{path} has {file.frames} samples, cannot start at {start}")
-        wanted = file.frames - start if count is None else min(count, file.frames - start)
-        if start:
-            file.seek(start)
+    with opened(path, whole=False) as recording:
+        samples = recording.samples if recording.seekable else audio_info(path).samples
+        if not 0 <= start < samples:
+            raise AudioError(f"{path} has {samples} samples, cannot start at {start}")
+        wanted = samples - start if count is None else min(count, samples - start)
+        recording.go_to(start)
         got = 0
         while got < wanted:
-            piece = file.read(min(block_samples, wanted - got), dtype="float32", always_2d=True)
+            piece = recording.read(min(block_samples, wanted - got))
             if len(piece) == 0:
                 break
-            yield _checked(path, piece, start + got)
+            yield np.ascontiguousarray(piece.T)
             got += len(piece)
-        # the headers of compressed files may be off by a frame or two
-        if got == 0 or (got < 0.98 * wanted and count is None):
-            raise AudioError(f"{path} is cut off: its header promises {wanted} samples, {got} could be read")
+        if got == 0 or count is None:
+            recording.refuse_short(got, wanted)
 
 
 def read_audio(
@@ -199,7 +124,8 @@ def read_audio(
         (samples, rate): float32 (channel, sample) and the rate in Hz.
 
     Raises:
-        AudioError: missing, a folder, empty, corrupt, cut off, not audio, without samples, or NaN in it.
+        AudioError: missing, a folder or pipe, empty, corrupt, cut off, not audio, without samples, of an odd sampling
+            rate, or with NaN or values beyond all sound in it.
     """
     pieces = list(read_blocks(path, start=start, count=count))
     samples = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
@@ -255,31 +181,27 @@ class AudioWriter:
     def __enter__(self) -> AudioWriter:
         if self.path.is_dir():
             raise AudioError(f"cannot write {self.path}: a folder has this name")
-        self._atomic = atomic_path(self.path)
-        temporary = self._atomic.__enter__()
-        try:
-            self._file = soundfile.SoundFile(
-                native_path(temporary),  # pyright: ignore[reportArgumentType]  bytes, as above
-                "w",
-                self.sample_rate,
-                self.channels,
-                self.subtype,
-                format=self.format,
-            )
-        except soundfile.SoundFileError as error:
-            mended = AudioError(
-                f"cannot write {self.path}: {self.format} {self.subtype} takes no {self.channels} channel(s) "
-                f"at {self.sample_rate} Hz; choose another format or rate"
-            )
-            self._atomic.__exit__(type(mended), mended, None)
-            raise mended from error
+        with ExitStack() as opened:
+            sunk = opened.enter_context(sink(opened.enter_context(atomic_path(self.path))))
+            try:
+                self._file = soundfile.SoundFile(
+                    sunk, "w", self.sample_rate, self.channels, self.subtype, format=self.format
+                )
+            except soundfile.SoundFileError as error:
+                raise AudioError(
+                    f"cannot write {self.path}: {self.format} {self.subtype} takes no {self.channels} channel(s) "
+                    f"at {self.sample_rate} Hz; choose another format or rate"
+                ) from error
+            opened.callback(self._file.close)
+            self._opened, self._sink = opened.pop_all(), sunk
         return self
 
     def write(self, samples: np.ndarray) -> None:
         """Append float (channel, sample).
 
         Raises:
-            AudioError: a sample is NaN or infinite, the number of channels is wrong, or the disk refuses.
+            AudioError: a sample is NaN or infinite, or the number of channels is wrong.
+            OSError: the system refuses, because the disk is full perhaps.
         """
         if samples.ndim != 2 or samples.shape[0] != self.channels:
             raise AudioError(f"cannot write {self.path}: expected ({self.channels}, sample), got {samples.shape}")
@@ -295,15 +217,16 @@ class AudioWriter:
         try:
             for start in range(0, samples.shape[1], BLOCK_SAMPLES):  # some encoders fail on very long writes
                 self._file.write(np.ascontiguousarray(samples[:, start : start + BLOCK_SAMPLES].T))
-        except soundfile.SoundFileError as error:
-            raise AudioError(f"cannot write {self.path}: {error}") from error
+        except (soundfile.SoundFileError, AssertionError) as error:  # soundfile asserts that all was written
+            raise self._sink.error or AudioError(f"cannot write {self.path}: {error}") from error
+        if self._sink.error is not None:
+            raise self._sink.error
         self.samples += samples.shape[1]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._atomic.__exit__(kind, error, trace)
+        self._opened.__exit__(kind, error, trace)
 
 
 def write_audio(

@@ -34,6 +34,8 @@ class STFTConfig:
                 f"STFT sizes must satisfy 1 <= hop_length <= window_length <= fft_size, got hop {self.hop_length}, "
                 f"window {self.window_length}, fft {self.fft_size}"
             )
+        if self.fft_size > 2**20:
+            raise ConfigError(f"fft_size must be at most 2^20 samples, a minute, got {self.fft_size}")
         if self.window not in ("hann", "sqrt_hann"):
             raise ConfigError(f"unknown window {self.window!r}; known: hann, sqrt_hann")
 

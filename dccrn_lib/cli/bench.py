@@ -8,6 +8,7 @@ from typing import Any
 from dccrn_lib.cli.checks import count, device, file, named
 from dccrn_lib.cli.parser import Parser
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.settings import shown
 
 
 def speed(**options: Any) -> Parser:
@@ -57,7 +58,9 @@ def _data(a: argparse.Namespace) -> int:
     try:
         workers = [int(n) for n in a.workers.split(",")]
     except ValueError:
-        raise ConfigError(f"--workers takes whole numbers joined by commas, not {a.workers!r}") from None
+        workers = [-1]
+    if not all(0 <= n <= 1024 for n in workers):
+        raise ConfigError(f"--workers takes whole numbers from 0 to 1024 joined by commas, not {shown(a.workers)}")
     corpus = {"speech": a.speech, "noise": a.noise, "rir": a.rir}
     record = measure_data(corpus, a.profile, workers, a.device, a.rounds, a.batches)
     print(record["title"])

@@ -11,6 +11,7 @@ from dccrn_lib.cli.fields import FieldParser, recorded
 from dccrn_lib.cli.parser import Parser
 from dccrn_lib.experiments.campaign import SIZES, SYSTEMS, plan, recipe, search
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.settings import parse_seeds
 from dccrn_lib.training.config import TrainConfig
 
 STAGES = ("all", "search", "teacher", "students", "speed")
@@ -59,10 +60,7 @@ def _campaign(a: argparse.Namespace) -> int:
     from dccrn_lib.training.lockstep import run_stage
 
     torch.set_flush_denormal(True)
-    try:
-        seeds = [int(seed) for seed in a.seeds.split(",")]
-    except ValueError:
-        raise ConfigError(f"--seeds takes whole numbers joined by commas, not {a.seeds!r}") from None
+    seeds = parse_seeds(a.seeds)
     if not 0 < a.teacher_share < 1:
         raise ConfigError(f"--teacher-share must lie between 0 and 1, got {a.teacher_share}")
     if a.teacher and a.stage == "teacher":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from dccrn_lib.cli.checks import count, file, folder, named, positive, seed
+from dccrn_lib.cli.checks import count, file, folder, fraction, named, positive, seed
 from dccrn_lib.cli.parser import Parser
 
 
@@ -34,13 +34,13 @@ def scan(**options: Any) -> Parser:
     p.add_argument("--kind", required=True, choices=["speech", "noise", "rir"], help="what the recordings are")
     p.add_argument("--out", type=file, required=True, metavar="FILE", help="manifest to write (.jsonl)")
     p.add_argument("--split", choices=["train", "valid", "test"], help="put all files in one split")
-    p.add_argument("--valid-fraction", type=float, default=0.05, metavar="F", help="share of speakers for valid")
-    p.add_argument("--test-fraction", type=float, default=0.05, metavar="F", help="share of speakers for test")
+    p.add_argument("--valid-fraction", type=fraction, default=0.05, metavar="F", help="share of speakers for valid")
+    p.add_argument("--test-fraction", type=fraction, default=0.05, metavar="F", help="share of speakers for test")
     p.add_argument("--licence", default="unknown", metavar="TEXT", help="licence of the recordings")
     p.add_argument("--corpus", metavar="NAME", help="name of the collection; the folder's name when not given")
     p.add_argument(
         "--group-level",
-        type=int,
+        type=count,
         metavar="N",
         help="folder level below DIR that names the speaker or recording; guessed when not given",
     )

@@ -15,6 +15,7 @@ from dccrn_lib.experiments import shipped_weights as shipped
 from dccrn_lib.experiments.campaign import recipe
 from dccrn_lib.experiments.executors import cluster_executor
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.settings import parse_seeds, parse_share
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.profiles import get_profile
 
@@ -92,16 +93,7 @@ def _teaching_run(a: argparse.Namespace) -> int:
 
     torch.set_num_threads(1)  # a miniature gains nothing from a second thread
     torch.set_flush_denormal(True)
-    try:
-        seeds = [int(seed) for seed in a.seeds.split(",")]
-        first, every = (int(part) for part in a.share.split("/"))
-    except ValueError:
-        raise ConfigError(
-            f"--seeds takes whole numbers joined by commas, --share I/N; got {a.seeds}, {a.share}"
-        ) from None
-    if not 0 <= first < every:
-        raise ConfigError(f"--share I/N wants 0 <= I < N, got {a.share}")
-    teaching.run(a.out, seeds, (first, every), a.profile)
+    teaching.run(a.out, parse_seeds(a.seeds), parse_share(a.share), a.profile)
     return 0
 
 

@@ -1,7 +1,7 @@
 """Run one command: find it, parse its options, and turn every ending into an exit code.
 
-Exit codes: 0 fine, 1 failed, 2 bad usage, 130 interrupted. Errors are one line on stderr; ``--debug`` adds
-the traceback.
+Exit codes: 0 fine, 1 failed, 2 bad usage, 130 interrupted, 129 and 143 ended by SIGHUP and SIGTERM. Errors are one
+line on stderr; ``--debug`` adds the traceback.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 
 from dccrn_lib import __version__
 from dccrn_lib.cli import ALIASES, COMMANDS
 from dccrn_lib.cli.parser import Parser
 from dccrn_lib.runtime.errors import ConfigError, DccrnError, nearest_name
+from dccrn_lib.runtime.interrupts import Terminated, tidy_ending
 
 _EXTRAS = {
     "metrics": ("pesq", "pystoi", "scipy"),
@@ -40,11 +42,13 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if "--debug" in argv:
-        return _run(argv)
+        with tidy_ending():
+            return _run(argv)
     try:
-        return _run(argv)
+        with tidy_ending():
+            return _run(argv)
     except DccrnError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        _say_error(str(error), error)
         return 2 if isinstance(error, ConfigError) else 1
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
@@ -54,12 +58,21 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {module} is not installed; run: python -m pip install -e '.[{extra}]'", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error.filename or argv[0]}: {error.strerror or error}", file=sys.stderr)
+        name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else argv[0]
+        _say_error(f"{name}: {error.strerror or error}", error)
         return 1
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, Terminated) else signal.SIGINT
+        _say_error("interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}", error)
         _forget_interrupt()
-        return 130
+        return 128 + number
+
+
+def _say_error(text: str, error: BaseException) -> None:
+    """One line on stderr; notes that were added to the error on its way (``add_note``) stand behind it."""
+    line = "; ".join([" ".join(text.split()), *getattr(error, "__notes__", [])])
+    with suppress(OSError):  # the terminal may be what has gone
+        print(f"error: {line}", file=sys.stderr)
 
 
 def _forget_interrupt() -> None:

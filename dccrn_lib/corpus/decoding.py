@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import numpy as np
-import soundfile
 from scipy.signal import resample_poly
 
 from dccrn_lib.corpus.entry import Entry
@@ -17,6 +16,7 @@ from dccrn_lib.corpus.shards import open_audio
 from dccrn_lib.runtime.errors import AudioError
 
 SAMPLE_RATE = 16000
+_BLOCK = 1 << 20  # samples; the length of some files is not known beforehand
 
 
 def decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
@@ -27,17 +27,26 @@ def decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
         start, seconds: in s; what lies past the end is left out.
 
     Raises:
-        AudioError: the file cannot be read, or holds NaN.
+        AudioError: the file cannot be read, is cut off, or holds NaN.
     """
     try:
-        with open_audio(entry) as file:
-            rate = file.samplerate
-            file.seek(min(int(start * rate), max(file.frames - 1, 0)))
-            x = file.read(int(np.ceil(seconds * rate)), dtype="float32", always_2d=True).mean(axis=1)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"{entry.path}: cannot be read ({error}); scan the corpus again to leave it out") from error
-    if not np.isfinite(x).all():
-        raise AudioError(f"{entry.path}: holds NaN or infinite samples; scan the corpus again to leave it out")
+        with open_audio(entry) as recording:
+            rate = recording.sample_rate
+            first, wanted = int(start * rate), int(np.ceil(seconds * rate))
+            if recording.seekable:
+                first = min(first, recording.samples - 1)
+                wanted = min(wanted, recording.samples - first)
+            recording.go_to(first)
+            pieces = [recording.read(min(_BLOCK, wanted))]
+            got = len(pieces[0])
+            while got < wanted and len(pieces[-1]):
+                pieces.append(recording.read(min(_BLOCK, wanted - got)))
+                got += len(pieces[-1])
+            if recording.seekable:
+                recording.refuse_short(got, wanted)
+    except AudioError as error:
+        raise AudioError(f"{error}; scan the corpus again to leave it out") from error
+    x = np.concatenate(pieces).mean(axis=1)
     if rate != SAMPLE_RATE and len(x):
         divisor = np.gcd(rate, SAMPLE_RATE)
         x = resample_poly(x, SAMPLE_RATE // divisor, rate // divisor).astype(np.float32)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from dccrn_lib.runtime.errors import ManifestError, nearest_name
+from dccrn_lib.runtime.json_text import parse_object
+from dccrn_lib.runtime.settings import shown
 
 KINDS = ("speech", "noise", "rir")
 SPLITS = ("train", "valid", "test")
+LONGEST, HIGHEST_RATE = 1e8, 1e8  # s and Hz: three years, and more than any converter
+_TEXTS = ("corpus", "licence", "speaker", "recording", "label", "language")
 _REQUIRED = ("path", "kind", "seconds", "sample_rate", "split")
 
 
@@ -60,33 +63,61 @@ FIELDS = tuple(Entry.__dataclass_fields__)
 def parse_entry(line: str, where: str, folder: str) -> Entry:
     """One line of a manifest as an entry; ``where`` names file and line in errors."""
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ManifestError(f"{where}: not JSON ({error.msg}); correct it or scan the folder again") from None
-    if not isinstance(record, dict):
-        raise ManifestError(f"{where}: expected a JSON object, found {type(record).__name__}")
+        record = parse_object(line)
+    except ValueError as error:
+        raise ManifestError(f"{where}: {error}; correct it or scan the folder again") from None
     missing = [key for key in _REQUIRED if key not in record]
     if missing:
         raise ManifestError(f"{where}: missing key {', '.join(missing)}; a line needs {', '.join(_REQUIRED)}")
     for key, known in (("kind", KINDS), ("split", SPLITS)):
         if record[key] not in known:
-            raise ManifestError(f"{where}: unknown {key} {record[key]!r}: {nearest_name(record[key], [*known])}")
-    if not isinstance(record["path"], str) or not record["path"]:
-        raise ManifestError(f"{where}: path must be a file name, found {record['path']!r}")
-    try:
-        seconds, sample_rate = float(record["seconds"]), int(record["sample_rate"])
-    except (TypeError, ValueError):
-        seconds, sample_rate = math.nan, 0
-    if not (math.isfinite(seconds) and seconds > 0 and sample_rate > 0):
+            raise ManifestError(
+                f"{where}: unknown {key} {shown(record[key])}: {nearest_name(str(record[key])[:80], [*known])}"
+            )
+    if not _names_a_file(record["path"]):
+        raise ManifestError(f"{where}: path must be a file name, found {shown(record['path'])}")
+    seconds, sample_rate = _as_number(record["seconds"]), _as_number(record["sample_rate"])
+    if not (0 < seconds <= LONGEST and 1 <= sample_rate <= HIGHEST_RATE):
         raise ManifestError(
-            f"{where}: seconds and sample_rate must be positive numbers, "
-            f"found {record['seconds']!r} and {record['sample_rate']!r}"
+            f"{where}: seconds and sample_rate must be positive numbers of possible size, "
+            f"found {shown(record['seconds'])} and {shown(record['sample_rate'])}"
         )
     place = [record.get("offset"), record.get("bytes")]
-    if place != [None, None] and not all(type(value) is int and value >= 0 for value in place):
-        raise ManifestError(f"{where}: offset and bytes must be whole numbers, both of them, found {place}")
-    known_fields = {key: record[key] for key in FIELDS if key in record}
+    if place != [None, None] and not all(type(value) is int and 0 <= value < 2**62 for value in place):
+        raise ManifestError(f"{where}: offset and bytes must be whole numbers, both of them, found {shown(place)}")
+    known_fields = {key: record[key] for key in FIELDS if record.get(key) is not None}
+    known_fields |= {key: _as_text(known_fields[key], key, where) for key in _TEXTS if key in known_fields}
     known_fields["path"] = os.path.normpath(os.path.join(folder, record["path"]))
-    known_fields["seconds"], known_fields["sample_rate"] = seconds, sample_rate
+    known_fields["seconds"], known_fields["sample_rate"] = seconds, int(sample_rate)
     known_fields.setdefault("corpus", Path(folder).name)
     return Entry(**known_fields)
+
+
+def _names_a_file(path: object) -> bool:
+    """Whether a value is a text that the system can take for a path: not empty, no NUL, nothing that no byte stands for."""
+    if not isinstance(path, str) or not path or "\0" in path:
+        return False
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _as_number(value: object) -> float:
+    """A number, or the text of one; NaN for everything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def _as_text(value: object, key: str, where: str) -> str:
+    """A text; a whole number, as some write speakers, becomes its digits."""
+    if type(value) is int:
+        value = shown(value)
+    if not isinstance(value, str):
+        raise ManifestError(f"{where}: {key} must be a text, found {shown(value)}")
+    return value

@@ -29,6 +29,7 @@ from dccrn_lib.corpus.scanning import (
     group_name,
     label_of,
     probe_all,
+    seconds_of,
     speaker_by_name,
     without_suffix,
 )
@@ -64,7 +65,7 @@ def read_manifest(path: str | os.PathLike, split: str | None = None, kind: str |
         raise ManifestError(
             f"{path}: is a folder, not a manifest; make one with `python -m dccrn_lib corpus scan {path}`"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # no permission, not UTF-8, a NUL in the name
         reason = str(error).splitlines()[0]
         raise ManifestError(f"{path}: cannot be read as a manifest of JSON lines ({reason})") from error
     entries = [parse_entry(line, f"{path}, line {n}", folder) for n, line in enumerate(lines, 1) if line.strip()]
@@ -186,7 +187,7 @@ def scan_folder(
             path=path,
             kind=kind,
             corpus=corpus or folder.resolve().name,
-            seconds=round(frames / rate, 6),  # one sample is more than 0 at any rate
+            seconds=seconds_of(frames, rate),
             sample_rate=rate,
             split=splits[name],
             licence=licence,

@@ -29,9 +29,21 @@ from dccrn_lib.corpus.decoding import SAMPLE_RATE, AudioCache
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.manifest import read_manifest
 from dccrn_lib.runtime.errors import AudioError, ConfigError, ManifestError
+from dccrn_lib.runtime.settings import Interval, require_intervals, shown
 
 _SPEEDS = ((9, 10), (19, 20), (20, 19), (10, 9), (17, 20), (20, 17))  # up, down of a rational resampler
 SILENT_ROOM = 10 ** (-90 / 20)  # largest sample of a room response that counts as none
+
+_CHANCES = ("rir", "second_noise", "babble", "speed", "equaliser", "wide_level", "offset")
+#: What the numbers may be, in the units of :class:`MixConfig`; 25 ms are a frame of the STFT.
+_INTERVALS = {
+    "segment_seconds": Interval(0.025, 600),
+    "early_ms": Interval(0, 1e6),
+    **dict.fromkeys(("snr_db", "level_dbfs", "wide_level_dbfs"), Interval(-200, 200)),
+    "equaliser_db": Interval(0, 100),
+    **dict.fromkeys(("group_power", "noise_corpus_power"), Interval(-4, 4)),
+    **{f"{name}_probability": Interval(0, 1) for name in _CHANCES},
+}
 
 
 @dataclass(frozen=True)
@@ -76,18 +88,14 @@ class MixConfig:
     offset_probability: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.segment_seconds > 0:
-            raise ConfigError(f"segment_seconds must be above 0, got {self.segment_seconds}")
-        if not 0 <= self.early_ms < np.inf:
-            raise ConfigError(f"early_ms must be 0 or more and finite, got {self.early_ms}")
+        for name in ("snr_db", "level_dbfs", "wide_level_dbfs"):
+            if len(getattr(self, name)) != 2:
+                raise ConfigError(f"{name} must be (lowest, highest), got {shown(getattr(self, name))}")
+        require_intervals(self, _INTERVALS)
         for name in ("snr_db", "level_dbfs", "wide_level_dbfs"):
             low, high = getattr(self, name)
             if low > high:
                 raise ConfigError(f"{name} must be (lowest, highest), got ({low}, {high})")
-        for name in ("rir", "second_noise", "babble", "speed", "equaliser", "wide_level", "offset"):
-            value = getattr(self, f"{name}_probability")
-            if not 0 <= value <= 1:
-                raise ConfigError(f"{name}_probability must lie in [0, 1], got {value}")
 
 
 class _Groups:

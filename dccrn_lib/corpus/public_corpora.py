@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dccrn_lib.corpus.entry import SPLITS, Entry
 from dccrn_lib.corpus.manifest import ScanReport, read_manifest, summarise, write_bad, write_manifest
-from dccrn_lib.corpus.scanning import assign_splits, find_audio, probe_all
+from dccrn_lib.corpus.scanning import assign_splits, find_audio, probe_all, seconds_of
 from dccrn_lib.corpus.synthesis.corpus import CorpusPaths
 from dccrn_lib.runtime.errors import ManifestError
 from dccrn_lib.runtime.files import atomic_path
@@ -228,7 +228,7 @@ def _catalogue(
             path=str(path),
             kind=kind,
             corpus=corpus,
-            seconds=round(probe[0] / probe[1], 4),
+            seconds=seconds_of(*probe),
             sample_rate=probe[1],
             licence=licence,
             # only fields that hold text

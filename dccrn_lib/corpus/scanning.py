@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
-from dccrn_lib.audio.files import AUDIO_SUFFIXES, foreign_hint, list_audio_files, native_path, refuse_cut
+from dccrn_lib.audio.files import AUDIO_SUFFIXES, list_audio_files
+from dccrn_lib.audio.recording import foreign_hint, opened
 from dccrn_lib.runtime.errors import AudioError
 
 SUFFIXES = AUDIO_SUFFIXES
@@ -39,60 +39,42 @@ def find_audio(folder: str | os.PathLike) -> list[str]:
 
 
 def probe_audio(path: str) -> tuple[int, int] | str:
-    """Open an audio file and decode its beginning and end.
+    """Open an audio file as training will, and decode of it what can be wrong.
 
     Args:
         path: the file.
 
     Returns:
         (samples per channel, sample rate in Hz), or one line that says why the file cannot be used. A file of
-        floating-point samples is read whole, since only such a file can hold NaN.
+        floating-point samples is read whole, since only such a file can hold NaN; of others the beginning, until
+        something is heard, and the end.
     """
     if hint := foreign_hint(path):
         return hint
     try:
-        if os.path.getsize(path) == 0:
-            return "the file is empty (0 bytes)"
-        with soundfile.SoundFile(native_path(Path(path))) as audio:  # pyright: ignore[reportArgumentType]  bytes are taken too
-            frames, rate = audio.frames, audio.samplerate
-            if frames <= 0:
-                return "holds no sample (zero length)"
-            refuse_cut(Path(path), audio.extra_info)
-            is_float = audio.subtype in _FLOAT_SUBTYPES
-            head = audio.read(frames if is_float else min(frames, rate), dtype="float32", always_2d=True)
-            if head.shape[0] == 0:
-                return "the header promises samples but none can be decoded; copy or download the file again"
-            if not np.isfinite(head).all():
-                return "holds NaN or infinite samples"
-            tail = min(frames, rate // 10)
-            if audio.format == "FLAC" and frames > rate + tail:
-                audio.seek(frames - tail)
-                if audio.read(tail, dtype="int16").shape[0] < tail:
-                    return "ends before the length its header states; copy or download the file again"
-            if audio.format in ("MP3", "MPEG") and frames > rate and not _reaches_its_end(audio):
-                return "is cut off before the length its header states; copy or download the file again"
-            if not is_float:
-                audio.seek(0)
-            if _is_silent(audio, head if is_float else None):
+        with opened(path) as recording:
+            heard = False
+            while not heard or recording.subtype in _FLOAT_SUBTYPES:
+                block = recording.read(recording.sample_rate)
+                if not len(block):
+                    break
+                heard |= _is_heard(block.mean(axis=1), recording.sample_rate)
+            if not heard:
                 return "is silent: no sample of the mean of its channels lies above -90 dBFS"
+            return recording.samples, recording.sample_rate
     except AudioError as error:
         return str(error).replace(str(path), "the file")
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).replace(str(path), "the file").splitlines()
-        return f"cannot be decoded ({reason[0] if reason else type(error).__name__})"
-    return frames, rate
 
 
-def _reaches_its_end(audio: soundfile.SoundFile) -> bool:
-    """Whether a sample can be read at 98 % of the length that the header states."""
-    audio.seek(int(0.98 * audio.frames))
-    return len(audio.read(1, dtype="int16")) == 1
+def _is_heard(x: np.ndarray, sample_rate: int) -> bool:
+    """Whether a sample lies above -90 dBFS; a constant offset is not heard, where (sample,) is long enough to show one."""
+    offset = x.mean() if len(x) >= sample_rate // 10 else 0.0
+    return bool(np.abs(x - offset).max() >= SILENT_PEAK)
 
 
-def _is_silent(audio: soundfile.SoundFile, samples: np.ndarray | None) -> bool:
-    """Whether nothing is heard in (sample, chan) or, without them, in the file: read until something is heard."""
-    blocks = [samples] if samples is not None else audio.blocks(audio.samplerate, dtype="float32", always_2d=True)
-    return all(np.abs(block.mean(axis=1)).max(initial=0.0) < SILENT_PEAK for block in blocks)
+def seconds_of(samples: int, sample_rate: int) -> float:
+    """Duration in s as manifests hold it: to a millionth, which is more than 0 for one sample at any rate."""
+    return round(samples / sample_rate, 6)
 
 
 def speaker_by_name(files: list[str]) -> tuple[str, list[str | None]] | None:

@@ -12,11 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import soundfile
-
-from dccrn_lib.audio.files import native_path
+from dccrn_lib.audio.recording import Recording, opened
 from dccrn_lib.corpus.entry import Entry
-from dccrn_lib.runtime.errors import ManifestError
+from dccrn_lib.runtime.errors import AudioError, ManifestError
 
 SEPARATOR = "::"  # between shard and member
 
@@ -45,6 +43,7 @@ class ByteRange(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self._at = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence])
+        self._at = min(self._at, self._size)  # a header may promise what no system can seek to
         return self._at
 
     def readinto(self, buffer) -> int:
@@ -60,41 +59,49 @@ class ByteRange(io.RawIOBase):
 
 
 def shard_of(entry: Entry) -> str:
-    """Path of the tar that holds a packed entry."""
-    return entry.path.split(SEPARATOR, 1)[0]
+    """Path of the tar that holds a packed entry; a folder may have the separator in its name, a member may not."""
+    return entry.path.rpartition(SEPARATOR)[0] or entry.path
 
 
 def member_bytes(entry: Entry) -> bytes:
     """The file of a packed entry as it was stored.
 
     Raises:
-        ManifestError: the shard ends before the member does.
+        ManifestError: there is no such shard, or it ends before the member does.
     """
     assert entry.offset is not None and entry.bytes is not None  # as of every packed entry
-    with ByteRange(shard_of(entry), entry.offset, entry.bytes) as part:
-        data = part.read()
+    try:
+        with ByteRange(shard_of(entry), entry.offset, entry.bytes) as part:
+            data = part.read()
+    except OSError as error:
+        raise ManifestError(
+            f"{shard_of(entry)}: cannot be read ({error.strerror or error}); copy the shard here"
+        ) from None
     if len(data) != entry.bytes:
         raise ManifestError(f"{entry.path}: the shard is cut off; copy {shard_of(entry)} again")
     return data
 
 
 @contextmanager
-def open_audio(entry: Entry) -> Iterator[soundfile.SoundFile]:
+def open_audio(entry: Entry) -> Iterator[Recording]:
     """The audio of an entry, in a file of its own or in a shard, opened for reading.
 
     Raises:
-        soundfile.LibsndfileError: not audio. OSError: no such file.
+        AudioError: as :func:`dccrn_lib.audio.recording.opened`; also of a shard that is missing.
     """
     if entry.offset is None:
-        with soundfile.SoundFile(native_path(Path(entry.path))) as file:  # pyright: ignore[reportArgumentType]  bytes are taken too
-            yield file
+        with opened(entry.path, whole=False) as recording:
+            yield recording
         return
     assert entry.bytes is not None  # an offset comes with a size
-    with io.BufferedReader(ByteRange(shard_of(entry), entry.offset, entry.bytes), 1 << 16) as part:
-        with soundfile.SoundFile(part) as file:
-            yield file
+    try:
+        part = io.BufferedReader(ByteRange(shard_of(entry), entry.offset, entry.bytes), 1 << 16)
+    except OSError as error:
+        raise AudioError(f"cannot read {shard_of(entry)} ({error.strerror or error})") from error
+    with part, opened(entry.path, whole=False, part=part) as recording:
+        yield recording
 
 
 def suffix_of(entry: Entry) -> str:
     """ ".opus", ".flac" ...: of the member of a packed entry."""
-    return Path(entry.path.split(SEPARATOR, 1)[-1]).suffix
+    return Path(entry.path.rpartition(SEPARATOR)[-1]).suffix

@@ -11,13 +11,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dccrn_lib.enhancement.level import LevelControl, LevelMeter
 from dccrn_lib.runtime.errors import AudioError, WeightsError
 from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.sinks import sink
+
+if TYPE_CHECKING:
+    from dccrn_lib.audio.recording import Recording
+
+_BLOCK = 1 << 20  # samples; the length of some files is not known beforehand
 
 
 class OnnxEnhancer:
@@ -189,6 +195,19 @@ class OnnxEnhancer:
         return out
 
 
+def _read(source: str | os.PathLike) -> tuple[np.ndarray, Recording]:
+    """All samples, float32 (sample, channel), and what the header says."""
+    from dccrn_lib.audio.recording import opened  # a live signal needs no soundfile
+
+    with opened(source) as recording:
+        pieces = [recording.read(_BLOCK)]
+        while len(pieces[-1]):
+            pieces.append(recording.read(_BLOCK))
+        samples = np.concatenate(pieces)
+        recording.refuse_short(len(samples), recording.samples)
+    return samples, recording
+
+
 def enhance_wav(model: str | os.PathLike, source: str | os.PathLike, destination: str | os.PathLike) -> None:
     """Enhance a file at the model's sample rate, each channel on its own; the sample format is kept.
 
@@ -201,11 +220,8 @@ def enhance_wav(model: str | os.PathLike, source: str | os.PathLike, destination
     import soundfile
 
     enhancer = OnnxEnhancer(model)
-    try:
-        samples, rate = soundfile.read(source, dtype="float32", always_2d=True)
-        info = soundfile.info(source)
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"{source}: cannot be read as audio ({error.error_string})") from None
+    samples, info = _read(source)
+    rate = info.sample_rate
     if rate != enhancer.sample_rate:
         raise AudioError(f"{source}: {rate} Hz, the model wants {enhancer.sample_rate} Hz; resample it first")
     if Path(destination).exists() and Path(source).samefile(destination):
@@ -216,20 +232,16 @@ def enhance_wav(model: str | os.PathLike, source: str | os.PathLike, destination
         raise AudioError(f"cannot write {destination}: give a file name that ends in .wav, .flac or .ogg")
     subtype = info.subtype if soundfile.check_format(form, info.subtype) else None
     meter = LevelMeter(samples.shape[1], rate)
-    if np.isfinite(samples).all():
-        meter.add(samples.T)
+    meter.add(samples.T)
     scale = meter.scale()[:, 0]  # (channel,)
     samples = samples / scale
-    try:
-        enhanced = np.stack([enhancer.enhance(channel) for channel in samples.T], axis=1)  # (sample, channel)
-    except AudioError as error:
-        raise AudioError(f"{source}: {error}") from None
+    enhanced = np.stack([enhancer.enhance(channel) for channel in samples.T], axis=1)  # (sample, channel)
     enhanced = enhanced * scale
     peak = float(np.abs(enhanced).max())
     if peak > 1.0 and subtype not in ("FLOAT", "DOUBLE"):  # lowered, not clipped
         enhanced = enhanced / np.float32(peak)
     try:
-        with atomic_path(destination) as temporary:
-            soundfile.write(temporary, enhanced, rate, subtype=subtype, format=form)
+        with atomic_path(destination) as temporary, sink(temporary) as file:
+            soundfile.write(file, enhanced, rate, subtype=subtype, format=form)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"cannot write {destination} ({error.error_string})") from None

@@ -35,6 +35,7 @@ from dccrn_lib.networks.weights import read_card
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import write_json
+from dccrn_lib.runtime.settings import parse_seeds, parse_share
 
 #: What is compared when nothing else is said: AT-KL in both readings and normalisations, its centred form, and the rest.
 DEFAULT_METHODS = (
@@ -165,11 +166,7 @@ def run(arguments: argparse.Namespace, executor: Executor | None = None) -> None
     Beside the options, ``changes`` holds the fields of TrainConfig that differ from the profile's, and ``changed`` the
     same by the names that the command line gives them.
     """
-    try:
-        seeds = [int(s) for s in arguments.seeds.split(",")]
-        first, every = (int(part) for part in arguments.share.split("/"))
-    except ValueError as error:
-        raise ConfigError(f"--seeds are whole numbers joined by commas, --share is like 0/2: {error}") from None
+    seeds, (first, every) = parse_seeds(arguments.seeds), parse_share(arguments.share)
     methods = [Variant.parse(m).name for m in arguments.methods.split(",")]
     torch.set_num_threads(1)  # a miniature gains nothing from a second thread: give other cores other shares
     torch.set_flush_denormal(True)

@@ -34,6 +34,7 @@ from dccrn_lib.experiments.shipped_weights import MIX
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import write_json
+from dccrn_lib.runtime.settings import parse_seeds, parse_share
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.profiles import get_profile
 
@@ -110,11 +111,7 @@ def _folder(name: str) -> str:
 
 def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
     """Train and score the share of the runs that ``a`` names, on an executor or here; see the command's --help."""
-    try:
-        seeds = [int(s) for s in a.seeds.split(",")]
-        first, every = (int(part) for part in a.share.split("/"))
-    except ValueError as error:
-        raise ConfigError(f"--seeds are whole numbers joined by commas, --share is like 0/2: {error}") from None
+    seeds, (first, every) = parse_seeds(a.seeds), parse_share(a.share)
     mine = shared([(seed, name) for seed in seeds for name in MIXTURES], (first, every))
     corpus = {kind: getattr(a, kind) for kind in ("speech", "noise", "rir")}
     missing = [kind for kind in corpus if not (Path(a.generated) / f"{kind}.jsonl").is_file()]

@@ -28,8 +28,15 @@ from dccrn_lib.networks.complex_layers import (
 )
 from dccrn_lib.networks.prelu import PReLU
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.settings import Interval, require_intervals
 
 KERNEL, STRIDE = (5, 2), (2, 1)  # (freq, frame)
+_INTERVALS = {
+    "channels": Interval(2, 2**14),
+    "rnn_units": Interval(2, 2**16),
+    "rnn_layers": Interval(1, 64),
+    "initial_mask": Interval(-100, 100),
+}
 
 
 @dataclass(frozen=True)
@@ -68,10 +75,13 @@ class DCCRNConfig:
                 raise ConfigError(f"unknown {key} {getattr(self, key)!r}; known: {', '.join(names)}")
         if self.decoder_lookahead not in (0, 1):
             raise ConfigError(f"decoder_lookahead must be 0 or 1 frame, got {self.decoder_lookahead}")
+        if not 1 <= len(self.channels) <= 16:
+            raise ConfigError(f"channels must name 1 to 16 layers, got {len(self.channels)}")
         if (self.stft.fft_size // 2) % 2 ** len(self.channels):
             raise ConfigError(f"fft_size / 2 = {self.stft.fft_size // 2} must be divisible by 2^{len(self.channels)}")
         if any(c < 2 or c % 2 for c in self.channels) or self.rnn_units < 2 or self.rnn_units % 2:
             raise ConfigError(f"channels and rnn_units must be even, got {self.channels} and {self.rnn_units}")
+        require_intervals(self, _INTERVALS)
 
     @property
     def lookahead_frames(self) -> int:

@@ -9,6 +9,7 @@ from dccrn_lib.audio.stft import STFTConfig
 from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
 from dccrn_lib.networks.uformer import Uformer, UformerConfig
 from dccrn_lib.runtime.errors import ConfigError, WeightsError, nearest_name
+from dccrn_lib.runtime.settings import shown
 
 _STUDENT = DCCRNConfig(channels=(16, 32, 64, 128, 128, 128), rnn_units=192, lstm="complex")
 _MINI = DCCRNConfig(channels=(4, 8, 16, 16, 16, 16), rnn_units=64, lstm="complex")
@@ -80,15 +81,38 @@ def config_to_dict(config: DCCRNConfig | UformerConfig) -> dict:
 
 
 def config_from_dict(record: dict) -> DCCRNConfig | UformerConfig:
-    """Inverse of :func:`config_to_dict`; WeightsError on an unknown family or key."""
+    """Inverse of :func:`config_to_dict`.
+
+    Raises:
+        WeightsError: an unknown family or key, or a value of another kind than the field's.
+        ConfigError: a value out of range.
+    """
+    if not isinstance(record, dict):
+        raise WeightsError(f"the model's config must be an object, found {shown(record)}")
     record = dict(record)
     family = record.pop("family", None)
-    if family not in _CLASSES:
-        raise WeightsError(f"unknown model family {family!r}; known: {', '.join(_CLASSES)}")
+    if not isinstance(family, str) or family not in _CLASSES:
+        raise WeightsError(f"unknown model family {shown(family)}; known: {', '.join(_CLASSES)}")
     config_class = _CLASSES[family][0]
-    fields = {f.name for f in dataclasses.fields(config_class)}
-    if set(record) - fields:
-        raise WeightsError(f"unknown key in the model's config: {', '.join(sorted(set(record) - fields))}")
     if "stft" in record:
-        record["stft"] = STFTConfig(**record["stft"])
-    return config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in record.items()})
+        record["stft"] = STFTConfig(**_values(STFTConfig(), record["stft"]))
+    return config_class(**_values(config_class(), record))
+
+
+def _values(like: Any, record: Any) -> dict[str, Any]:
+    """The values of a JSON object for the fields of a dataclass: each of the kind that it has in ``like``."""
+    if not isinstance(record, dict):
+        raise WeightsError(f"the model's config holds {shown(record)} where an object is wanted")
+    fields = {f.name for f in dataclasses.fields(like)}
+    if set(record) - fields:
+        raise WeightsError(f"unknown key in the model's config: {', '.join(sorted(set(record) - fields))[:80]}")
+    values = {}
+    for name, value in record.items():
+        default = getattr(like, name)
+        found = tuple(value) if isinstance(value, list) else value
+        whole = float(found) if isinstance(default, float) and type(found) is int and abs(found) < 2**53 else found
+        parts = whole if isinstance(default, tuple) and isinstance(whole, tuple) else ()
+        if type(whole) is not type(default) or any(type(part) is not int for part in parts):
+            raise WeightsError(f"{name} of the model's config is {shown(value)}, which is not like {shown(default)}")
+        values[name] = whole
+    return values

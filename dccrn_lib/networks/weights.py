@@ -10,19 +10,24 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
-from torch import nn
+from safetensors.torch import load, save
+from torch import Tensor, nn
 
-from dccrn_lib.networks.dccrn import DCCRN
+from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
 from dccrn_lib.networks.presets import build_from_config, build_model, config_from_dict, config_to_dict, preset
-from dccrn_lib.networks.uformer import Uformer
+from dccrn_lib.networks.uformer import Uformer, UformerConfig
 from dccrn_lib.runtime.errors import ConfigError, WeightsError
 from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.json_text import parse_object
 from dccrn_lib.runtime.paths import weights_dir
+from dccrn_lib.runtime.settings import article, shown
+
+#: What the keys of a card hold.
+_CARD: dict[str, type] = {"config": dict, "sha256": str, "card": dict}
 
 
 def save_model(model: nn.Module, path: str | Path, card: dict | None = None) -> Path:
-    """Write ``<path>.safetensors`` and ``<path>.json`` (config, hash, card), each atomically.
+    """Write ``<path>.safetensors`` and ``<path>.json`` (config, hash, card): both, or where one fails neither.
 
     Args:
         model: DCCRN or Uformer.
@@ -36,16 +41,16 @@ def save_model(model: nn.Module, path: str | Path, card: dict | None = None) -> 
     base = path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
     weights, config = base.parent / f"{base.name}.safetensors", base.parent / f"{base.name}.json"
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
-    with atomic_path(weights) as temporary:
-        save_file(state, str(temporary))
+    data = save(state)
     record = {
         "config": config_to_dict(cast(Any, model).config),
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256(data).hexdigest(),
         "parameters": sum(p.numel() for p in model.parameters()),  # a frozen network has as many
         "card": card or {},
     }
-    with atomic_path(config) as temporary:
-        temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with atomic_path(weights) as temporary, atomic_path(config) as described:
+        temporary.write_bytes(data)
+        described.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return weights
 
 
@@ -56,6 +61,15 @@ def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
         WeightsError: nothing there; the message lists the shipped names.
     """
     path = Path(name_or_path)
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        pass  # a shipped name, or without its suffix
+    except (OSError, ValueError) as error:  # no permission, a name of thousands of letters or with a NUL
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise WeightsError(
+            f"no weights at {shown(str(name_or_path))} ({reason}); give a shipped name or a path"
+        ) from None
     shipped = sorted(p.stem for p in weights_dir().glob("*.safetensors"))
     if str(name_or_path) in shipped:
         return weights_dir() / f"{name_or_path}.safetensors"
@@ -80,9 +94,16 @@ def read_card(name_or_path: str | os.PathLike[str]) -> dict:
     if not config.is_file():
         raise WeightsError(f"{config}: missing; it holds the config of {weights.name} and is needed to load it")
     try:
-        record = json.loads(config.read_text(encoding="utf-8"))
+        record = parse_object(config.read_text(encoding="utf-8"))
+        for key, kind in _CARD.items():
+            if not isinstance(record.get(key, kind()), kind):
+                raise ValueError(f"{key} is {shown(record[key])}, not {article(kind.__name__)}")
         return {"config": record["config"], "sha256": record["sha256"], **record}
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except KeyError as error:
+        raise WeightsError(
+            f"{config}: not a model config (no {error}); restore it from where the weights came"
+        ) from None
+    except (OSError, ValueError) as error:
         raise WeightsError(f"{config}: not a model config ({error}); restore it from where the weights came") from None
 
 
@@ -102,14 +123,27 @@ def load_model(name_or_path: str | os.PathLike[str], device: str | torch.device 
     if hashlib.sha256(data).hexdigest() != record["sha256"]:
         raise WeightsError(f"{path}: the hash differs from {path.stem}.json; the file is corrupt or from another model")
     try:
-        model = build_from_config(config_from_dict(record["config"]))
-        model.load_state_dict(load(data))
-    except (SafetensorError, RuntimeError, TypeError) as error:
+        config, state = config_from_dict(record["config"]), load(data)
+        _require_fit(config, state)
+        model = build_from_config(config)
+        model.load_state_dict(state)
+    except (SafetensorError, RuntimeError, ConfigError, WeightsError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(
             f"{path}: does not fit its config ({reason}); use the pair that was saved together"
         ) from None
     return model.to(device).eval()
+
+
+def _require_fit(config: DCCRNConfig | UformerConfig, state: dict[str, Tensor]) -> None:
+    """WeightsError unless the tensors are those of the config: compared by shape, before any memory is asked for."""
+    with torch.device("meta"):
+        wanted = build_from_config(config).state_dict()
+    for name in sorted(wanted.keys() ^ state.keys()):
+        raise WeightsError(f"the tensor {name} is {'missing' if name in wanted else 'not one of its network'}")
+    for name, tensor in wanted.items():
+        if tensor.shape != state[name].shape:
+            raise WeightsError(f"{name} has the shape {tuple(state[name].shape)}, its network {tuple(tensor.shape)}")
 
 
 def starting_model(name: str, init: str = "") -> DCCRN | Uformer:

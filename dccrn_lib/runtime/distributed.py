@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from dccrn_lib.runtime.devices import pick_device
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.settings import shown
 
 
 def process_count() -> int:
@@ -71,9 +73,10 @@ class Processes:
             This process and its device.
 
         Raises:
-            ConfigError: CUDA asked for and not there, or more processes on this machine than GPUs.
+            ConfigError: CUDA asked for and not there, more processes on this machine than GPUs, or an environment
+                that describes no group.
         """
-        rank, world, local_rank = (int(os.environ.get(name, d)) for name, d in _ENVIRONMENT)
+        rank, world, local_rank = _from_environment()
         chosen = pick_device(device, local_rank)
         if chosen.type == "cuda":
             if (chosen.index or 0) >= torch.cuda.device_count():
@@ -117,6 +120,30 @@ class Processes:
 
 
 _ENVIRONMENT = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+
+
+def _from_environment() -> tuple[int, int, int]:
+    """(rank, world size, local rank) as torchrun sets them; ConfigError for what it would not set."""
+    cure = "start with torchrun, which sets it, or unset it"
+    numbers = [_number(name, default, cure) for name, default in _ENVIRONMENT]
+    rank, world, local_rank = numbers
+    if world < 1 or not 0 <= rank < world or local_rank < 0:
+        said = ", ".join(f"{name}={number}" for (name, _), number in zip(_ENVIRONMENT, numbers, strict=True))
+        raise ConfigError(f"the environment says {said}, and needs 0 <= RANK < WORLD_SIZE; {cure}")
+    if world > 1:
+        if not os.environ.get("MASTER_ADDR"):
+            raise ConfigError(f"WORLD_SIZE={world}, and MASTER_ADDR does not say where the first process is; {cure}")
+        port = _number("MASTER_PORT", "", cure)
+        if not 0 < port < 1 << 16:
+            raise ConfigError(f"the environment says MASTER_PORT={port}, which is no port; {cure}")
+    return rank, world, local_rank
+
+
+def _number(name: str, default: str, cure: str) -> int:
+    text = os.environ.get(name, default)
+    if not re.fullmatch(r"\s*-?\d{1,9}\s*", text, re.ASCII):
+        raise ConfigError(f"the environment says {name}={shown(text)}, which is no whole number; {cure}")
+    return int(text)
 
 
 def _leave() -> None:

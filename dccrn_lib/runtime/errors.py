@@ -29,6 +29,10 @@ class MetricError(DccrnError, ValueError):
     """Signals that no metric can compare: wrong lengths, rates or shapes."""
 
 
+class DamagedFileError(DccrnError, ValueError):
+    """A file that this project wrote (a checkpoint, a record) is empty, cut off or holds something else now."""
+
+
 class WorkerError(DccrnError, RuntimeError):
     """A process that worked for this one ended without an answer: killed, out of memory, or started by a script
     without a ``__main__`` guard.

@@ -1,14 +1,33 @@
-"""Files: written as a whole or not at all, and their hash."""
+"""Files: written as a whole or not at all, and their hash.
+
+What is being written lies beside its place, hidden and named ``.NAME.RANDOM.partial``. It goes when the writing fails or
+a signal ends the process; after ``kill -9`` the next process that writes into the folder removes it. A lock tells what
+is still being written (see ``locks``).
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from dccrn_lib.runtime.errors import DamagedFileError, DccrnError
+from dccrn_lib.runtime.locks import is_at, try_lock, unlock
+
+_PARTIAL = re.compile(r"\..*\.[a-z0-9_]{8}\.partial(\..*)?", re.DOTALL)
+_STALE_SECONDS = 24 * 3600  # where there are no locks, what is this old belongs to no running process
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # told of the open file, without its name
+_swept: set[str] = set()  # folders in which this process has looked for what others left
 
 
 @contextmanager
@@ -18,20 +37,178 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     A reader never sees a half-written file, and an interrupted run leaves the old one as it was.
     The temporary file keeps the suffix of ``path``, because audio writers choose the format by it;
     of a long name it keeps the beginning, since a file system takes 255 bytes.
+
+    A symbolic link stays one: the file that it names is replaced. A device or a pipe (/dev/null, /dev/stdout) is
+    written to.
+
+    Raises:
+        OSError: of the system, named after ``path`` where it would name the temporary file or none.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:24]}.", suffix=path.suffix[-24:], dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    if _is_device(path):
+        with _written_to(path) as temporary:
+            yield temporary
+        return
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    temporary = target
     try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(target.parent, once=True)
+        descriptor, temporary = _new_partial(target)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+            unlock(descriptor) if os.name == "posix" else None
+    except OSError as error:
+        _name_after(error, temporary, path)
+        raise
+
+
+def _new_partial(target: Path) -> tuple[int, Path]:
+    """An empty temporary file for ``target``, open and locked."""
+    suffix = f".partial{target.suffix[-24:]}"
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.stem[:24]}.", suffix=suffix, dir=target.parent)
+        if os.name != "posix":
+            os.close(descriptor)  # an open file could not be renamed
+            return descriptor, Path(name)
+        if try_lock(descriptor) is None or is_at(descriptor, name):
+            return descriptor, Path(name)
+        unlock(descriptor)  # another process took it for stale before it was locked
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path is neither a file nor a folder, or a name of what this process has open."""
+    name = os.path.abspath(path)
+    for _ in range(40):  # as many links as Linux follows; /dev/stdout is one to /proc/self/fd/1
+        if os.path.realpath(os.path.dirname(name)).startswith("/proc/"):
+            return True
+        if not os.path.islink(name):
+            break
+        name = os.path.join(os.path.dirname(name), os.readlink(name))
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False  # not there, or whoever writes it finds out
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+@contextmanager
+def _written_to(device: Path) -> Iterator[Path]:
+    """Yield a temporary path whose content is written to ``device`` on success."""
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / f"output{device.suffix}"
+        try:
+            yield temporary
+            with open(temporary, "rb") as source, open(device, "ab") as destination:
+                shutil.copyfileobj(source, destination)
+        except OSError as error:
+            _name_after(error, temporary, device)
+            raise
+
+
+@contextmanager
+def atomic_folder(out: str | os.PathLike, first_wins: bool = False) -> Iterator[Path]:
+    """Yield a hidden folder beside ``out`` that takes its name on success and is removed otherwise.
+
+    Args:
+        out: must not exist, or be an empty folder.
+        first_wins: another process that made ``out`` meanwhile is no error: its folder stays.
+
+    Raises:
+        OSError: of the system, named after ``out``; ``out`` is not empty.
+    """
+    out = Path(os.path.realpath(out))
+    partial = out
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale(out.parent, once=True)
+        partial, descriptor = _new_partial_folder(out)
+        try:
+            yield partial
+            partial.chmod(0o777 & ~_umask())
+            if out.is_dir() and not any(out.iterdir()):
+                out.rmdir()  # an empty folder gives way
+            if not (first_wins and out.exists()):
+                os.rename(partial, out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            if descriptor is not None:
+                unlock(descriptor)
+    except OSError as error:
+        _name_after(error, partial, out)
+        raise
+    except DccrnError as error:
+        raise type(error)(str(error).replace(str(partial), str(out))) from error
+
+
+def _new_partial_folder(out: Path) -> tuple[Path, int | None]:
+    """An empty folder beside ``out``, open and locked."""
+    while True:
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name[:24]}.", suffix=".partial", dir=out.parent))
+        if os.name != "posix":
+            return partial, None
+        descriptor = os.open(partial, os.O_RDONLY)
+        if try_lock(descriptor) is None or is_at(descriptor, partial):
+            return partial, descriptor
+        unlock(descriptor)
+
+
+def remove_stale(folder: str | os.PathLike, once: bool = False) -> None:
+    """Remove the temporary files and folders in ``folder`` whose writers have ended.
+
+    Args:
+        folder: searched without its subfolders.
+        once: look at a folder only once in this process.
+    """
+    name = os.path.realpath(folder)
+    if once and name in _swept:
+        return
+    _swept.add(name)
+    with os.scandir(name) as entries:
+        found = [entry.path for entry in entries if _PARTIAL.fullmatch(entry.name) and not entry.is_symlink()]
+    for path in found:
+        if _is_stale(path):
+            shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else Path(path).unlink(missing_ok=True)
+
+
+def _is_stale(path: str) -> bool:
+    """Whether nobody writes a temporary file or folder any more."""
+    try:
+        if os.name == "posix":
+            descriptor = os.open(path, os.O_RDONLY)
+            locked = try_lock(descriptor)
+            unlock(descriptor)
+            if locked is not None:
+                return locked
+        inside = [path, *(os.path.join(parent, name) for parent, _, names in os.walk(path) for name in names)]
+        return time.time() - max(os.lstat(each).st_mtime for each in inside) > _STALE_SECONDS
+    except OSError:
+        return False  # its writer finished just now, or it is another user's
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def _name_after(error: OSError, temporary: Path, path: Path) -> None:
+    """Let an error of the system name the file that the user knows, not the temporary one."""
+    if error.filename is None:
+        if error.errno in _NO_ROOM:
+            error.filename = str(path)
+        return
+    name = os.fsdecode(error.filename)
+    if _PARTIAL.fullmatch(os.path.basename(name)):
+        error.filename = str(path)
+    elif temporary != path and name.startswith(str(temporary)):
+        error.filename = str(path) + name[len(str(temporary)) :]
 
 
 def hash_files(paths: Iterable[str | os.PathLike]) -> str:
@@ -42,7 +219,34 @@ def hash_files(paths: Iterable[str | os.PathLike]) -> str:
     return digest.hexdigest()
 
 
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Write a file as a whole."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
 def write_json(path: Path, record: dict) -> None:
     """Write a record, indented, as a whole."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike, cure: str) -> dict[str, Any]:
+    """A record that :func:`write_json` wrote.
+
+    Args:
+        path: the file.
+        cure: what to do about a damaged one, for the message.
+
+    Raises:
+        DamagedFileError: it is empty, cut off, or holds something else.
+        FileNotFoundError: there is none.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        reason = "is empty" if os.path.getsize(path) == 0 else f"is damaged ({str(error).splitlines()[0]})"
+        raise DamagedFileError(f"{path}: {reason}; {cure}") from None
+    if not isinstance(record, dict):
+        raise DamagedFileError(f"{path}: is damaged (a {type(record).__name__}, not a record); {cure}")
+    return record

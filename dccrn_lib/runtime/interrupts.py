@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: finish the step and stop, or keep them from the processes one starts."""
+"""Signals that ask a process to end (Ctrl-C, SIGTERM, SIGHUP): tidy up, finish the step, or keep them from others.
+
+SIGHUP comes when a terminal closes; a process that was told to ignore it (``nohup``) goes on ignoring it.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,45 @@ def without_interrupts() -> Iterator[None]:
 #: Seconds in which further signals are echoes of the first: torchrun and Slurm send theirs on to every process.
 ECHO_SECONDS = 3.0
 
+#: What asks a process to end, beside Ctrl-C. Windows has no SIGHUP.
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal asked this process to end: as at Ctrl-C, what is half written goes. ``number`` is the signal's."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def tidy_ending() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise :class:`Terminated` in the block, so that it ends as at Ctrl-C instead of at once.
+
+    Signals that are ignored or that somebody else handles are left as they are; so are all outside the main thread.
+    """
+    raised = False
+
+    def end(number: int, _frame: object) -> None:
+        nonlocal raised
+        if not raised:  # a second one must not disturb the tidying
+            raised = True
+            raise Terminated(number)
+
+    main = threading.current_thread() is threading.main_thread()
+    ours = [number for number in ENDING if main and signal.getsignal(number) == signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
 
 class StopSignal:
-    """SIGINT and SIGTERM ask the loop to checkpoint and stop after the current step.
+    """SIGINT, SIGTERM and SIGHUP ask the loop to checkpoint and stop after the current step.
 
     Another one, :data:`ECHO_SECONDS` after the first or later, stops at once by KeyboardInterrupt.
     """
@@ -40,8 +79,9 @@ class StopSignal:
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.previous[number] = signal.signal(number, self._handle)
+            for number in (signal.SIGINT, *ENDING):
+                if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
+                    self.previous[number] = signal.signal(number, self._handle)
         return self
 
     def _handle(self, number, frame) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,66 @@ from dccrn_lib.runtime.errors import ConfigError, nearest_name
 TYPES = ("int", "float", "str", "bool", "list[int]", "list[str]")
 _PATH_NAMES = {"speech", "noise", "rir", "out"}
 _PATH_ENDINGS = ("dir", "path", "folder", "file")  # after an underscore or alone
+
+
+LARGEST_COUNT = 10**9  # of steps, mixtures, units: more is a slip of the finger
+LARGEST_SEED = 2**63 - 1  # torch takes no larger one
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The numbers between two bounds.
+
+    Args:
+        low, high: bounds; an infinite one is left out.
+        above: ``low`` itself is left out as well.
+        below: ``high`` itself is left out as well.
+
+    >>> Interval(0, 1).holds(1.0), Interval(0, 1).holds(float("nan")), str(Interval(0, above=True))
+    (True, False, 'must be above 0 and finite')
+    """
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is a number in the interval."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        over = value > self.low if self.above or self.low == -math.inf else value >= self.low
+        return over and (value < self.high if self.below or self.high == math.inf else value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return (
+                f"must be above {self.low:g} and finite" if self.above else f"must be {self.low:g} or more and finite"
+            )
+        left, right = "(" if self.above else "[", ")" if self.below else "]"
+        return f"must lie in {left}{self.low:g}, {self.high:g}{right}"
+
+
+def require_intervals(config: Any, intervals: Mapping[str, Interval]) -> None:
+    """ConfigError for the first field of ``config`` that is outside its interval, or a pair with a part outside."""
+    for name, interval in intervals.items():
+        value = getattr(config, name)
+        for part in value if isinstance(value, tuple | list) else (value,):
+            if not interval.holds(part):
+                raise ConfigError(f"{name} {interval}, got {shown(value)}")
+
+
+def shown(value: Any, longest: int = 80) -> str:
+    """A value as it stands in an error message: never longer than ``longest`` letters.
+
+    >>> shown("a" * 100, 10)
+    "'aaaaaa..."
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits; lists in lists in lists
+        return f"a {type(value).__name__} that is too long to show"
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 @dataclass(frozen=True)
@@ -42,11 +105,11 @@ class Parameter:
         """
         try:
             parsed = _from_text(value, self.type) if isinstance(value, str) else value
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two: brackets in brackets
             parsed = None
         if parsed is None or not has_type(parsed, self.type):
             example = {"bool": "true or false", "list[int]": "1,2,3", "list[str]": "a,b"}.get(self.type, self.type)
-            raise ConfigError(f"parameter {self.name}: {value!r} is not {article(self.type)}; give {example}")
+            raise ConfigError(f"parameter {self.name}: {shown(value)} is not {article(self.type)}; give {example}")
         if self.type == "float":
             return float(parsed)
         if base is not None and self.is_path and parsed:
@@ -71,6 +134,38 @@ def split_assignments(assignments: list[str]) -> dict[str, str]:
     return values
 
 
+def parse_seeds(text: str) -> list[int]:
+    """Seeds joined by commas, each once.
+
+    Raises:
+        ConfigError: not whole numbers from 0, or one that is given twice.
+
+    >>> parse_seeds("0,1,2")
+    [0, 1, 2]
+    """
+    seeds = Parameter("seeds", "list[int]", [], "").parse(text)
+    if not seeds or any(not 0 <= seed <= LARGEST_SEED for seed in seeds):
+        raise ConfigError(f"--seeds takes whole numbers from 0, joined by commas, not {shown(text)}")
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"--seeds {shown(text)} names a seed twice")
+    return seeds
+
+
+def parse_share(text: str) -> tuple[int, int]:
+    """``I/N``: the runs I, I + N, I + 2N ...
+
+    Raises:
+        ConfigError: not two whole numbers with 0 <= I < N.
+
+    >>> parse_share("1/4")
+    (1, 4)
+    """
+    first, _, every = text.partition("/")
+    if not (re.fullmatch(r"\d{1,9}/\d{1,9}", text, re.ASCII) and int(first) < int(every)):
+        raise ConfigError(f"--share I/N wants whole numbers, 0 <= I < N, got {shown(text)}")
+    return int(first), int(every)
+
+
 def override(config: Any, values: dict[str, str]) -> Any:
     """A frozen dataclass with fields replaced by texts; ``mix.snr_db`` reaches into the field ``mix``.
 
@@ -87,13 +182,13 @@ def override(config: Any, values: dict[str, str]) -> Any:
         outer, dot, inner = name.partition(".")
         if outer not in kinds or bool(dot) != dataclasses.is_dataclass(getattr(config, outer)):
             known = [f"{key}.*" if dataclasses.is_dataclass(getattr(config, key)) else key for key in sorted(kinds)]
-            raise ConfigError(f"no setting {name!r}; {nearest_name(name, known)}")
+            raise ConfigError(f"no setting {shown(name)}; {nearest_name(name, known)}")
         if dot:
             changes[outer] = override(changes.get(outer, getattr(config, outer)), {inner: text})
         elif kinds[outer].startswith("tuple[float"):
             pair = [Parameter(name, "float", 0.0, "").parse(part) for part in text.split(",")]
             if len(pair) != len(getattr(config, outer)):
-                raise ConfigError(f"parameter {name}: {text!r} needs {len(getattr(config, outer))} numbers: a,b")
+                raise ConfigError(f"parameter {name}: {shown(text)} needs {len(getattr(config, outer))} numbers: a,b")
             changes[outer] = tuple(pair)
         else:
             changes[outer] = Parameter(name, kinds[outer], None, "").parse(text)
@@ -120,9 +215,10 @@ def has_type(value: Any, kind: str) -> bool:
     if kind.startswith("list"):
         return isinstance(value, list) and all(has_type(item, kind[5:-1]) for item in value)
     if kind == "float":
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and value == value and abs(value) != float("inf")
-    return type(value) is {"int": int, "str": str, "bool": bool}[kind]
+        return Interval(-1e308, 1e308).holds(value)
+    if kind == "int":
+        return type(value) is int and abs(value) <= LARGEST_SEED
+    return type(value) is {"str": str, "bool": bool}[kind]
 
 
 def article(kind: str) -> str:

@@ -8,7 +8,6 @@ others decide, and a run is resumed only with the same value.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +16,23 @@ from dccrn_lib.distillation.loss import METHODS
 from dccrn_lib.distillation.teacher import CACHED_METHODS
 from dccrn_lib.networks.presets import preset
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
+from dccrn_lib.runtime.settings import LARGEST_COUNT, LARGEST_SEED, Interval, require_intervals
 
 OPTIMISERS = ("adam", "muon")
+
+_RATE, _WEIGHT, _COUNT = Interval(0, 100, above=True), Interval(0, 1e9), Interval(0, LARGEST_COUNT)
+#: What the numbers may be.
+_INTERVALS = {
+    **dict.fromkeys(("learning_rate", "muon_learning_rate"), _RATE),
+    **dict.fromkeys(("gradient_clip", "checkpoint_minutes"), Interval(0, 1e9, above=True)),
+    **dict.fromkeys(("feature_weight", "feature_share", "level_weight", "spectral_weight"), _WEIGHT),
+    **dict.fromkeys(("steps", "batch_size", "accumulation"), _COUNT),
+    **dict.fromkeys(("valid_every", "valid_mixtures", "epoch_mixtures", "warmup_steps", "max_bad_batches"), _COUNT),
+    **dict.fromkeys(("output_weight", "decay_fraction"), Interval(0, 1)),
+    "ema_decay": Interval(0, 1, below=True),
+    "seed": Interval(0, LARGEST_SEED),
+    "workers": Interval(0, 1024),
+}
 
 _WHERE = {"decides": False}  # where and how a run computes: the outcome is the same, up to rounding
 _CONTENTS = {"decides": "contents"}  # names of files: what they hold decides, not where they lie
@@ -132,28 +146,13 @@ class TrainConfig:
         for name in ("steps", "batch_size", "accumulation", "valid_every", "valid_mixtures", "epoch_mixtures"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        self._check_ranges()
+        require_intervals(self, _INTERVALS)
         if self.batch_size % self.accumulation:
             raise ConfigError(f"batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}")
         if self.teacher_cache and not self.repeat_epoch:
             raise ConfigError("teacher_cache needs repeat_epoch: without, no mixture comes twice")
         if self.teacher_cache and self.method not in CACHED_METHODS:
             raise ConfigError(f"teacher_cache serves the methods {', '.join(CACHED_METHODS)}, not {self.method}")
-
-    def _check_ranges(self) -> None:
-        """ConfigError for a number that is out of its range, or not finite."""
-        for name in ("learning_rate", "muon_learning_rate", "gradient_clip", "checkpoint_minutes"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
-        at_least_zero = ("seed", "workers", "warmup_steps", "max_bad_batches")
-        for name in (*at_least_zero, "feature_weight", "feature_share", "level_weight", "spectral_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be 0 or more and finite, got {getattr(self, name)}")
-        for name in ("output_weight", "decay_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        if not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"ema_decay must lie in [0, 1), got {self.ema_decay}; 0 = no average")
 
     def deciding(self) -> dict[str, Any]:
         """The fields whose values decide the outcome, as in ``config.json``."""

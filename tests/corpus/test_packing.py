@@ -153,8 +153,8 @@ def test_long_members_are_sought_in(tmp_path):
     pack([tmp_path / "noise.jsonl"], tmp_path / "out", codec="flac")
     member = read_manifest(tmp_path / "out" / "noise.jsonl")[1]
     assert np.array_equal(decode(member, 61.5, 2.0), x[984000 : 984000 + 32000].astype(np.float32))
-    with open_audio(member) as file:
-        assert file.frames == len(x)
+    with open_audio(member) as recording:
+        assert recording.samples == len(x)
 
 
 def test_other_rates_and_stereo_become_mono_at_16_khz(tmp_path):
@@ -254,12 +254,12 @@ def test_a_cut_or_missing_shard_is_named(corpus, tmp_path):
     manifest = tmp_path / "out" / corpus[2].name
     last = read_manifest(manifest)[-1]
     os.truncate(shard_of(last), last.offset + 30)
-    with pytest.raises(AudioError, match="tar::.*cannot be read"):
+    with pytest.raises(AudioError, match="cannot read .*tar::"):
         decode(last, 0.0, 1.0)
     with pytest.raises(ManifestError, match="is cut off; copy"):
         unpack_corpus([manifest], tmp_path / "files", progress=False)
     os.unlink(shard_of(last))
-    with pytest.raises(AudioError, match="cannot be read"):
+    with pytest.raises(AudioError, match=r"cannot read .*\.tar \(No such file"):
         decode(last, 0.0, 1.0)
 
 

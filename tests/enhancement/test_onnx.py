@@ -273,7 +273,7 @@ def test_command_line_says_what_is_wrong_in_one_line(files, tmp_path, capsys):
         ([model, str(tmp_path / "none.wav"), out], "none.wav"),
         ([model, str(text), out], "text.wav"),
         ([model, str(tmp_path / "fast.wav"), out], "48000 Hz"),
-        ([model, str(tmp_path / "empty.wav"), out], "empty.wav: expected at least one sample"),
+        ([model, str(tmp_path / "empty.wav"), out], "empty.wav has no samples"),
         ([model, source, source], "is the input itself"),
         ([model, source, str(tmp_path / "out.xyz")], "out.xyz: give a file name that ends in"),
         ([model, source, str(tmp_path / "out")], "ends in .wav"),

@@ -1,15 +1,19 @@
-"""Worker processes: what they hear of Ctrl-C, and what becomes of one that is killed."""
+"""Worker processes: what they hear of Ctrl-C, what becomes of one that is killed, and of all when their parent is."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 from dccrn_lib.runtime.errors import WorkerError
-from dccrn_lib.runtime.workers import spawn_pool
+from dccrn_lib.runtime.workers import spawn_pool, worker_pool
 
 
 @pytest.mark.parametrize(("shielded", "handler"), [(True, signal.SIG_IGN), (False, signal.default_int_handler)])
@@ -38,3 +42,76 @@ def test_leaving_early_waits_for_what_runs_and_cancels_the_rest():
             futures[0].result()
             raise KeyboardInterrupt
     assert futures[-1].cancelled() and all(future.done() for future in futures)
+
+
+_PARENT = """
+import os, sys, time
+from pathlib import Path
+from tqdm import tqdm
+from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.interrupts import tidy_ending
+from dccrn_lib.runtime.workers import spawn_pool, worker_pool
+
+def work(name):
+    with atomic_path(Path(sys.argv[2]) / f"{name}.txt") as temporary:
+        temporary.write_text("half")
+        (Path(sys.argv[2]) / f"worker{os.getpid()}").touch()
+        time.sleep(60)
+
+if __name__ == "__main__":
+    with tidy_ending():
+        if sys.argv[1] == "fork":
+            with worker_pool(2) as run, tqdm(disable=True) as bar:
+                run(work, range(4), bar)
+        else:
+            with spawn_pool(2, shielded=False) as pool:
+                list(pool.map(work, range(4)))
+"""
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not yet asked for its code does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(true, seconds: float = 20.0) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.05)
+    return true()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("kind", ["fork", "spawn"])
+def test_workers_end_with_their_parent_and_leave_nothing_half_written(tmp_path, kind, number):
+    (tmp_path / "parent.py").write_text(_PARENT)
+    (tmp_path / "out").mkdir()
+    command = [sys.executable, str(tmp_path / "parent.py"), kind, str(tmp_path / "out")]
+    parent = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    assert wait_until(lambda: len(list((tmp_path / "out").glob("worker*"))) == 2, 60)
+    workers = [int(path.name.removeprefix("worker")) for path in (tmp_path / "out").glob("worker*")]
+    assert all(map(alive, workers))
+    parent.send_signal(number)
+    parent.wait(30)
+    assert wait_until(lambda: not any(map(alive, workers)))
+    assert len(list((tmp_path / "out").iterdir())) == 2, "beside the names of the workers"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_killed_process_of_a_forked_pool_is_the_same_error():
+    with pytest.raises(WorkerError, match="^a worker process ended early; .* try fewer workers$"):
+        with worker_pool(2) as run, tqdm(disable=True) as bar:
+            run(os._exit, [1, 1], bar)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_failed_task_ends_the_others_at_once():
+    begun = time.monotonic()
+    with pytest.raises(ValueError, match="sleep length"):
+        with worker_pool(2) as run, tqdm(disable=True) as bar:
+            run(time.sleep, [-1, 0, 60, 60], bar)
+    assert time.monotonic() - begun < 15

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import ipywidgets
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -85,7 +87,7 @@ def layer_browser(features: Features, stfts: dict[str, STFTConfig], layer: str =
 
     def refresh(_change=None) -> None:
         options = {name: widget.value for name, widget in choose.items()}
-        text.value = "<pre>" + report(features, **options) + "</pre>"
+        text.value = "<pre>" + html.escape(report(features, **options)) + "</pre>"
         maps.value, profiles.value = map(png, draw(features, stfts, **options))
 
     for widget in choose.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 
 import ipywidgets as widgets
@@ -57,7 +58,7 @@ def mixture_browser(mixtures: MixtureDataset, systems: Mapping) -> widgets.VBox:
         picture.value = png(figure)
         peak = max(float(x.abs().max()) for x in signals.values())
         sound.value = str(players({LABELS.get(n, n): x / max(1.0, peak) for n, x in signals.items()}).data)
-        caption.value = f"{item['label']}, input SNR {item['snr_db']:.1f} dB, {item['id']}"
+        caption.value = html.escape(f"{item['label']}, input SNR {item['snr_db']:.1f} dB, {item['id']}")
 
     index.observe(show, "value")
     system.observe(show, "value")

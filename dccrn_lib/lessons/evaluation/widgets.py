@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -97,7 +98,7 @@ def abx_test(
     def show() -> None:
         text.value = session.summary()
         if session.finished:
-            text.value += f" A was {names[0]}, B was {names[1]}."
+            text.value += html.escape(f" A was {names[0]}, B was {names[1]}.")
             sound.value = ""
             for button in buttons:
                 button.disabled = True
@@ -170,7 +171,8 @@ def band_browser(items: Mapping, metrics: Sequence[str] = ("si_snr_db", "pesq_wb
 
     def show(_change=None) -> None:
         # a Dropdown with options always has a value
-        text.value, figure = band_view(items, metric.value, *band.value)  # pyright: ignore[reportArgumentType]
+        sentence, figure = band_view(items, metric.value, *band.value)  # pyright: ignore[reportArgumentType]
+        text.value = html.escape(sentence)
         picture.value = b"" if figure is None else png(figure)
 
     band.observe(show, "value")

@@ -11,6 +11,7 @@ from typing import cast
 
 import nbformat
 
+from dccrn_lib.lessons.running.notebook_file import read_notebook
 from dccrn_lib.runtime.errors import DccrnError
 from dccrn_lib.runtime.files import atomic_path
 from dccrn_lib.runtime.paths import project_root
@@ -22,7 +23,7 @@ _KEPT_METADATA = ("tags", "jupyter", "slideshow")
 def clean_notebook(path: str | os.PathLike) -> Path:
     """Clean a notebook file where it lies; see :func:`cleaned`."""
     path = Path(path)
-    write_notebook(cleaned(nbformat.read(path, as_version=4), path.name), path)
+    write_notebook(cleaned(read_notebook(path), path.name), path)
     return path
 
 

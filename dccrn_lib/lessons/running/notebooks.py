@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -17,7 +16,8 @@ from tqdm import tqdm
 
 from dccrn_lib.lessons.running.cleaning import clean_notebook, cleaned, write_notebook
 from dccrn_lib.lessons.running.execution import Job, NotebookRun, ThisInterpreter, execute_all, one_line, ticker
-from dccrn_lib.lessons.running.parameters import assign, read_parameters
+from dccrn_lib.lessons.running.notebook_file import read_notebook
+from dccrn_lib.lessons.running.parameters import assign, read_parameters, require_text
 from dccrn_lib.lessons.running.report import write_report
 from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.environment import environment_record
@@ -144,6 +144,7 @@ def run_notebooks(
     known = {path.stem: read_parameters(path) for path in paths}
     given = assign(values, known, Path.cwd())
     out = Path(out or runs_dir() / profile).resolve()
+    require_text("out", str(out))
     out.mkdir(parents=True, exist_ok=True)
     for name, parameter_list in known.items():
         defaults = {"profile": profile, "out": str(out)}
@@ -177,7 +178,7 @@ def execute_in_place(
         for path in paths:
             bar.set_description(path.stem)
             start = time.perf_counter()
-            notebook = nbformat.read(path, as_version=4)
+            notebook = read_notebook(path)
             client = NotebookClient(
                 notebook,
                 timeout=None if timeout is None else max(1, round(timeout)),
@@ -196,6 +197,8 @@ def execute_in_place(
             except CellExecutionError as problem:
                 error = one_line(f"cell {_failed_cell(notebook)}: {problem.ename}: {problem.evalue}")
             except (CellTimeoutError, DeadKernelError, DccrnError) as problem:
+                if getattr(client, "_async_cleanup_kernel_future", None) is not None:  # a signal asked for it
+                    raise KeyboardInterrupt from None
                 error = one_line(f"{type(problem).__name__}: {problem}")
             status = "failed" if error else "ok"
             seconds = round(time.perf_counter() - start, 1)
@@ -227,8 +230,7 @@ def _times(profile: str, runs: list[NotebookRun], seconds: float) -> dict[str, A
 
 
 def _cell_bar(paths: list[Path], progress: bool) -> tqdm:
-    cells = [c for path in paths for c in json.loads(path.read_text(encoding="utf-8"))["cells"]]
-    code = sum(cell["cell_type"] == "code" for cell in cells)
+    code = sum(cell.cell_type == "code" for path in paths for cell in read_notebook(path).cells)
     return tqdm(total=code, unit="cell", disable=not progress, dynamic_ncols=True)
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ast
 import io
-import json
 import tokenize
 from pathlib import Path
 from typing import Any
 
+from dccrn_lib.lessons.running.notebook_file import read_notebook
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
-from dccrn_lib.runtime.settings import TYPES, Parameter, article, has_type
+from dccrn_lib.runtime.settings import TYPES, Parameter, article, has_type, shown
 
 
 def read_parameters(notebook: str | Path) -> list[Parameter]:
@@ -24,14 +24,10 @@ def read_parameters(notebook: str | Path) -> list[Parameter]:
         ConfigError: not a notebook, two tagged cells, or a line that is not ``name: type = literal  # help``.
     """
     notebook = Path(notebook)
-    try:
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{notebook}: not a readable notebook ({error})") from None
-    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    tagged = [cell for cell in read_notebook(notebook).cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) > 1:
         raise ConfigError(f"{notebook.name}: {len(tagged)} cells are tagged parameters; keep one")
-    return parse_cell("".join(tagged[0]["source"]), notebook.name) if tagged else []
+    return parse_cell(tagged[0].source, notebook.name) if tagged else []
 
 
 def parse_cell(source: str, where: str = "parameters cell") -> list[Parameter]:
@@ -47,6 +43,9 @@ def parse_cell(source: str, where: str = "parameters cell") -> list[Parameter]:
         statements = ast.parse(source).body
     except SyntaxError as error:
         raise ConfigError(f"{where}: parameters cell line {error.lineno} is not Python ({error.msg})") from None
+    except (ValueError, MemoryError, RecursionError) as error:  # a NUL, half a letter; brackets in brackets in brackets
+        reason = str(error).splitlines()[0] if str(error) else "nested too deeply"
+        raise ConfigError(f"{where}: the parameters cell is not Python ({reason})") from None
     helps = {
         token.start[0]: token.string.lstrip("# ").strip()
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
@@ -63,15 +62,15 @@ def parse_cell(source: str, where: str = "parameters cell") -> list[Parameter]:
             raise ConfigError(f"{spot}: write it as `name: type = literal  # help`")
         name, kind = statement.target.id, ast.unparse(statement.annotation)
         if kind not in TYPES:
-            raise ConfigError(f"{spot}: {name} has type {kind}; known: {', '.join(TYPES)}")
+            raise ConfigError(f"{spot}: {name} has type {kind[:80]}; known: {', '.join(TYPES)}")
         if name in found:
             raise ConfigError(f"{spot}: {name} is given twice")
         try:
             default = ast.literal_eval(statement.value)
-        except ValueError:
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             raise ConfigError(f"{spot}: the default of {name} must be a literal") from None
         if not has_type(default, kind):
-            raise ConfigError(f"{spot}: the default of {name}, {default!r}, is not {article(kind)}")
+            raise ConfigError(f"{spot}: the default of {name}, {shown(default)}, is not {article(kind)}")
         assert statement.end_lineno is not None  # ast.parse always sets it
         if not helps.get(statement.end_lineno):
             raise ConfigError(f"{spot}: {name} has no help; write `# what it does` behind it")
@@ -103,7 +102,23 @@ def assign(values: dict[str, Any], notebooks: dict[str, list[Parameter]], base: 
             close = near.removeprefix("did you mean ").partition("?")[0]
             where = f" ({close} is in {', '.join(owners[close])})" if close in owners else ""
             raise ConfigError(f"no chosen notebook has a parameter {name!r}; {near}{where}")
-    return {
+    assigned = {
         notebook: {p.name: p.parse(values[p.name], base) for p in parameters if p.name in values}
         for notebook, parameters in notebooks.items()
     }
+    for given in assigned.values():
+        for name, value in given.items():
+            require_text(name, value)
+    return assigned
+
+
+def require_text(name: str, value: Any) -> None:
+    """ConfigError for a text that no notebook can hold: names of files need not be valid text, cells must be.
+
+    >>> require_text("speech", "caf\udce9.jsonl")
+    Traceback (most recent call last):
+    dccrn_lib.runtime.errors.ConfigError: parameter speech: 'caf\udce9.jsonl' is not valid text; rename the file or folder
+    """
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str) and ("\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text)):
+            raise ConfigError(f"parameter {name}: {shown(text)} is not valid text; rename the file or folder")

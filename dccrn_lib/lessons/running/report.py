@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import nbformat
 from nbconvert.filters.ansi import ansi2html
@@ -21,6 +22,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from dccrn_lib.lessons.running.execution import NotebookRun
+from dccrn_lib.lessons.running.notebook_file import read_notebook
 from dccrn_lib.runtime.files import atomic_path
 
 _PICTURES = {"image/png": "png", "image/jpeg": "jpeg"}
@@ -91,12 +93,12 @@ class _Renderer(IPythonRenderer):
         anchor = f"{self.prefix}-{len(self.headings)}-{_slug(text)}"
         self.headings.append((level, text, anchor))
         level = min(level + 1, 5)
-        return f'<h{level} id="{anchor}">{text}</h{level}>\n'
+        return f'<h{level} id="{html.escape(anchor)}">{text}</h{level}>\n'
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         notebook = _PATH.search(url)
         if notebook and notebook[1].removesuffix(".ipynb") in self.known:
-            url = f"#{notebook[1].removesuffix('.ipynb')}"
+            url = f"#{quote(notebook[1].removesuffix('.ipynb'))}"
         return super().link(text, url, title)
 
     def table(self, text: str) -> str:
@@ -155,22 +157,23 @@ def write_report(
     known = {run.name for run in runs}
     sections, contents = [], []
     for run in runs:
-        heading, body, entries = run.name, "", []
+        name, status = html.escape(run.name), html.escape(run.status)
+        heading, body, entries = name, "", []
         file = folder / run.path
         if run.status != "skipped" and file.is_file():
-            heading, body, entries = _section(nbformat.read(file, as_version=4), run.name, known, file.parent)
+            heading, body, entries = _section(read_notebook(file), run.name, known, file.parent)
         state = f'<p class="bad">{html.escape(run.error)}</p>' if run.error else ""
         facts = ", ".join(f"{k} = {json.dumps(v)}" for k, v in run.parameters.items() if k != "out")
         sections.append(
-            f'<section id="{run.name}"><h2 class="title">{heading}</h2>\n'
-            f'<p class="dim">{run.name}, {run.status}, {run.seconds:.0f} s. {html.escape(facts)}</p>'
+            f'<section id="{name}"><h2 class="title">{heading}</h2>\n'
+            f'<p class="dim">{name}, {status}, {run.seconds:.0f} s. {html.escape(facts)}</p>'
             f"{state}{body}</section>"
         )
-        inner = "".join(f'<li><a href="#{anchor}">{text}</a></li>' for text, anchor in entries)
+        inner = "".join(f'<li><a href="#{quote(anchor)}">{text}</a></li>' for text, anchor in entries)
         if entries:
             inner = f"<details><summary>parts: {len(entries)}</summary><ul>{inner}</ul></details>"
-        mark = "" if run.status == "ok" else f' <span class="bad">{run.status}</span>'
-        contents.append(f'<li><a href="#{run.name}">{heading}</a>{mark}{inner}</li>')
+        mark = "" if run.status == "ok" else f' <span class="bad">{status}</span>'
+        contents.append(f'<li><a href="#{quote(run.name)}">{heading}</a>{mark}{inner}</li>')
     done = sum(run.status == "ok" for run in runs)
     seconds = sum(run.seconds for run in runs) if seconds is None else seconds
     document = (
@@ -193,12 +196,12 @@ def _section(
     notebook: nbformat.NotebookNode, name: str, known: set[str], folder: Path
 ) -> tuple[str, str, list[tuple[str, str]]]:
     """Title, HTML body and table-of-contents entries (text, anchor) of one notebook."""
-    title, parts, entries = name, [], []
+    title, parts, entries = "", [], []
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown":
             renderer = _Renderer(f"{name}-{index}", known, cell.get("attachments", {}), str(folder))
             text = MarkdownWithMath(renderer=renderer).render(cell.source)
-            if title == name and renderer.headings and renderer.headings[0][0] == 1:
+            if not title and renderer.headings and renderer.headings[0][0] == 1:
                 title = renderer.headings[0][1]
                 text = re.sub(r"<h2 id=.*?</h2>\n", "", text, count=1, flags=re.DOTALL)
             entries += [(text_, anchor) for level, text_, anchor in renderer.headings if level == 2]
@@ -210,7 +213,7 @@ def _section(
             parts.append(f"<details><summary>code: {first}</summary>{code}</details>")
             if outputs:
                 parts.append(f'<div class="out">{outputs}</div>\n')
-    return title, "\n".join(parts), entries
+    return title or html.escape(name), "\n".join(parts), entries
 
 
 def _output(output: nbformat.NotebookNode) -> str:

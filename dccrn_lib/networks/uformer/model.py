@@ -22,8 +22,13 @@ from dccrn_lib.audio.stft import ComplexSTFT, STFTConfig
 from dccrn_lib.networks.uformer.conformer import DILATED_LOOKAHEAD, Conformer
 from dccrn_lib.networks.uformer.streams import DecoderLayer, EncoderLayer, magnitude, unit_phasor
 from dccrn_lib.runtime.errors import AudioError, ConfigError
+from dccrn_lib.runtime.settings import Interval, require_intervals
 
 LAYERS = 6
+_INTERVALS = {
+    **dict.fromkeys(("channels", "conformer_hidden", "attention_hidden", "dilated_channels"), Interval(1, 2**14)),
+    "initial_mask": Interval(-100, 100),
+}
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class UformerConfig:
             raise ConfigError("conformer_hidden, attention_hidden and dilated_channels of Uformer must be >= 1")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}")
+        require_intervals(self, _INTERVALS)
         if self.stft.fft_size % 2 ** (LAYERS + 1):
             raise ConfigError(
                 f"Uformer halves the frequencies {LAYERS} times: fft_size {self.stft.fft_size} does not fit"

@@ -1,0 +1,105 @@
+"""What the container of a recording says about its own end, where libsndfile would silently read what is left.
+
+A recording that was cut off in copying, or whose recorder never finished its header, still opens: libsndfile reads the
+part that it sees. Here the bytes are asked whether that part is the whole. FLAC and MP3 have no such bytes; their end is
+tried by decoding it (``dccrn_lib.audio.recording``).
+
+Sources: the RIFF/WAVE layout of Microsoft and IBM (1991); RFC 3533 for the pages of Ogg.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+from pathlib import Path
+
+# libsndfile's notes about a file with fewer bytes of audio than its header says; RF64 and W64 name the whole file only
+_TOO_SHORT = re.compile(
+    r"^ *(?:data|SSND|BODY|Data Size|riff|Riff size|Data length) *:? *(\d+) \(?should be (\d+)", re.MULTILINE
+)
+_UNKNOWN_LENGTH = 0x7FFFF000  # bytes; programs that write into a pipe put this or more
+_SLACK = 128  # bytes; some programs count their header as audio
+_LEAST_REST = 1024  # bytes behind the audio that are worth a question
+_OGG_PAGE = struct.Struct("<4sBBqIIIB")  # "OggS", version, flags, granule, serial, page, checksum, segments
+_BEGINS = 2  # flag of a page: first of a logical stream
+
+
+def shortfall(notes: str) -> str | None:
+    """Why a file is not whole by libsndfile's notes (``SoundFile.extra_info``), or None."""
+    for found in _TOO_SHORT.finditer(notes):
+        promised, there = map(int, found.groups())
+        if promised < _UNKNOWN_LENGTH and there < min(0.98 * promised, promised - _SLACK):
+            return (
+                f"is cut off: its header promises {promised} bytes of audio, {there} are there; copy or record it again"
+            )
+    return None
+
+
+def wav_overhang(path: Path) -> str | None:
+    """Why a WAV file holds more audio than its header says, or None.
+
+    A recorder that was killed leaves a length of 0 or of an earlier moment. What stands behind the audio is otherwise
+    chunks with names, or tags.
+    """
+    end = path.stat().st_size
+    with open(path, "rb") as file:
+        if file.read(4) != b"RIFF":
+            return None
+        at, promised = 12, None
+        while at + 8 <= end:
+            file.seek(at)
+            name, size = struct.unpack("<4sI", file.read(8))
+            if promised is not None and not _is_chunk(name, at + 8 + size, end):
+                break
+            promised = size if name == b"data" and promised is None else promised
+            at += 8 + size + size % 2
+        rest = end - at
+        if promised is None or rest < max(_LEAST_REST, 0.02 * promised) or name[:3] in (b"ID3", b"TAG"):
+            return None
+    stem = path.stem
+    return (
+        f"says that it holds {promised} bytes of audio, but {rest} more follow: its recorder did not finish it; "
+        f"repair it first: ffmpeg -ignore_length 1 -i {path.name} {stem}_whole.wav"
+    )
+
+
+def _is_chunk(name: bytes, its_end: int, end: int) -> bool:
+    """Whether eight bytes are the head of a chunk: a printable name, and a size that ends within the file."""
+    return all(0x20 <= letter < 0x7F for letter in name) and its_end <= end + 1
+
+
+def ogg_fault(path: Path) -> str | None:
+    """Why an Ogg file cannot be read as one whole stream, or None.
+
+    All pages are visited by their heads. A file that ends between two pages has no fault, though the page that
+    marks the end may be missing: recorders of live streams never write it.
+    """
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at, end, chains, between = 0, len(data), 0, True
+        while at < end:
+            head = data[at : at + _OGG_PAGE.size]
+            if head[:4] != b"OggS"[: len(head)]:
+                following = data.find(b"OggS", at)
+                if following < 0:
+                    break  # tags or padding
+                return f"is damaged: {following - at} bytes at position {at} are no part of its stream; copy it again"
+            if len(head) < _OGG_PAGE.size:
+                return _OGG_CUT
+            _, _, flags, *_, segments = _OGG_PAGE.unpack(head)
+            body = at + _OGG_PAGE.size
+            at = body + segments + sum(data[body : body + segments])
+            if at > end or body + segments > end:
+                return _OGG_CUT
+            begins = bool(flags & _BEGINS)
+            chains += begins and between  # streams side by side all begin together, streams in a chain do not
+            between = not begins
+    if chains > 1:
+        return (
+            f"is a chain of {chains} streams, of which only the first would be read; join them first: "
+            f"ffmpeg -i {path.name} {path.stem}.wav"
+        )
+    return None
+
+
+_OGG_CUT = "is cut off: its last page is incomplete; copy or record it again"

@@ -1,0 +1,219 @@
+"""A recording opened for reading: one rule for what is read, whoever asks.
+
+Scanning, training, enhancement, evaluation and the ONNX runner all open files here, so that what one of them takes all
+take. libsndfile decodes; NumPy alone stands beside it. Refused, with a message that says what to do: what is missing, a
+folder or a pipe, empty, corrupt, cut off or unfinished, of an odd sampling rate, or holds values that are no sound.
+Formats whose length stands in no header (FLAC written into a pipe) or that cannot be sought in (GSM) are read in order.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from dccrn_lib.audio.containers import ogg_fault, shortfall, wav_overhang
+from dccrn_lib.runtime.errors import AudioError
+
+PathLike = str | os.PathLike
+#: Hz; beyond them a header is wrong, and converting to 16 kHz would take minutes or gigabytes.
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
+#: 200 dB above full scale: floats in units of 32-bit integers stay below it, and squares above it overflow.
+LOUDEST = 1e10
+#: Recordings in formats that libsndfile does not read: found in folders all the same, and named with what to do.
+FOREIGN_SUFFIXES = (".aac", ".amr", ".ape", ".m4a", ".mka", ".weba", ".wma", ".wv")
+_FOREIGN_FILMS = (".3gp", ".mkv", ".mov", ".mp4", ".webm")
+_NO_LENGTH = 1 << 62  # libsndfile's answer where the header says nothing
+_BLOCK = 1 << 16  # samples
+
+
+def native_path(path: Path) -> Path | bytes:
+    """The path as soundfile takes it: names that are not valid text (Linux allows them) as bytes."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
+
+
+def foreign_hint(path: PathLike) -> str:
+    """What to do with a file in a format that libsndfile does not read, by its suffix; "" for all others."""
+    path = Path(path)
+    if path.suffix.lower() not in FOREIGN_SUFFIXES + _FOREIGN_FILMS:
+        return ""
+    return f"{path.suffix} is not read here, convert it first: ffmpeg -i {path.name} {path.stem}.wav"
+
+
+def refuse_rate(rate: float, name: str) -> None:
+    """AudioError unless the sampling rate lies in [LOWEST_RATE, HIGHEST_RATE] Hz; ``name`` begins the message."""
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise AudioError(
+            f"{name} has a sampling rate of {rate:.10g} Hz; rates of {LOWEST_RATE} to {HIGHEST_RATE} Hz are read: "
+            "correct its header, or resample it"
+        )
+
+
+class _InOrder(soundfile.SoundFile):
+    """Reads on from where it stands. soundfile itself seeks after each piece, which some formats do not allow."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+class Recording:
+    """Samples of one open file; made by :func:`opened`.
+
+    Args:
+        file: open for reading.
+        name: begins every message.
+    """
+
+    def __init__(self, file: soundfile.SoundFile, name: str) -> None:
+        self._file, self.name, self._at = file, name, 0
+        self.sample_rate, self.channels = file.samplerate, file.channels
+        self.format, self.subtype = file.format, file.subtype
+        self.samples = file.frames  # per channel; as the header says, or counted by opened()
+        #: False where the file is read from its beginning to reach a place.
+        self.seekable = self._can_seek()
+
+    def _can_seek(self) -> bool:
+        if self._file.frames >= _NO_LENGTH or self.subtype.startswith("DWVW"):
+            return False
+        try:
+            self._file.seek(0)
+        except soundfile.SoundFileError:
+            return False
+        return True
+
+    def read(self, count: int) -> np.ndarray:
+        """The next ``count`` samples, fewer at the end: float32 (sample, channel).
+
+        Raises:
+            AudioError: NaN, infinity, or a value beyond LOUDEST (the index is named).
+        """
+        with np.errstate(over="ignore"):  # a double beyond float32 is infinite
+            samples = self._file.read(count, dtype="float32", always_2d=True)
+        sound = np.abs(samples) <= LOUDEST  # False for NaN
+        if not sound.all():
+            row = int(np.argmin(sound.all(axis=1)))
+            value = samples[row][~sound[row]][0]
+            what = f"a sample of {value:.4g}" if np.isfinite(value) else "a NaN or infinite sample"
+            raise AudioError(f"{self.name} holds {what} at index {self._at + row}; repair or remove the file")
+        self._at += len(samples)
+        return samples
+
+    def go_to(self, sample: int) -> None:
+        """Stand at this sample, or at the end if there are fewer."""
+        if self.seekable:
+            self._at = self._file.seek(min(sample, self.samples))
+            return
+        if sample < self._at:
+            raise AudioError(f"{self.name} is read in order, and stands at {self._at} already, behind {sample}")
+        while self._at < sample and len(self.read(min(_BLOCK, sample - self._at))):
+            pass
+
+    def refuse_short(self, got: int, wanted: int) -> None:
+        """AudioError unless about as many samples could be read as wanted: compressed headers may be off by a frame."""
+        if got < 0.98 * wanted:
+            raise AudioError(f"{self.name} is cut off: its header promises {wanted} samples, {got} could be read")
+
+    def count(self) -> int:
+        """Read to the end; how many samples there are."""
+        while len(self.read(_BLOCK)):
+            pass
+        return self._at
+
+
+def _whole(path: Path, file: soundfile.SoundFile) -> None:
+    """AudioError if the container says that this is not the whole recording, and no more."""
+    fault = shortfall(file.extra_info)
+    if fault is None and file.format in ("WAV", "WAVEX"):
+        fault = wav_overhang(path)
+    if fault is None and file.format == "OGG":
+        fault = ogg_fault(path)
+    if fault is not None:
+        raise AudioError(f"{path} {fault}")
+
+
+def _end_is_there(path: Path, recording: Recording) -> None:
+    """AudioError unless a FLAC or MP3 file can be decoded near its end; only their frames say where they end."""
+    tail = min(recording.samples, recording.sample_rate // 10)
+    place = recording.samples - tail if recording.format == "FLAC" else int(0.98 * recording.samples)
+    if recording.format not in ("FLAC", "MP3", "MPEG") or recording.samples <= recording.sample_rate:
+        return
+    with _decoder(path) as file:
+        again = Recording(file, recording.name)
+        again.go_to(place)
+        enough = tail if recording.format == "FLAC" else 1
+        if len(again.read(enough)) < enough:
+            raise AudioError(
+                f"{path} is cut off: nothing can be decoded at the end that its header states; copy it again"
+            )
+
+
+def _decoder(source: Path | Any) -> soundfile.SoundFile:
+    try:
+        # soundfile takes a path as bytes too; its annotations leave that out
+        return _InOrder(native_path(source) if isinstance(source, Path) else source)  # pyright: ignore[reportArgumentType]
+    except TypeError as error:  # a format without a header
+        raise AudioError(f"cannot read {source} as audio ({error})") from error
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise AudioError(f"no such audio file: {path}") from None
+    except OSError as error:
+        raise AudioError(f"cannot read {path} as audio ({error.strerror or error})") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise AudioError(f"{path} is a folder, expected an audio file")
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a pipe" if stat.S_ISFIFO(status.st_mode) else "a device or socket"
+        raise AudioError(f"{path} is {kind}; a recording is read more than once, so write it into a file first")
+    if status.st_size == 0:
+        raise AudioError(f"{path} is empty (0 bytes); record or copy it again")
+
+
+@contextmanager
+def opened(path: PathLike, whole: bool = True, part: Any = None) -> Iterator[Recording]:
+    """Open for reading; every way in which that can fail becomes a one-line AudioError.
+
+    Args:
+        path: the file.
+        whole: try the end of formats that show a cut only there, and count what has no length in its header. Without, a
+            cut shows when it is read, and ``samples`` may be beyond all files.
+        part: a file-like object to read instead (a member of a shard, whole by its making); ``path`` names it.
+
+    Raises:
+        AudioError: missing, a folder, a pipe, empty, corrupt, cut off, not audio, no sample, or an odd sampling rate.
+    """
+    path = Path(path)
+    if part is None:
+        _refuse_what_is_no_file(path)
+    try:
+        with _decoder(path if part is None else part) as file:
+            recording = Recording(file, str(path))
+            if part is None:
+                _whole(path, file)
+            refuse_rate(recording.sample_rate, str(path))
+            if recording.samples < 1:
+                raise AudioError(f"{path} has no samples (zero length)")
+            if whole and recording.samples >= _NO_LENGTH:
+                with _decoder(path) as once:
+                    recording.samples = Recording(once, str(path)).count()
+            elif whole and part is None:
+                _end_is_there(path, recording)
+            yield recording
+    except soundfile.SoundFileError as error:
+        reason = str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
+        todo = foreign_hint(path) or "the file is corrupt, cut off or not audio"
+        raise AudioError(f"cannot read {path} as audio ({reason}); {todo}") from error
+    except OSError as error:
+        raise AudioError(f"cannot read {path} as audio ({error.strerror or error})") from error

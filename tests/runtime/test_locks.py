@@ -1,0 +1,54 @@
+"""A folder has one writer at a time, and a killed one leaves no lock behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.locks import only_writer
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+
+_HOLDER = """
+import os, sys, time
+from dccrn_lib.runtime.locks import only_writer
+with only_writer(sys.argv[1]):
+    if os.fork() == 0:  # a worker, which outlives its parent for a while
+        time.sleep(20)
+        os._exit(0)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_folder_has_one_writer(tmp_path):
+    with only_writer(tmp_path / "run"):
+        with pytest.raises(ConfigError, match=rf"run: process {os.getpid()} on .* writes into this folder"):
+            with only_writer(tmp_path / "run"):
+                pass
+        (tmp_path / "run" / "result").write_text("kept")
+    with only_writer(tmp_path / "run"):
+        pass
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["result"]
+
+
+def test_a_folder_that_stayed_empty_goes_again(tmp_path):
+    with only_writer(tmp_path / "run"):
+        pass
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_killed_writer_holds_nothing_not_even_by_its_children(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", _HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    with pytest.raises(ConfigError, match=f"process {holder.pid}"):
+        with only_writer(tmp_path):
+            pass
+    holder.kill()
+    holder.wait(30)
+    with only_writer(tmp_path):
+        pass

@@ -1,0 +1,28 @@
+"""Damaged inputs by the thousand, made by ``tests/fuzzing``: each is taken or refused by a documented error."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tests.fuzzing import TARGETS, fuzz
+
+from .place import Place
+from .rows import Row, plain
+
+#: Inputs of the full form, for each target; together more than 10,000.
+INPUTS = {
+    "recordings": 2000, "manifests": 2500, "settings": 1500, "weights": 1000, "checkpoints": 700, "shards": 1000,
+    "parameters": 1500, "notebooks": 700,
+}  # fmt: skip
+
+
+def fuzzed(place: Place, name: str) -> Row:
+    """So many inputs for one target."""
+    row = Row("fuzz", name)
+    counts = fuzz(name, place.count(INPUTS.get(name, 1000), 10), place.seed)
+    row.tried, row.failures = counts.inputs, [plain(failure) for failure in counts.failures]
+    row.note = f"{counts.taken:,} taken, {counts.refused:,} refused by a documented error"
+    return row
+
+
+CASES = {name: partial(fuzzed, name=name) for name in TARGETS}
