@@ -67,7 +67,7 @@ def probe_audio(path: str) -> tuple[int, int] | str:
 
 
 def _is_heard(x: np.ndarray, sample_rate: int) -> bool:
-    """Whether a sample of (sample,) lies above -90 dBFS; a constant offset, in what is long enough to show one, does not."""
+    """Whether a sample lies above -90 dBFS; a constant offset is not heard, where (sample,) is long enough to show one."""
     offset = x.mean() if len(x) >= sample_rate // 10 else 0.0
     return bool(np.abs(x - offset).max() >= SILENT_PEAK)
 
