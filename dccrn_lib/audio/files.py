@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,10 +18,11 @@ import numpy as np
 import soundfile
 from torch import Tensor
 
-from dccrn_lib.audio.recording import FOREIGN_SUFFIXES, native_path, opened
+from dccrn_lib.audio.recording import FOREIGN_SUFFIXES, opened
 from dccrn_lib.audio.resampling import StreamingResampler, resample
 from dccrn_lib.runtime.errors import AudioError
 from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.sinks import sink
 
 __all__ = [
     "AudioInfo",
@@ -179,31 +181,27 @@ class AudioWriter:
     def __enter__(self) -> AudioWriter:
         if self.path.is_dir():
             raise AudioError(f"cannot write {self.path}: a folder has this name")
-        self._atomic = atomic_path(self.path)
-        temporary = self._atomic.__enter__()
-        try:
-            self._file = soundfile.SoundFile(
-                native_path(temporary),  # pyright: ignore[reportArgumentType]  bytes, as above
-                "w",
-                self.sample_rate,
-                self.channels,
-                self.subtype,
-                format=self.format,
-            )
-        except soundfile.SoundFileError as error:
-            mended = AudioError(
-                f"cannot write {self.path}: {self.format} {self.subtype} takes no {self.channels} channel(s) "
-                f"at {self.sample_rate} Hz; choose another format or rate"
-            )
-            self._atomic.__exit__(type(mended), mended, None)
-            raise mended from error
+        with ExitStack() as opened:
+            sunk = opened.enter_context(sink(opened.enter_context(atomic_path(self.path))))
+            try:
+                self._file = soundfile.SoundFile(
+                    sunk, "w", self.sample_rate, self.channels, self.subtype, format=self.format
+                )
+            except soundfile.SoundFileError as error:
+                raise AudioError(
+                    f"cannot write {self.path}: {self.format} {self.subtype} takes no {self.channels} channel(s) "
+                    f"at {self.sample_rate} Hz; choose another format or rate"
+                ) from error
+            opened.callback(self._file.close)
+            self._opened, self._sink = opened.pop_all(), sunk
         return self
 
     def write(self, samples: np.ndarray) -> None:
         """Append float (channel, sample).
 
         Raises:
-            AudioError: a sample is NaN or infinite, the number of channels is wrong, or the disk refuses.
+            AudioError: a sample is NaN or infinite, or the number of channels is wrong.
+            OSError: the system refuses, because the disk is full perhaps.
         """
         if samples.ndim != 2 or samples.shape[0] != self.channels:
             raise AudioError(f"cannot write {self.path}: expected ({self.channels}, sample), got {samples.shape}")
@@ -219,15 +217,16 @@ class AudioWriter:
         try:
             for start in range(0, samples.shape[1], BLOCK_SAMPLES):  # some encoders fail on very long writes
                 self._file.write(np.ascontiguousarray(samples[:, start : start + BLOCK_SAMPLES].T))
-        except soundfile.SoundFileError as error:
-            raise AudioError(f"cannot write {self.path}: {error}") from error
+        except (soundfile.SoundFileError, AssertionError) as error:  # soundfile asserts that all was written
+            raise self._sink.error or AudioError(f"cannot write {self.path}: {error}") from error
+        if self._sink.error is not None:
+            raise self._sink.error
         self.samples += samples.shape[1]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._atomic.__exit__(kind, error, trace)
+        self._opened.__exit__(kind, error, trace)
 
 
 def write_audio(

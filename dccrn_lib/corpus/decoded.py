@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from dccrn_lib.corpus.decoding import SAMPLE_RATE, decode, from_int16, to_int16
 from dccrn_lib.corpus.entry import Entry
-from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.files import atomic_path, read_json
 from dccrn_lib.runtime.workers import usable_cores, worker_pool
 
 
@@ -34,7 +34,7 @@ class DecodedCorpus:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
+        self.index = read_json(self.folder / "index.json", "remove it to decode the corpus again")
         self.samples = np.memmap(self.folder / "samples.i16", dtype=np.int16, mode="r")
 
     def __getstate__(self) -> dict:

@@ -15,11 +15,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-import shutil
 import tarfile
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -33,6 +31,7 @@ from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.manifest import read_manifest, total_hours, write_bad, write_manifest
 from dccrn_lib.corpus.shards import SEPARATOR, member_bytes, suffix_of
 from dccrn_lib.runtime.errors import AudioError, ConfigError, ManifestError, nearest_name
+from dccrn_lib.runtime.files import atomic_folder
 from dccrn_lib.runtime.workers import usable_cores, worker_pool
 
 #: Codec -> (libsndfile's format and subtype, suffix of the members).
@@ -110,7 +109,7 @@ def pack_corpus(
     bad: list[tuple[str, str]] = []
     packed: dict[str, list[Entry]] = {}
     with (
-        _new_folder(Path(out)) as folder,
+        _new_folder(out) as folder,
         worker_pool(workers or usable_cores()) as run,
         tqdm(total=sum(map(len, sources.values())), desc="pack", unit="file", disable=not progress) as bar,
     ):
@@ -140,7 +139,7 @@ def unpack_corpus(manifests: Sequence[str | os.PathLike], out: str | os.PathLike
         if any(entry.offset is None for entry in entries):
             raise ManifestError(f"{name}.jsonl: is not packed, its entries are files already")
     with (
-        _new_folder(Path(out)) as folder,
+        _new_folder(out) as folder,
         tqdm(total=sum(map(len, sources.values())), desc="unpack", unit="file", disable=not progress) as bar,
     ):
         for name, entries in sources.items():
@@ -167,19 +166,11 @@ def _by_name(manifests: Sequence[str | os.PathLike]) -> dict[str, list[Entry]]:
     return {name: read_manifest(path) for name, path in zip(names, manifests, strict=True)}
 
 
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
+def _new_folder(out: str | os.PathLike) -> AbstractContextManager[Path]:
     """A folder beside ``out`` that takes its name when the block ends well, and vanishes otherwise."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if os.path.lexists(out) and (not os.path.isdir(out) or os.listdir(out)):
         raise ManifestError(f"{out}: exists and is not an empty folder; choose another one or remove it")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        os.replace(folder, out)  # an empty folder gives way
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return atomic_folder(out)
 
 
 def _encoded(entry: Entry, codec: str, bitrate: float) -> tuple[bytes, float | None] | str:

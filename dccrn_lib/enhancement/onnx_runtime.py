@@ -18,6 +18,7 @@ import numpy as np
 from dccrn_lib.enhancement.level import LevelControl, LevelMeter, OffsetControl
 from dccrn_lib.runtime.errors import AudioError, WeightsError
 from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.sinks import sink
 
 if TYPE_CHECKING:
     from dccrn_lib.audio.recording import Recording
@@ -270,7 +271,7 @@ def enhance_wav(model: str | os.PathLike, source: str | os.PathLike, destination
     if peak > 1.0 and subtype not in ("FLOAT", "DOUBLE"):  # lowered, not clipped
         enhanced = enhanced / np.float32(peak)
     try:
-        with atomic_path(destination) as temporary:
-            soundfile.write(temporary, enhanced, rate, subtype=subtype, format=form)
+        with atomic_path(destination) as temporary, sink(temporary) as file:
+            soundfile.write(file, enhanced, rate, subtype=subtype, format=form)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"cannot write {destination} ({error.error_string})") from None

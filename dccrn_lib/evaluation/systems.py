@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -20,7 +19,7 @@ from dccrn_lib.audio.files import read_audio
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.evaluation.scores import SAMPLE_RATE, score_pair
 from dccrn_lib.runtime.errors import AudioError, ConfigError
-from dccrn_lib.runtime.files import write_json
+from dccrn_lib.runtime.files import read_json, write_json
 from dccrn_lib.runtime.workers import spawn_pool, usable_cores
 
 Items = dict[str, list[dict[str, Any]]]
@@ -127,8 +126,8 @@ def evaluate_systems(
     """
     key = score_key(systems, mixtures, metrics) if keep else None
     if keep and Path(keep).is_file():
-        record = json.loads(Path(keep).read_text(encoding="utf-8"))
-        if record["key"] == key:
+        record = read_json(keep, "remove it to score again")
+        if record.get("key") == key:
             return {name: record["items"][name] for name in systems}
     scored = score_many(_pairs(systems, mixtures), metrics, min(workers or usable_cores(), 8))
     bar = tqdm(scored, total=len(systems) * len(mixtures), desc="score", disable=not progress)
@@ -175,7 +174,7 @@ def kept_items(path: str | Path) -> Items:
     Raises:
         ConfigError: the file is of an earlier version of this package.
     """
-    items = json.loads(Path(path).read_text(encoding="utf-8"))["items"]
+    items = read_json(path, "remove it and give the command that made it again").get("items")
     if not isinstance(items, dict):
         raise ConfigError(f"{path}: scores of an earlier version; give the command that made them again")
     return items

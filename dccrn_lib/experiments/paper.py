@@ -19,7 +19,7 @@ from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.networks.weights import load_model, read_card, save_model
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.files import hash_files, write_json
+from dccrn_lib.runtime.files import hash_files, read_json, write_json
 from dccrn_lib.runtime.paths import weights_dir
 from dccrn_lib.runtime.workers import spawn_pool, usable_cores
 from dccrn_lib.training.config import TrainConfig
@@ -116,7 +116,7 @@ def find_experiment(out: str | Path, profile: str) -> dict | None:
     file = Path(out) / "experiment.json"
     if not file.is_file():
         return None
-    record = json.loads(file.read_text(encoding="utf-8"))
+    record = read_json(file, "remove it to train the experiment again")
     record["folder"] = Path(out) / record["folder"]
     finished = all((record["folder"] / name / "best.safetensors").is_file() for name in TRAINED)
     return record if finished and record["profile"] == profile else None
@@ -155,7 +155,7 @@ def _finished(config: TrainConfig) -> bool:
     path = Path(config.out) / "history.json"
     if not path.is_file():
         return False
-    valid = json.loads(path.read_text(encoding="utf-8"))["valid"]
+    valid = read_json(path, "remove it to resume the run").get("valid")
     return bool(valid) and valid[-1]["step"] >= config.steps
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
@@ -27,7 +27,7 @@ _CARD: dict[str, type] = {"config": dict, "sha256": str, "card": dict}
 
 
 def save_model(model: nn.Module, path: str | Path, card: dict | None = None) -> Path:
-    """Write ``<path>.safetensors`` and ``<path>.json`` (config, hash, card), each atomically.
+    """Write ``<path>.safetensors`` and ``<path>.json`` (config, hash, card): both, or where one fails neither.
 
     Args:
         model: DCCRN or Uformer.
@@ -41,16 +41,16 @@ def save_model(model: nn.Module, path: str | Path, card: dict | None = None) -> 
     base = path.with_suffix("") if path.suffix in (".safetensors", ".json") else path
     weights, config = base.parent / f"{base.name}.safetensors", base.parent / f"{base.name}.json"
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
-    with atomic_path(weights) as temporary:
-        save_file(state, str(temporary))
+    data = save(state)
     record = {
         "config": config_to_dict(cast(Any, model).config),
-        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256(data).hexdigest(),
         "parameters": sum(p.numel() for p in model.parameters()),  # a frozen network has as many
         "card": card or {},
     }
-    with atomic_path(config) as temporary:
-        temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with atomic_path(weights) as temporary, atomic_path(config) as described:
+        temporary.write_bytes(data)
+        described.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return weights
 
 

@@ -84,8 +84,13 @@ def _new_partial(target: Path) -> tuple[int, Path]:
 
 def _is_device(path: Path) -> bool:
     """Whether a path is neither a file nor a folder, or a name of what this process has open."""
-    if os.path.abspath(path).startswith(("/dev/fd/", "/dev/std", "/proc/")):
-        return True
+    name = os.path.abspath(path)
+    for _ in range(40):  # as many links as Linux follows; /dev/stdout is one to /proc/self/fd/1
+        if os.path.realpath(os.path.dirname(name)).startswith("/proc/"):
+            return True
+        if not os.path.islink(name):
+            break
+        name = os.path.join(os.path.dirname(name), os.readlink(name))
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -100,7 +105,7 @@ def _written_to(device: Path) -> Iterator[Path]:
         temporary = Path(folder) / f"output{device.suffix}"
         try:
             yield temporary
-            with open(temporary, "rb") as source, open(device, "wb") as destination:
+            with open(temporary, "rb") as source, open(device, "ab") as destination:
                 shutil.copyfileobj(source, destination)
         except OSError as error:
             _name_after(error, temporary, device)

@@ -61,6 +61,12 @@ class _Leash:
 
 _idle = threading.Event()  # in a worker process: between two tasks
 _idle.set()
+_ending = threading.Event()  # in a worker process: its parent has let go or ended
+
+
+def is_ending() -> bool:
+    """Whether this is a worker process that shall end: its result is not waited for."""
+    return _ending.is_set()
 
 
 def _start_process(
@@ -94,6 +100,7 @@ def _watch(parent: int, reader: Connection, grace: float) -> None:
     """End this process when the one that started it lets go or has ended."""
     while os.getppid() == parent and not wait([reader], timeout=1.0):
         pass  # nothing is ever sent: the pipe becomes readable when its other end is closed
+    _ending.set()
     if not _idle.is_set():
         os.kill(os.getpid(), signal.SIGTERM)
         _idle.wait(grace)

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from dccrn_lib.corpus.decoded import DecodedCorpus
+from dccrn_lib.corpus.loading import Batches
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.losses import compressed_spectral_loss, si_snr_db
 from dccrn_lib.training.config import TrainConfig
@@ -37,11 +37,9 @@ class Feed:
         self.stream = torch.cuda.Stream(device) if self.cuda else None
         self.ready = torch.cuda.Event() if self.cuda else None
         self.waited = 0.0  # seconds for the workers
-        self.batches: Iterator[tuple[Tensor, Tensor]] = iter(
-            DataLoader(
-                dataset, config.batch_size, sampler=itertools.count(start * config.batch_size), num_workers=workers,
-                collate_fn=_pair, pin_memory=self.cuda, prefetch_factor=4 if workers else None,
-            )
+        self.batches: Iterator[tuple[Tensor, Tensor]] = Batches(
+            dataset, config.batch_size, itertools.count(start * config.batch_size), workers, _pair,
+            pin_memory=self.cuda, prefetch_factor=4 if workers else None,
         )  # fmt: skip
 
     def advance(self, after: Sequence[torch.cuda.Event]) -> None:

@@ -9,11 +9,11 @@ steps or in minutes; the learning rate follows the fraction that has passed, so 
 from __future__ import annotations
 
 import gc
-import json
 import math
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,12 +23,13 @@ from dccrn_lib.corpus.decoded import DecodedCorpus, decode_corpus
 from dccrn_lib.corpus.manifest import read_manifest
 from dccrn_lib.networks.weights import save_model
 from dccrn_lib.runtime.devices import has_bfloat16, pick_device
-from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.files import atomic_path, write_json
+from dccrn_lib.runtime.errors import ConfigError, DccrnError
+from dccrn_lib.runtime.files import read_json, write_json
 from dccrn_lib.runtime.interrupts import StopSignal
+from dccrn_lib.runtime.locks import only_writer
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.feeds import Feed, ValidSet
-from dccrn_lib.training.run_folder import write_config
+from dccrn_lib.training.run_folder import load_checkpoint, save_checkpoint, write_config
 from dccrn_lib.training.schedule import rate_factor
 from dccrn_lib.training.trainee import TeacherView, Trainee
 
@@ -65,8 +66,10 @@ class Lockstep:
         self.configs, self.graphs = self._fit_to_device(stage.systems), graphs
         self._prepare_device()
         self.file = self.out / f"stage_{stage.name}.pt"
-        saved = torch.load(self.file, map_location="cpu", weights_only=True) if self.file.is_file() else None
+        saved = load_checkpoint(self.file, ("step", "seconds", "systems")) if self.file.is_file() else None
+        self.stepping = False  # networks are being changed
         self.step, self.spent = (saved["step"], saved["seconds"]) if saved else (0, 0.0)
+        self.kept = self.step
         decoded = self._decoded(first)
         of_seed = {c.seed: c for c in reversed(self.configs.values())}  # the first of each
         workers = first.workers // len(of_seed)
@@ -121,7 +124,11 @@ class Lockstep:
         feed = self.feeds[config.seed]
         trainee = Trainee(config, feed.noisy, feed.clean, self._teacher(config), self.graphs)
         if saved:
-            trainee.restore(saved["systems"][name])
+            if name not in saved["systems"]:
+                raise ConfigError(
+                    f"{self.file}: holds no {name}; resume with the same systems, or choose another folder"
+                )
+            trainee.restore(saved["systems"][name], self.file)
         else:
             trainee.balance()
         write_config(Path(config.out), config)
@@ -145,6 +152,7 @@ class Lockstep:
                 users = [t.done for t in self.trainees.values() if t.config.seed == seed]
                 users += [view.done for (_, s), view in self.teachers.items() if s == seed]
                 feed.advance(users if cuda else ())
+        self.stepping = True
         for (_, seed), view in self.teachers.items():
             readers = [t.done for t in self.trainees.values() if t.teacher is view and t.calls]
             view.run([*readers, *self._ready(seed)] if cuda else ())
@@ -154,7 +162,7 @@ class Lockstep:
             trainee.run(after if cuda else ())
             trainee.state.step += 1
         self.step += 1
-        self.fresh = False
+        self.fresh = self.stepping = False
         if cuda:  # the host stays at most two steps ahead
             tick, stream = torch.cuda.Event(), torch.cuda.current_stream(self.device)
             for trainee in self.trainees.values():
@@ -202,8 +210,25 @@ class Lockstep:
         for state in systems.values():  # rates are set by the schedule
             for group in state["optimiser"]["param_groups"]:
                 group["lr"] = 0.0
-        with atomic_path(self.file) as temporary:
-            torch.save({"step": self.step, "seconds": seconds, "systems": systems}, temporary)
+        save_checkpoint({"step": self.step, "seconds": seconds, "systems": systems}, self.file)
+        self.kept = self.step
+
+    @contextmanager
+    def kept_on_failure(self, seconds: Callable[[], float]) -> Iterator[None]:
+        """Save what an exception in the block would lose, if all networks have made the same steps."""
+        try:
+            yield
+        except Exception as error:
+            whole = not self.stepping and all(t.state.step == self.step for t in self.trainees.values())
+            failed = ""
+            if whole and self.step > self.kept:
+                try:
+                    self.save(seconds())
+                except (DccrnError, OSError) as second:
+                    failed = f"the checkpoint of step {self.step} could not be written ({second}); "
+            kept = f"step {self.kept} is kept: the same command resumes" if self.kept else "no step is kept"
+            error.add_note(f"{failed}{kept}")
+            raise
 
     def snapshot(self, hours: float) -> None:
         """Keep every network's averaged weights as ``after_<hours>h``."""
@@ -256,7 +281,10 @@ def run_stage(
         What it did and cost, as ``stage_<name>.json`` says it; {"stopped": True, ...} if a signal ended it early.
 
     Raises:
-        ConfigError: neither minutes nor steps, or both.
+        ConfigError: neither minutes nor steps, or both; another process trains in this folder.
+        DamagedFileError: the checkpoint or the report of an earlier call is cut off or empty.
+
+    An exception between two steps loses none where the disk takes a checkpoint; a note on it says where to resume.
     """  # fmt: skip
     if (minutes is None) == (steps is None):
         raise ConfigError("give the length of a campaign in minutes or in steps")
@@ -264,15 +292,29 @@ def run_stage(
         raise ConfigError(f"the length of a campaign must be above 0 and finite, got {minutes or steps}")
     report = Path(out) / f"stage_{stage.name}.json"
     if report.is_file():
-        finished = json.loads(report.read_text(encoding="utf-8"))
-        if not finished["stopped"]:
+        finished = read_json(report, "remove it to resume the stage")
+        if not finished.get("stopped", True):
             return finished
+    with only_writer(out):
+        return _run_stage(stage, Path(out), report, minutes, steps, graphs, stop_after, progress)
+
+
+def _run_stage(
+    stage: Stage,
+    out: Path,
+    report: Path,
+    minutes: float | None,
+    steps: int | None,
+    graphs: bool,
+    stop_after: int | None,
+    progress: bool,
+) -> dict:
     lock = Lockstep(stage, out, graphs, progress)
     clock = _Clock(lock, minutes, steps)
     interval = 60 * next(iter(stage.systems.values())).checkpoint_minutes
     snapshots = deque(h for h in sorted(stage.snapshot_hours) if h > lock.hours())
     due = math.floor(clock.done() * VALIDATIONS) + 1
-    with StopSignal() as stop:
+    with lock.kept_on_failure(clock.seconds), StopSignal() as stop:
         while clock.done() < 1 and not stop.asked and (stop_after is None or lock.step - clock.first < stop_after):
             lock.one_step(clock.done())
             if snapshots and lock.hours() >= snapshots[0]:
@@ -284,10 +326,10 @@ def run_stage(
                 lock.say(clock.speed())
             if time.monotonic() - clock.checkpointed > interval:
                 clock.checkpoint(report, stopped=True)
-    stopped = clock.done() < 1
-    if not stopped and lock.validated != lock.step:
-        lock.validate(clock.seconds())
-    return clock.checkpoint(report, stopped)
+        stopped = clock.done() < 1
+        if not stopped and lock.validated != lock.step:
+            lock.validate(clock.seconds())
+        return clock.checkpoint(report, stopped)
 
 
 class _Clock:

@@ -11,13 +11,15 @@ BatchNorm shared, several ranks compute what one would have computed, up to roun
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from dccrn_lib.networks.weights import load_model
 from dccrn_lib.runtime.devices import pick_device
 from dccrn_lib.runtime.distributed import Processes
+from dccrn_lib.runtime.locks import only_writer
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
-from dccrn_lib.training.run_folder import open_run
+from dccrn_lib.training.run_folder import is_finished, open_run
 from dccrn_lib.training.schedule import hours_of_audio, learning_rate
 from dccrn_lib.training.session import WEIGHTS, TrainingError, TrainResult, fit_to_device, open_session
 from dccrn_lib.training.step import optimise
@@ -38,22 +40,34 @@ def train(
 
     Raises:
         ConfigError: the folder holds a run and ``resume`` is False, or a config that differs from it; a batch that
-            does not divide among the ranks; a teacher missing; compile with amp on a CPU.
-        TrainingError: more than ``max_bad_batches`` batches in a row gave a non-finite loss or gradient.
+            does not divide among the ranks; a teacher missing; compile with amp on a CPU; another process trains in
+            this folder.
+        DamagedFileError: the checkpoint or the config of the run is cut off or empty.
+        TrainingError: more than ``max_bad_batches`` batches in a row gave a non-finite loss or gradient; the device
+            lacks memory.
+        WorkerError: a process that mixes was killed.
+
+    An exception loses no step where the disk takes a checkpoint; a note on it says from which step to resume.
     """
     ranks, device = Processes.start(config.device)
     config = fit_to_device(config, ranks, device, progress)
-    saved, weights = open_run(Path(config.out), config, resume, MAY_CHANGE), Path(config.out) / WEIGHTS
-    if saved and saved["step"] >= config.steps and weights.is_file():  # finished: nothing to build, nothing to do
+    out, weights = Path(config.out), Path(config.out) / WEIGHTS
+    saved = open_run(out, config, resume, MAY_CHANGE)
+    if is_finished(saved, config.steps) and weights.is_file():  # nothing to build, nothing to do
         return TrainResult(load_model(weights, device), saved["history"], weights, stopped=False)
 
     stopping = False
-    with open_session(config, ranks, device, saved, progress) as session:
-        while session.step < config.steps and not stopping:
-            terms = optimise(session)  # forward, loss, backward over the micro-batches; clip, step, average
-            session.record(terms)
-            if session.step % config.valid_every == 0 or session.step == config.steps:
-                session.validate()  # into the history; the best weights so far are kept
-            stopping = session.stop_requested(stop_after)
-            session.checkpoint_if_due(stopping)
-    return session.result()
+    with only_writer(out) if ranks.rank == 0 else nullcontext():
+        saved = open_run(out, config, resume, MAY_CHANGE)  # another process may have trained here until now
+        with open_session(config, ranks, device, saved, progress) as session:
+            if session.validation_due():  # a full disk, perhaps, kept an earlier call from it
+                session.validate()
+                session.checkpoint_if_due()
+            while session.step < config.steps and not stopping:
+                terms = optimise(session)  # forward, loss, backward over the micro-batches; clip, step, average
+                session.record(terms)
+                if session.validation_due():
+                    session.validate()  # into the history; the best weights so far are kept
+                stopping = session.stop_requested(stop_after)
+                session.checkpoint_if_due(stopping)
+        return session.result()

@@ -11,7 +11,9 @@ All files are replaced as a whole: a run killed while it writes keeps the previo
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.files import atomic_path, write_json
+from dccrn_lib.runtime.errors import ConfigError, DamagedFileError
+from dccrn_lib.runtime.files import atomic_path, read_json, write_json
+
+CONFIG, CHECKPOINT = "config.json", "checkpoint.pt"
+_ANEW = "restore it from a copy, or remove it to train from the start"
+_KEYS = (
+    "step", "best", "history", "model", "loss", "average", "optimiser", "rng", "feature_weight", "sums",
+)  # fmt: skip
 
 
 @dataclass
@@ -50,13 +58,21 @@ class Run:
 
     def save(self, out: Path) -> None:
         """Write the checkpoint and the history."""
-        state = self.state()
-        with atomic_path(out / "checkpoint.pt") as temporary:
-            torch.save(state, temporary)
+        save_checkpoint(self.state(), out / CHECKPOINT)
         write_json(out / "history.json", self.history)
 
-    def restore(self, saved: dict) -> None:
-        """Take over everything from a checkpoint, the state of torch's random numbers included."""
+    def restore(self, saved: dict, file: Path) -> None:
+        """Take over everything from a checkpoint that lies in ``file``, the state of torch's random numbers included.
+
+        Raises:
+            DamagedFileError: it is of another network or optimiser.
+        """
+        try:
+            self._restore(saved)
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DamagedFileError(f"{file}: does not fit the network of this run; {_ANEW}") from error
+
+    def _restore(self, saved: dict) -> None:
         self.model.load_state_dict(saved["model"])
         if self.average is not self.model:
             self.average.load_state_dict(saved["average"])
@@ -79,13 +95,15 @@ def open_run(out: Path, config: Any, resume: bool, may_change: set[str]) -> dict
 
     Raises:
         ConfigError: the folder holds a run and ``resume`` is False, or the run there was asked for otherwise.
+        DamagedFileError: ``config.json`` or ``checkpoint.pt`` is empty, cut off or holds something else.
     """
-    if (out / "config.json").is_file():
+    if (out / CONFIG).is_file():
         if not resume:
             raise ConfigError(f"{out} already holds a run: resume it, or choose another folder")
-        old = json.loads((out / "config.json").read_text(encoding="utf-8"))
+        old = read_json(out / CONFIG, "remove it to resume with the settings given now")
         now, default = _record(config), _defaults(config)
-        old = {**default, **old, "mix": {**default["mix"], **old.get("mix", {})}}
+        mix = old.get("mix", {})
+        old = {**default, **old, "mix": {**default["mix"], **mix} if isinstance(mix, dict) else mix}
         differing = [k for k in now if k not in may_change and old.get(k) != now[k]]
         if differing:
             key = differing[0]
@@ -93,13 +111,54 @@ def open_run(out: Path, config: Any, resume: bool, may_change: set[str]) -> dict
                 f"{out}: the run there has {key} = {old.get(key)!r}, asked for {now[key]!r}; "
                 "resume with the same config or choose another folder"
             )
-    checkpoint = out / "checkpoint.pt"
-    return torch.load(checkpoint, map_location="cpu", weights_only=True) if resume and checkpoint.is_file() else None
+    checkpoint = out / CHECKPOINT
+    return load_checkpoint(checkpoint, _KEYS) if resume and checkpoint.is_file() else None
+
+
+def is_finished(saved: dict | None, steps: int) -> bool:
+    """Whether a checkpoint is of a run of so many steps that was validated at its end."""
+    return saved is not None and saved["step"] >= steps and last_validation(saved["history"]) >= steps
+
+
+def last_validation(history: dict) -> int:
+    """The step of the last validation, 0 where there was none."""
+    return history["valid"][-1]["step"] if history["valid"] else 0
+
+
+def save_checkpoint(state: dict, path: Path) -> None:
+    """Write a checkpoint as a whole. It is made in memory: torch tells less of a full disk than Python does."""
+    data = io.BytesIO()
+    torch.save(state, data)
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(data.getbuffer())
+
+
+def load_checkpoint(path: Path, keys: Collection[str]) -> dict:
+    """A checkpoint of ours, its tensors on the CPU. No code in it is executed.
+
+    Args:
+        path: the file.
+        keys: what it must hold.
+
+    Raises:
+        DamagedFileError: it is empty, cut off or holds something else.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # unpickling raises anything; torch's own words advise to trust the file
+        what = "is empty" if path.stat().st_size == 0 else "is cut off or damaged"
+        raise DamagedFileError(f"{path}: {what}; {_ANEW}") from error
+    history = state.get("history", {"valid": []}) if isinstance(state, dict) else None
+    if history is None or not set(keys) <= state.keys() or not isinstance(history.get("valid"), list):
+        raise DamagedFileError(f"{path}: is no checkpoint of this training; {_ANEW}")
+    return state
 
 
 def write_config(out: Path, config: Any) -> None:
     """Write ``config.json``."""
-    write_json(out / "config.json", dataclasses.asdict(config))
+    write_json(out / CONFIG, dataclasses.asdict(config))
 
 
 def _record(config: Any) -> dict:

@@ -14,22 +14,23 @@ from typing import cast
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from dccrn_lib.corpus.loading import Batches
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.distillation.freezing import assert_frozen
 from dccrn_lib.networks.sync_batch_norm import synchronise_batch_norm
 from dccrn_lib.networks.weights import load_model, save_model, starting_model
 from dccrn_lib.runtime.devices import has_bfloat16
 from dccrn_lib.runtime.distributed import Processes
-from dccrn_lib.runtime.errors import ConfigError, DccrnError
+from dccrn_lib.runtime.errors import ConfigError, DccrnError, WorkerError
 from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.interrupts import StopSignal
 from dccrn_lib.training.batches import Batch, Prefetcher, RankSampler
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.objective import Objective, build_optimiser
-from dccrn_lib.training.run_folder import Run, write_config
+from dccrn_lib.training.run_folder import CHECKPOINT, Run, last_validation, write_config
 from dccrn_lib.training.schedule import hours_of_audio, learning_rate
 from dccrn_lib.training.tensorboard import ScalarLog
 from dccrn_lib.training.validation import valid_mixtures, validate
@@ -84,9 +85,11 @@ class Session:
     progress: bool = True
     stop: StopSignal = field(default_factory=StopSignal)
     bad_in_a_row: int = 0
+    changing: bool = False  # weights are being changed: in between, the state is not one of a step
 
     def __post_init__(self) -> None:
         self.first_step, self.seconds_before = self.step, self.state.history["seconds"]
+        self.checkpoint_step = self.step
         self.started = self.checkpointed = time.monotonic()
         hidden = not self.progress or self.ranks.rank > 0
         self.bar = tqdm(total=self.config.steps, initial=self.step, unit="step", disable=hidden, leave=True)
@@ -111,8 +114,31 @@ class Session:
         self.opened.enter_context(self.batches)
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.opened.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        """An exception loses no step: the state is kept where it is whole, and a note says where to resume."""
+        with self.opened:
+            if not isinstance(error, Exception):
+                return False  # the end, or a signal that would not wait
+            if self.ranks.rank == 0:
+                error.add_note(self._kept())
+            if _lacks_memory(error):
+                raise TrainingError(
+                    f"out of memory on {self.device.type} in step {self.step + 1}; lower batch_size, or raise accumulation"
+                ) from error
+            # a signal that was meant for all processes has ended those that mix: it asked for a stop
+            return self.stop.asked and isinstance(error, WorkerError)
+
+    def _kept(self) -> str:
+        """Keep the state if it is whole and newer than the last checkpoint; in words, what is kept."""
+        step, failed = self.checkpoint_step, ""
+        if self.step > step and not self.changing:
+            try:
+                self.state.save(self.out)
+                step = self.step
+            except (DccrnError, OSError) as error:
+                failed = f"the checkpoint of step {self.step} could not be written ({error}); "
+        kept = f"step {step} is kept: resume with --resume" if step > 0 else "no step is kept"
+        return f"{failed}{kept}"
 
     def record(self, terms: dict[str, float] | None) -> None:
         """Count a step and note its terms, or which mixtures were skipped where there are none.
@@ -128,21 +154,39 @@ class Session:
             first = state.step * config.batch_size
             mixtures = [i % config.epoch_mixtures for i in range(first, first + config.batch_size)]
             state.history["skipped"].append({"step": state.step, "mixtures": mixtures})
-        if self.bad_in_a_row > config.max_bad_batches:
-            raise TrainingError(
-                f"{self.bad_in_a_row} batches in a row up to step {state.step} gave a non-finite loss or gradient; "
-                f"lower learning_rate (now {config.learning_rate:g}) or check the corpus; see {self.out}/history.json"
-            )
         state.step += 1
         state.history["seconds"] = self.seconds_before + time.monotonic() - self.started
+        if self.bad_in_a_row > config.max_bad_batches:
+            raise TrainingError(
+                f"{self.bad_in_a_row} batches in a row up to step {state.step - 1} gave a non-finite loss or gradient; "
+                f"lower learning_rate (now {config.learning_rate:g}) or check the corpus; see {self.out}/history.json"
+            )
         self.bar.update()
         if state.step % 10 == 0:
             recent = state.sums.get("clean", [math.nan])[-10:]
             speed = 3600 * hours_of_audio(config, state.step - self.first_step) / (time.monotonic() - self.started)
             self.bar.set_postfix_str(f"loss {sum(recent) / len(recent):.2f}, {speed:.1f} s audio/s")
 
+    def validation_due(self) -> bool:
+        """Whether to validate now: every ``valid_every`` steps and at the end, if it was not done already."""
+        due = self.step % self.config.valid_every == 0 or self.step == self.config.steps
+        return self.step > 0 and due and last_validation(self.state.history) != self.step
+
     def validate(self) -> None:
-        """Score the averaged network, note it with the mean terms since the last time, keep the weights that are best."""
+        """Score the averaged network, note it with the mean terms since the last time, keep the weights that are best.
+
+        If that fails, nothing is noted.
+        """
+        history, noted = self.state.history, {name: list(self.state.history[name]) for name in ("train", "valid")}
+        sums = self.state.sums
+        try:
+            self._validate()
+        except BaseException:
+            history.update(noted)
+            self.state.sums = sums
+            raise
+
+    def _validate(self) -> None:
         config, state, history = self.config, self.state, self.state.history
         if self.objective.teacher is not None:
             assert_frozen(self.objective.teacher.network)
@@ -174,7 +218,7 @@ class Session:
         due = time.monotonic() - self.checkpointed > 60 * self.config.checkpoint_minutes
         if (stopping or due or self.step == self.config.steps) and self.ranks.rank == 0:
             self.state.save(self.out)
-            self.checkpointed = time.monotonic()
+            self.checkpointed, self.checkpoint_step = time.monotonic(), self.step
 
     def result(self) -> TrainResult:
         """What the run left, once all ranks are done."""
@@ -238,7 +282,7 @@ def open_session(
     average = copy.deepcopy(model) if config.ema_decay else model
     state = Run(model, average, objective.loss, optimiser, history)
     if saved:
-        state.restore(saved)
+        state.restore(saved, Path(config.out) / CHECKPOINT)
     ranks.wait()  # every rank has looked at the folder of the run
     log = ScalarLog(Path(config.out) / "tensorboard") if config.tensorboard and ranks.rank == 0 else None
     if ranks.rank == 0:  # only now: a wrong manifest, teacher or recording leaves no run behind
@@ -247,9 +291,17 @@ def open_session(
         write_config(Path(config.out), config)
     network = _distributed(model, config, ranks)
     batches = _batches(train_set, objective, ranks, state.step)
+    if saved:
+        torch.set_rng_state(
+            saved["rng"]
+        )  # torch's loader has drawn a seed, which a run without a stop did not draw here
     return Session(
         config, ranks, device, state, objective, network, trained, highest_rates, batches, valid_set, log, progress
     )
+
+
+def _lacks_memory(error: Exception) -> bool:
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def _balance_in_words(b: dict[str, float]) -> str:
@@ -273,10 +325,8 @@ def _batches(train_set: Dataset, objective: Objective, ranks: Processes, start: 
     """Micro-batches of this rank from step ``start`` on; on a CPU prefetched by a thread, the teacher's answer included."""
     config, device = objective.config, objective.device
     sampler = RankSampler(config, ranks, start)
-    loader = iter(
-        DataLoader(
-            train_set, sampler.size, sampler=sampler, num_workers=config.workers,
-            pin_memory=device.type == "cuda", persistent_workers=config.workers > 0,
-        )
+    loader = Batches(
+        train_set, sampler.size, sampler, config.workers,
+        pin_memory=device.type == "cuda", persistent_workers=config.workers > 0,
     )  # fmt: skip
     return Prefetcher(lambda: objective.batch(next(loader)), depth=1 if device.type == "cpu" else 0)

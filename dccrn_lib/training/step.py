@@ -25,6 +25,26 @@ def optimise(session: Session) -> dict[str, float] | None:
     if ranks.world > 1:  # dropout: drawn by step and rank, so that resuming needs no state of others
         torch.manual_seed((config.seed * ranks.world + ranks.rank << 32) + state.step)
     buffers = {name: value.clone() for name, value in state.model.named_buffers()}
+    random = torch.get_rng_state()
+    try:
+        terms, norm = _gradients(session)
+    except BaseException:  # the step was not made: as if it had not begun
+        _put_back(state.model, buffers)
+        torch.set_rng_state(random)
+        raise
+    if not (math.isfinite(terms["total"]) and torch.isfinite(norm)):
+        _put_back(state.model, buffers)
+        return None
+    session.changing = True
+    state.optimiser.step()
+    update_average(state.average, state.model, config.ema_decay, state.step)
+    session.changing = False
+    return terms
+
+
+def _gradients(session: Session) -> tuple[dict[str, float], torch.Tensor]:
+    """Forward and backward over the micro-batches: the terms of the loss, and the norm of the gradient (now clipped)."""
+    config, state, ranks = session.config, session.state, session.ranks
     state.optimiser.zero_grad(set_to_none=True)
     terms: dict[str, float] = {}
     for number in range(config.accumulation):
@@ -37,14 +57,13 @@ def optimise(session: Session) -> dict[str, float] | None:
             terms[name] = terms.get(name, 0.0) + value / config.accumulation
     ranks.average_gradients(state.loss.parameters())  # adapters are outside DistributedDataParallel
     norm = nn.utils.clip_grad_norm_(session.trained, config.gradient_clip)
-    terms = ranks.means(terms, session.device)
-    if not (math.isfinite(terms["total"]) and torch.isfinite(norm)):
-        for name, value in state.model.named_buffers():
-            value.copy_(buffers[name])
-        return None
-    state.optimiser.step()
-    update_average(state.average, state.model, config.ema_decay, state.step)
-    return terms
+    return ranks.means(terms, session.device), norm
+
+
+@torch.no_grad()
+def _put_back(model: nn.Module, buffers: dict[str, torch.Tensor]) -> None:
+    for name, value in model.named_buffers():
+        value.copy_(buffers[name])
 
 
 def set_rates(session: Session) -> None:

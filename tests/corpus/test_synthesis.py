@@ -17,7 +17,7 @@ from dccrn_lib.corpus.synthesis.corpus import CorpusPaths, synthesise_corpus
 from dccrn_lib.corpus.synthesis.noise import LABELS, make_babble, make_noise
 from dccrn_lib.corpus.synthesis.noise_kinds import NOISE_KINDS
 from dccrn_lib.corpus.synthesis.rooms import make_room
-from dccrn_lib.corpus.synthesis.signals import convolve, set_level, shaped_noise, slow_curve
+from dccrn_lib.corpus.synthesis.signals import convolve, set_level, shaped_noise, slow_curve, write_wav
 from dccrn_lib.corpus.synthesis.speech import ACCENTS, VARIANTS, expand, load_sentences, make_voices
 from dccrn_lib.runtime.errors import ConfigError
 
@@ -318,3 +318,17 @@ def test_parts_do_what_they_say():
     power = np.abs(np.fft.rfft(noise)) ** 2
     drop = 10 * np.log10(power[5000:15000].mean() / power[45000:50000].mean())  # 0.5-1.5 kHz over 4.5-5 kHz
     assert 40 < drop < 52
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux that is always full")
+def test_a_full_disk_is_the_systems_own_error_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthesis, "require_espeak", lambda: None)
+    monkeypatch.setattr(synthesis, "require_acoustics", lambda: None)
+    monkeypatch.setattr(synthesis, "speak_voice", _on_a_full_disk)
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        synthesise_corpus(tmp_path / "c", HOURS, workers=2, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _on_a_full_disk(_task):
+    write_wav("/dev/full", np.zeros(8000))

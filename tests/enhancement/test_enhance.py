@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from dccrn_lib.enhancement.waveform import LevelMeter, enhance_waveform
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import save_model
 from dccrn_lib.runtime.errors import AudioError, ConfigError, WeightsError
+from dccrn_lib.runtime.sinks import Sink
 
 
 def noise(channels: int, samples: int, seed: int = 0, level: float = 0.1) -> np.ndarray:
@@ -430,3 +432,22 @@ def test_flac_of_unknown_length_is_enhanced(tmp_path):
     done = enhance_file(tmp_path / "pipe.flac", tmp_path / "out.flac", nn.Identity())
     assert done.seconds == 1.0
     assert np.abs(read_audio(tmp_path / "out.flac")[0] - expected).max() < 2**-15
+
+
+def test_a_full_disk_is_told_as_such_and_keeps_the_file_of_an_earlier_run(tmp_path, monkeypatch):
+    write_audio(tmp_path / "a.wav", np.full(16000, 0.1), 16000)
+    write_audio(tmp_path / "out" / "a.wav", np.zeros(10), 16000)
+    before = (tmp_path / "out" / "a.wav").read_bytes()
+
+    def full(self, data):
+        if self.file.tell() > 10_000:
+            self.error = OSError(errno.ENOSPC, "No space left on device")
+            return 0
+        return real(self, data)
+
+    real = Sink.write
+    monkeypatch.setattr(Sink, "write", full)
+    report = enhance_files(tmp_path / "a.wav", tmp_path / "out", Gain(0.5), progress=False, overwrite=True)
+    assert report.failed == [(tmp_path / "a.wav", f"{tmp_path}/out/a.wav: No space left on device")]
+    assert (tmp_path / "out" / "a.wav").read_bytes() == before
+    assert len(list((tmp_path / "out").iterdir())) == 1

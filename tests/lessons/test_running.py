@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,12 +19,14 @@ pytest.importorskip("papermill", reason="the extra notebooks is not installed")
 
 import nbformat
 
+from dccrn_lib.lessons.running import execution
 from dccrn_lib.lessons.running.cleaning import clean_notebook
 from dccrn_lib.lessons.running.execution import Job, Schedule
 from dccrn_lib.lessons.running.notebooks import describe_parameters, execute_in_place, find_notebooks, run_notebooks
 from dccrn_lib.lessons.running.parameters import assign, parse_cell
 from dccrn_lib.lessons.running.report import equation
 from dccrn_lib.results.records import load_result
+from dccrn_lib.runtime import files
 from dccrn_lib.runtime.errors import ConfigError, DccrnError
 from dccrn_lib.runtime.settings import Parameter, split_assignments
 
@@ -357,3 +363,89 @@ def test_cleaning_makes_project_paths_relative(write_notebook: Callable[..., Pat
 def test_equations_become_mathml_and_a_bad_one_stays_readable():
     assert equation(r"\frac{a}{b}", block=True).startswith("<math")
     assert equation("x_1_2", block=False) == '<code class="tex">x_1_2</code>'
+
+
+# ---- what ends a run
+
+
+_TICKING = """
+import os, pathlib, time
+folder = pathlib.Path({folder!r})
+while True:
+    (folder / f"kernel{{os.getpid()}}").touch()
+    (folder / f"keeper{{os.getppid()}}").touch()
+    time.sleep(0.1)
+"""
+
+_RUN = """
+import sys
+if __name__ == "__main__":
+    from dccrn_lib.lessons.running import notebooks
+    from dccrn_lib.runtime.interrupts import tidy_ending
+    with tidy_ending():
+        notebooks.run_notebooks("smoke", out=sys.argv[1], notebooks_dir=sys.argv[2], jobs=int(sys.argv[3]), progress=False)
+"""
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _until(true: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.05)
+    return true()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them")
+@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGKILL, 2), (signal.SIGTERM, 2), (signal.SIGTERM, 1)])
+def test_kernels_end_with_the_run_and_the_notebooks_of_an_earlier_one_stay(
+    write_notebook: Callable[..., Path], tmp_path: Path, number: signal.Signals, jobs: int
+):
+    (tmp_path / "seen").mkdir()
+    for name in ("01_a", "02_b"):
+        folder = write_notebook(name, None, _TICKING.format(folder=str(tmp_path / "seen")))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "01_a.ipynb").write_text("earlier")
+    (tmp_path / "run.py").write_text(_RUN)
+    command = [sys.executable, str(tmp_path / "run.py"), str(out), str(folder), str(jobs)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path)
+    assert _until(lambda: len(list((tmp_path / "seen").glob("kernel*"))) == jobs, 120)
+    pids = [int(re.sub(r"\D", "", path.name)) for path in (tmp_path / "seen").iterdir()]
+    assert len(pids) == 2 * jobs and all(map(_runs, pids))
+    process.send_signal(number)
+    process.wait(60)
+    assert _until(lambda: not any(map(_runs, pids)), 30)
+    assert (out / "01_a.ipynb").read_text() == "earlier" and not (out / "02_b.ipynb").exists()
+    files.remove_stale(out)
+    assert [path.name for path in out.iterdir()] == ["01_a.ipynb"]
+
+
+def test_a_full_disk_keeps_the_notebook_of_an_earlier_run(
+    write_notebook: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(source, target, **_):
+        Path(target).write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("papermill.execute_notebook", full)
+    source = write_notebook("01_a", None, "1") / "01_a.ipynb"
+    target = tmp_path / "01_a.ipynb"
+    target.write_text("earlier")
+    run = execution._execute(Job(source, target, {}, None), lambda **_: None)
+    assert (run.status, run.error) == ("failed", f"{target}: No space left on device")
+    assert target.read_text() == "earlier" and not list(tmp_path.glob(".*"))
+
+
+def test_a_name_with_braces_is_a_name(write_notebook: Callable[..., Path], tmp_path: Path):
+    source = write_notebook("01_{a}", CELL, "print(seed)") / "01_{a}.ipynb"
+    target = tmp_path / "r{x}" / "01_{a}.ipynb"
+    run = execution._execute(Job(source, target, {"seed": 3}, None), lambda **_: None)
+    assert run.status == "ok", run.error
+    assert printed(target) == "3\n"
+    assert nbformat.read(target, as_version=4).metadata.papermill.output_path == str(target)

@@ -108,24 +108,33 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path):
     assert list(tmp_path.iterdir()) == [pipe]
 
 
-@posix
-def test_a_device_is_written_to_and_stays_a_device(tmp_path):
-    null = tmp_path / "null"
+def device(path: Path, minor: int) -> Path:
+    """A device as below /dev, in a place where a mistake replaces none of the machine's own."""
     try:
-        os.mknod(null, stat.S_IFCHR | 0o666, os.makedev(1, 3))  # as /dev/null, in a place where it does no harm
-        null.write_text("x")
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, minor))
+        path.open("w").close()
     except OSError as error:
         pytest.skip(f"needs root and devices: {error.strerror}")
+    return path
+
+
+@posix
+def test_a_device_is_written_to_and_stays_a_device(tmp_path):
+    null = device(tmp_path / "null", 3)
     write_json(null, {"a": 1})
     assert stat.S_ISCHR(null.stat().st_mode)
 
 
-@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="a name of Unix")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="what /dev/stdout is on Linux")
 def test_standard_output_may_be_the_file(tmp_path):
-    code = "from dccrn_lib.runtime.files import write_json; print(1, flush=True); write_json('/dev/stdout', {}); print(2)"
-    with open(tmp_path / "shown", "w") as shown:
-        subprocess.run([sys.executable, "-c", code], stdout=shown, check=True, timeout=60)
-    assert "2\n" in (tmp_path / "shown").read_text()
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    code = (
+        "import sys; from dccrn_lib.runtime.files import write_json; print(1, flush=True); write_json(sys.argv[1], {})"
+    )
+    with open(tmp_path / "shown", "a") as shown:
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / "stdout")], stdout=shown, check=True, timeout=60)
+    assert (tmp_path / "shown").read_text() == "1\n{}\n"
+    assert (tmp_path / "stdout").is_symlink()
 
 
 def no_room(*_: object) -> None:
@@ -142,10 +151,12 @@ def test_a_full_disk_is_told_of_the_file_by_its_own_name_and_keeps_the_old_one(t
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
-def test_a_device_that_is_full_is_named():
-    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
-        write_json("/dev/full", {"a": 1})
+@posix
+def test_a_device_that_is_full_is_named(tmp_path):
+    full = device(tmp_path / "full", 7)
+    with pytest.raises(OSError, match="No space left on device: '.*/full'"):
+        write_json(full, {"a": 1})
+    assert stat.S_ISCHR(full.stat().st_mode)
 
 
 def test_a_temporary_name_is_in_no_message(tmp_path, monkeypatch):
@@ -159,7 +170,9 @@ def test_a_temporary_name_is_in_no_message(tmp_path, monkeypatch):
     with pytest.raises(AudioError, match="^cannot write [^ ]*/corpus/x.wav$"):
         with atomic_folder(tmp_path / "corpus") as folder:
             raise AudioError(f"cannot write {folder}/x.wav")
-    monkeypatch.setattr(files.tempfile, "mkstemp", lambda prefix, suffix, dir: open(Path(dir) / f"{prefix}abcdefgh{suffix}"))
+    monkeypatch.setattr(
+        files.tempfile, "mkstemp", lambda prefix, suffix, dir: open(Path(dir) / f"{prefix}abcdefgh{suffix}")
+    )
     with pytest.raises(FileNotFoundError, match="'[^']*/a.json'$"):
         write_json(tmp_path / "a.json", {})
     assert list(tmp_path.iterdir()) == []

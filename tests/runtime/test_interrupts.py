@@ -30,7 +30,9 @@ sys.exit(main(["strike"]))
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_command_that_is_ended_says_so_and_has_the_code_of_the_signal(number):
-    done = subprocess.run([sys.executable, "-c", _COMMAND, str(int(number))], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", _COMMAND, str(int(number))], capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stderr) == (128 + number, f"error: ended by {number.name}\n")
 
 

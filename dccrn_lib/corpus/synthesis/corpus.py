@@ -10,11 +10,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +31,7 @@ from dccrn_lib.corpus.synthesis.speech import (
 )
 from dccrn_lib.runtime import paths
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.files import atomic_folder
 from dccrn_lib.runtime.workers import usable_cores, worker_pool
 
 GENERATOR_VERSION = 3
@@ -43,7 +39,6 @@ SHARE = {"train": 0.84, "valid": 0.08, "test": 0.08}
 NOISE_PER_SPEECH = 1.0
 _LICENCE = "CC0-1.0 (generated)"
 _CORPUS = "generated"
-_STALE_SECONDS = 6 * 3600  # an unfinished folder this old belongs to no running process
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,7 @@ def synthesise_corpus(
     require_espeak()
     require_acoustics()
     load_sentences()
-    with _folder_at_once(out) as partial:
+    with atomic_folder(out, first_wins=True) as partial:
         _generate(partial, hours, seed, workers or usable_cores(), progress)
         record = {"config": config, "share": SHARE, "licence": _LICENCE, "made_with": _versions()}
         (partial / "corpus.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -219,27 +214,6 @@ def _already_there(out: Path, config: dict) -> bool:
     if not CorpusPaths.of(out).complete:
         raise ConfigError(f"{out}: manifests are missing; delete the folder to make the corpus again")
     return True
-
-
-@contextmanager
-def _folder_at_once(out: Path) -> Iterator[Path]:
-    """Yield a hidden folder beside ``out`` that takes its name on success and is removed otherwise."""
-    out = Path(os.path.abspath(out))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{out.name}.partial-"
-    for left in out.parent.glob(f"{prefix}*"):
-        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
-    partial = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
-    try:
-        yield partial
-        partial.chmod(0o755)
-        if out.is_dir() and not any(out.iterdir()):
-            out.rmdir()
-        if not out.exists():  # else another process was faster
-            os.rename(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _versions() -> dict[str, str]:

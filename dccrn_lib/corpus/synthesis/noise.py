@@ -7,12 +7,11 @@ room, the colour of a microphone, and a level. "babble" is made of the speech of
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from dccrn_lib.corpus.synthesis.noise_kinds import NOISE_KINDS, coloured
-from dccrn_lib.corpus.synthesis.signals import RATE, random_equaliser, random_room, set_level, unit
+from dccrn_lib.corpus.synthesis.signals import RATE, random_equaliser, random_room, set_level, unit, write_wav
 
 LABELS = (*NOISE_KINDS, "babble")
 
@@ -53,8 +52,7 @@ def write_noise(task: NoiseTask) -> tuple[str, float]:
         audio = make_babble([soundfile.read(path)[0] for path in task.speech], task.seconds, rng)
     else:
         audio = make_noise(task.label, task.seconds, rng)
-    Path(task.path).parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(task.path, audio, RATE, subtype="PCM_16")
+    write_wav(task.path, audio)
     return task.path, len(audio) / RATE
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from dccrn_lib.corpus.synthesis.signals import RATE, equalise
+from dccrn_lib.corpus.synthesis.signals import RATE, equalise, write_wav
 from dccrn_lib.runtime.errors import ConfigError
 
 RT60_RANGE = (0.15, 0.8)  # s
@@ -76,11 +75,8 @@ def _draw_walls(rng: np.random.Generator, acoustics) -> tuple[np.ndarray, float,
 
 def write_room(task: RoomTask) -> tuple[str, float]:
     """Carry out one work order: (path, seconds)."""
-    import soundfile
-
     response, _ = make_room(np.random.default_rng(task.seed))
-    Path(task.path).parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(task.path, response, RATE, subtype="PCM_16")
+    write_wav(task.path, response)
     return task.path, len(response) / RATE
 
 

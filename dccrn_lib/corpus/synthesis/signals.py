@@ -5,9 +5,23 @@ All signals are one-dimensional arrays (sample,) at 16 kHz; randomness comes fro
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 
+from dccrn_lib.runtime.sinks import sink
+
 RATE = 16000
+
+
+def write_wav(path: str | os.PathLike, x: np.ndarray) -> None:
+    """Write a signal (sample,) in 16 bit; its folder is made."""
+    import soundfile
+
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with sink(path) as file:
+        soundfile.write(file, x, RATE, subtype="PCM_16", format="WAV")
 
 
 def set_level(x: np.ndarray, rms_dbfs: float, peak: float = 0.9) -> np.ndarray:

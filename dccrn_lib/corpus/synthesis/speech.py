@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dccrn_lib.corpus.synthesis.signals import random_equaliser, set_level
+from dccrn_lib.corpus.synthesis.signals import random_equaliser, set_level, write_wav
 from dccrn_lib.runtime import paths
 from dccrn_lib.runtime.errors import ConfigError
 
@@ -165,13 +165,10 @@ def speak_voice(task: VoiceTask) -> list[tuple[str, float]]:
     Returns:
         (path, seconds) of each file, 16 kHz mono.
     """
-    import soundfile
-
     rng = np.random.default_rng(task.seed)
     lines = load_sentences()[task.voice.language][task.split]
     colour_seed = int(rng.integers(2**31))
     folder = Path(task.folder)
-    folder.mkdir(parents=True, exist_ok=True)
     made: list[tuple[str, float]] = []
     remaining = task.seconds
     while not made or remaining > 1.2:
@@ -183,7 +180,7 @@ def speak_voice(task: VoiceTask) -> list[tuple[str, float]]:
         audio = random_equaliser(audio, np.random.default_rng(colour_seed), depth_db=3.0)
         audio = set_level(audio, rng.uniform(-29.0, -22.0))
         path = folder / f"{len(made):04d}.wav"
-        soundfile.write(path, audio, SAMPLE_RATE, subtype="PCM_16")
+        write_wav(path, audio)
         made.append((str(path), len(audio) / SAMPLE_RATE))
         remaining -= len(audio) / SAMPLE_RATE
     return made

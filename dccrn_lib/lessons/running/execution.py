@@ -6,8 +6,10 @@ installed, and its working folder is the notebooks' own, as under JupyterLab and
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +27,8 @@ from tqdm import tqdm
 
 from dccrn_lib.lessons.running.notebook_file import read_notebook
 from dccrn_lib.runtime.errors import DccrnError
-from dccrn_lib.runtime.workers import SpawnPool, spawn_pool
+from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.workers import SpawnPool, is_ending, spawn_pool
 
 
 @dataclass(frozen=True)
@@ -130,22 +133,17 @@ def execute_all(
 ) -> list[NotebookRun]:
     """Execute the plan, up to ``jobs`` notebooks at a time, those that others need first; results in the plan's order.
 
-    One at a time runs in this process. More run in processes of their own, so that Ctrl-C reaches every kernel's keeper.
+    Each runs in a process of its own that ends with this one, and its kernel with it. One that is stopped by a signal
+    leaves an earlier notebook of its name as it was.
 
     Raises:
         DccrnError: notebooks need each other.
         WorkerError: a process was killed.
     """
     schedule = Schedule(plan, on_result)
-    if jobs == 1:
-        while job := schedule.next_job():
-            bar.set_description(job.name)
-            schedule.record(_execute(job, ticker(bar)))
-        return schedule.in_order()
-
     ticks = SpawnPool.context.Queue()
     running: dict[Future, Job] = {}
-    hint = "by a lack of memory perhaps; try --jobs 1"
+    hint = "by a lack of memory perhaps" + ("; try --jobs 1" if jobs > 1 else "")
     with spawn_pool(jobs, _start_process, (ticks,), shielded=False, tasks_per_process=1, hint=hint) as pool:
         while True:
             while len(running) < jobs and (job := schedule.next_job()):
@@ -163,15 +161,29 @@ def execute_all(
 
 
 def _execute(job: Job, tick: Callable[..., None]) -> NotebookRun:
-    """Execute one notebook by papermill."""
+    """Execute one notebook by papermill; the file takes its name when all of it is written."""
+    start = time.perf_counter()
+    try:
+        with atomic_path(job.target) as temporary:
+            shutil.copyfile(job.source, temporary)  # what is there if the kernel does not even start
+            error = _by_papermill(job, temporary, tick)
+            if is_ending():
+                raise KeyboardInterrupt
+            _name_in(temporary, job.target)
+    except OSError as problem:
+        error = one_line(f"{problem.filename or job.target}: {problem.strerror or problem}")
+    return job.result("failed" if error else "ok", time.perf_counter() - start, error)
+
+
+def _by_papermill(job: Job, target: Path, tick: Callable[..., None]) -> str | None:
+    """What went wrong in a cell, if anything did."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    start, error = time.perf_counter(), None
     try:
         papermill.execute_notebook(
-            _as_template(job.source),
-            _as_template(job.target),
+            _literal(job.source),
+            _literal(target),
             parameters=job.parameters,
             cwd=str(job.source.parent),
             kernel_name="python3",
@@ -182,19 +194,22 @@ def _execute(job: Job, tick: Callable[..., None]) -> NotebookRun:
             on_cell_executed=tick,
         )
     except PapermillExecutionError as problem:
-        error = one_line(f"cell {problem.cell_index}: {problem.ename}: {problem.evalue}")
+        return one_line(f"cell {problem.cell_index}: {problem.ename}: {problem.evalue}")
     except (CellTimeoutError, DeadKernelError) as problem:
-        error = one_line(f"{type(problem).__name__}: {problem}")
-    return job.result("failed" if error else "ok", time.perf_counter() - start, error)
+        return one_line(f"{type(problem).__name__}: {problem}")
+    return None
 
 
-def _as_template(path: Path) -> str:
-    """A path as papermill takes it: it fills in parameters between braces, so that braces are written twice.
-
-    >>> _as_template(Path("r{x}/01.ipynb"))
-    'r{{x}}/01.ipynb'
-    """
+def _literal(path: Path) -> str:
+    """A path in which papermill finds no {parameter} to fill in."""
     return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _name_in(notebook: Path, target: Path) -> None:
+    """Papermill writes down where it wrote: let that be the name which the file will have."""
+    text = notebook.read_text(encoding="utf-8")
+    wrong, right = (json.dumps(str(path), ensure_ascii=False) for path in (notebook, target))
+    notebook.write_text(text.replace(wrong, right), encoding="utf-8")
 
 
 _TICKS: Any = None  # in a process of its own: where it says that a cell is done

@@ -197,6 +197,8 @@ def execute_in_place(
             except CellExecutionError as problem:
                 error = one_line(f"cell {_failed_cell(notebook)}: {problem.ename}: {problem.evalue}")
             except (CellTimeoutError, DeadKernelError, DccrnError) as problem:
+                if getattr(client, "_async_cleanup_kernel_future", None) is not None:  # a signal asked for it
+                    raise KeyboardInterrupt from None
                 error = one_line(f"{type(problem).__name__}: {problem}")
             status = "failed" if error else "ok"
             seconds = round(time.perf_counter() - start, 1)
