@@ -61,8 +61,8 @@ class Run:
         save_checkpoint(self.state(), out / CHECKPOINT)
         write_json(out / "history.json", self.history)
 
-    def restore(self, saved: dict, out: Path) -> None:
-        """Take over everything from the checkpoint in ``out``, the state of torch's random numbers included.
+    def restore(self, saved: dict, file: Path) -> None:
+        """Take over everything from a checkpoint that lies in ``file``, the state of torch's random numbers included.
 
         Raises:
             DamagedFileError: it is of another network or optimiser.
@@ -70,7 +70,7 @@ class Run:
         try:
             self._restore(saved)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DamagedFileError(f"{out / CHECKPOINT}: does not fit the run of {out / CONFIG}; {_ANEW}") from error
+            raise DamagedFileError(f"{file}: does not fit the network of this run; {_ANEW}") from error
 
     def _restore(self, saved: dict) -> None:
         self.model.load_state_dict(saved["model"])
