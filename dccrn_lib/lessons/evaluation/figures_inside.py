@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from dccrn_lib.lessons.plotting import COLORMAP, COLOURS, LABELS, new_figure
 
@@ -48,7 +49,7 @@ def _stages(stages: Sequence[tuple[str, str]], result: str) -> Figure:
     """Clean $s$ and estimate $e$ on the left, one box a stage, the result on the right."""
     figure, axes = new_figure(1, 1, height=1.75)
     axis, step = axes[0, 0], 2.45
-    width = 2.05
+    width = 2.15
     axis.set(xlim=(-1.0, len(stages) * step + 1.0), ylim=(-1.75, 1.1))
     axis.axis("off")
     look = {"arrowstyle": "->", "color": "#222222", "linewidth": 1.2}
@@ -58,8 +59,8 @@ def _stages(stages: Sequence[tuple[str, str]], result: str) -> Figure:
             (x, -0.55), width, 1.1, boxstyle="round,pad=0.05", facecolor="#cfe3f1", edgecolor="#222222"
         )
         axis.add_patch(shape)
-        axis.text(x + width / 2, 0, name, ha="center", va="center", fontsize=7)
-        axis.text(x + width / 2, -0.85, effect, ha="center", va="top", fontsize=6.5, color="#8a3b00")
+        axis.text(x + width / 2, 0, name, ha="center", va="center", fontsize=6.6)
+        axis.text(x + width / 2, -0.85, effect, ha="center", va="top", fontsize=6.2, color="#8a3b00")
         axis.annotate("", xy=(x + step, 0), xytext=(x + width + 0.06, 0), arrowprops=look)
     for y, name in ((0.4, "$s$"), (-0.4, "$e$")):
         axis.annotate(name, xy=(-0.04, y), xytext=(-0.8, y), va="center", fontsize=10, arrowprops=look)
@@ -77,7 +78,7 @@ def envelopes(bands: Mapping[str, np.ndarray], hz: Sequence[float], step: float,
         piece: (band, first frame, frames) of the piece that is looked at next.
     """
     figure, axes = new_figure(1, len(bands), height=2.7, sharex=True, sharey=True)
-    top = max(float(np.max(v)) for v in bands.values())
+    top = max(float(np.asarray(v).max()) for v in bands.values())
     image: Any = None
     for axis, (name, values) in zip(axes[0], bands.items(), strict=True):
         shown = 20 * np.log10(np.maximum(np.asarray(values) / top, 1e-6))
@@ -175,7 +176,7 @@ def disturbances(clean: np.ndarray, systems: Mapping[str, tuple], khz: Sequence[
         figure.colorbar(image, ax=axes[row, -1], label=label)
     for row, label in ((1, "$|D|$, sum over bands"), (2, "$D_A$, sum over bands")):
         axes[row, 0].set_ylabel(label, fontsize=8)
-    axes[1, 0].legend(fontsize=7)
+    axes[1, 0].legend(fontsize=6.5, loc="lower left", bbox_to_anchor=(-0.05, 0.98), ncols=2, columnspacing=0.8)
     ticks = [int(np.argmin(np.abs(np.asarray(khz) - k))) for k in (0.25, 0.5, 1, 2, 4, 7)]
     axes[0, 0].set_yticks(ticks, ["0.25", "0.5", "1", "2", "4", "7"], fontsize=8)
     axes[0, 0].set_ylabel("frequency (kHz)")
@@ -203,6 +204,10 @@ def against_pesq(points: Sequence[tuple[str, float, float, float]]) -> Figure:
                 markersize=5,
                 label=LABELS.get(damage, damage),
             )
+    for axis, ticks in zip(axes[0], ((5, 10, 20, 40), (0.5, 1, 2, 5, 10, 20, 50, 100)), strict=True):
+        axis.set_xticks(ticks)
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].set(xlabel="$D$ alone", ylabel="PESQ-WB")
     axes[0, 1].set(xlabel=r"$0.1\,D + 0.0309\,D_A$")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
