@@ -80,7 +80,7 @@ def sentence(x, start: int, length: int = 1600, sample_rate: int = 16000) -> Fig
     return figure
 
 
-def _envelope(x: np.ndarray, columns: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+def _envelope(x: np.ndarray, columns: int = 600) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest sample in each of ``columns`` equal pieces of (sample,); short signals keep their samples."""
     pieces = np.array_split(x, min(columns, len(x)))
     return np.array([p.min() for p in pieces]), np.array([p.max() for p in pieces])
@@ -102,7 +102,7 @@ def frames(x, window, hop: int, count: int = 7, sample_rate: int = 16000) -> Fig
     figure, axes = new_figure(2, 1, height=2.0, sharex=True, gridspec_kw={"height_ratios": [1, 1.7]})
     n = np.arange(-left, stop)
     top, bottom = axes[:, 0]
-    top.plot(n, padded, color=COLOURS["clean"], linewidth=0.8)
+    top.plot(n[::2], padded[::2], color=COLOURS["clean"], linewidth=0.8)
     for axis in (top, bottom):
         axis.axvspan(-left, 0, color="#dddddd", alpha=0.6, linewidth=0)
     top.set(ylabel="amplitude", title=f"grey: {left} zeros of padding; sample 0 is where the recording starts")
@@ -114,7 +114,7 @@ def frames(x, window, hop: int, count: int = 7, sample_rate: int = 16000) -> Fig
         colour = _CYCLE[k % len(_CYCLE)]
         shape, coarse = 0.45 * window[::8], place[::8]  # a smooth curve needs no more points
         bottom.fill_between(coarse, -k - shape, -k + shape, color=colour, alpha=0.18, linewidth=0)
-        bottom.plot(place, -k + 0.45 * window * piece / peak, color=colour, linewidth=0.9)
+        bottom.plot(place[::2], -k + (0.45 * window * piece / peak)[::2], color=colour, linewidth=0.9)
     bottom.set_yticks([-k for k in range(count)], [f"k = {k}" for k in range(count)])
     bottom.set(xlabel=f"sample (100 samples are {1e5 / sample_rate:.2f} ms)", ylabel="frame")
     return figure
