@@ -66,7 +66,7 @@ nav ol { padding-left: 1.4rem; } nav ul { padding-left: 1.1rem; }
 nav ul { columns: 16rem; font-size: .88rem; }
 .outcome { border: 1px solid var(--line); border-radius: 6px; padding: 0 1.1rem .6rem; margin: 1.2em 0 2em; }
 .outcome h2 { margin: .7em 0 .3em; } .outcome .sentence { font-size: 1.15rem; font-weight: 600; }
-.players { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: .2rem 1rem; }
+.players { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .2rem 1rem; }
 .dim { color: var(--dim); font-size: .9rem; } .bad { color: var(--bad); }
 .out { margin: .4em 0 1em; }
 math { font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", "DejaVu Math TeX Gyre", math; }
