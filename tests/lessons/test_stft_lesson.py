@@ -51,8 +51,8 @@ def test_phase_panels(spectrum):
     assert [a.get_title() for a in figure.axes[:4]] == [
         "magnitude",
         "phase as it comes",
-        "frequency relative to the bin's",
-        "delay relative to the window's centre",
+        "instantaneous frequency - bin's",
+        "group delay - window's centre",
     ]
     assert figure.axes[0].get_ylabel() == "frequency (kHz)" and figure.axes[2].get_xlabel() == "time (s)"
 

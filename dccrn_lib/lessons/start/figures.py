@@ -47,7 +47,7 @@ def masking(noisy, mask, hop: int = 100, sample_rate: int = 16000) -> Figure:
     reference = float(np.abs(noisy).max())
     seconds = noisy.shape[-1] * hop / sample_rate
     draw_spectrogram(axes[0, 0], noisy, hop, sample_rate, "noisy", reference)
-    shown = axes[0, 1].imshow(
+    axes[0, 1].imshow(
         np.abs(mask),
         origin="lower",
         aspect="auto",
@@ -61,8 +61,7 @@ def masking(noisy, mask, hop: int = 100, sample_rate: int = 16000) -> Figure:
     axes[0, 1].grid(False)
     image = draw_spectrogram(axes[0, 2], mask * noisy, hop, sample_rate, "is the estimate", reference)
     axes[0, 2].set_ylabel("")
-    for drawn, place, unit in ((shown, axes[0, 1], "mask"), (image, axes[0, 2], "level of both spectra (dB)")):
-        figure.colorbar(drawn, ax=place, label=unit)
+    figure.colorbar(image, ax=axes, label="dB")
     return figure
 
 
@@ -141,21 +140,13 @@ def sizes(parameters: dict[str, int], macs: dict[str, int]) -> Figure:
 
 
 def scores(table: dict[str, dict[str, float]], metrics: dict[str, str]) -> Figure:
-    """Bars of every system for several metrics: system -> {metric: mean}; ``metrics`` maps a metric to its label.
-
-    The scale of PESQ begins at 1. There clean speech is so far above the rest that its value is written, not drawn.
-    """
+    """Bars of every system for several metrics: system -> {metric: mean}; ``metrics`` maps a metric to its label."""
     figure, axes = new_figure(1, len(metrics), height=2.7)
     for axis, (metric, caption) in zip(axes[0], metrics.items(), strict=True):
         names = [name for name in table if np.isfinite(table[name][metric])]
-        from_one = metric.startswith("pesq") and "clean" in names
-        if from_one:
-            names.remove("clean")
-            axis.set_title(f"clean: {table['clean'][metric]:.2f}, far above", fontsize=8, color=COLOURS["clean"])
         heights = [table[name][metric] for name in names]
         colours = [COLOURS["student"] if n == "network" else COLOURS.get(n, "#56b4e9") for n in names]
         axis.bar_label(axis.bar([LABELS.get(n, n) for n in names], heights, color=colours), fmt="%.2f", fontsize=8)
-        low = 1.0 if from_one else min(0.0, *heights)
-        axis.set(ylabel=caption, ylim=(low, max(heights) + 0.15 * (max(heights) - low)))
+        axis.set(ylabel=caption, ylim=(min(0.0, *heights), 1.15 * max(heights)))
         axis.tick_params(axis="x", rotation=25)
     return figure
