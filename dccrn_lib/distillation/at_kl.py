@@ -22,7 +22,7 @@ class AttentionTransferKL(FeatureLoss):
 
     Args:
         reading: "frequency": pool chan and frame, compare over freq (the default: no interpolation, no adapter).
-            "time_frequency": add the KL over frame of M averaged over freq, with the teacher's frames interpolated to
+            "time_frequency": add the KL over frame of Q averaged over freq, with the teacher's frames interpolated to
             the student's.
         normalisation: "sum" or "softmax", see :func:`log_distribution`.
         power: p of the channel attention.
@@ -58,10 +58,10 @@ class AttentionTransferKL(FeatureLoss):
 
     def layer(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
         m_student, m_teacher = channel_attention(student, self.power), channel_attention(teacher, self.power)
-        # q(f) = mean_t M(f, t);  L = KL(P_teacher || P_student) over freq
+        # q(f) = mean_t Q(f, t);  L = KL(P_teacher || P_student) over freq
         loss = self._kl(m_teacher.mean(-1), m_student.mean(-1))
         if self.reading == "time_frequency":
-            # r(t) = mean_f M(f, t), the teacher's at the student's frames;  L += KL over frame
+            # r(t) = mean_f Q(f, t), the teacher's at the student's frames;  L += KL over frame
             aligned = self._teacher_at_student_rate(m_teacher.mean(1), m_student.shape[-1])
             loss = loss + self._kl(aligned, m_student.mean(1))
         return loss

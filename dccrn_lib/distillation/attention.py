@@ -17,7 +17,7 @@ NORMALISATIONS = ("sum", "softmax")
 
 
 def channel_attention(feature: Tensor, power: float = 2.0) -> Tensor:
-    """M(f, t) = mean over chan of |A|^p: (batch, chan, freq, frame) -> (batch, freq, frame).
+    """Q(f, t) = mean over chan of |A|^p: (batch, chan, freq, frame) -> (batch, freq, frame).
 
     Real and imaginary parts are channels of their own here. For p = 2 that is half the mean of the complex |A|^2; for
     any other p, |re|^p + |im|^p is no multiple of |A|^p and changes when the phase turns.
@@ -31,7 +31,7 @@ def channel_attention(feature: Tensor, power: float = 2.0) -> Tensor:
 
 
 def frequency_attention(feature: Tensor, power: float = 2.0) -> Tensor:
-    """q(f) = mean over frame of M(f, t): (batch, chan, freq, frame) -> (batch, freq). The frame rate is gone."""
+    """q(f) = mean over frame of Q(f, t): (batch, chan, freq, frame) -> (batch, freq). The frame rate is gone."""
     return channel_attention(feature, power).mean(dim=-1)
 
 

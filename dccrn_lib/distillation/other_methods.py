@@ -12,7 +12,7 @@ from dccrn_lib.runtime.errors import ConfigError
 
 
 class AttentionTransfer(FeatureLoss):
-    """AT: squared distance of L2-normalised attention maps M(f, t), the teacher's at the student's frames.
+    """AT: squared distance of L2-normalised attention maps Q(f, t), the teacher's at the student's frames.
 
     Source: Zagoruyko and Komodakis 2017, eq. 2 with p = 2; frames are brought together as in AT-KL.
     """

@@ -1,4 +1,7 @@
-"""What every notebook opens with: versions, seed, one thread, and players that do not touch the level."""
+"""What every notebook opens with: versions, seed, one thread, and players that do not touch the level.
+
+A lesson also names what came out of it (:func:`outcome`); the report of a run opens with that.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,15 @@ import random
 
 import numpy as np
 import torch
-from IPython.display import HTML
+from IPython.display import HTML, Markdown, display
 
 from dccrn_lib.lessons.panels import player_html, side_by_side
 from dccrn_lib.lessons.plotting import use_style
-from dccrn_lib.runtime.errors import AudioError
+from dccrn_lib.runtime.errors import AudioError, ConfigError, nearest_name
 
 MAX_SECONDS = 4.0
+#: What a report opens with, in this order; the names of ``outcome``.
+OUTCOMES = ("trained", "sentence", "table", "figure", "player")
 
 
 def start(seed: int = 0, threads: int = 1) -> None:
@@ -58,3 +63,18 @@ def player(samples, sample_rate: int = 16000, title: str = "") -> HTML:
 def players(signals: dict, sample_rate: int = 16000) -> HTML:
     """Players side by side: title -> (sample,)."""
     return HTML(side_by_side([str(player(x, sample_rate, title).data) for title, x in signals.items()]))
+
+
+def outcome(kind: str, thing) -> None:
+    """Display something and mark it as the outcome of the run: the run's report opens with what is marked.
+
+    Args:
+        kind: "trained" (what was trained, in words), "sentence" (what the numbers say), "table", "figure" or "player".
+        thing: a text in Markdown, a figure, or whatever a notebook displays.
+
+    Raises:
+        ConfigError: the kind is unknown.
+    """
+    if kind not in OUTCOMES:
+        raise ConfigError(f"unknown kind of outcome {kind!r}; {nearest_name(kind, list(OUTCOMES))}")
+    display(Markdown(thing) if isinstance(thing, str) else thing, metadata={"outcome": kind})

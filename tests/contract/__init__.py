@@ -1,4 +1,4 @@
-"""What every committed lesson keeps: opening, closing, grain, sizes, links, checks.
+"""What every committed lesson keeps: opening, closing, grain, sizes, links, checks, recap and quiz.
 
 A rule is a function of a :class:`Lesson` that returns its violations as lines ("cell 12: ..."); :data:`RULES` names
 those that every committed lesson keeps, :data:`TASTE` those that are advice (``make lesson-lint``), and :func:`violations`
@@ -13,6 +13,7 @@ from contract.form import audio, figures, grain, links, sizes, symbols, words_pe
 from contract.framing import closing, opening
 from contract.reading import Lesson
 from contract.running import checked, clean, exceptions, executed, exercises
+from contract.teaching import marks, pages, path_length, question, recap
 
 __all__ = ["RULES", "TASTE", "Lesson", "violations", "words_per_line"]
 
@@ -22,11 +23,12 @@ RULES: dict[str, Callable[[Lesson], list[str]]] = {
         *(opening, closing),
         *(sizes, links, symbols, figures, audio),
         *(executed, clean, exceptions, checked, exercises),
+        *(question, marks, recap, pages),
     )
 }
 
 #: Advice: warnings of ``make lesson-lint``, no test.
-TASTE: dict[str, Callable[[Lesson], list[str]]] = {"grain": grain}
+TASTE: dict[str, Callable[[Lesson], list[str]]] = {"grain": grain, "path_length": path_length}
 
 
 def violations(lesson: Lesson) -> dict[str, list[str]]:

@@ -75,6 +75,10 @@ def number_cells(cells: list) -> None:
 text = v4.new_markdown_cell
 TITLE, NEED, BOOTSTRAP, PARAMETERS, VERSIONS, SYMBOLS = range(6)
 CHECKED, FIGURE, SOUND, SAW, EXERCISE = 7, 20, 24, -8, -5
+SECTION = 8
+TERMS = "| term | meaning |\n|---|---|\n" + "".join(f"| {word} | a word |\n" for word in ("a", "b", "c", "d", "e"))
+QUIZ = "### Quiz\n\n" + "<details><summary>Answer</summary>\n\nYes.\n\n</details>\n" * 3
+READING = "## Further reading\n\n- [one](https://example.org/1)\n- [two](https://example.org/2)"
 
 
 @pytest.fixture
@@ -83,11 +87,11 @@ def lesson(tmp_path: Path) -> Lesson:
     grader = "from dccrn_lib.lessons.start.exercises import check_snr\n\ncheck_snr(None)"
     guard = "if find_spec('dccrn_lib') is None:\n    raise OSError('pip install it')"
     cells = [
-        text("# 01. The middle\n\n[Back](00_first.ipynb) to the first."),
+        text("# 01. The middle\n\n[Back](00_first.ipynb) to the first.\n\n**Is it flat?**"),
         text(
             "## You will learn\n\n- to **see** one thing,\n- to **hear** another,\n- to **count** a third.\n\n"
             "## You need\n\n[00](00_first.ipynb). About 1 minute on a 2-core CPU, the same on a GPU. "
-            "Disk: none. Network: none."
+            "Disk: none. Network: none. [Words](../docs/glossary.md), [letters](../docs/notation.md)."
         ),
         code(f"from importlib.util import find_spec\n\n{guard}"),
         code('profile: str = "quick"  # size\nseed: int = 0  # of all that is random', tags=["parameters"]),
@@ -98,6 +102,9 @@ def lesson(tmp_path: Path) -> Lesson:
     ]
     for _ in range(28):
         cells += [text("Seven words stand here for every line."), code("print(1)", printed("1\n"))]
+    cells[SECTION].source = "## 1. A section · core\n\n" + cells[SECTION].source
+    cells[SECTION + 2].source = "### A detail · deeper\n\n" + cells[SECTION + 2].source
+    cells[SECTION + 4].source = "## 2. Another · core\n\n" + cells[SECTION + 4].source
     for i in range(CHECKED, CHECKED + 10, 2):
         cells[i].source = "# NBVAL_CHECK_OUTPUT\n" + cells[i].source
     cells[FIGURE:FIGURE] = [
@@ -106,9 +113,11 @@ def lesson(tmp_path: Path) -> Lesson:
     ]
     cells[SOUND:SOUND] = [code("play()", shown(text_html=sound(0.1))), text("Hear that there is nothing to be heard.")]
     cells += [
-        text("## What we saw\n\nA picture that is flat, and a sound that is silent."),
-        text("## Where we differ from the paper, and what is not known to us\n\nNowhere that we know of, and there."),
-        text("## Exercises\n\n**1.** Write the ratio of the energies of two signals in decibels."),
+        text(f"## What we saw\n\nA picture that is flat, and a sound that is silent.\n\n{TERMS}\n{QUIZ}"),
+        text(f"## Where we differ from the paper, and what is not known to us\n\nNowhere.\n\n{READING}"),
+        text(
+            "## Exercises\n\n[Answers](solutions.ipynb). **1.** Write the ratio of the energies of two signals in decibels."
+        ),
         code(grader, shown(text_plain="Not yet: the function returns None.")),
         text("**2.** The same once more."),
         code(grader, shown(text_plain="Not yet: the function returns None.")),
@@ -116,15 +125,20 @@ def lesson(tmp_path: Path) -> Lesson:
         text("## Next\n\n[The last](02_last.ipynb)."),
     ]
     number_cells(cells)
-    for name in ("00_first.ipynb", "01_middle.ipynb", "02_last.ipynb"):
-        (tmp_path / name).touch()
-    (tmp_path / "notes.md").write_text("# Notes\n\n## On time & place\n")
+    folder, documents = tmp_path / "notebooks", tmp_path / "docs"
+    folder.mkdir()
+    documents.mkdir()
+    for name in ("00_first.ipynb", "01_middle.ipynb", "02_last.ipynb", "solutions.ipynb"):
+        (folder / name).touch()
+    for name in ("glossary.md", "notation.md"):
+        (documents / name).touch()
+    (folder / "notes.md").write_text("# Notes\n\n## On time & place\n")
     metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
     course = ("00_first.ipynb", "01_middle.ipynb", "02_last.ipynb")
-    return Lesson(tmp_path / course[1], v4.new_notebook(cells=cells, metadata=metadata), course)
+    return Lesson(folder / course[1], v4.new_notebook(cells=cells, metadata=metadata), course)
 
 
 def test_a_good_lesson_keeps_every_rule(lesson: Lesson):
@@ -134,10 +148,10 @@ def test_a_good_lesson_keeps_every_rule(lesson: Lesson):
 # ---- and the ways to break it
 
 
-def change(index: int, old: str, new: str) -> Callable[[list], None]:
+def change(index: int, old: str, new: str, count: int = -1) -> Callable[[list], None]:
     def do(cells: list) -> None:
         assert old in cells[index].source
-        cells[index].source = cells[index].source.replace(old, new)
+        cells[index].source = cells[index].source.replace(old, new, count)
 
     return do
 
@@ -219,6 +233,17 @@ BREAKS = [
     ("audio", output(SOUND, shown(text_html=sound(4.1))), "cell 24: a player of 4.1 s"),
     ("audio", output(SOUND, *[shown(text_html=sound(0.1)) for _ in range(7)]), "7 audio players"),
     ("audio", output(SOUND, shown(text_html='<audio src="x.wav"></audio>')), "not embedded"),
+    ("question", change(TITLE, "**Is it flat?**", "It is flat."), "no opening question"),
+    ("marks", change(SECTION, " · core", ""), "section '1. A section' is not marked"),
+    ("marks", change(SECTION + 2, "deeper", "hard"), "'hard' is none of"),
+    ("recap", change(SAW, "| e | a word |\n", ""), "a recap of 4 terms"),
+    ("recap", change(SAW, "### Quiz", "### Riddles"), "0 folded answers"),
+    ("recap", change(SAW, "\n\nYes.", "", count=1), "2 folded answers"),
+    ("pages", change(NEED, "../docs/glossary.md", "../docs/notation.md"), "no link to ../docs/glossary.md"),
+    ("pages", change(NEED, "../docs/notation.md", "../docs/glossary.md"), "no link to ../docs/notation.md"),
+    ("pages", change(SAW + 2, "[Answers](solutions.ipynb). ", ""), "no link to solutions.ipynb"),
+    ("pages", change(SAW + 1, "- [two](https://example.org/2)", ""), "fewer than two links"),
+    ("path_length", change(SECTION + 4, " · core", " · deeper"), "cells on the core path; 50 to 70"),
     ("executed", lambda cells: setattr(cells[CHECKED], "execution_count", None), "cell 7: not executed"),
     ("executed", lambda cells: setattr(cells[CHECKED], "execution_count", 9), "cell 7: executed as number 9"),
     ("executed", lambda cells: cells[CHECKED].outputs.append(v4.new_output("error", ename="E", evalue="")), "error"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_hex
@@ -193,3 +194,19 @@ def test_wrong_rates(answer, message):
 def test_wrong_hours(answer, message):
     verdict = exercises.check_hours(answer)
     assert not verdict and message in verdict.message
+
+
+def test_all_systems_share_a_scale_and_a_bar():
+    spectra = {"noisy": np.full((5, 8), 10.0), "student": np.full((5, 8), 1.0), "clean": np.zeros((5, 8), complex)}
+    figure = draw.side_by_side(spectra, hop=100)
+    shown = [axis.images[0].get_array() for axis in figure.axes[:3]]
+    assert shown[0].shape == (2, 4)  # two by two points each
+    assert np.allclose(shown[0], 0) and np.allclose(shown[1], -20) and np.allclose(shown[2], -120)
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["noisy", "student alone", "clean"]
+    assert [bar.get_xlabel() for bar in figure.axes[3].child_axes] == ["dB re the loudest point"]
+    assert figure.axes[0].images[0].get_extent()[1] == pytest.approx(8 * 100 / 16000)
+
+
+def test_points_are_mean_powers():
+    spectrum = np.array([[3.0, 4.0j], [0.0, 0.0], [9.0, 9.0]])
+    assert draw._two_by_two(spectrum) == pytest.approx(np.array([[2.5]]))

@@ -13,6 +13,7 @@ from matplotlib.colors import to_hex
 
 from dccrn_lib.lessons.evaluation import exercises
 from dccrn_lib.lessons.evaluation import figures as draw
+from dccrn_lib.lessons.evaluation import figures_inside as inside
 from dccrn_lib.lessons.evaluation import widgets as widget
 from dccrn_lib.lessons.plotting import COLOURS
 
@@ -72,6 +73,54 @@ def test_groups_show_counts_and_colours():
 def test_chance_curves_end_in_all_right():
     axis = draw.chance_of_guessing((5, 10), widget.abx_p_value).axes[0]
     assert [line.get_ydata()[-1] for line in axis.lines[:2]] == [2**-5, 2**-10]
+
+
+def test_stages_stand_in_order_with_their_consequences():
+    words = [t.get_text() for t in inside.pesq_stages().axes[0].texts]
+    places = [
+        next(i for i, w in enumerate(words) if w.startswith(start)) for start in ("level", "time", "power", "loud")
+    ]
+    assert places == sorted(places) and "deaf to gain" in words and words[-1] == "PESQ"
+    assert [t.get_text() for t in inside.stoi_stages().axes[0].texts][-1] == "STOI"
+
+
+def test_envelopes_share_one_scale_and_frame_the_piece():
+    figure = inside.envelopes(
+        {"clean": np.full((15, 40), 10.0), "noisy": np.ones((15, 40))}, range(15), 0.5, (3, 10, 8)
+    )
+    clean, noisy = (axis.images[0].get_array() for axis in figure.axes[:2])
+    assert np.allclose(clean, 0) and np.allclose(noisy, -20)
+    frame = figure.axes[0].patches[0]
+    assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((5.0, 2.5), 4.0, 1)
+
+
+def test_agreement_is_a_picture_and_a_mean_by_band():
+    values = np.stack([np.full(6, 0.25), np.full(6, 0.75)])
+    figure = inside.agreement({"noisy": values}, [150, 300], 0.1)
+    assert figure.axes[0].images[0].get_clim() == (0, 1)
+    assert figure.axes[1].lines[0].get_xdata().tolist() == [0.25, 0.75]
+
+
+def test_one_piece_prints_its_correlation():
+    curves = {"clean": np.arange(3.0), "noisy": np.ones(3)}
+    texts = [t.get_text() for t in inside.one_piece(curves, curves, {"noisy": 0.125}).axes[1].get_legend().get_texts()]
+    assert texts == ["clean", "noisy, correlation 0.12"]
+
+
+def test_disturbances_are_signed_and_summed_over_bands():
+    loud, d = np.ones((4, 5)), np.full((4, 5), -2.0)
+    figure = inside.disturbances(loud, {"noisy": (loud, d, np.full((4, 5), 3.0))}, [0.3, 1, 2, 5], 0.1)
+    top, curve, curve_a = (figure.axes[i] for i in (0, 2, 4))
+    low, high = figure.axes[3].images[0].get_clim()
+    assert top.images and low == -high  # white is no difference
+    assert curve.lines[0].get_ydata().tolist() == [8.0] * 5 and curve_a.lines[0].get_ydata().tolist() == [12.0] * 5
+
+
+def test_points_against_pesq_have_one_marker_for_a_damage():
+    figure = inside.against_pesq([("noisy", 20, 50, 1.1), ("noisy", 10, 20, 1.4), ("clipped", 8, 5, 2.0)])
+    alone, both = figure.axes
+    assert [len(line.get_xdata()) for line in both.lines] == [2, 1]
+    assert alone.lines[0].get_xdata().tolist() == [20, 10] and both.lines[0].get_xdata().tolist() == [50, 20]
 
 
 # ---- widgets

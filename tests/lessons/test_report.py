@@ -9,8 +9,11 @@ import pytest
 nbformat = pytest.importorskip("nbformat", reason="the extra notebooks is not installed")
 pytest.importorskip("nbconvert", reason="the extra notebooks is not installed")
 
+from dccrn_lib.lessons.lesson import outcome  # noqa: E402
 from dccrn_lib.lessons.running.execution import NotebookRun  # noqa: E402
 from dccrn_lib.lessons.running.report import write_report  # noqa: E402
+from dccrn_lib.runtime.errors import ConfigError  # noqa: E402
+from dccrn_lib.runtime.paths import notebooks_dir  # noqa: E402
 
 
 def report_of(tmp_path: Path, *outputs) -> str:
@@ -52,3 +55,61 @@ def test_time_of_the_run_is_wall_time_where_it_is_known(tmp_path):
     path = tmp_path / "report.html"
     assert "in 14 s" in write_report(path, tmp_path, [run, run]).read_text(encoding="utf-8")
     assert "in 9 s" in write_report(path, tmp_path, [run, run], seconds=9.0).read_text(encoding="utf-8")
+
+
+def marked(kind: str, text: str):
+    """An output that a lesson marked as an outcome of its run."""
+    return nbformat.v4.new_output("display_data", data={"text/html": text}, metadata={"outcome": kind})
+
+
+def page_of(folder: Path, notebooks: dict[str, list], **states: str) -> str:
+    """A report of notebooks: name -> outputs of its one code cell; ``states`` other than ok by name."""
+    runs = []
+    for name, outputs in notebooks.items():
+        cells = [nbformat.v4.new_markdown_cell(f"# Lesson {name}"), nbformat.v4.new_code_cell("1", outputs=outputs)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / f"{name}.ipynb")
+        state = states.get(name, "ok")
+        error = None if state == "ok" else "cell 3: it broke"
+        runs.append(NotebookRun(name, state, 1.0, f"{name}.ipynb", error))
+    return write_report(folder / "report.html", folder, runs).read_text(encoding="utf-8")
+
+
+def test_a_report_opens_with_the_outcome_then_the_lessons(tmp_path):
+    things = [("player", "NOISY"), ("player", "CLEAN"), ("figure", "FIGURE"), ("table", "TABLE")]
+    things += [("trained", "NETWORKS"), ("sentence", "SENTENCE")]
+    page = page_of(tmp_path, {"a01": [], "b05": [marked(*thing) for thing in things]})
+    places = [page.index(word) for word in ("NETWORKS", "SENTENCE", "TABLE", "FIGURE", "NOISY", "CLEAN", "<nav>")]
+    assert places == sorted(places)
+    assert page.index("</h1>") < places[0] and "left no" not in page
+    assert page.count("TABLE") == 2  # once as the outcome, once in its lesson
+
+
+def test_a_report_says_what_of_its_outcome_is_missing(tmp_path):
+    page = page_of(tmp_path, {"b05": [marked("table", "TABLE")]}, b05="failed")
+    opening = page[: page.index("<nav>")]
+    assert "The run left no trained, sentence, figure, player." in opening
+    assert "b05 failed: cell 3: it broke" in opening
+
+
+def test_a_run_that_trains_nothing_says_so(tmp_path):
+    page = page_of(tmp_path, {"a01": []})
+    assert "trained no networks" in page[: page.index("<nav>")]
+
+
+def test_a_failed_run_without_outcome_names_the_failure_instead(tmp_path):
+    opening = page_of(tmp_path, {"a01": []}, a01="failed").partition("<nav>")[0]
+    assert "a01 failed" in opening and "trained no networks" not in opening
+
+
+def test_the_distillation_lesson_marks_a_whole_outcome():
+    lesson = nbformat.read(notebooks_dir() / "05_distillation.ipynb", as_version=4)
+    outputs = [output for cell in lesson.cells for output in cell.get("outputs", [])]
+    kinds = [output.metadata["outcome"] for output in outputs if "outcome" in output.get("metadata", {})]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "trained": 1, "sentence": 1, "table": 1, "figure": 1, "player": 4
+    }  # fmt: skip
+
+
+def test_an_unknown_outcome_is_refused():
+    with pytest.raises(ConfigError, match="did you mean 'figure'"):
+        outcome("figur", "text")

@@ -12,6 +12,7 @@ import torch
 from dccrn_lib.audio.stft import ComplexSTFT
 from dccrn_lib.lessons.plotting import COLOURS
 from dccrn_lib.lessons.start import figures, widgets
+from dccrn_lib.runtime.paths import notebooks_dir
 
 matplotlib.use("agg")
 
@@ -32,6 +33,12 @@ def test_diagram_joins_twelve_pairs():
     texts = [t.get_text() for t in axis.texts]
     for wanted in ("AT-KL: 12 pairs of layers", "conformer", "LSTM", "clean speech", "noisy\nspeech"):
         assert wanted in texts
+
+
+def test_map_shows_every_lesson_once():
+    texts = [t.get_text() for t in figures.concept_map().axes[0].texts]
+    titles = [text.split()[0] for text in texts if text[:2].isdigit() and text[0] == "0"]
+    assert sorted(titles) == [path.stem.split("_")[0] for path in sorted(notebooks_dir().glob("[0-9]*.ipynb"))]
 
 
 def test_masking_panels(pair):

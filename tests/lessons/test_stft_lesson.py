@@ -37,6 +37,20 @@ def test_frames_stand_where_the_padding_rule_puts_them(voice):
     assert lower.get_xlabel().startswith("sample (100 samples are 6.25 ms")
 
 
+def test_round_trip_returns_what_it_took():
+    axis = figures.round_trip().axes[0]
+    place = {t.get_text(): t.get_position() for t in axis.texts}
+    assert place["DFT"][0] == place["inverse DFT"][0] and place["DFT"][1] > place["inverse DFT"][1]
+    assert place["recording $y$"][0] == place[r"estimate $\hat s$"][0]
+
+
+def test_envelope_keeps_the_extremes():
+    x = np.random.default_rng(0).standard_normal(10_000)
+    low, high = figures._envelope(x, columns=100)
+    assert (low.min(), high.max()) == (x.min(), x.max()) and len(low) == len(high) == 100
+    assert np.array_equal(figures._envelope(x[:50])[0], x[:50])
+
+
 def test_winding_ends_at_the_sum():
     terms = np.exp(1j * np.linspace(0, 1, 50))
     figure = figures.winding({"on": terms, "off": np.exp(2j * np.pi * np.arange(50) / 50)})

@@ -14,32 +14,32 @@ REDUCTION_CASE = {"weight": 10.0, "batch": 8, "freq": 64}  # of the third exerci
 
 
 def solution_channel_attention(feature: Tensor, power: float = 2.0) -> Tensor:
-    """M(f, t) = mean over chan of |A|^p; complex (batch, chan, freq, frame) -> real (batch, freq, frame)."""
+    """Q(f, t) = mean over chan of |A|^p; complex (batch, chan, freq, frame) -> real (batch, freq, frame)."""
     return feature.abs().pow(power).mean(dim=1)
 
 
 def check_channel_attention(answer: Callable[[Tensor, float], Tensor] | None) -> Verdict:
-    """Grade a function (complex feature (batch, chan, freq, frame), power) -> M (batch, freq, frame)."""
+    """Grade a function (complex feature (batch, chan, freq, frame), power) -> Q (batch, freq, frame)."""
     if is_unanswered(answer):
         return wrong("write a function of (feature, power) and pass it here")
     generator = torch.Generator().manual_seed(1)
     a = torch.randn(2, 3, 5, 7, dtype=torch.complex64, generator=generator)
     got, got_1 = answer(a, 2.0), answer(a, 1.0)
     if not isinstance(got, Tensor):
-        return wrong(f"the function returns {type(got).__name__}; return the tensor M")
+        return wrong(f"the function returns {type(got).__name__}; return the tensor Q")
     if got.is_complex():
         return wrong("the result is complex: A^p keeps the phase; take the magnitude |A| first")
     if got.shape != (2, 5, 7):
         pooled = {(2, 3, 5): "frame", (2, 3, 7): "freq", (3, 5, 7): "batch"}.get(tuple(got.shape))  # pyright: ignore[reportArgumentType]
         if pooled:
             return wrong(f"the axis {pooled} is gone; chan must go: feature is (batch, chan, freq, frame), so dim=1")
-        return wrong(f"M must be (batch, freq, frame) = (2, 5, 7), got {tuple(got.shape)}")
+        return wrong(f"Q must be (batch, freq, frame) = (2, 5, 7), got {tuple(got.shape)}")
     if close(got, solution_channel_attention(a, 1.0)) and close(got, got_1):
         return wrong("power is not used: |A|^p needs p in the exponent")
     if close(got, a.real.square().mean(1)):
         return wrong("the imaginary part is missing: |A|^2 = re^2 + im^2")
     if close(got, a.abs().square().sum(1)):
-        return wrong("this is the sum over chan: M then grows with the number of channels; take the mean")
+        return wrong("this is the sum over chan: Q then grows with the number of channels; take the mean")
     if not close(got, solution_channel_attention(a, 2.0)):
         return wrong("the values differ from mean over chan of |A|^p for p = 2")
     if close(got_1, solution_channel_attention(a, 2.0)):
@@ -48,7 +48,7 @@ def check_channel_attention(answer: Callable[[Tensor, float], Tensor] | None) ->
         return wrong("for p = 1 this is |re| + |im|, which changes when the phase turns; |A| = sqrt(re^2 + im^2)")
     if not close(got_1, solution_channel_attention(a, 1.0)):
         return wrong("right for p = 2, but not for p = 1: raise |A| itself to the power p")
-    return right("M(f, t) is the mean of |A|^p over chan, blind to the order of the channels and to their phases.")
+    return right("Q(f, t) is the mean of |A|^p over chan, blind to the order of the channels and to their phases.")
 
 
 def solution_kl(teacher: Tensor, student: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def _edges(bins: int) -> np.ndarray:
 
 
 def attention_maps(maps: dict[str, dict[str, np.ndarray]], hops: dict[str, int], sample_rate: int = 16000) -> Figure:
-    """Attention maps M(f, t): one row a layer, one column a system, each in dB below its own maximum.
+    """Attention maps Q(f, t): one row a layer, one column a system, each in dB below its own maximum.
 
     Neighbouring frames are averaged for drawing, see :func:`thinned`.
 
@@ -81,12 +81,12 @@ def attention_maps(maps: dict[str, dict[str, np.ndarray]], hops: dict[str, int],
         row[0].set_ylabel("freq (kHz)")
     for axis in axes[-1]:
         axis.set_xlabel("time (s)")
-    figure.colorbar(image, ax=axes, label="M (dB below maximum)", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="Q (dB below maximum)", shrink=0.8)
     return figure
 
 
 def pooling(m: np.ndarray, q: np.ndarray, hop: int, layer: str = "", sample_rate: int = 16000) -> Figure:
-    """A map M(f, t) and, turned to its side with the same frequency axis, its mean over frames q(f).
+    """A map Q(f, t) and, turned to its side with the same frequency axis, its mean over frames q(f).
 
     Args:
         m: (freq, frame).
@@ -108,7 +108,7 @@ def pooling(m: np.ndarray, q: np.ndarray, hop: int, layer: str = "", sample_rate
         interpolation="nearest",
     )
     left.grid(False)
-    left.set(title=f"M(f, t), {layer}", xlabel="time (s)", ylabel="freq (kHz)")
+    left.set(title=f"Q(f, t), {layer}", xlabel="time (s)", ylabel="freq (kHz)")
     right.stairs(q, _edges(len(q)), orientation="horizontal", fill=True, color=COLOURS["teacher"], alpha=0.6)
     right.set(title="q(f): mean over frames", xlabel="q")
     return figure
@@ -328,7 +328,7 @@ def at_kl_picture(teacher: np.ndarray, student: np.ndarray, normalisation: str =
     axis.set(xlim=(0, 17.6), ylim=(-0.4, 7.9))
     axis.axis("off")
     for x, words in (
-        (2.5, "feature A\n(chan, freq, frame)"), (7.6, "attention map M\n(freq, frame)"),
+        (2.5, "feature A\n(chan, freq, frame)"), (7.6, "attention map Q\n(freq, frame)"),
         (10.8, "profile q\n(freq)"), (13.9, "distribution P\n(freq)"),
     ):  # fmt: skip
         axis.text(x, 7.9, words, ha="center", va="top", fontsize=9, linespacing=1.4)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def attention_map(feature: Tensor, power: float = 2.0) -> Tensor:
-    """M(f, t): how much happens at frequency f in frame t."""
+    """Q(f, t): how much happens at frequency f in frame t."""
     return feature.abs().pow(power).mean(dim=1)  # (batch, freq, frame)
 
 

@@ -1,4 +1,6 @@
-"""Figures of notebook 05: a training step, curves, learning rate, distance by layer, differences by mixture, the sweep."""
+"""Figures of notebook 05: a training step, all systems on one sentence, curves, learning rate, distance by layer,
+differences by mixture, the sweep.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from dccrn_lib.evaluation.intervals import Difference
-from dccrn_lib.lessons.plotting import COLORMAP, COLOURS, LABELS, new_figure
+from dccrn_lib.lessons.plotting import COLORMAP, COLOURS, LABELS, draw_spectrogram, new_figure
 
 #: Names of published runs that stand for a system of the lessons.
 _PUBLISHED = {"student_alone": "student", "uformer": "teacher"}
@@ -55,6 +57,42 @@ def training_step() -> Figure:
     arrow((5.5, 3.35), (5.5, 1.9), "#0072b2", ":")
     axis.text(5.7, 2.6, "average, decay $d_k$", color="#0072b2", va="center", fontsize=9)
     return figure
+
+
+def side_by_side(spectra: Mapping[str, np.ndarray], hop: int = 100) -> Figure:
+    """Spectrograms of all systems on one sentence, three in a row, on one dB scale; the bar stands in the last place.
+
+    A point is the mean power of two bins and two frames: so the picture fits into its size at full width.
+
+    Args:
+        spectra: system -> complex (freq, frame), at most 5.
+        hop: samples between frames.
+    """
+    averaged = {name: _two_by_two(spectrum) for name, spectrum in spectra.items()}
+    reference = max(float(v.max()) for v in averaged.values())
+    rows = len(averaged) // 3 + 1  # one place more than systems
+    figure, axes = new_figure(rows, 3, height=2.5)
+    image = None
+    for k, (name, magnitude) in enumerate(averaged.items()):
+        axis = axes.flat[k]
+        image = draw_spectrogram(axis, magnitude, 2 * hop, title=LABELS.get(name, name), reference=reference)
+        if k % 3:
+            axis.set_ylabel("")
+            axis.set_yticklabels([])
+        if k + 3 < len(averaged):
+            axis.set_xlabel("")
+    for axis in list(axes.flat)[len(averaged) :]:
+        axis.axis("off")
+    bar = axes.flat[len(averaged)].inset_axes((0.05, 0.5, 0.9, 0.08))
+    figure.colorbar(image, cax=bar, orientation="horizontal", label="dB re the loudest point")
+    return figure
+
+
+def _two_by_two(spectrum: np.ndarray) -> np.ndarray:
+    """Root mean square over two bins and two frames: (freq, frame) -> (freq // 2, frame // 2)."""
+    power = np.abs(np.asarray(spectrum)) ** 2
+    freq, frame = (size // 2 for size in power.shape)
+    return np.sqrt(power[: 2 * freq, : 2 * frame].reshape(freq, 2, frame, 2).mean(axis=(1, 3)))
 
 
 def learning_curves(histories: Mapping[str, dict]) -> Figure:

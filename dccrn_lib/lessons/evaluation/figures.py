@@ -8,10 +8,35 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from dccrn_lib.lessons.diagrams import arrow, box, canvas
 from dccrn_lib.lessons.plotting import COLORMAP, COLOURS, LABELS, new_figure
 
 METRIC_LABELS = {"pesq_wb": "PESQ-WB", "pesq_nb": "PESQ-NB", "stoi": "STOI", "si_snr_db": "SI-SNR (dB)", "gain": "gain"}
 _METRIC_COLOURS = {"pesq_wb": "#0072b2", "pesq_nb": "#56b4e9", "stoi": "#009e73", "si_snr_db": "#d55e00"}
+
+
+def chain_of_evidence() -> Figure:
+    """From two systems and a test set to a verdict, with the question that each step can get wrong."""
+    figure, axis = canvas(3.5, 38)
+    grey, blue, red = COLOURS["noisy"], COLOURS["student_at_kl"], "#b42318"
+    steps = (
+        (9.5, "test mixtures", "the same for\nboth systems", grey, "unseen voices\nand noises?"),
+        (29.5, "metrics", "a number for each\noutput, by name", blue, "what is this\nmetric deaf to?"),
+        (50, "differences", "system A minus B,\nmixture by mixture", blue, "what could not\nbe scored?"),
+        (71, "interval", "mean, 95 %,\neffect size", blue, "enough mixtures?\nenough seeds?"),
+        (90.5, "verdict", "better, worse or not\ndistinguishable", COLOURS["clean"], "which mixtures\ngot worse?"),
+    )
+    for (x, title, about, colour, doubt), following in zip(steps, (*steps[1:], None), strict=True):
+        box(axis, x, 25, 17.5, 13, colour, "")
+        axis.text(x, 28.6, title, ha="center", va="center", fontsize=9, weight="bold")
+        axis.text(x, 23.2, about, ha="center", va="center", fontsize=7.5, color="#444444")
+        axis.text(x, 8, doubt, ha="center", va="center", fontsize=8.5, color=red, style="italic")
+        axis.plot([x, x], [12, 17.6], linestyle=(0, (2, 2)), color=red, linewidth=1)
+        if following:
+            arrow(axis, (x + 9, 25), (following[0] - 9, 25), grey)
+    axis.text(50, 35.5, "two systems, one question asked beforehand", ha="center", va="center", fontsize=9)
+    axis.text(50, 1.5, "what to doubt at each step", ha="center", va="center", fontsize=9, color=red)
+    return figure
 
 
 def responses(curves: Mapping[str, tuple[Sequence[float], Sequence[Mapping[str, float]]]]) -> Figure:

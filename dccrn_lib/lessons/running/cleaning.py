@@ -72,7 +72,7 @@ def _clean_output(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None
     if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
         return None
     if "metadata" in output:
-        output.metadata = nbformat.from_dict({})
+        output.metadata = nbformat.from_dict({k: v for k, v in output.metadata.items() if k == "outcome"})
     root = str(project_root().resolve())
     text = json.dumps(output).replace(json.dumps(root + os.sep)[1:-1], "").replace(json.dumps(root)[1:-1], ".")
     return cast(nbformat.NotebookNode, nbformat.from_dict(json.loads(text)))

@@ -1,5 +1,7 @@
-"""One HTML file out of executed notebooks: figures, players, equations and a table of contents.
+"""One HTML file out of executed notebooks: the outcome of the run first, then a table of contents and the lessons.
 
+The outcome is what the lessons marked by ``lesson.outcome``: what was trained, one sentence, one table, one figure and
+the players. The lessons follow with their figures, players and equations.
 It needs nothing else: styles are inside, equations become MathML (which browsers draw themselves), pictures
 and sounds are embedded, no script runs and nothing is fetched. Code is folded away, results stand open.
 """
@@ -21,6 +23,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
+from dccrn_lib.lessons.lesson import OUTCOMES
 from dccrn_lib.lessons.running.execution import NotebookRun
 from dccrn_lib.lessons.running.notebook_file import read_notebook
 from dccrn_lib.runtime.files import atomic_path
@@ -63,6 +66,9 @@ th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem .3rem 0; tex
 details > summary { color: var(--dim); font-size: .8rem; cursor: pointer; padding: .2rem 0; }
 nav ol { padding-left: 1.4rem; } nav ul { padding-left: 1.1rem; }
 nav ul { columns: 16rem; font-size: .88rem; }
+.outcome { border: 1px solid var(--line); border-radius: 6px; padding: 0 1.1rem .6rem; margin: 1.2em 0 2em; }
+.outcome h2 { margin: .7em 0 .3em; } .outcome .sentence { font-size: 1.15rem; font-weight: 600; }
+.players { display: grid; grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); gap: .2rem 1rem; }
 .dim { color: var(--dim); font-size: .9rem; } .bad { color: var(--bad); }
 .out { margin: .4em 0 1em; }
 math { font-family: "STIX Two Math", "Cambria Math", "Latin Modern Math", "DejaVu Math TeX Gyre", math; }
@@ -156,12 +162,16 @@ def write_report(
     path, folder = Path(path), Path(folder)
     known = {run.name for run in runs}
     sections, contents = [], []
+    outcome: dict[str, list[str]] = {kind: [] for kind in OUTCOMES}
     for run in runs:
         name, status = html.escape(run.name), html.escape(run.status)
         heading, body, entries = name, "", []
         file = folder / run.path
         if run.status != "skipped" and file.is_file():
-            heading, body, entries = _section(read_notebook(file), run.name, known, file.parent)
+            notebook = read_notebook(file)
+            heading, body, entries = _section(notebook, run.name, known, file.parent)
+            for kind, thing in _marked(notebook):
+                outcome[kind].append(thing)
         state = f'<p class="bad">{html.escape(run.error)}</p>' if run.error else ""
         facts = ", ".join(f"{k} = {json.dumps(v)}" for k, v in run.parameters.items() if k != "out")
         sections.append(
@@ -176,6 +186,7 @@ def write_report(
         contents.append(f'<li><a href="#{quote(run.name)}">{heading}</a>{mark}{inner}</li>')
     done = sum(run.status == "ok" for run in runs)
     seconds = sum(run.seconds for run in runs) if seconds is None else seconds
+    broken = [run for run in runs if run.status != "ok"]
     document = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -185,11 +196,35 @@ def write_report(
         f'<p class="dim">{done} of {len(runs)} notebooks ran to the end, in {seconds:.0f} s. '
         "Code is folded; players and figures are part of this file."
         '<span class="small"> Tap a figure to see it large.</span></p>\n'
+        f"{_outcome(outcome, broken)}"
         f"<nav><ol>{''.join(contents)}</ol></nav>\n{''.join(sections)}\n</body></html>\n"
     )
     with atomic_path(path) as temporary:
         temporary.write_text(document, encoding="utf-8")
     return path
+
+
+def _marked(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    """(kind, HTML) of every output that the notebook marked as an outcome."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [(o.metadata["outcome"], _output(o)) for o in outputs if o.get("metadata", {}).get("outcome") in OUTCOMES]
+
+
+def _outcome(outcome: dict[str, list[str]], broken: Sequence[NotebookRun]) -> str:
+    """The opening of the report; where nothing is marked, it says why."""
+    missing = [kind for kind, things in outcome.items() if not things]
+    errors = "".join(
+        f'<p class="bad">{run.name} {run.status}: {html.escape(run.error or "no reason is known")}</p>'
+        for run in broken
+    )
+    if missing == list(outcome):
+        empty = "" if broken else "<p>This run trained no networks: none of its lessons has an outcome to show.</p>"
+        return f'<section class="outcome" id="outcome"><h2>Outcome</h2>{errors}{empty}</section>\n'
+    wrapped = {kind: f'<div class="{kind}">{"".join(things)}</div>' for kind, things in outcome.items() if things}
+    if outcome["player"]:
+        wrapped["player"] = f'<div class="players">{"".join(outcome["player"])}</div>'
+    gap = f'<p class="bad">The run left no {", ".join(missing)}.</p>' if missing else ""
+    return f'<section class="outcome" id="outcome"><h2>Outcome</h2>{"".join(wrapped.values())}{gap}{errors}</section>\n'
 
 
 def _section(

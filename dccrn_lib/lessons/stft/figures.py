@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from dccrn_lib.lessons.diagrams import arrow, box, canvas
 from dccrn_lib.lessons.plotting import COLORMAP, COLOURS, DB_LIMITS, draw_spectrogram, new_figure, to_db
 
 #: One colour per thing compared in this lesson; systems keep theirs.
@@ -28,19 +29,61 @@ LINES = {
 _CYCLE = ("#0072b2", "#d55e00", "#7f3c8d", "#e69f00", "#56b4e9", "#009e73")
 
 
+def round_trip() -> Figure:
+    """The way of a recording through the lesson: cut, fade, transform, multiply by a mask, and all the way back."""
+    figure, axis = canvas(3.6, 40)
+    grey, blue, red = COLOURS["noisy"], COLOURS["student_at_kl"], "#d55e00"
+    there = (
+        (9, "recording $y$", "(sample,)", grey),
+        (30, "frames", "400 samples, every 100", blue),
+        (51, "windowed", "fade in, fade out", blue),
+        (74, "DFT", "257 numbers a frame", blue),
+    )
+    back = (
+        (9, r"estimate $\hat s$", "(sample,)", grey),
+        (30, "overlap-add", "sum the frames, divide", blue),
+        (51, "windowed again", "cut to 400 samples", blue),
+        (74, "inverse DFT", "of each column", blue),
+    )
+    for y, row, step in ((31, there, 1), (7, back, -1)):
+        for (x, title, about, colour), (following, *_) in zip(row, (*row[1:], (91,)), strict=True):
+            box(axis, x, y, 17.5, 9, colour, "")
+            axis.text(x, y + 1.6, title, ha="center", va="center", fontsize=9, weight="bold")
+            axis.text(x, y - 2, about, ha="center", va="center", fontsize=7.5, color="#444444")
+            if following != 91:
+                ends = ((x + 9, y), (following - 9, y))
+                arrow(axis, *ends[::step], grey)
+    box(axis, 90.5, 19, 19, 9, red, "")
+    axis.text(90.5, 20.6, r"$\hat S = M\,Y$", ha="center", va="center", fontsize=10, weight="bold")
+    axis.text(90.5, 17, "a mask, point by point", ha="center", va="center", fontsize=7.5, color="#444444")
+    arrow(axis, (83.1, 31), (90.5, 24), grey)
+    arrow(axis, (90.5, 14), (83.1, 7), grey)
+    for y, text in ((38.5, "analysis"), (-0.3, "synthesis")):
+        axis.text(41, y, text, ha="center", va="center", fontsize=9, color=blue, style="italic")
+    axis.text(41, 19, "without a mask the way back gives exactly the recording", ha="center", va="center", fontsize=9)
+    return figure
+
+
 def sentence(x, start: int, length: int = 1600, sample_rate: int = 16000) -> Figure:
     """A recording, and ``length`` samples of it from ``start`` on, enlarged: x is (sample,)."""
     x = np.asarray(x)
     figure, axes = new_figure(2, 1, height=1.6)
     whole, part = axes[:, 0]
     seconds = np.arange(len(x)) / sample_rate
-    whole.plot(seconds, x, color=COLOURS["clean"], linewidth=0.5)
+    low, high = _envelope(x)  # 64,000 points on 7 inches would be one dark band, and half a megabyte
+    whole.fill_between(np.linspace(0, len(x) / sample_rate, len(low)), low, high, color=COLOURS["clean"], linewidth=0.2)
     whole.axvspan(start / sample_rate, (start + length) / sample_rate, color="#e69f00", alpha=0.5, linewidth=0)
     part.plot(seconds[start : start + length], x[start : start + length], color=COLOURS["clean"], linewidth=0.9)
     part.axvspan(seconds[start], seconds[start] + 0.025, color="#56b4e9", alpha=0.25, linewidth=0)
     whole.set(ylabel="amplitude", title="the sentence")
     part.set(ylabel="amplitude", xlabel="time (s)", title="the orange stretch, 25 ms of it blue")
     return figure
+
+
+def _envelope(x: np.ndarray, columns: int = 600) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest sample in each of ``columns`` equal pieces of (sample,); short signals keep their samples."""
+    pieces = np.array_split(x, min(columns, len(x)))
+    return np.array([p.min() for p in pieces]), np.array([p.max() for p in pieces])
 
 
 def frames(x, window, hop: int, count: int = 7, sample_rate: int = 16000) -> Figure:
@@ -59,7 +102,7 @@ def frames(x, window, hop: int, count: int = 7, sample_rate: int = 16000) -> Fig
     figure, axes = new_figure(2, 1, height=2.0, sharex=True, gridspec_kw={"height_ratios": [1, 1.7]})
     n = np.arange(-left, stop)
     top, bottom = axes[:, 0]
-    top.plot(n, padded, color=COLOURS["clean"], linewidth=0.8)
+    top.plot(n[::2], padded[::2], color=COLOURS["clean"], linewidth=0.8)
     for axis in (top, bottom):
         axis.axvspan(-left, 0, color="#dddddd", alpha=0.6, linewidth=0)
     top.set(ylabel="amplitude", title=f"grey: {left} zeros of padding; sample 0 is where the recording starts")
@@ -69,8 +112,9 @@ def frames(x, window, hop: int, count: int = 7, sample_rate: int = 16000) -> Fig
         piece = padded[k * hop : k * hop + len(window)]
         place = np.arange(start, start + len(window))
         colour = _CYCLE[k % len(_CYCLE)]
-        bottom.fill_between(place, -k - 0.45 * window, -k + 0.45 * window, color=colour, alpha=0.18, linewidth=0)
-        bottom.plot(place, -k + 0.45 * window * piece / peak, color=colour, linewidth=0.9)
+        shape, coarse = 0.45 * window[::8], place[::8]  # a smooth curve needs no more points
+        bottom.fill_between(coarse, -k - shape, -k + shape, color=colour, alpha=0.18, linewidth=0)
+        bottom.plot(place[::2], -k + (0.45 * window * piece / peak)[::2], color=colour, linewidth=0.9)
     bottom.set_yticks([-k for k in range(count)], [f"k = {k}" for k in range(count)])
     bottom.set(xlabel=f"sample (100 samples are {1e5 / sample_rate:.2f} ms)", ylabel="frame")
     return figure
@@ -91,7 +135,9 @@ def tone_spectra(spectra: dict[str, np.ndarray], hertz: float, sample_rate: int 
     figure, axes = new_figure(1, 1, height=2.9)
     axis = axes[0, 0]
     for (name, values), colour in zip(spectra.items(), _CYCLE, strict=False):
-        axis.plot(np.linspace(0, sample_rate / 2, len(values)), to_db(values), label=name, color=colour)
+        grid = np.linspace(0, sample_rate / 2, len(values))
+        shown = np.abs(grid - hertz) <= span
+        axis.plot(grid[shown], to_db(values)[shown], label=name, color=colour)
     axis.axvline(hertz, color=COLOURS["clean"], linestyle=":", linewidth=1)
     axis.set(xlim=(max(0, hertz - span), hertz + span), ylim=(-80, 3), xlabel="frequency (Hz)", ylabel="magnitude (dB)")
     axis.legend(loc="upper right")
@@ -128,16 +174,27 @@ def zero_padding(dense, grids: dict[str, np.ndarray], sample_rate: int = 16000, 
     figure, axes = new_figure(1, 1, height=2.8)
     axis = axes[0, 0]
     reference = float(np.max(dense))
+    grid = np.linspace(0, sample_rate / 2, len(dense))
+    shown = grid <= limit
     axis.plot(
-        np.linspace(0, sample_rate / 2, len(dense)),
-        to_db(dense, reference),
+        grid[shown],
+        to_db(np.asarray(dense)[shown], reference),
         color=COLOURS["noisy"],
         linewidth=1.2,
         label="the frame's spectrum",
     )
     for (name, values), marker, colour in zip(grids.items(), "so^", _CYCLE, strict=False):
         hertz = np.linspace(0, sample_rate / 2, len(values))
-        axis.plot(hertz, to_db(values, reference), marker, color=colour, label=name, markersize=5, fillstyle="none")
+        inside = hertz <= limit
+        axis.plot(
+            hertz[inside],
+            to_db(np.asarray(values)[inside], reference),
+            marker,
+            color=colour,
+            label=name,
+            markersize=5,
+            fillstyle="none",
+        )
     axis.set(xlim=(0, limit), ylim=(-45, 12), xlabel="frequency (Hz)", ylabel="magnitude (dB)")
     axis.legend(loc="upper right", ncols=3)
     return figure
