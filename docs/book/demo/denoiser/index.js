@@ -6,3 +6,7 @@ export { sniffSampleRate } from "./container.js";
 export { STFT } from "./stft.js";
 export { StreamingEnhancer } from "./streaming.js";
 export { encodeWav } from "./wav.js";
+export { Cancelled, Denoiser } from "./client.js";
+export { Live } from "./live.js";
+export { column, FLOOR_DB, picture } from "./picture.js";
+export { gainsFor, mix, Mixer } from "./mixer.js";
