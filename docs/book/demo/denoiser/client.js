@@ -54,8 +54,8 @@ export class Denoiser {
   }
 
   /** Start a live stream on a MessagePort -> {delaySamples}. */
-  live(port, sampleRate) {
-    return this.#ask("live", { port, sampleRate }, { transfer: [port] });
+  live(port, sampleRate, backlogSeconds) {
+    return this.#ask("live", { port, sampleRate, backlogSeconds }, { transfer: [port] });
   }
 
   stopLive() {

@@ -10,15 +10,16 @@ export class Live {
    *
    * @param denoiser a Denoiser
    * @param workletUrl address of worklet.js
-   * @param {{listen?: boolean, onPiece?, onState?}} options onPiece({dry, wet, late, blocks}) gets what was played, in
-   *   order; onState({rtf, backlog} or {overload: true}) what the worker says
+   * @param {{listen?: boolean, onPiece?, onState?, marginSeconds?: number, backlogSeconds?: number}} options
+   *   onPiece({dry, wet, late, blocks}) gets what was played, in order; onState({rtf, backlog}, {overload: true}
+   *   or {failure: text}) what the worker says; marginSeconds is added to the delay, backlogSeconds of waiting sound count as overload
    */
-  static async start(denoiser, workletUrl, { listen = false, onPiece, onState } = {}) {
+  static async start(denoiser, workletUrl, options = {}) {
     const live = new Live();
     const constraints = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
     live.stream = await navigator.mediaDevices.getUserMedia({ audio: constraints });
     try {
-      await live.#connect(denoiser, workletUrl, listen, onPiece, onState);
+      await live.#connect(denoiser, workletUrl, options);
     } catch (error) {
       await live.stop();
       throw error;
@@ -26,7 +27,7 @@ export class Live {
     return live;
   }
 
-  async #connect(denoiser, workletUrl, listen, onPiece, onState) {
+  async #connect(denoiser, workletUrl, { listen = false, onPiece, onState, marginSeconds = MARGIN_SECONDS, backlogSeconds }) {
     this.denoiser = denoiser;
     let source;
     for (const options of [{ sampleRate: PREFERRED_RATE, latencyHint: "interactive" }, { latencyHint: "interactive" }]) {
@@ -43,12 +44,12 @@ export class Live {
     await context.audioWorklet.addModule(workletUrl);
     const { port1, port2 } = new MessageChannel();
     denoiser.onLive = (state) => {
-      if (state.overload) this.node.port.postMessage({ bypass: true });
+      if (state.overload || state.failure) this.node.port.postMessage({ bypass: true });
       onState?.(state);
     };
-    const { delaySamples } = await denoiser.live(port1, rate);
+    const { delaySamples } = await denoiser.live(port1, rate, backlogSeconds);
     const chunk = Math.round(CHUNK_SECONDS * rate);
-    const delay = delaySamples + chunk + Math.round(MARGIN_SECONDS * rate);
+    const delay = delaySamples + chunk + Math.round(marginSeconds * rate);
     this.node = new AudioWorkletNode(context, "dccrn-denoiser", {
       numberOfInputs: 1,
       outputChannelCount: [1],

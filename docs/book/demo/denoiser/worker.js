@@ -44,11 +44,10 @@ const tasks = {
 
   picture: async ({ samples, sampleRate, columns, reference }) => picture(samples, sampleRate, columns, reference),
 
-  async live({ port, sampleRate }) {
+  async live({ port, sampleRate, backlogSeconds }) {
     live?.stop();
     live = new LiveStream(enhancer.fork({ levelControl: true }), sampleRate, port, (state) =>
-      self.postMessage({ type: "live", ...state }),
-    );
+      self.postMessage({ type: "live", ...state }), backlogSeconds);
     return { delaySamples: live.delaySamples };
   },
 

@@ -3,7 +3,7 @@
 // that is too slow gives the microphone instead of gaps. Both are the same moment of sound, so a fade between them is
 // no jump.
 
-const RING = 1 << 18;  // samples, several seconds
+const RING = 1 << 20;  // samples, 21 s at 48 kHz
 const FADE_SECONDS = 0.005;
 
 class DenoiserProcessor extends AudioWorkletProcessor {

@@ -15,7 +15,9 @@ const blobUrl = (source) => URL.createObjectURL(new Blob([source], { type: "text
 
 // From file:// a browser takes neither worker files nor fetch; text in a classic script works there as everywhere.
 export const newWorker = () => new Worker(blobUrl(workerSource));
-export const workletUrl = () => blobUrl(workletSource);
+// Chromium loads no worklet from a blob of a page that was opened from disk, but takes it from a data URL.
+export const workletUrl = () =>
+  location.protocol === "file:" ? `data:text/javascript,${encodeURIComponent(workletSource)}` : blobUrl(workletSource);
 
 /** Load a classic script of this folder that sets globalThis[name]. */
 export function loadScript(file, name) {

@@ -71,7 +71,7 @@ function numbers(rows) {
 }
 
 const digits = (x) => (x < 10 ? x.toPrecision(2) : x.toFixed(0));
-const pace = (rtf) => `${rtf.toFixed(2)} (${digits(1 / rtf)} times real time)`;
+const speed = (rtf) => ({ "Real-time factor": rtf.toFixed(2), Speed: `${digits(1 / rtf)} × real time` });
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(1).padStart(4, "0")}`;
 
 // ---- the network
@@ -111,7 +111,7 @@ async function open(file, name) {
       Channels: channels.length,
       "Sampling rate": `${sampleRate / 1000} kHz`,
       "Computing time": `${digits(done.seconds)} s`,
-      "Real-time factor": pace(rtf),
+      ...speed(rtf),
     });
     sound.rtf = rtf;
   });
@@ -200,7 +200,11 @@ async function listen() {
       running.dirty = true;
       if (take.seconds >= LIVE_LIMIT_SECONDS) finish();
     };
-    const onState = ({ overload, rtf }) => {
+    const onState = ({ overload, failure, rtf }) => {
+      if (failure) {
+        take.overload = true;
+        show("notice", `The network stopped (${failure}); you hear the microphone unprocessed. Stop and start again.`);
+      }
       if (rtf !== undefined && !overload) take.rtf.push(rtf);
       if (overload) {
         take.overload = true;
@@ -209,7 +213,7 @@ async function listen() {
       liveNumbers(rtf);
     };
     try {
-      running.stream = await Live.start(network, workletUrl(), { listen: $("listen").checked, onPiece, onState });
+      running.stream = await Live.start(network, workletUrl(), { listen: $("listen").checked, onPiece, onState, ...globalThis.dccrn.liveOptions });
     } catch (error) {
       throw microphoneError(error);
     }
@@ -236,7 +240,7 @@ function liveNumbers(rtf) {
   numbers({
     "Delay, microphone to ear": `${Math.round(1000 * stream.latencySeconds)} ms`,
     "Of that, the network": `${((1000 * stream.denoiser.latencySamples) / stream.denoiser.sampleRate).toFixed(1)} ms`,
-    "Real-time factor": rtf === undefined ? "…" : pace(rtf),
+    ...(rtf === undefined ? {} : speed(rtf)),
     Length: clock(take.seconds),
     "Late, passed through": `${take.blocks ? ((100 * take.late) / take.blocks).toFixed(1) : 0} %`,
   });
@@ -247,7 +251,7 @@ async function finish() {
   const { take, stream } = live, rows = { Length: clock(take.seconds) };
   live = null;
   await stream.stop();
-  if (take.rtf.length) rows["Real-time factor"] = pace(take.rtf.reduce((a, b) => a + b, 0) / take.rtf.length);
+  if (take.rtf.length) Object.assign(rows, speed(take.rtf.reduce((a, b) => a + b, 0) / take.rtf.length));
   rows["Delay, microphone to ear"] = `${Math.round(1000 * stream.delaySeconds)} ms`;
   rows["Late, passed through"] = `${take.blocks ? ((100 * take.late) / take.blocks).toFixed(1) : 0} %`;
   const join = (pieces) => {
@@ -349,4 +353,4 @@ if (lack) {
 }
 
 // for the console and for tests
-globalThis.dccrn = { ...denoiser, open, player, state, ready, LIMIT_SECONDS, get sound() { return sound; }, get live() { return live; } };
+globalThis.dccrn = { ...denoiser, liveOptions: {}, open, player, state, ready, LIMIT_SECONDS, get sound() { return sound; }, get live() { return live; } };
