@@ -9,7 +9,7 @@ const { Cancelled, Denoiser, encodeWav, Live, mix } = denoiser;
 const $ = (id) => document.getElementById(id);
 const COLUMNS = 1000;
 const LIVE_LIMIT_SECONDS = 5 * 60;
-const LIVE_REFERENCE = 1500;  // power of a loud bin of speech at usual levels: 0 dB of the live pictures
+const LIVE_REFERENCE = 300;  // power of a loud bin of speech at usual levels: 0 dB of the live pictures
 const MICROPHONE = "microphone";
 
 const before = new Spectrogram($("before")), after = new Spectrogram($("after"));
@@ -71,7 +71,7 @@ function numbers(rows) {
 }
 
 const digits = (x) => (x < 10 ? x.toPrecision(2) : x.toFixed(0));
-const speed = (rtf) => ({ "Real-time factor": rtf.toFixed(2), Speed: `${digits(1 / rtf)} × real time` });
+const speed = (rtf) => ({ "Real-time factor (below 1 keeps up)": rtf.toFixed(2) });
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(1).padStart(4, "0")}`;
 
 // ---- the network
@@ -144,6 +144,7 @@ function stage(isLive) {
   $("stage").hidden = false;
   for (const id of ["play", "download", "position-label"]) $(id).hidden = isLive;
   $("finish").hidden = !isLive;
+  $("scale-high").textContent = `${DB_RANGE[1]} dB, ${isLive ? "a loud voice" : "the loudest of the noisy sound"}`;
 }
 
 function playing() {
@@ -339,10 +340,8 @@ async function clips() {
   );
 }
 
-const bar = $("scale-bar").getContext("2d");
 $("scale-bar").style.background = gradient;
-bar.clearRect(0, 0, 256, 1);
-[$("scale-low").textContent, $("scale-high").textContent] = [`${DB_RANGE[0]} dB`, `${DB_RANGE[1]} dB, the loudest of the noisy sound`];
+$("scale-low").textContent = `${DB_RANGE[0]} dB`;
 const lack = missing();
 if (lack) {
   show("problem", lack);

@@ -8,7 +8,7 @@ const MAGMA = [
   [208, 65, 111], [231, 82, 99], [245, 107, 92], [252, 137, 97], [254, 167, 114], [254, 196, 136], [253, 226, 163], [252, 253, 191],
 ];
 const RATE = 16000;
-const LEFT = 34, BOTTOM = 20, TOP = 6, RIGHT = 8;  // CSS pixels around the picture
+const LEFT = 46, BOTTOM = 20, TOP = 6, RIGHT = 8;  // CSS pixels around the picture
 export const LIVE_SECONDS = 6;
 
 const palette = new Uint32Array(256);
@@ -76,7 +76,7 @@ export class Spectrogram {
     for (let khz = 0; khz <= 8; khz += 2) {
       const y = TOP + height * (1 - khz / 8);
       g.fillRect(LEFT - 4, y - 0.5, 4, 1);
-      if (khz) g.fillText(khz === 8 ? "8 kHz" : String(khz), LEFT - 6, khz === 8 ? y + 6 : y, LEFT - 6);
+      if (khz) g.fillText(khz === 8 ? "8 kHz" : String(khz), LEFT - 7, khz === 8 ? y + 6 : y);
     }
     g.textAlign = "center";
     g.textBaseline = "top";
