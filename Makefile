@@ -1,13 +1,19 @@
 # Distil-DCCRN: every target installs what it needs into .venv first. `make help` lists them.
 # Needs Python 3.11 or newer with venv, a C compiler and the package registry; nothing else.
 # Another interpreter: make test PYTHON=/path/to/python3.12     Another profile: make tutorial PROFILE=gpu
+# Without the CUDA libraries (1 GB instead of 5): make install TORCH=cpu, before any other target
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install tutorial test check lint lesson-lint unit nbval mutations browser lab notebooks bench results train-real clean
+.PHONY: help install tutorial test check quick lint lesson-lint unit library nbval mutations browser lab notebooks bench results train-real clean
 
 VENV    ?= .venv
 EXTRAS  ?= notebooks,metrics,speech,export,dev
+# exact versions; CONSTRAINTS=/dev/null takes the newest that pyproject.toml allows
+CONSTRAINTS ?= constraints.txt
+# cpu: torch and torchaudio from PyTorch's index of CPU wheels
+TORCH   ?=
+CPU_WHEELS ?= https://download.pytorch.org/whl/cpu
 PROFILE ?= quick
 OUT     ?= runs/$(PROFILE)
 NPROC   ?= 1
@@ -21,15 +27,21 @@ STAMP := $(VENV)/.installed
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(filter-out /dev/null,$(CONSTRAINTS))
 	@if [ -z "$(PYTHON)" ]; then echo "error: no Python 3.11 or newer with venv found; install one or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; fi
 	@"$(PYTHON)" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "error: $(PYTHON) is not Python 3.11 or newer with venv (on Debian: apt install python3-venv)" >&2; exit 1; }
+	@[ -z "$(TORCH)" ] || [ "$(TORCH)" = cpu ] || { echo "error: TORCH is \"cpu\" or empty, not \"$(TORCH)\"" >&2; exit 2; }
 	@[ -x "$(PY)" ] || "$(PYTHON)" -m venv "$(VENV)"
-	@echo "installing into $(VENV): about 5 GB, a few minutes"
-	"$(PY)" -m pip install --quiet --disable-pip-version-check -e ".[$(EXTRAS)]"
+	@if [ "$(TORCH)" = cpu ]; then \
+		echo "installing into $(VENV) without CUDA libraries: about 1 GB, a few minutes"; \
+		grep -E '^torch(audio)?[=]=' "$(CONSTRAINTS)" > "$(VENV)/torch.txt" || \
+			sed -nE 's/^ +"(torch(audio)?>[^"]+)",/\1/p' pyproject.toml > "$(VENV)/torch.txt"; \
+		"$(PY)" -m pip install --quiet --disable-pip-version-check --no-deps --index-url "$(CPU_WHEELS)" -r "$(VENV)/torch.txt"; \
+	else echo "installing into $(VENV): about 5 GB, a few minutes (make install TORCH=cpu: 1 GB, without CUDA libraries)"; fi
+	"$(PY)" -m pip install --quiet --disable-pip-version-check -c "$(CONSTRAINTS)" -e ".[$(EXTRAS)]"
 	@touch "$(STAMP)"
 
-install: $(STAMP)  ## create .venv and install the package with its extras (about 5 GB, mostly torch)
+install: $(STAMP)  ## create .venv and install the package with its extras (about 5 GB, mostly torch; TORCH=cpu: 1 GB)
 
 tutorial: $(STAMP)  ## run all notebooks at PROFILE=quick into runs/quick, with one HTML report
 	"$(PY)" -m dccrn_lib run-notebooks --profile "$(PROFILE)" --out "$(OUT)"
@@ -46,14 +58,21 @@ lint: $(STAMP)  ## ruff (rules and format), the direction of imports between the
 QUICK = tests/test_doctests.py tests/test_house.py tests/test_losses.py tests/audio tests/cli tests/distillation tests/networks tests/results \
 	tests/corpus/test_decoded.py tests/corpus/test_manifest.py tests/corpus/test_mixing.py tests/training/test_muon.py tests/training/test_profiles.py
 
-check: lint  ## lint, the examples in docstrings and the quick tests: under a minute, for while you work
-	"$(PY)" -m pytest -q $(QUICK)
+check: $(STAMP)  ## lint, the examples in docstrings and the quick tests, side by side: under a minute, for while you work
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint quick
+
+quick: $(STAMP)
+	"$(PY)" -m pytest -q -m "not slow" $(QUICK)
 
 lesson-lint: $(STAMP)  ## advice for the authors of lessons (length, words per line of code, stated times); never fails
 	@PYTHONPATH=tests "$(PY)" -m contract
 
 unit: $(STAMP)  ## the tests without the notebooks
 	"$(PY)" -m pytest tests
+
+# For other versions than those of constraints.txt: without the house's own rules and the lessons, whose digits belong to them.
+library: $(STAMP)  ## the library's tests alone, for other versions (CONSTRAINTS=.github/oldest.txt or /dev/null)
+	"$(PY)" -m pytest tests --ignore tests/lessons --ignore tests/browser --ignore tests/test_wheel.py --ignore tests/test_house.py
 
 nbval: $(STAMP)  ## the committed notebooks: they run, and their checked outputs are unchanged
 	@if ls notebooks/*.ipynb >/dev/null 2>&1; then "$(PY)" -m pytest --nbval-lax --nbval-current-env notebooks; else echo "no notebooks to check"; fi
@@ -62,7 +81,7 @@ mutations: $(STAMP)  ## break the library in known ways: a unit test and a noteb
 	"$(PY)" -m tests.mutations
 
 browser: $(STAMP)  ## the lessons' widgets and the report in a headless Chromium (DCCRN_BROWSER=/path names another)
-	"$(PY)" -m pip install --quiet --disable-pip-version-check -e ".[browser]"
+	"$(PY)" -m pip install --quiet --disable-pip-version-check -c "$(CONSTRAINTS)" -e ".[browser]"
 	"$(PY)" -m pytest tests/browser -m browser
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks

@@ -20,6 +20,16 @@ def root() -> Path:
     return paths.project_root()
 
 
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Manifests {"speech", "noise", "rir"} of a small generated corpus, made once; tests read it and leave it as it is."""
+    pytest.importorskip("espeakng_loader", reason="the extra speech is not installed")
+    from dccrn_lib.corpus.synthesis.corpus import generated_corpus
+
+    made = generated_corpus(0.02, root=tmp_path_factory.mktemp("generated"), progress=False)
+    return {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
+
+
 @pytest.fixture
 def write_notebook(tmp_path: Path) -> Callable[..., Path]:
     """Write a small notebook: ``write_notebook("01_first", parameters, "code", "code", needs=[...])``."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 from dccrn_lib.results.tables import stale_tables
 
@@ -66,22 +70,51 @@ def test_make_says_what_is_missing_without_a_python(root: Path, tmp_path: Path):
     assert not (tmp_path / "venv").exists()
 
 
-def test_every_dependency_is_pinned_in_pyproject(root: Path):
+def requirements(root: Path) -> list[Requirement]:
+    """What the package and its extras ask for."""
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *(d for name, ds in extras.items() if name != "all" for d in ds)]
-    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", requirement) for requirement in wanted)
-    pins = dict(requirement.split("==") for requirement in wanted)
-    assert all(requirement.split("==")[1] == pins[requirement.split("==")[0]] for requirement in wanted)
-    assert pins["torch"] == pins["torchaudio"]
+    extras = {name: wanted for name, wanted in project["optional-dependencies"].items() if name != "all"}
+    return [Requirement(r) for wanted in (project["dependencies"], *extras.values()) for r in wanted]
 
 
-def test_pins_are_nowhere_else(root: Path):
-    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"].values()
-    names = {r.split("==")[0] for r in [*project["dependencies"], *(d for ds in extras for d in ds)] if "==" in r}
+def exact(path: Path) -> dict[str, list[str]]:
+    """The exact versions of a constraints file, by package; several where they depend on Python."""
+    versions: dict[str, list[str]] = {}
+    for line in path.read_text().splitlines():
+        if line and not line.startswith("#"):
+            requirement = Requirement(line)
+            (specifier,) = requirement.specifier
+            assert specifier.operator == "==", line
+            versions.setdefault(requirement.name, []).append(specifier.version)
+    return versions
+
+
+@pytest.mark.parametrize("name", ["constraints.txt", ".github/oldest.txt"])
+def test_exact_versions_lie_in_the_ranges(name: str, root: Path):
+    versions = exact(root / name)
+    wrong = [str(r) for r in requirements(root) if not all(v in r.specifier for v in versions.get(r.name, []))]
+    assert wrong == []
+    assert versions["torch"] == versions["torchaudio"]
+
+
+def test_every_requirement_has_a_lower_end_and_an_exact_version(root: Path):
+    versions = exact(root / "constraints.txt")
+    for requirement in requirements(root):
+        assert any(s.operator == ">=" for s in requirement.specifier), requirement
+        assert requirement.name in versions, requirement
+
+
+def test_the_oldest_versions_are_the_lower_ends(root: Path):
+    lower = {r.name: s.version for r in requirements(root) for s in r.specifier if s.operator == ">="}
+    for name, (version,) in exact(root / ".github/oldest.txt").items():
+        assert Version(version) in SpecifierSet(f"=={lower[name]}.*"), name
+
+
+def test_versions_are_nowhere_else(root: Path):
+    names = {requirement.name for requirement in requirements(root)}
     pin = re.compile(rf"\b({'|'.join(map(re.escape, sorted(names)))})\s*[=~]=\s*\d")
-    others = [p for p in tracked(root) if p.suffix not in {".ipynb", ".json"} and p.name != "pyproject.toml"]
+    allowed = {"pyproject.toml", "constraints.txt", "oldest.txt"}
+    others = [p for p in tracked(root) if p.suffix not in {".ipynb", ".json"} and p.name not in allowed]
     assert [str(p.relative_to(root)) for p in others if pin.search(p.read_text(encoding="utf-8"))] == []
 
 
@@ -89,7 +122,22 @@ def test_environments_install_the_extras_that_make_installs(root: Path):
     extras = re.search(r"^EXTRAS\s*\?= (\S+)$", (root / "Makefile").read_text(), re.MULTILINE)[1]
     known = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(extras.split(",")) <= set(known)
-    assert f"-e .[{extras}]" in (root / "environment.yml").read_text()
+    environment = (root / "environment.yml").read_text()
+    assert f"-e .[{extras}]" in environment and "-c constraints.txt" in environment
+
+
+def test_without_cuda_torch_comes_from_the_index_of_cpu_wheels(root: Path, tmp_path: Path):
+    command = ["make", "-n", "-C", str(root), "install", "TORCH=cpu", f"VENV={tmp_path}/venv"]
+    steps = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert '--no-deps --index-url "https://download.pytorch.org/whl/cpu"' in steps
+    assert steps.index("--index-url") < steps.index('-c "constraints.txt" -e')
+
+
+def test_an_unknown_kind_of_torch_is_refused(root: Path, tmp_path: Path):
+    command = ["make", "-C", str(root), "install", "TORCH=gpu", f"VENV={tmp_path}/venv", f"PYTHON={sys.executable}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and 'TORCH is "cpu" or empty, not "gpu"' in done.stderr
+    assert not (tmp_path / "venv").exists()
 
 
 def test_no_paths_of_a_machine_in_the_repository(root: Path):
@@ -111,7 +159,7 @@ def test_the_package_fits_on_one_screen(root: Path):
 def test_every_test_that_the_ledger_names_exists(root: Path):
     text = (root / "docs/ledger.md").read_text()
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
-    assert len(named) > 20
+    assert named
     missing = [f"{file}::{test}" for file, test in named if f"def {test}(" not in (root / file).read_text()]
     assert missing == []
 

@@ -1,12 +1,13 @@
-"""A wheel, unpacked far from any checkout, brings what the public names need."""
+"""A wheel, installed by pip far from any checkout, brings what the public names and the command need."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import site
 import subprocess
 import sys
-import zipfile
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
@@ -23,8 +24,12 @@ def _setuptools_is_new_enough() -> bool:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with nothing but the unpacked wheel."""
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment into which pip has installed nothing but the wheel.
+
+    The dependencies are those of the running environment, borrowed by path, so that pip checks the wheel's ranges against
+    them and downloads nothing; the editable install there stays out of sight.
+    """
     if not _setuptools_is_new_enough():
         pytest.skip("setuptools 77 or newer, which builds the wheel, comes with the extra dev")
     root, source = Path(__file__).resolve().parents[1], tmp_path_factory.mktemp("source")
@@ -37,57 +42,77 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (source / "wheels").mkdir()
     subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True, timeout=300)
     (wheel,) = (source / "wheels").glob("*.whl")
-    folder = tmp_path_factory.mktemp("site")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder)
-    return folder
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=300)
+    packages = sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)})
+    Path(packages, "borrowed.pth").write_text("\n".join(site.getsitepackages()) + "\n")
+    found = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+    install = [sys.executable, "-m", "pip", "--python", str(found), "install", "--no-index", "--quiet", str(wheel)]
+    done = subprocess.run(install, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return found
 
 
-def run(site: Path, *command: str) -> subprocess.CompletedProcess:
-    """Python in an empty folder, with the wheel's package first."""
-    away = site.parent / "away"
+def run(python: Path, *command: str) -> subprocess.CompletedProcess:
+    """A command of the environment's ``bin`` in an empty folder."""
+    away = python.parents[1] / "away"
     away.mkdir(exist_ok=True)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("DCCRN_")} | {"PYTHONPATH": str(site)}
+    hidden = ("DCCRN_", "PYTHONPATH")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
+    program, *arguments = command
     return subprocess.run(
-        [sys.executable, *command], cwd=away, env=environment, capture_output=True, text=True, timeout=300
+        [str(python.parent / program), *arguments],
+        cwd=away,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
 
 
-def test_the_students_weights_come_with_it(site: Path):
+def test_the_students_weights_come_with_it(python: Path):
     code = (
         "import dccrn_lib, torch; model = dccrn_lib.load_model('distil_dccrn');"
         "print(dccrn_lib.__file__, dccrn_lib.count_parameters(model), tuple(model(torch.zeros(1, 800)).shape))"
     )
-    done = run(site, "-c", code)
+    done = run(python, "python", "-c", code)
     assert done.returncode == 0, done.stderr
     file, parameters, shape = done.stdout.split(maxsplit=2)
-    assert Path(file).is_relative_to(site) and (parameters, shape.strip()) == ("1126413", "(1, 800)")
+    assert Path(file).is_relative_to(python.parents[1]) and (parameters, shape.strip()) == ("1126413", "(1, 800)")
 
 
-def test_files_are_enhanced_far_from_a_checkout(site: Path, root: Path, tmp_path: Path):
+def test_the_installed_command_enhances_a_file(python: Path, root: Path, tmp_path: Path):
     noisy = next((root / "data/demo/noisy").glob("*.ogg"))
-    done = run(site, "-m", "dccrn_lib", "enhance", str(noisy), "--out", str(tmp_path), "--quiet")
+    done = run(python, "dccrn", "enhance", str(noisy), str(tmp_path / "out.wav"), "--quiet")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / noisy.name).stat().st_size > 1000
+    assert (tmp_path / "out.wav").stat().st_size > 1000
 
 
-def test_sentences_come_with_it_and_corpora_stay_out_of_the_package(site: Path):
+def test_the_installed_command_generates_a_corpus(python: Path, tmp_path: Path):
+    pytest.importorskip("espeakng_loader", reason="speech is generated with the extra speech")
+    done = run(python, "dccrn", "corpus", "synth", "--hours", "0.01", "--out", str(tmp_path / "corpus"), "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "corpus/speech.jsonl").stat().st_size > 100
+
+
+def test_sentences_come_with_it_and_corpora_stay_out_of_the_package(python: Path):
     code = (
         "from dccrn_lib.corpus.synthesis.speech import load_sentences; from dccrn_lib.runtime import paths;"
         "print(len(load_sentences()), paths.generated_dir(), paths.runs_dir(), paths.results_dir())"
     )
-    done = run(site, "-c", code)
+    done = run(python, "python", "-c", code)
     assert done.returncode == 0, done.stderr
     languages, *folders = done.stdout.split()
     assert int(languages) == 13
-    assert not any(Path(folder).is_relative_to(site) for folder in folders)
+    assert not any("site-packages" in folder for folder in folders)
 
 
-def test_type_checkers_find_its_annotations(site: Path):
-    assert (site / "dccrn_lib" / "py.typed").is_file()
+def test_type_checkers_find_its_annotations(python: Path):
+    done = run(python, "python", "-c", "import dccrn_lib; print(dccrn_lib.__path__[0])")
+    assert Path(done.stdout.strip(), "py.typed").is_file()
 
 
-def test_other_weights_are_named_with_where_to_get_them(site: Path):
-    done = run(site, "-m", "dccrn_lib", "enhance", "x.wav", "--out", "o", "--model", "uformer")
+def test_other_weights_are_named_with_where_to_get_them(python: Path):
+    done = run(python, "dccrn", "enhance", "x.wav", "--out", "o", "--model", "uformer")
     assert done.returncode == 1
     assert "shipped: distil_dccrn;" in done.stderr and "weights/ of the repository" in done.stderr

@@ -44,6 +44,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "dccrn_lib.cli.experiment:teaching_publish",
         "compare both students seed by seed and write results/NAME.json",
     ),
+    "experiment teacher-strength run": (
+        "dccrn_lib.cli.experiment:teacher_strength_run",
+        "train a miniature student alone and under teachers of several strengths x seeds; resumes",
+    ),
+    "experiment teacher-strength publish": (
+        "dccrn_lib.cli.experiment:teacher_strength_publish",
+        "gain of the students over the lead of their teachers, in results/NAME.json",
+    ),
     "experiment training-data run": (
         "dccrn_lib.cli.experiment:training_data_run",
         "train and score mixtures of data x seeds; resumes where it stopped",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
+from dccrn_lib.cli.campaign import DECIDED as DECIDED_BY_STAGES
 from dccrn_lib.cli.checks import count, folder, named
 from dccrn_lib.cli.fields import FieldParser, changed, recorded
 from dccrn_lib.cli.parser import Parser
-from dccrn_lib.experiments import methods, teaching, training_data
+from dccrn_lib.experiments import methods, teacher_strength, teaching, training_data
 from dccrn_lib.experiments import shipped_weights as shipped
+from dccrn_lib.experiments.campaign import recipe
 from dccrn_lib.experiments.executors import cluster_executor
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.training.config import TrainConfig
@@ -113,6 +116,60 @@ def teaching_publish(**options: Any) -> Parser:
 
 def _teaching_publish(a: argparse.Namespace) -> int:
     print(teaching.publish(a.out, a.name, a.results))
+    return 0
+
+
+def teacher_strength_run(**options: Any) -> Parser:
+    p = FieldParser(TrainConfig, _strength_base, skip=(*DECIDED_BY_STAGES, "speech", "noise", "rir"), **options)
+    p.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder of the runs")
+    p.add_argument(
+        "--teachers", required=True, metavar="NAME=WEIGHTS,...", help="shipped names or paths, weakest first"
+    )
+    p.add_argument("--ways", default=",".join(teacher_strength.WAYS), metavar="W,W", help="of teaching")
+    p.add_argument("--seeds", default="0,1,2,3,4", metavar="S,S", help="joined by commas")
+    p.add_argument("--steps", type=count, default=300, metavar="N", help="steps of each student")
+    for kind in ("speech", "noise", "rir"):
+        p.add_argument(f"--{kind}", required=kind != "rir", default="", metavar="FILE", help=f"manifests of {kind}")
+    p.set_defaults(run=_teacher_strength_run)
+    return p
+
+
+def _strength_base(a: argparse.Namespace) -> TrainConfig:
+    corpus = {kind: getattr(a, kind) or "" for kind in ("speech", "noise", "rir")}
+    base = recipe(corpus, a.out or "", batch_size=4, workers=0, valid_mixtures=60, warmup_steps=20, ema_decay=0.99)
+    base = replace(base, decay_fraction=0.35, mix=replace(base.mix, segment_seconds=1.0))
+    return base if a.config is None else recorded(a.config, base, DECIDED_BY_STAGES)
+
+
+def _teacher_strength_run(a: argparse.Namespace) -> int:
+    import torch
+
+    torch.set_flush_denormal(True)
+    teachers, seeds = teacher_strength.parse_teachers(a.teachers), _seeds(a.seeds)
+    if teacher_strength.run(a.fields, teachers, seeds, a.steps, a.ways.split(","), not a.quiet):
+        return 0
+    print(f"stopped; the same command resumes in {a.out}")
+    return 130
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds takes whole numbers joined by commas, not {text!r}") from None
+
+
+def teacher_strength_publish(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("--out", type=named, required=True, metavar="DIR", help="folder of the runs")
+    p.add_argument("--name", default="teacher_strength", metavar="NAME", help="of the result")
+    p.add_argument("--results", type=folder, metavar="DIR", help="folder for the result; results/ when not given")
+    p.set_defaults(run=_teacher_strength_publish)
+    return p
+
+
+def _teacher_strength_publish(a: argparse.Namespace) -> int:
+    print(teacher_strength.publish(a.out, a.name, a.results))
     return 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from dccrn_lib.corpus.decoded import DecodedCorpus
@@ -82,19 +82,24 @@ class ValidSet:
         items = [mixtures[i] for i in range(config.valid_mixtures)]
         self.noisy, self.clean = (t.to(device) for t in _pair(items))
 
-    def score(self, trainee: Trainee, batch: int = 50) -> dict[str, float]:
-        """Mean SI-SNR of output and input in dB, gain and compressed spectral distance of the averaged weights."""
-        network = trainee.finished_average() if trainee.average is not trainee.model else trainee.model.eval()
+    def score(self, trainee: Trainee) -> dict[str, float]:
+        """As :meth:`score_network`, of the averaged weights of a network in training."""
+        if trainee.average is not trainee.model:
+            return self.score_network(trainee.finished_average(), trainee.config.amp)
+        found = self.score_network(trainee.model.eval(), trainee.config.amp)
+        trainee.model.train()
+        return found
+
+    def score_network(self, network: nn.Module, amp: bool, batch: int = 50) -> dict[str, float]:
+        """Mean SI-SNR of output and input in dB, gain and compressed spectral distance of a network in eval mode."""
         sums = torch.zeros(4, dtype=torch.float64)
         with torch.no_grad():
             for noisy, clean in zip(self.noisy.split(batch), self.clean.split(batch), strict=True):
-                with autocast(noisy.device, trainee.config.amp):
+                with autocast(noisy.device, amp):
                     estimate = network(noisy).float()
                 gain = (estimate * clean).sum(-1) / (clean * clean).sum(-1)
                 spectral = compressed_spectral_loss(estimate, clean) * len(noisy)
                 rows = [si_snr_db(estimate, clean).sum(), si_snr_db(noisy, clean).sum(), gain.sum(), spectral]
                 sums += torch.stack(rows).double().cpu()
-        if trainee.average is trainee.model:
-            trainee.model.train()
         names = ("si_snr_db", "noisy_si_snr_db", "gain", "spectral")
         return dict(zip(names, (sums / len(self.noisy)).tolist(), strict=True))

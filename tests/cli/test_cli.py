@@ -239,6 +239,7 @@ def test_what_users_get_wrong_is_one_line_and_leaves_nothing(
     assert left == []
 
 
+@pytest.mark.slow
 def test_a_failing_notebook_makes_the_command_fail(
     write_notebook: Callable[..., Path],
     tmp_path: Path,
@@ -396,6 +397,7 @@ def test_only_the_first_rank_prints(trained: list, monkeypatch: pytest.MonkeyPat
 # ---- measurements and documents
 
 
+@pytest.mark.slow
 def test_bench_data_compares_workers_with_a_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 

@@ -10,7 +10,6 @@ from multiprocessing import get_context
 import pytest
 import torch
 
-from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.experiments import grid
 from dccrn_lib.experiments.executors import cluster_executor, run_jobs
 from dccrn_lib.results.records import load_result
@@ -21,12 +20,6 @@ TINY = replace(
     get_profile("smoke"), segment_seconds=0.5, student_steps=2, valid_mixtures=1, test_mixtures=2, test_seconds=1.0
 )
 METHODS, SEEDS = ["none"], [0, 1]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    made = generated_corpus(0.02, root=tmp_path_factory.mktemp("generated"), progress=False)
-    return {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
 
 
 @pytest.fixture(autouse=True)

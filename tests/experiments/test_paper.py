@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.evaluation import systems
 from dccrn_lib.experiments import grid, paper
 from dccrn_lib.networks.presets import build_model
@@ -27,12 +26,6 @@ TINY = replace(
     test_mixtures=3,
     test_seconds=1.0,
 )
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    made = generated_corpus(0.02, root=tmp_path_factory.mktemp("generated"), progress=False)
-    return {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
 
 
 @pytest.fixture(autouse=True)

@@ -38,6 +38,7 @@ def test_golden(name):
     assert error < TOLERANCE, f"{name}: relative error {error:.2e}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_tensor_matters(name):
     """Change one tensor of theirs at a time: the output changes, so each name has reached its place."""

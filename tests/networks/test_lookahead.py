@@ -12,6 +12,7 @@ from dccrn_lib.runtime.errors import ConfigError
 EDGES = {"alignments": [0, 1, 50, 98, 99]}  # the largest models: not every position of the hop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_measured_equals_expected(name):
     model = build_model(name)
@@ -40,6 +41,7 @@ def test_worst_alignment_is_the_first_sample_of_a_hop_or_the_last():
     assert found == [900, 901, 998, 999]
 
 
+@pytest.mark.slow
 def test_uformer_without_attention_looks_480_frames_ahead():
     model = build_model("uformer_mini", attention=False)
     assert expected_lookahead(model) == 399 + 480 * 160

@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from dccrn_lib.corpus.mixing import MixConfig
-from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.networks.complex_layers import ComplexBatchNorm2d
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.sync_batch_norm import SyncBatchNorm2d, SyncComplexBatchNorm2d, synchronise_batch_norm
@@ -157,12 +156,6 @@ def test_a_stop_signal_and_its_echo_stop_softly_and_a_later_one_at_once(monkeypa
 
 
 # ---- runs
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    made = generated_corpus(0.02, root=tmp_path_factory.mktemp("generated"), progress=False)
-    return {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
 
 
 CASES = {

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from dccrn_lib.cli import main as cli
-from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.experiments.campaign import SEARCH, STUDENTS, plan, recipe, search
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import load_model, save_model
@@ -17,12 +16,6 @@ from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.training.lockstep import Stage, run_stage
 from dccrn_lib.training.loop import train
 from dccrn_lib.training.schedule import rate_factor
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    made = generated_corpus(0.02, root=tmp_path_factory.mktemp("generated"), progress=False)
-    return {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ import torch
 
 import dccrn_lib.losses as losses
 from dccrn_lib.corpus.mixing import MixConfig
-from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.uformer import Uformer
 from dccrn_lib.networks.weights import load_model, save_model
@@ -28,12 +27,6 @@ from dccrn_lib.training import session
 from dccrn_lib.training.batches import RankSampler
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
 from dccrn_lib.training.loop import TrainingError, learning_rate, train
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    made = generated_corpus(0.02, root=tmp_path_factory.mktemp("generated"), progress=False)
-    return {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,209 @@
+"""When does teaching help? The gain of a miniature student over the lead of its teacher, early and late in training.
+
+    python -m dccrn_lib experiment teacher-strength run --speech S --noise N --rir R --out runs/strength \\
+        --teachers 1h=runs/a/uformer/best,final=uformer
+    python -m dccrn_lib experiment teacher-strength publish --out runs/strength
+
+``run`` trains, for every seed, the student alone and taught by every teacher in several ways, all side by side on the same
+mixtures (``training.lockstep``), and scores them on the valid split ten times. The lead is the teacher's SI-SNR on these
+mixtures minus that of the student alone at that moment; the gain is that of the taught student over the student alone.
+
+Source: ours. Results with AT-KL under teachers of several strengths are not known to us.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dccrn_lib.evaluation.intervals import paired_difference
+from dccrn_lib.experiments.paper import data_hash
+from dccrn_lib.networks.weights import load_model
+from dccrn_lib.results.records import save_result
+from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.files import write_json
+from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.lockstep import Lockstep, Stage, run_stage
+
+STUDENT = "distil_dccrn_mini"
+
+#: The ways of teaching that are compared, by name.
+WAYS: dict[str, dict[str, str]] = {
+    "output": {"method": "output"},
+    "at_kl_softmax": {"method": "at_kl", "normalisation": "softmax"},
+    "at_kl_sum": {"method": "at_kl", "normalisation": "sum"},
+}
+
+#: Fractions of the training at which gain and lead are published: before the learning rate falls, and at the end.
+MOMENTS = {"early": 0.2, "late": 1.0}
+
+
+#: Fields of the recipe that stand in the result.
+RECIPE = (
+    "optimiser", "muon_learning_rate", "learning_rate", "batch_size", "decay_fraction", "ema_decay", "output_weight",
+    "feature_share", "spectral_weight", "level_weight", "valid_mixtures", "amp",
+)  # fmt: skip
+
+
+def parse_teachers(text: str) -> dict[str, str]:
+    """From ``name=weights,name=weights``.
+
+    >>> parse_teachers("1h=runs/a/best,final=uformer")
+    {'1h': 'runs/a/best', 'final': 'uformer'}
+
+    Raises:
+        ConfigError: a part that is not name=weights, or a name given twice.
+    """
+    teachers: dict[str, str] = {}
+    for part in text.split(","):
+        name, found, weights = part.strip().partition("=")
+        if not (name and found and weights) or name in teachers or "/" in name:
+            raise ConfigError(f"teachers are written name=weights,name=weights with different names, got {part!r}")
+        teachers[name] = weights
+    return teachers
+
+
+def strength_stage(shared: TrainConfig, teachers: Mapping[str, str], seed: int, ways: Sequence[str]) -> Stage:
+    """The student alone, and taught by every teacher in every way, with one seed; folders below ``shared.out``."""
+    for way in ways:
+        if way not in WAYS:
+            raise ConfigError(f"unknown way of teaching {way!r}; known: {', '.join(WAYS)}")
+    out = Path(shared.out)
+    systems = {"alone": replace(shared, out=str(out / "alone"), model=STUDENT, seed=seed, method="none")}
+    for name, weights in teachers.items():
+        for way in ways:
+            system = f"{way}.{name}"
+            systems[system] = replace(
+                shared, out=str(out / system), model=STUDENT, seed=seed, teacher=weights, **WAYS[way]
+            )
+    return Stage("strength", systems, 1.0)
+
+
+def run(
+    shared: TrainConfig,
+    teachers: Mapping[str, str],
+    seeds: Sequence[int],
+    steps: int,
+    ways: Sequence[str] = tuple(WAYS),
+    progress: bool = True,
+) -> bool:
+    """Train and score all students; finished seeds are kept, a half-finished one resumes.
+
+    Args:
+        shared: recipe of all students; ``out`` is the folder of the experiment.
+        teachers: name -> weights.
+        seeds: of initial weights and mixtures.
+        steps: length of each training.
+        ways: names from :data:`WAYS`.
+        progress: print how far it is.
+
+    Returns:
+        False if a signal stopped it early.
+    """
+    out = Path(shared.out)
+    plan = {"teachers": dict(teachers), "steps": steps, "ways": list(ways)}
+    file = out / "plan.json"
+    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != plan:
+        raise ConfigError(f"{file} was written for other teachers, ways or steps; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(file, plan)
+    for seed in seeds:
+        folder = out / f"seed{seed}"
+        stage = strength_stage(replace(shared, out=str(folder)), teachers, seed, ways)
+        record = run_stage(stage, folder, steps=steps, progress=progress)
+        if record["stopped"]:
+            return False
+        scores = folder / "teachers.json"
+        if not scores.is_file():
+            write_json(scores, _teacher_scores(stage, folder, teachers))
+    return True
+
+
+def _teacher_scores(stage: Stage, folder: Path, teachers: Mapping[str, str]) -> dict[str, float]:
+    """SI-SNR in dB of every teacher on the valid mixtures of a stage."""
+    lock = Lockstep(stage, folder, graphs=False, progress=False)
+    amp = lock.configs["alone"].amp
+    return {
+        name: lock.valid.score_network(load_model(weights, lock.device).eval(), amp)["si_snr_db"]
+        for name, weights in teachers.items()
+    }
+
+
+def points(out: str | Path) -> list[dict[str, Any]]:
+    """Gain and lead in dB of every finished seed, teacher, way and moment.
+
+    Raises:
+        ConfigError: no seed is finished.
+    """
+    plan = json.loads((Path(out) / "plan.json").read_text(encoding="utf-8"))
+    found = []
+    for folder in sorted(Path(out).glob("seed*")):
+        if not (folder / "teachers.json").is_file():
+            continue
+        strength = json.loads((folder / "teachers.json").read_text(encoding="utf-8"))
+        alone = _valid(folder / "alone")
+        for name in plan["teachers"]:
+            for way in plan["ways"]:
+                taught = _valid(folder / f"{way}.{name}")
+                for moment, fraction in MOMENTS.items():
+                    step = min(alone, key=lambda s, goal=fraction * plan["steps"]: abs(s - goal))
+                    found.append(
+                        {
+                            "seed": int(folder.name.removeprefix("seed")), "teacher": name, "way": way, "moment": moment,
+                            "step": step, "teacher_db": strength[name], "alone_db": alone[step],
+                            "lead_db": strength[name] - alone[step], "gain_db": taught[step] - alone[step],
+                        }
+                    )  # fmt: skip
+    if not found:
+        raise ConfigError(f"{out}: no seed is finished yet; call `experiment teacher-strength run` first")
+    return found
+
+
+def _valid(folder: Path) -> dict[int, float]:
+    """Step -> SI-SNR in dB on the valid split."""
+    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    return {row["step"]: row["si_snr_db"] for row in history["valid"]}
+
+
+def publish(out: str | Path, name: str = "teacher_strength", folder: str | Path | None = None) -> Path:
+    """Write ``results/<name>.json``: mean gain and its t interval over the seeds, by teacher, way and moment."""
+    found = points(out)
+    plan = json.loads((Path(out) / "plan.json").read_text(encoding="utf-8"))
+    config = json.loads((next(Path(out).glob("seed*/alone/config.json"))).read_text(encoding="utf-8"))
+    corpus = {kind: config[kind] for kind in ("speech", "noise", "rir")}
+    rows = []
+    for moment in MOMENTS:
+        for teacher in plan["teachers"]:
+            for way in plan["ways"]:
+                chosen = [p for p in found if (p["moment"], p["teacher"], p["way"]) == (moment, teacher, way)]
+                gain = paired_difference([p["gain_db"] for p in chosen], [0.0] * len(chosen), method="t")
+                rows.append(
+                    {
+                        "moment": moment, "teacher": teacher, "way": way, "seeds": len(chosen),
+                        "lead_db": sum(p["lead_db"] for p in chosen) / len(chosen),
+                        "gain_db": gain.mean, "low": gain.low, "high": gain.high, "verdict": gain.verdict,
+                    }
+                )  # fmt: skip
+    payload = {
+        "title": "Gain of a miniature student over the lead of its teacher",
+        "note": "Valid split of real recordings. Lead: SI-SNR of the teacher minus that of the student alone at that step. "
+        "Gain: taught minus alone, same seed, same mixtures; intervals are Student's t over the seeds at 95 %.",
+        "command": "python -m dccrn_lib experiment teacher-strength run",
+        "config": {
+            "teachers": list(plan["teachers"]),
+            "steps": plan["steps"],
+            "ways": plan["ways"],
+            "student": STUDENT,
+            **{key: config[key] for key in RECIPE},
+            "segment_seconds": config["mix"]["segment_seconds"],
+        },  # fmt: skip
+        "data_hash": data_hash(corpus),
+        "seed": sorted({p["seed"] for p in found}),
+        "columns": ["moment", "teacher", "way", "seeds", "lead_db", "gain_db", "low", "high", "verdict"],
+        "rows": rows,
+        "points": found,
+    }
+    return save_result(name, payload, folder)

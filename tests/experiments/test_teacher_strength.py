@@ -1,0 +1,76 @@
+"""The experiment on the strength of a teacher: pairs by seed, lead and gain from the same mixtures."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import torch
+
+from dccrn_lib.cli import main as cli
+from dccrn_lib.experiments.teacher_strength import WAYS, parse_teachers, points
+from dccrn_lib.networks.presets import build_model
+from dccrn_lib.networks.weights import save_model
+from dccrn_lib.runtime.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory, corpus):
+    """The command with two teachers, one of them untrained and one a little less."""
+    folder = tmp_path_factory.mktemp("strength")
+    for name, seed in (("weak", 0), ("other", 1)):
+        torch.manual_seed(seed)
+        save_model(build_model("uformer_mini"), folder / name)
+    given = [f"--{kind}={path}" for kind, path in corpus.items()]
+    teachers = f"weak={folder / 'weak'},other={folder / 'other'}"
+    given += ["--teachers", teachers, "--out", str(folder / "runs"), "--steps", "3", "--quiet"]
+    given += ["--set", "device=cpu", "--set", "batch_size=2", "--set", "valid_mixtures=2"]
+    return folder, ["experiment", "teacher-strength", "run", *given, "--set", "mix.segment_seconds=0.5"]
+
+
+def test_gain_and_lead_come_from_the_histories(command, capsys):
+    folder, run = command
+    assert cli.main([*run, "--seeds", "0,1"]) == 0
+    found = points(folder / "runs")
+    assert len(found) == 2 * 2 * len(WAYS) * 2  # seeds, teachers, ways, moments
+    for point in found:
+        alone = json.loads((folder / "runs" / f"seed{point['seed']}" / "alone/history.json").read_text())
+        taught = folder / "runs" / f"seed{point['seed']}" / f"{point['way']}.{point['teacher']}"
+        value = {h["step"]: h["si_snr_db"] for h in alone["valid"]}[point["step"]]
+        other = {h["step"]: h["si_snr_db"] for h in json.loads((taught / "history.json").read_text())["valid"]}
+        assert point["gain_db"] == pytest.approx(other[point["step"]] - value)
+        assert point["lead_db"] == pytest.approx(point["teacher_db"] - value)
+    assert {p["step"] for p in found if p["moment"] == "late"} == {3}
+    assert len({p["teacher_db"] for p in found}) == 2  # each teacher is scored, on the same mixtures for both seeds
+
+    assert cli.main([*run, "--seeds", "0,1"]) == 0  # finished: nothing is trained again
+    capsys.readouterr()
+    publish = ["experiment", "teacher-strength", "publish", "--out", str(folder / "runs"), "--results", str(folder)]
+    assert cli.main(publish) == 0
+    record = json.loads((folder / "teacher_strength.json").read_text())
+    assert [r["seeds"] for r in record["rows"]] == [2] * 2 * len(WAYS) * 2
+    row = record["rows"][0]
+    gains = [p["gain_db"] for p in record["points"] if all(p[k] == row[k] for k in ("moment", "teacher", "way"))]
+    assert row["gain_db"] == pytest.approx(sum(gains) / 2) and row["low"] <= row["gain_db"] <= row["high"]
+    assert str(folder) not in json.dumps(record).replace(os.sep, "/")
+
+
+def test_another_question_wants_another_folder(command):
+    folder, run = command
+    (folder / "runs").mkdir(exist_ok=True)
+    if not (folder / "runs/plan.json").is_file():
+        (folder / "runs/plan.json").write_text("{}")
+    assert cli.main([*run, "--ways", "output"]) == 2
+
+
+@pytest.mark.parametrize("text", ["uformer", "a=", "=b", "a=b,a=c", "a/b=c"])
+def test_teachers_need_different_names(text):
+    with pytest.raises(ConfigError, match="name=weights"):
+        parse_teachers(text)
+
+
+def test_a_folder_without_a_finished_seed_has_no_points(tmp_path):
+    (tmp_path / "plan.json").write_text('{"teachers": {}, "ways": [], "steps": 1}')
+    with pytest.raises(ConfigError, match="no seed is finished"):
+        points(tmp_path)
