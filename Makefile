@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install tutorial test check quick lint lesson-lint unit library nbval mutations browser lab notebooks bench results train-real clean
+.PHONY: help install tutorial test check quick lint lesson-lint unit library nbval mutations browser demo lab notebooks bench results train-real clean
 
 VENV    ?= .venv
 EXTRAS  ?= notebooks,metrics,speech,export,dev
@@ -80,9 +80,12 @@ nbval: $(STAMP)  ## the committed notebooks: they run, and their checked outputs
 mutations: $(STAMP)  ## break the library in known ways: a unit test and a notebook check must see each (minutes)
 	"$(PY)" -m tests.mutations
 
-browser: $(STAMP)  ## the lessons' widgets and the report in a headless Chromium (DCCRN_BROWSER=/path names another)
+browser: $(STAMP)  ## the lessons' widgets, the report and the demo in a headless Chromium (DCCRN_BROWSER=/path names another)
 	"$(PY)" -m pip install --quiet --disable-pip-version-check -c "$(CONSTRAINTS)" -e ".[browser]"
-	"$(PY)" -m pytest tests/browser -m browser
+	"$(PY)" -m pytest tests/browser tests/demo -m browser
+
+demo: $(STAMP)  ## the denoiser for the browser into build/demo (needs Node.js, here or in .venv, and the npm registry)
+	"$(PY)" docs/book/demo/build.py --out build/demo
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks
 	"$(PY)" -m jupyterlab --ServerApp.root_dir=notebooks
