@@ -85,7 +85,7 @@ browser: $(STAMP)  ## the lessons' widgets, the report and the demo in a headles
 	"$(PY)" -m pytest tests/browser tests/demo -m browser
 
 demo: $(STAMP)  ## the denoiser for the browser into build/demo (needs Node.js, here or in .venv, and the npm registry)
-	"$(PY)" docs/book/demo/build.py --out build/demo
+	"$(PY)" docs/book/demo/bundle.py --out build/demo
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks
 	"$(PY)" -m jupyterlab --ServerApp.root_dir=notebooks

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import soundfile
 from chromium import chromium
-from demo_page import Visit, build_module
+from demo_page import Visit, bundle_module
 
 from dccrn_lib.runtime.paths import project_root
 
@@ -44,8 +44,8 @@ def demo(browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if named := os.environ.get("DCCRN_DEMO"):
         return Path(named).resolve()
     pytest.importorskip("onnx", reason="the extra export is not installed")
-    build = build_module()
-    if build.node_folder() is None:
+    build = bundle_module()
+    if build.node_and_npm() is None:
         pytest.skip("no Node.js with npm: install it, or the extra dev")
     folder = tmp_path_factory.mktemp("demo") / "demo"
     build.build(folder)

@@ -24,9 +24,9 @@ _BASE64 = """(samples) => {
 }"""
 
 
-def build_module() -> ModuleType:
-    """docs/book/demo/build.py."""
-    spec = importlib.util.spec_from_file_location("demo_build", FOLDER / "build.py")
+def bundle_module() -> ModuleType:
+    """docs/book/demo/bundle.py."""
+    spec = importlib.util.spec_from_file_location("demo_bundle", FOLDER / "bundle.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

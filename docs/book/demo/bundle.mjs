@@ -1,5 +1,5 @@
-// Build the page into a folder: node build.mjs OUT MODEL.onnx NAME=LABEL=CLIP...
-// build.py calls it, after it has exported the model.
+// Build the page into a folder: node bundle.mjs OUT MODEL.onnx NAME=LABEL=CLIP...
+// bundle.py calls it, after it has exported the model.
 
 import fs from "node:fs";
 import { createRequire } from "node:module";

