@@ -72,6 +72,18 @@ def test_a_machine_that_is_too_slow_gives_the_microphone_and_a_message(visit):
     assert np.sqrt(np.mean(noisy**2)) > 0.01
 
 
+def test_hearing_the_noisy_side_changes_no_recording(visit):
+    """The switch is for the ear; what is compared afterwards is still noisy against enhanced."""
+    v = visit(**DESKTOP)
+    v.page.evaluate("document.querySelector('[name=version][value=noisy]').click()")
+    listen(v, 0.5, marginSeconds=12, backlogSeconds=60)
+    if v.page.evaluate("dccrn.live.take.late"):
+        pytest.skip("this machine is too busy to keep up")
+    noisy, played = stop(v)
+    start = slice(0, RATE // 2)
+    assert ratio_db(played[start], noisy[start]) < 20
+
+
 def test_delay_and_real_time_factor_are_shown(visit):
     v = visit(**DESKTOP)
     listen(v, 0.3, marginSeconds=1)

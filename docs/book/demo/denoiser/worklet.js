@@ -15,8 +15,8 @@ class DenoiserProcessor extends AudioWorkletProcessor {
     this.received = this.arrived = 0;  // samples of the microphone, of the worker
     this.piece = new Float32Array(chunk);
     this.filled = 0;
-    this.gain = 0;  // of the enhanced sound now
-    this.strength = 1;
+    this.gain = 0;  // of the enhanced sound now: 0 while it is late
+    this.strength = this.amount = 1;  // asked for, and on its way there
     this.bypass = false;
     this.lateBlocks = this.blocks = 0;
     this.log = 0;
@@ -67,7 +67,8 @@ class DenoiserProcessor extends AudioWorkletProcessor {
       const dry = index < 0 ? 0 : this.dry[index % RING];
       const wet = index < 0 || index >= this.arrived ? dry : this.wet[index % RING];
       const heard = dry + this.gain * (wet - dry);
-      out[n] = dry + this.strength * (heard - dry);
+      this.amount += Math.min(Math.max(this.strength - this.amount, -step), step);
+      out[n] = dry + this.amount * (heard - dry);
       if (index >= 0) this.keep(dry, heard);
     }
     for (let c = 1; c < output.length; c++) output[c].set(out);

@@ -44,7 +44,10 @@ function busy(on) {
 
 /** Run one thing at a time; errors are shown. */
 async function run(action) {
-  if (job || live) return;
+  if (job || live) {
+    show("problem", "Something is running: stop or cancel it first.");
+    return;
+  }
   job = new AbortController();
   busy(true);
   show("problem", null);
@@ -199,16 +202,14 @@ async function listen() {
       running.before.push(piece.dry, LIVE_REFERENCE);
       running.after.push(piece.wet, LIVE_REFERENCE);
       running.dirty = true;
-      if (take.seconds >= LIVE_LIMIT_SECONDS) finish();
+      if (take.seconds >= LIVE_LIMIT_SECONDS) finish().catch(complain);
     };
     const onState = ({ overload, failure, rtf }) => {
       if (failure) {
-        take.overload = true;
         show("notice", `The network stopped (${failure}); you hear the microphone unprocessed. Stop and start again.`);
       }
       if (rtf !== undefined && !overload) take.rtf.push(rtf);
       if (overload) {
-        take.overload = true;
         show("notice", "This machine is too slow for live denoising at the moment: you hear the microphone unprocessed, without gaps. Close other programs and start again, or stop and choose a file: files need no real time.");
       }
       liveNumbers(rtf);
@@ -218,7 +219,8 @@ async function listen() {
     } catch (error) {
       throw microphoneError(error);
     }
-    running.stream.set({ strength: state.strength, bypass: !state.enhanced });
+    running.stream.set({ strength: state.enhanced ? state.strength : 0 });
+    running.stream.stream.getTracks()[0].onended = () => finish().catch(complain);  // unplugged
     for (const [name, view] of [["before", before], ["after", after]]) {
       view.playhead = null;
       running[name] = new LiveSpectrogram(view, running.stream.sampleRate);
@@ -274,7 +276,7 @@ async function finish() {
 
 function changed() {
   player.set(state);
-  live?.stream.set({ strength: state.strength, bypass: !state.enhanced || Boolean(live.take.overload) });
+  live?.stream.set({ strength: state.enhanced ? state.strength : 0 });
 }
 
 for (const radio of document.querySelectorAll("[name=version]")) {
