@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install tutorial test check quick lint lesson-lint unit library nbval mutations soak browser book lab notebooks bench results train-real clean
+.PHONY: help install tutorial test check quick lint lesson-lint unit library nbval mutations soak browser demo book lab notebooks bench results train-real clean
 
 VENV    ?= .venv
 EXTRAS  ?= notebooks,metrics,speech,export,dev
@@ -83,9 +83,12 @@ mutations: $(STAMP)  ## break the library in known ways: a unit test and a noteb
 soak: $(STAMP)  ## try to break it: kills, full disks, damaged inputs, load, into results/reliability.json (most of an hour)
 	"$(PY)" -m tests.soak $(SOAK_ARGS)
 
-browser: $(STAMP)  ## the lessons' widgets and the report in a headless Chromium (DCCRN_BROWSER=/path names another)
+browser: $(STAMP)  ## the lessons' widgets, the report and the demo in a headless Chromium (DCCRN_BROWSER=/path names another)
 	"$(PY)" -m pip install --quiet --disable-pip-version-check -c "$(CONSTRAINTS)" -e ".[browser]"
-	"$(PY)" -m pytest tests/browser -m browser
+	"$(PY)" -m pytest tests/browser tests/demo -m browser
+
+demo: $(STAMP)  ## the denoiser for the browser into build/demo (needs Node.js, here or in .venv, and the npm registry)
+	"$(PY)" docs/book/demo/bundle.py --out build/demo
 
 book: $(STAMP)  ## build the site of docs/book into build/book, offline once installed (make demo first, if there is npm)
 	"$(PY)" -m pip install --quiet --disable-pip-version-check -c "$(CONSTRAINTS)" -e ".[book]"

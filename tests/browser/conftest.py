@@ -1,8 +1,6 @@
 """One JupyterLab server and one headless browser for all tests of this folder.
 
-The tests are skipped where there is no browser or no Playwright. They find Chromium on the path; another browser of
-its family is named by the environment variable DCCRN_BROWSER, and DCCRN_SCREENSHOTS names a folder to keep the
-pictures in.
+The browser is that of tests/chromium.py. DCCRN_SCREENSHOTS names a folder to keep the pictures in.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ import json
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,46 +20,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium import chromium
 
 from dccrn_lib.runtime.paths import project_root
 
-CHROMIUM_FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",  # a microphone that beeps
-)
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # a pop-up about news and an extension list would ask the network
 QUIET_LAB = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
-
-
-def browser_executable() -> str | None:
-    """Path of the browser: DCCRN_BROWSER (which must exist), or the first Chromium on the path; None without one."""
-    wanted = os.environ.get("DCCRN_BROWSER")
-    if wanted:
-        found = shutil.which(wanted)
-        assert found, f"DCCRN_BROWSER names {wanted!r}, which is not a program on this machine"
-        return found
-    return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator:
     """A headless Chromium with a fresh profile."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is missing: pip install -e '.[browser]'")
-    executable = browser_executable()
-    if executable is None:
-        pytest.skip("no Chromium found: install it (Debian: apt install chromium) or name one in DCCRN_BROWSER")
-    with playwright.sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=executable, headless=True, args=list(CHROMIUM_FLAGS))
-        yield chromium
-        chromium.close()
+    with chromium() as program:
+        yield program
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,12 @@
+export { enhance } from "./engine.js";
+export { levelScale, LevelControl } from "./level.js";
+export { readMetadata } from "./metadata.js";
+export { resample, StreamingResampler } from "./resample.js";
+export { sniffSampleRate } from "./container.js";
+export { STFT } from "./stft.js";
+export { StreamingEnhancer } from "./streaming.js";
+export { encodeWav } from "./wav.js";
+export { Cancelled, Denoiser } from "./client.js";
+export { Live } from "./live.js";
+export { column, FLOOR_DB, picture } from "./picture.js";
+export { gainsFor, mix, Mixer } from "./mixer.js";
