@@ -90,9 +90,8 @@ browser: $(STAMP)  ## the lessons' widgets, the report and the demo in a headles
 demo: $(STAMP)  ## the denoiser for the browser into build/demo (needs Node.js, here or in .venv, and the npm registry)
 	"$(PY)" docs/book/demo/bundle.py --out build/demo
 
-book: $(STAMP)  ## build the site of docs/book into build/book, offline once installed (make demo first, if there is npm)
+book: demo  ## the site with lessons, reference and demo into build/book; it opens from disk
 	"$(PY)" -m pip install --quiet --disable-pip-version-check -c "$(CONSTRAINTS)" -e ".[book]"
-	@if grep -q '^demo:' Makefile && command -v npm >/dev/null; then "$(MAKE)" demo; fi
 	"$(PY)" docs/book/make.py --out build/book
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks
