@@ -54,6 +54,13 @@ def _what_is_wrong(record: dict[str, Any]) -> str:
         nbformat.validator.validate(record, version=4, version_minor=numbers[1], relax_add_props=True)
     except (nbformat.ValidationError, RecursionError) as error:
         return " ".join(str(error).split())[:200]
+    except (
+        TypeError,
+        KeyError,
+        AttributeError,
+        IndexError,
+    ):  # nbformat looks for words, and stumbles over the same place
+        return "a part of it is of another kind than the format wants"
     needs = record["metadata"].get("dccrn", {})
     if not isinstance(needs, dict) or not _is_names(needs.get("needs", [])):
         return "dccrn.needs in its metadata must be a list of names"
