@@ -323,7 +323,15 @@ def test_a_label_is_text_in_the_widgets():
     class Mixtures(list):
         samples = 16000
 
-    box = mixture_browser(Mixtures([item]), {"student": nn.Identity()})
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.tensor(0.5))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.gain * x
+
+    box = mixture_browser(Mixtures([item]), {"student": Half()})
     values = [child.value for child in box.children if isinstance(child, widgets.HTML)]
     assert any("&lt;img" in value for value in values) and not any("<img" in value for value in values)
 
