@@ -54,6 +54,7 @@ def _raise(error: BaseException) -> None:
 )
 def test_what_must_not_happen_is_seen(take, words: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(running, "SECONDS", 1)
+    monkeypatch.setattr(running, "WAITING", 2)
     counts = fuzz(Target("bad", st.just(b"given"), take), 1)
     assert len(counts.failures) == 1 and words in counts.failures[0]
     assert counts.inputs == 1 and counts.taken + counts.refused <= 1
