@@ -165,7 +165,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _limits() -> Iterator[None]:
-    """``Hang`` after SECONDS of computing, MemoryError beyond GIGABYTES: in the main thread of a system with such limits."""
+    """``Hang`` after SECONDS of computing, MemoryError beyond GIGABYTES: in the main thread of a system that has them."""
     if os.name != "posix" or threading.current_thread() is not threading.main_thread():
         yield
         return
