@@ -23,6 +23,7 @@ from torch import nn
 
 from dccrn_lib.runtime.errors import ConfigError, DamagedFileError
 from dccrn_lib.runtime.files import atomic_path, read_json, write_json
+from dccrn_lib.runtime.settings import shown
 
 CONFIG, CHECKPOINT = "config.json", "checkpoint.pt"
 _ANEW = "restore it from a copy, or remove it to train from the start"
@@ -108,7 +109,7 @@ def open_run(out: Path, config: Any, resume: bool, may_change: set[str]) -> dict
         if differing:
             key = differing[0]
             raise ConfigError(
-                f"{out}: the run there has {key} = {old.get(key)!r}, asked for {now[key]!r}; "
+                f"{out}: the run there has {key} = {shown(old.get(key))}, asked for {shown(now[key])}; "
                 "resume with the same config or choose another folder"
             )
     checkpoint = out / CHECKPOINT

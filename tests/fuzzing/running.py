@@ -22,7 +22,8 @@ from hypothesis.strategies import SearchStrategy
 
 from dccrn_lib.runtime.errors import DccrnError
 
-SECONDS = 20  # more is a hang; the machine may be busy
+SECONDS = 20  # of computing; more is a hang
+WAITING = 30  # times as long by the clock: the machine may be busy
 GIGABYTES = 2  # of address space above what the process has, for one input
 BAD_USAGE = 2
 
@@ -35,11 +36,13 @@ class Target:
         name: of the target.
         inputs: hypothesis' description of the inputs.
         take: hands one input to the library; it may write into the folder ``out`` below the one given, and nowhere else.
+        sound: an input without damage, which must be taken.
     """
 
     name: str
     inputs: SearchStrategy[Any]
     take: Callable[[Any, Path], None]
+    sound: Callable[[], Any] | None = None
 
 
 @dataclass
@@ -162,7 +165,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _limits() -> Iterator[None]:
-    """``Hang`` after SECONDS, MemoryError beyond GIGABYTES: where the system knows such limits, in the main thread."""
+    """``Hang`` after SECONDS of computing, MemoryError beyond GIGABYTES: in the main thread of a system that has them."""
     if os.name != "posix" or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -171,16 +174,19 @@ def _limits() -> Iterator[None]:
     def late(*_: object) -> None:
         raise Hang(f"took more than {SECONDS} s")
 
-    before = signal.signal(signal.SIGALRM, late)
+    before = [signal.signal(kind, late) for kind in (signal.SIGALRM, signal.SIGPROF)]
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     status = Path("/proc/self/statm")
     if status.exists():
         size = int(status.read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (size + GIGABYTES * 2**30, hard))
-    signal.alarm(SECONDS)
+    signal.alarm(WAITING * SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         yield
     finally:
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        for kind, handler in zip((signal.SIGALRM, signal.SIGPROF), before, strict=True):
+            signal.signal(kind, handler)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))

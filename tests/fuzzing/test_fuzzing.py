@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -29,6 +30,12 @@ def test_damaged_inputs_are_taken_or_refused_by_a_documented_error(name: str):
     assert counts.inputs == EXAMPLES and counts.refused > 0
 
 
+@pytest.mark.parametrize("name", TARGETS)
+def test_an_undamaged_input_is_taken(name: str):
+    counts = fuzz(dataclasses.replace(TARGETS[name], inputs=st.builds(TARGETS[name].sound)), 1)
+    assert (counts.taken, counts.failures) == (1, [])
+
+
 def _raise(error: BaseException) -> None:
     raise error
 
@@ -47,6 +54,7 @@ def _raise(error: BaseException) -> None:
 )
 def test_what_must_not_happen_is_seen(take, words: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(running, "SECONDS", 1)
+    monkeypatch.setattr(running, "WAITING", 2)
     counts = fuzz(Target("bad", st.just(b"given"), take), 1)
     assert len(counts.failures) == 1 and words in counts.failures[0]
     assert counts.inputs == 1 and counts.taken + counts.refused <= 1
