@@ -77,7 +77,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait_until(true, seconds: float = 20.0) -> bool:
+def wait_until(true, seconds: float = 60.0) -> bool:
     end = time.monotonic() + seconds
     while not true() and time.monotonic() < end:
         time.sleep(0.05)
@@ -92,11 +92,14 @@ def test_workers_end_with_their_parent_and_leave_nothing_half_written(tmp_path, 
     (tmp_path / "out").mkdir()
     command = [sys.executable, str(tmp_path / "parent.py"), kind, str(tmp_path / "out")]
     parent = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    assert wait_until(lambda: len(list((tmp_path / "out").glob("worker*"))) == 2, 60)
-    workers = [int(path.name.removeprefix("worker")) for path in (tmp_path / "out").glob("worker*")]
-    assert all(map(alive, workers))
-    parent.send_signal(number)
-    parent.wait(30)
+    try:
+        assert wait_until(lambda: len(list((tmp_path / "out").glob("worker*"))) == 2, 200)
+        workers = [int(path.name.removeprefix("worker")) for path in (tmp_path / "out").glob("worker*")]
+        assert all(map(alive, workers))
+        parent.send_signal(number)
+        parent.wait(30)
+    finally:
+        parent.kill()
     assert wait_until(lambda: not any(map(alive, workers)))
     assert len(list((tmp_path / "out").iterdir())) == 2, "beside the names of the workers"
 
@@ -114,4 +117,4 @@ def test_a_failed_task_ends_the_others_at_once():
     with pytest.raises(ValueError, match="sleep length"):
         with worker_pool(2) as run, tqdm(disable=True) as bar:
             run(time.sleep, [-1, 0, 60, 60], bar)
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 50  # else they sleep for 120 s
