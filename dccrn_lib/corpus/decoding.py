@@ -47,6 +47,8 @@ def decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
     except AudioError as error:
         raise AudioError(f"{error}; scan the corpus again to leave it out") from error
     x = np.concatenate(pieces).mean(axis=1)
+    if entry.scale is not None:
+        x = x * np.float32(entry.scale)
     if rate != SAMPLE_RATE and len(x):
         divisor = np.gcd(rate, SAMPLE_RATE)
         x = resample_poly(x, SAMPLE_RATE // divisor, rate // divisor).astype(np.float32)

@@ -35,6 +35,7 @@ class Entry:
         label: kind of noise, for tables by noise kind.
         language: language code of speech.
         offset, bytes: where the file lies in a tar shard; ``path`` is then ``shard.tar::member``.
+        scale: what full scale of the file stands for, where it was lowered so that nothing is clipped; None is 1.
     """
 
     path: str
@@ -50,6 +51,7 @@ class Entry:
     language: str | None = None
     offset: int | None = None
     bytes: int | None = None
+    scale: float | None = None
 
     @property
     def group(self) -> str:
@@ -85,6 +87,9 @@ def parse_entry(line: str, where: str, folder: str) -> Entry:
     place = [record.get("offset"), record.get("bytes")]
     if place != [None, None] and not all(type(value) is int and 0 <= value < 2**62 for value in place):
         raise ManifestError(f"{where}: offset and bytes must be whole numbers, both of them, found {shown(place)}")
+    scale = record.get("scale")
+    if scale is not None and not (type(scale) in (int, float) and 0 < scale <= 1e30):
+        raise ManifestError(f"{where}: scale must be a positive number, found {shown(scale)}")
     known_fields = {key: record[key] for key in FIELDS if record.get(key) is not None}
     known_fields |= {key: _as_text(known_fields[key], key, where) for key in _TEXTS if key in known_fields}
     known_fields["path"] = os.path.normpath(os.path.join(folder, record["path"]))

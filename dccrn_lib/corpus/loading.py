@@ -18,6 +18,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from dccrn_lib.runtime.errors import DccrnError, WorkerError
 from dccrn_lib.runtime.interrupts import ENDING
 
+_KILLED = ("exited unexpectedly", "killed by signal")  # torch's words
+
 
 @dataclass
 class _Failure:
@@ -88,8 +90,8 @@ class Batches(Iterator):
     def __next__(self) -> Any:
         try:
             batch = next(self.loader)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, OSError, EOFError) as error:  # items have none of these: see _Caught
+            if isinstance(error, RuntimeError) and not any(words in str(error) for words in _KILLED):
                 raise
             raise WorkerError(
                 "a process that mixes training data ended early, by a lack of memory or of /dev/shm perhaps; try fewer "

@@ -52,7 +52,7 @@ class MixConfig:
 
     Args:
         segment_seconds: length of a mixture in s.
-        snr_db: lowest and highest signal-to-noise ratio in dB, drawn uniformly.
+        snr_db: lowest and highest signal-to-noise ratio in dB, drawn uniformly; offsets of recordings do not count.
         level_dbfs: lowest and highest RMS of the mixture in dB relative to full scale.
         rir_probability: fraction of mixtures whose speech passes a room response (0 without responses).
         early_ms: part of the room response after the direct sound that stays in the target, in ms; 0 = the direct sound
@@ -119,11 +119,16 @@ class _Groups:
         return min(int(np.searchsorted(self.cumulative, rng.random())), len(self.entries) - 1)
 
 
+def power(x: np.ndarray) -> float:
+    """Mean square of (sample,) without its mean: what a constant offset adds is not heard."""
+    return float(np.var(x, dtype=np.float64))
+
+
 def mix_at_snr(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
-    """Scale ``noise`` so that 10 log10(|clean|^2 / |noise|^2) = ``snr_db``.
+    """Scale ``noise`` so that 10 log10(|clean|^2 / |noise|^2) = ``snr_db``, the means left out of both powers.
 
     Args:
-        clean, noise: (sample,), same length, neither silent.
+        clean, noise: (sample,), same length, neither silent; a constant offset is no sound.
         snr_db: in dB, over the whole segment.
 
     Returns:
@@ -132,11 +137,12 @@ def mix_at_snr(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarra
     Raises:
         ConfigError: one of them is silent, so no ratio exists.
 
-    >>> noise = mix_at_snr(np.ones(8), np.ones(8) * 5, 20.0)
-    >>> round(float(noise[0]), 3)
+    >>> tone = np.sin(np.arange(8) * np.pi / 4)
+    >>> noise = mix_at_snr(tone + 0.5, 5 * tone, 20.0)
+    >>> round(float(noise[2]), 3)
     0.1
     """
-    clean_power, noise_power = float(np.mean(clean**2)), float(np.mean(noise**2))
+    clean_power, noise_power = power(clean), power(noise)
     if clean_power <= 0 or noise_power <= 0:
         raise ConfigError("cannot set an SNR: the clean speech or the noise is silent")
     return noise * np.sqrt(clean_power / noise_power / 10 ** (snr_db / 10)).astype(noise.dtype)
@@ -277,7 +283,7 @@ class MixtureDataset(Dataset):
                 pieces += [piece, pause]
                 have += len(piece) + len(pause)
             x = self._fit(np.concatenate(pieces))
-            if np.mean(x**2) > 1e-8:
+            if power(x) > 1e-8:
                 return x
         self._skip(group, f"speech of {group[0].group}")
         return None
@@ -294,7 +300,7 @@ class MixtureDataset(Dataset):
             others = [i for i in rng.permutation(len(self.speech.entries)) if i != speaker][: rng.integers(3, 8)]
             voices = [v for v in (self._speech(rng, int(i)) for i in others) if v is not None]
             if voices:
-                babble: Any = sum(v / np.sqrt(np.mean(v**2)) for v in voices)
+                babble: Any = sum(v / np.float32(np.sqrt(power(v))) for v in voices)
                 return babble, "babble"
         noise, label = self._one_noise(rng)
         if rng.random() < self.config.second_noise_probability:
@@ -317,7 +323,7 @@ class MixtureDataset(Dataset):
             x = np.concatenate(pieces)
             first = int(rng.integers(0, max(len(x) - self.samples, 0) + 1))
             x = self._equalise(rng, self._fit(x[first:]))
-            if np.mean(x**2) > 1e-9:
+            if power(x) > 1e-9:
                 return x, entry.label or entry.corpus
             self._skip(group, "a segment of this noise")
         names = "; ".join(sorted(self.silent)[:3])

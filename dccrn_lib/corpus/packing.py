@@ -1,7 +1,8 @@
 """Packing a corpus: many files become a few tar shards, small enough to be carried over a slow line.
 
 Speech and noise are brought to mono at 16 kHz and encoded (Opus, Vorbis or FLAC), room responses always as FLAC; the
-new manifests carry over split, speaker, recording, label, licence and duration, and training reads them directly.
+new manifests carry over split, speaker, recording, label, licence and duration, and training reads them directly. A file
+that goes beyond full scale is lowered as a whole, so that nothing is clipped, and its entry keeps the ``scale``.
 ``unpack_corpus`` turns shards into files again, byte for byte what the shards hold.
 
 The new folder appears when it is complete; a failure leaves nothing.
@@ -172,13 +173,16 @@ def _new_folder(out: str | os.PathLike) -> AbstractContextManager[Path]:
     return atomic_folder(out)
 
 
-def _encoded(entry: Entry, codec: str, bitrate: float) -> bytes | str:
-    """The bytes of a member, or why the file cannot be used."""
+def _encoded(entry: Entry, codec: str, bitrate: float) -> tuple[bytes, float | None] | str:
+    """The bytes of a member and its scale (None for 1), or why the file cannot be used."""
     try:
         samples = decode(entry, 0.0, entry.seconds + 1)
         if not len(samples):
             return "holds no sample"
-        return encode(samples, "flac" if entry.kind == "rir" else codec, bitrate)
+        peak = float(np.abs(samples).max())
+        scale = peak if peak > 1.0 else None
+        samples = samples if scale is None else samples / np.float32(scale)
+        return encode(samples, "flac" if entry.kind == "rir" else codec, bitrate), scale
     except AudioError as error:
         return str(error)
 
@@ -189,10 +193,11 @@ def _write_shards(folder: Path, name: str, entries: list[Entry], task: partial, 
     try:
         for first in range(0, len(entries), _AT_A_TIME):
             some = entries[first : first + _AT_A_TIME]
-            for entry, data in zip(some, run(task, some, bar), strict=True):
-                if isinstance(data, str):
-                    bad.append((entry.path, data))
+            for entry, encoded in zip(some, run(task, some, bar), strict=True):
+                if isinstance(encoded, str):
+                    bad.append((entry.path, encoded))
                     continue
+                data, scale = encoded
                 if shard is None or shard.offset >= limit:
                     if shard is not None:
                         shard.close()
@@ -203,10 +208,9 @@ def _write_shards(folder: Path, name: str, entries: list[Entry], task: partial, 
                 member.size = len(data)
                 offset = shard.offset + tarfile.BLOCKSIZE  # a header of one block, then the data
                 shard.addfile(member, io.BytesIO(data))
-                path = f"{shard.name}{SEPARATOR}{member.name}"
-                packed.append(
-                    dataclasses.replace(entry, path=path, sample_rate=SAMPLE_RATE, offset=offset, bytes=len(data))
-                )
+                path, size = f"{shard.name}{SEPARATOR}{member.name}", len(data)
+                place = {"path": path, "offset": offset, "bytes": size, "sample_rate": SAMPLE_RATE, "scale": scale}
+                packed.append(dataclasses.replace(entry, **place))
     finally:
         if shard is not None:
             shard.close()

@@ -74,13 +74,13 @@ def _output_format(info: AudioInfo, destination: Path, subtype: str | None) -> t
     return name, default
 
 
-def _scan(path: Path, block: int, info: AudioInfo) -> tuple[int, np.ndarray]:
-    """(samples, scales for the network) of a file; reads all of it, so that damage is found before any output is begun."""
+def _scan(path: Path, block: int, info: AudioInfo) -> tuple[int, LevelMeter]:
+    """(samples, level and offset) of a file; reads all of it, so that damage is found before any output is begun."""
     samples, meter = 0, LevelMeter(info.channels, info.sample_rate)
     for piece in read_blocks(path, block):
         samples += piece.shape[1]
         meter.add(piece)
-    return samples, meter.scale()
+    return samples, meter
 
 
 def enhance_file(
@@ -118,13 +118,13 @@ def enhance_file(
         raise AudioError(f"{destination} exists; remove it, choose another output, or ask to overwrite it")
     form, kept = _output_format(info, destination, subtype)
     block = max(1, int(BLOCK_SECONDS * info.sample_rate))
-    samples, scale = _scan(source, block, info)
+    samples, meter = _scan(source, block, info)
     network = resolve_model(model, device)
     report = on_progress or (lambda seconds: None)
 
     def attempt(gain: float) -> None:
         path = signal_path(network, info.channels, samples / info.sample_rate, str(source))
-        blocks = enhanced_blocks(read_blocks(source, block), path, info.sample_rate, samples, scale)
+        blocks = enhanced_blocks(read_blocks(source, block), path, info.sample_rate, samples, meter)
         with AudioWriter(destination, info.sample_rate, info.channels, kept, form) as writer:
             for piece in blocks:
                 writer.write(piece * np.float32(gain))

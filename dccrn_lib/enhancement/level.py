@@ -1,8 +1,11 @@
-"""The level at which a network hears a recording. NumPy alone: the ONNX runner uses it without torch.
+"""The level at which a network hears a recording, and the offset it does not hear. NumPy alone: the ONNX runner uses it
+without torch.
 
-Networks learn at usual levels and are deaf to quiet recordings. Where the whole signal is at hand, :class:`LevelMeter`
-brings it to one level before the network and back after it. A live signal has no future to measure, so
-:class:`LevelControl` follows its loudest frames, causally, and leaves usual levels alone.
+Networks learn at usual levels and are deaf to quiet recordings; a constant offset, as cheap converters add it, counts as
+loud to a meter and is no sound. Where the whole signal is at hand, :class:`LevelMeter` gives its mean, to be left out, and
+the scale that brings it to one level before the network and back after it. A live signal has no future to measure, so
+:class:`OffsetControl` and :class:`LevelControl` follow it, causally: the mean as far as it is beyond doubt, and the loudest
+frames.
 """
 
 from __future__ import annotations
@@ -14,43 +17,56 @@ ACTIVE_DB = 25.0
 
 
 class LevelMeter:
-    """What to divide each channel by so that the network hears it at the level it was trained for, NETWORK_DBFS.
+    """What to subtract from each channel, and then divide it by, so that the network hears it at the level it was trained
+    for, NETWORK_DBFS.
 
-    The level is the RMS of the active frames of 50 ms, those within ACTIVE_DB of the loudest: a long pause does not make
-    a recording quiet.
+    The level is the RMS of the active frames of 50 ms, those within ACTIVE_DB of the loudest, without the mean of the whole
+    signal: a long pause does not make a recording quiet, nor a constant offset loud.
 
     Args:
         channels: of the signal.
         sample_rate: Hz.
 
     >>> meter = LevelMeter(1, 16000)
-    >>> meter.add(np.full((1, 16000), 1e-3, np.float32))
-    >>> round(float(20 * np.log10(1e-3 / meter.scale().item())), 3)
-    -23.0
+    >>> meter.add(0.1 + 1e-3 * (-1.0) ** np.arange(16000)[None])
+    >>> round(float(20 * np.log10(1e-3 / meter.scale().item())), 3), round(meter.offset().item(), 3)
+    (-23.0, 0.1)
     """
 
     def __init__(self, channels: int, sample_rate: int) -> None:
-        self._peak = np.zeros(channels)
-        self._frame = max(1, round(0.05 * sample_rate))
+        self._low, self._high = np.full(channels, np.inf), np.full(channels, -np.inf)
+        self._frame, self._least = max(1, round(0.05 * sample_rate)), sample_rate // 10
         self._rest = np.zeros((channels, 0))
-        self._energies = [np.zeros((channels, 0))]
+        self._samples, self._sum = 0, np.zeros(channels)
+        self._moments = [np.zeros((2, channels, 0))]  # mean and mean square of frames
 
     def add(self, samples: np.ndarray) -> None:
         """Take the next (channel, sample)."""
-        self._peak = np.maximum(self._peak, np.abs(samples).max(axis=1, initial=0.0))
-        power = np.concatenate([self._rest, np.square(samples, dtype=np.float64)], axis=1)  # (channel, sample)
-        frames = power.shape[1] // self._frame
-        whole = power[:, : frames * self._frame].reshape(len(power), frames, self._frame)  # (channel, frame, sample)
-        self._energies.append(whole.mean(axis=2))
-        self._rest = power[:, frames * self._frame :]
+        self._low = np.minimum(self._low, samples.min(axis=1, initial=np.inf))
+        self._high = np.maximum(self._high, samples.max(axis=1, initial=-np.inf))
+        self._samples += samples.shape[1]
+        self._sum += samples.sum(axis=1, dtype=np.float64)
+        line = np.concatenate([self._rest, samples], axis=1)  # (channel, sample), float64
+        frames = line.shape[1] // self._frame
+        whole = line[:, : frames * self._frame].reshape(len(line), frames, self._frame)  # (channel, frame, sample)
+        self._moments.append(np.stack([whole.mean(axis=2), np.square(whole).mean(axis=2)]))
+        self._rest = line[:, frames * self._frame :]
+
+    def offset(self) -> np.ndarray:
+        """Mean of each channel, float32 (channel, 1); 0 below 0.1 s, where a mean may be the sound itself."""
+        known = self._samples >= max(1, self._least)
+        return (self._sum / self._samples if known else 0 * self._sum).astype(np.float32)[:, None]
 
     def scale(self) -> np.ndarray:
         """The divisors, float32 (channel, 1); 1 for silence, never so small that a sample would pass full scale."""
-        energies = np.concatenate(self._energies, axis=1)  # (channel, frame)
-        if energies.shape[1] == 0 and self._rest.shape[1]:
-            energies = self._rest.mean(axis=1, keepdims=True)
-        scales = [_scale(e, peak) for e, peak in zip(energies, self._peak, strict=True)]
-        return np.array(scales, dtype=np.float32)[:, None]
+        mean, square = np.concatenate(self._moments, axis=2)  # (channel, frame) each
+        if mean.shape[1] == 0 and self._rest.shape[1]:
+            mean, square = (m.mean(axis=1, keepdims=True) for m in (self._rest, np.square(self._rest)))
+        offset = self.offset().astype(np.float64)
+        # mean((x - c)^2) = mean(x^2) - 2 c mean(x) + c^2
+        energies = np.maximum(square - 2 * offset * mean + offset**2, 0.0)
+        peak = np.maximum(np.maximum(self._high - offset[:, 0], offset[:, 0] - self._low), 0.0)
+        return np.array([_scale(*row) for row in zip(energies, peak, strict=True)], dtype=np.float32)[:, None]
 
 
 def _scale(energies: np.ndarray, peak: float) -> float:
@@ -59,6 +75,47 @@ def _scale(energies: np.ndarray, peak: float) -> float:
         return max(1.0, peak)
     level = float(np.sqrt(energies[energies > top / 10 ** (ACTIVE_DB / 10)].mean()))
     return max(level / 10 ** (NETWORK_DBFS / 20), peak, 1e-6)  # below -140 dBFS there is nothing to hear
+
+
+class OffsetControl:
+    """The constant offset of a live signal, from this hop of samples and those before it.
+
+    The mean of the last SECONDS, as far as it stands out of the fluctuation of the hops' means: with v their variance and n
+    their number, mean - SURE v / (n mean), and 0 where that changes sign. So it is exactly 0 for a signal without offset,
+    and nothing is removed from it.
+
+    Args:
+        batch: number of parallel streams.
+        hop_seconds: length of a hop.
+
+    >>> control, sound = OffsetControl(1, 0.00625), 0.01 * np.random.default_rng(0).standard_normal((1, 800))
+    >>> bool((control.follow(sound) == 0).mean() > 0.95), control.follow(sound + 0.1)[0, -1].round(3)
+    (True, 0.1)
+    """
+
+    SECONDS = 5.0
+    SURE = 9.0  # square of three standard deviations
+    LEAST = 8  # hops before anything is known
+
+    def __init__(self, batch: int, hop_seconds: float) -> None:
+        self._slowest, self._hops = hop_seconds / self.SECONDS, 0
+        self._mean, self._variance = np.zeros(batch), np.zeros(batch)
+        self.latest = np.zeros(batch)  # of the last hop
+
+    def follow(self, means: np.ndarray) -> np.ndarray:
+        """Means of the next hops (batch, hop) -> their offsets (batch, hop)."""
+        offsets = np.zeros(means.shape)
+        for k in range(means.shape[1]):
+            self._hops += 1
+            weight = max(1 / self._hops, self._slowest)
+            difference = means[:, k] - self._mean
+            self._mean = self._mean + weight * difference
+            self._variance = (1 - weight) * (self._variance + weight * difference**2)
+            doubt = self.SURE * self._variance * weight
+            certain = (self._mean**2 > doubt) & (self._hops >= self.LEAST)
+            self.latest = np.where(certain, self._mean - doubt / np.where(certain, self._mean, 1.0), 0.0)
+            offsets[:, k] = self.latest
+        return offsets
 
 
 class LevelControl:
@@ -74,13 +131,13 @@ class LevelControl:
         frame_seconds: hop in seconds.
 
     >>> control = LevelControl(1, 0.01)
-    >>> quiet, usual = np.full((1, 3), 1e-6), np.full((1, 2), 1e-2)  # -60 and -20 dBFS
+    >>> quiet, usual = np.full((1, 3), 1e-6), np.full((1, 2), 0.05)  # -60 and -13 dBFS
     >>> 20 * np.log10(control.gains(quiet)).round(3), control.gains(usual)
-    (array([[33., 33., 33.]]), array([[1., 1.]]))
+    (array([[43., 43., 43.]]), array([[1., 1.]]))
     """
 
-    #: dBFS, mean square of the loudest frames: active speech at -35 to -13 dBFS.
-    USUAL = (-27.0, -5.0)
+    #: dBFS, mean square of the loudest frames: active speech at about -23 to -16 dBFS.
+    USUAL = (-17.0, -10.0)
     RELEASE = 1.0  # dB per second
     MOST = 50.0  # dB of gain; what is quieter still is no recording
 

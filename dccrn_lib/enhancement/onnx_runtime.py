@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dccrn_lib.enhancement.level import LevelControl, LevelMeter
+from dccrn_lib.enhancement.level import LevelControl, LevelMeter, OffsetControl
 from dccrn_lib.runtime.errors import AudioError, WeightsError
 from dccrn_lib.runtime.files import atomic_path
 from dccrn_lib.runtime.sinks import sink
@@ -87,9 +87,14 @@ class OnnxEnhancer:
         self._tail = np.zeros(overlap, np.float32)
         self._ready = np.zeros(self.hop_length - 1, np.float32)
         self._received = 0
-        self._level = LevelControl(1, self.hop_length / self.sample_rate)
+        self._reset_control()
         self._gains = np.ones(self.delay)  # of the frames that wait for their mask
         self._blank = overlap + self.delay * self.hop_length  # padding left of the signal, the decoder's warm-up
+
+    def _reset_control(self) -> None:
+        self._level = LevelControl(1, self.hop_length / self.sample_rate)
+        self._offset = OffsetControl(1, self.hop_length / self.sample_rate)
+        self._peak = 1.0  # what the output may reach: full scale, or the input's peak
 
     def enhance(self, samples: np.ndarray) -> np.ndarray:
         """Enhance a whole signal: float (sample,) at ``sample_rate`` -> float32 (sample,).
@@ -105,8 +110,9 @@ class OnnxEnhancer:
             return np.concatenate([self.push(x), self.flush()])[self.latency_samples :]
         frames = self._frame_count(x.size)
         overlap = self.window_length - self.hop_length
-        padded = np.pad(x, (overlap, frames * self.hop_length - x.size))
-        self._level = LevelControl(1, self.hop_length / self.sample_rate)
+        self._reset_control()
+        hops = np.concatenate([x, np.zeros(frames * self.hop_length - x.size, np.float32)])
+        padded = np.concatenate([np.zeros(overlap, np.float32), self._without_offset(hops, x.size)])
         gains = self._gains_of(padded)  # (frame,)
         enhanced = np.asarray(self.session.run(None, {"spectrum": self._analyse(padded) * gains})[0]) / gains
         pieces = self._synthesise(enhanced)  # (frame, window)
@@ -114,7 +120,7 @@ class OnnxEnhancer:
         for k, piece in enumerate(pieces):
             signal[k * self.hop_length : k * self.hop_length + self.window_length] += piece
         weight = np.resize(self.weight, signal.size)
-        return np.clip(signal / weight, -1.0, 1.0)[overlap : overlap + x.size]
+        return np.clip(signal / weight, -self._peak, self._peak)[overlap : overlap + x.size]
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take float samples (sample,), any number; give as many, ``latency_samples`` late. Streaming files only.
@@ -132,7 +138,8 @@ class OnnxEnhancer:
     def flush(self) -> np.ndarray:
         """End the signal: the last ``latency_samples`` samples; then as after :meth:`reset`."""
         hop = self.hop_length
-        self._consume(np.zeros(self._frame_count(self._received) * hop - self._received, np.float32), 1.0)
+        padding = self._frame_count(self._received) * hop - self._received
+        self._consume(np.full(padding, self._offset.latest[0], np.float32), 1.0)  # 0 once the offset is left out
         self._consume(np.zeros(self.delay * hop, np.float32), 0.0)
         last = self._emit(self.latency_samples)
         self.reset()
@@ -156,6 +163,25 @@ class OnnxEnhancer:
         spectrum = np.fft.rfft(pieces * self.window, n=self.fft_size).T  # (freq, frame)
         return np.stack([spectrum.real, spectrum.imag])[None].astype(np.float32)
 
+    def _without_offset(self, hops: np.ndarray, samples: int | None = None) -> np.ndarray:
+        """Whole hops of samples without what is constant in them; as they are without ``level_control``.
+
+        Args:
+            hops: (hop * n,).
+            samples: how many of them belong to the signal; None for all. The others stay 0.
+        """
+        if not self.level_control or not hops.size:
+            return hops
+        samples = hops.size if samples is None else samples
+        whole = samples // self.hop_length * self.hop_length
+        means = hops[:whole].reshape(-1, self.hop_length).mean(axis=1, dtype=np.float64)
+        offsets = self._offset.follow(means[None])[0]
+        rest = np.full(samples - whole, self._offset.latest[0])
+        out = hops.copy()
+        out[:samples] -= np.concatenate([np.repeat(offsets, self.hop_length), rest]).astype(np.float32)
+        self._peak = max(self._peak, float(np.abs(out).max()))
+        return out
+
     def _gains_of(self, padded: np.ndarray) -> np.ndarray:
         """Gains of the frames in these samples, float32 (frame,); all 1 without ``level_control``."""
         pieces = np.lib.stride_tricks.sliding_window_view(padded, self.window_length)[:: self.hop_length]
@@ -172,7 +198,10 @@ class OnnxEnhancer:
     def _consume(self, x: np.ndarray, active: float) -> None:
         hop = self.hop_length
         line, done = np.concatenate([self._input, x]), [self._ready]
-        frames = (line.size - (self.window_length - hop)) // hop
+        overlap = self.window_length - hop
+        frames = (line.size - overlap) // hop
+        new = slice(overlap, overlap + frames * hop)
+        line[new] = self._without_offset(line[new])
         for k in range(frames):
             frame = line[k * hop : k * hop + self.window_length]
             gain = self._gains_of(frame)  # (1,)
@@ -184,7 +213,7 @@ class OnnxEnhancer:
             self._gains = waiting[1:]
             piece[: self._tail.size] += self._tail
             self._tail = piece[hop:]
-            out = np.clip(piece[:hop] / self.weight, -1.0, 1.0)
+            out = np.clip(piece[:hop] / self.weight, -self._peak, self._peak)
             out[: max(0, self._blank)] = 0.0
             self._blank -= hop
             done.append(out)
@@ -211,7 +240,8 @@ def _read(source: str | os.PathLike) -> tuple[np.ndarray, Recording]:
 def enhance_wav(model: str | os.PathLike, source: str | os.PathLike, destination: str | os.PathLike) -> None:
     """Enhance a file at the model's sample rate, each channel on its own; the sample format is kept.
 
-    Each channel is brought to one level for the network and back after it, as in enhance_file.
+    Each channel is brought to one level for the network and back after it, and loses a constant offset, as in
+    enhance_file.
 
     Raises:
         AudioError: the file cannot be read, is empty, or has another sample rate, or the other cannot be written.
@@ -234,7 +264,7 @@ def enhance_wav(model: str | os.PathLike, source: str | os.PathLike, destination
     meter = LevelMeter(samples.shape[1], rate)
     meter.add(samples.T)
     scale = meter.scale()[:, 0]  # (channel,)
-    samples = samples / scale
+    samples = (samples - meter.offset()[:, 0]) / scale
     enhanced = np.stack([enhancer.enhance(channel) for channel in samples.T], axis=1)  # (sample, channel)
     enhanced = enhanced * scale
     peak = float(np.abs(enhanced).max())

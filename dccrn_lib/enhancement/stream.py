@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dccrn_lib.enhancement.level import LevelControl
+from dccrn_lib.enhancement.level import LevelControl, OffsetControl
 from dccrn_lib.enhancement.stream_step import StreamingCore
 from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
 from dccrn_lib.runtime.errors import AudioError, ConfigError
@@ -47,8 +47,9 @@ class StreamingEnhancer:
         batch: number of parallel streams, all pushed together.
         block_frames: most frames processed at once; bounds memory on long pushes.
         level_control: bring quiet and very loud signals to the levels that the network has learnt, frame by frame
-            and without latency (:class:`~dccrn_lib.enhancement.level.LevelControl`). At usual levels nothing
-            changes; elsewhere the result is no longer ``model(x)``, but what it would be at a usual level.
+            and without latency (:class:`~dccrn_lib.enhancement.level.LevelControl`), and leave out a constant offset
+            (:class:`~dccrn_lib.enhancement.level.OffsetControl`). At usual levels without offset nothing changes;
+            elsewhere the result is no longer ``model(x)``, but what it would be there.
 
     Raises:
         ConfigError: the model cannot stream, or batch or block_frames is below 1.
@@ -98,6 +99,8 @@ class StreamingEnhancer:
         self._blank = overlap + self.core.delay * hop
         self._as_numpy, self._as_single = False, False
         self._level = LevelControl(self.batch, hop / SAMPLE_RATE)
+        self._offset = OffsetControl(self.batch, hop / SAMPLE_RATE)
+        self._peak = torch.ones(self.batch, 1, device=device)  # what the output may reach: full scale, or the input's
         self._gains = np.ones((self.batch, self.core.delay))  # of the frames that wait for their mask
 
     @torch.no_grad()
@@ -148,8 +151,8 @@ class StreamingEnhancer:
         """End the signal: give the last ``latency_samples`` samples, of the kind last pushed, and reset."""
         hop = self.config.stft.hop_length
         frames = self.frame_count(self.received)  # as many as the offline STFT makes
-        padding = frames * hop - self.received
-        self._consume(torch.zeros(self.batch, padding, device=self.window.device))
+        padding = torch.from_numpy(self._offset.latest).to(self.window)[:, None]  # 0 once the offset is left out
+        self._consume(padding.expand(-1, frames * hop - self.received))
         self._consume(torch.zeros(self.batch, self.core.delay * hop, device=self.window.device), active=0.0)
         last = self._emit(self.latency_samples)
         self.reset()
@@ -168,10 +171,19 @@ class StreamingEnhancer:
         frames = (self._input.shape[1] - overlap) // c.hop_length
         if frames == 0:
             return
+        if self.level_control:
+            self._leave_out_offset(self._input[:, overlap : overlap + frames * c.hop_length])
         pieces = self._input.unfold(1, c.window_length, c.hop_length)  # (batch, frame, window)
         blocks = pieces.split(self.block_frames, dim=1)
         self._ready = torch.cat([self._ready, *(self._process(block, active) for block in blocks)], dim=1)
         self._input = self._input[:, frames * c.hop_length :].clone()
+
+    def _leave_out_offset(self, samples: Tensor) -> None:
+        """Subtract from new samples (batch, hop * n), in place, what is constant in them."""
+        hops = samples.unflatten(1, (-1, self.config.stft.hop_length))  # (batch, hop, sample)
+        offsets = self._offset.follow(hops.mean(dim=2).double().cpu().numpy())
+        hops -= torch.from_numpy(offsets).to(hops)[..., None]
+        self._peak = torch.maximum(self._peak, samples.abs().amax(dim=1, keepdim=True))
 
     def _process(self, pieces: Tensor, active: float) -> Tensor:
         """Frames of samples (batch, frame, window) -> finished samples (batch, frame * hop)."""
@@ -191,7 +203,7 @@ class StreamingEnhancer:
         added[:, :overlap] += self._tail
         self._tail = added[:, finished:].clone()
         out = added[:, :finished].reshape(-1, frames, c.hop_length) / self.weight
-        out = out.flatten(1).clamp(-1.0, 1.0)  # (batch, frame * hop)
+        out = out.flatten(1).clamp(-self._peak, self._peak)  # (batch, frame * hop)
         out[:, : self._blank] = 0.0
         self._blank = max(0, self._blank - finished)
         return out

@@ -9,7 +9,8 @@ better. Uformer sees the whole signal or nothing, so its length is limited. What
 input is lost.
 
 Networks learn at usual levels and are deaf to quiet recordings. So the whole signal is brought to one level before the
-network and back after it: a recording at -60 dBFS gives what it gives at -23, only quieter.
+network and back after it: a recording at -60 dBFS gives what it gives at -23, only quieter. Its mean, a constant offset,
+is left out first and stays out: it is no sound.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dccrn_lib.audio.recording import LOUDEST, refuse_rate
 from dccrn_lib.audio.resampling import StreamingResampler, checked_rate
 from dccrn_lib.enhancement.level import LevelMeter
 from dccrn_lib.enhancement.stream import StreamingEnhancer
@@ -106,7 +108,7 @@ def signal_path(model: nn.Module, channels: int, seconds: float, name: str = "th
 
 
 def enhanced_blocks(
-    blocks: Iterable[np.ndarray], path: SignalPath, sample_rate: int, samples: int, scale: np.ndarray
+    blocks: Iterable[np.ndarray], path: SignalPath, sample_rate: int, samples: int, meter: LevelMeter
 ) -> Iterator[np.ndarray]:
     """Run blocks through resampler, network and resampler.
 
@@ -115,16 +117,17 @@ def enhanced_blocks(
         path: from ``signal_path``.
         sample_rate: Hz.
         samples: length of the signal in samples.
-        scale: what the network's input is divided by and its output multiplied by, (channel, 1), from :class:`LevelMeter`.
+        meter: has heard the whole signal; its offset is left out for good, its scale for the network only.
 
     Yields:
         float32 (channel, sample) at ``sample_rate``, ``samples`` in all.
     """
+    offset, scale = meter.offset(), meter.scale()  # (channel, 1)
     down, up = StreamingResampler(sample_rate, SAMPLE_RATE), StreamingResampler(SAMPLE_RATE, sample_rate)
 
     def pieces() -> Iterator[np.ndarray]:
         for block in blocks:
-            yield up.push(path.push(down.push(block / scale)))
+            yield up.push(path.push(down.push((block - offset) / scale)))
         yield up.push(path.push(down.flush()))
         yield up.push(path.flush())
         yield up.flush()
@@ -173,8 +176,7 @@ def enhance_waveform(
 
     Args:
         model: a network, a shipped name or a path of weights.
-        samples: float, (sample,) or (channel, sample), full scale at +-1; array or tensor. Each channel is
-        enhanced
+        samples: float, (sample,) or (channel, sample), full scale at +-1; array or tensor. Each channel is enhanced
             on its own.
         sample_rate: Hz. Other rates than 16 kHz are resampled there and back.
 
@@ -189,6 +191,7 @@ def enhance_waveform(
     (2, 441)
     """
     sample_rate, is_tensor = checked_rate(sample_rate), isinstance(samples, Tensor)
+    refuse_rate(sample_rate, "the signal")
     # ``is_tensor`` says which of the two it is
     x = np.asarray(samples.detach().cpu() if is_tensor else samples, dtype=np.float32)  # pyright: ignore[reportAttributeAccessIssue]
     if x.ndim not in (1, 2) or x.size == 0:
@@ -199,12 +202,14 @@ def enhance_waveform(
     meter = LevelMeter(len(rows), sample_rate)
     if not np.isfinite(rows).all():
         raise AudioError("the signal holds NaN or infinite samples; repair it first")
+    if np.abs(rows).max() > LOUDEST:
+        raise AudioError(f"the signal holds values beyond {LOUDEST:g}, which are no sound; repair it first")
     meter.add(rows)
     network = resolve_model(model) if not isinstance(model, nn.Module) else model
     size = max(1, int(BLOCK_SECONDS * sample_rate))
     blocks = (rows[:, start : start + size] for start in range(0, rows.shape[1], size))
     with evaluating(network):
         path = signal_path(network, rows.shape[0], rows.shape[1] / sample_rate)
-        pieces = list(enhanced_blocks(blocks, path, sample_rate, rows.shape[1], meter.scale()))
+        pieces = list(enhanced_blocks(blocks, path, sample_rate, rows.shape[1], meter))
     y = np.concatenate(pieces, axis=1).reshape(x.shape)
     return torch.from_numpy(y).to(samples.device) if is_tensor else y

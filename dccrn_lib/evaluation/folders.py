@@ -70,9 +70,10 @@ def evaluate_directories(
 
     Returns:
         {"model", "system", "n", "n_scored", "mean", "ci95", "n_metric", "items", "unscored"} and, beside a
-        model or enhanced files, "noisy_mean" and "improvement" (paired difference to the noisy file per
-        metric, see Difference.record). An item is {"file", "seconds", metric: value or None, "reasons",
-        "noisy": {metric: value}}. "n_scored" counts the items for which every metric has a value;
+        model or enhanced files, "noisy_mean" with "noisy_n_metric", over the files behind "mean" that have the metric
+        when noisy too, and "improvement" (paired difference to the noisy file per metric, see Difference.record). An
+        item is {"file", "seconds", metric: value or None, "reasons", "noisy": {metric: value}}. "n_scored" counts the
+        items for which every metric has a value;
         "unscored" lists the others' reasons. Means and intervals are over the items that have the metric. A
         file that cannot be used (NaN, cut off, empty, not audio) is counted as unscored.
 
@@ -151,8 +152,14 @@ def _summary(items: list[dict], metrics: tuple[str, ...]) -> dict:
         "n_metric": summary["n_metric"],
     }
     if any("noisy" in item for item in items):
-        before = [{m: item.get("noisy", {}).get(m) for m in metrics} for item in items]
-        result["noisy_mean"] = _rounded(summarise(before)["mean"])
+        noisy = [item.get("noisy", {}) for item in items]
+        # the files behind both means are the same ones
+        before = [
+            {m: scores.get(m) if item[m] is not None else None for m in metrics}
+            for item, scores in zip(items, noisy, strict=True)
+        ]
+        both = summarise(before)
+        result |= {"noisy_mean": _rounded(both["mean"]), "noisy_n_metric": both["n_metric"]}
         result["improvement"] = {
             m: paired_difference([item[m] for item in items], [scores[m] for scores in before]).record()
             for m in metrics

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dccrn_lib.audio.recording import LOUDEST, refuse_rate
 from dccrn_lib.audio.resampling import resample
 from dccrn_lib.evaluation.native_pesq import native_pesq
 from dccrn_lib.losses import si_snr_db
@@ -72,6 +73,8 @@ def _unusable(clean: np.ndarray, estimate: np.ndarray) -> str | None:
     for name, x in (("clean", clean), ("estimate", estimate)):
         if not np.isfinite(x).all():
             return f"{name} holds NaN or infinite samples"
+        if float(np.abs(x).max()) > LOUDEST:
+            return f"{name} holds values beyond {LOUDEST:g}, which are no sound (full scale is 1)"
         if float(x.std(dtype=np.float64)) < SILENCE_RMS:
             return f"{name} is silent"
     return None
@@ -160,6 +163,12 @@ def _si_snr(clean: np.ndarray, estimate: np.ndarray) -> Outcome:
     return float(si_snr_db(torch.from_numpy(estimate)[None], torch.from_numpy(clean)[None])[0]), None
 
 
+def _finite(name: str, outcome: Outcome) -> Outcome:
+    """The outcome, or a reason where the value is no number: one such score must not undo a mean."""
+    value, _ = outcome
+    return outcome if value is None or math.isfinite(value) else (None, f"{name} returned {value}, no finite number")
+
+
 _REFERENCE: dict[str, Callable[[np.ndarray, np.ndarray], Outcome]] = {
     "pesq_wb": lambda clean, estimate: _pesq(clean, estimate, "wb"),
     "pesq_nb": lambda clean, estimate: _pesq(clean, estimate, "nb"),
@@ -206,6 +215,7 @@ def score_pair(
     Raises:
         MetricError: lengths differ, or a shape is not (sample,).
         ConfigError: unknown metric.
+        AudioError: a sampling rate out of range.
 
     >>> s = np.sin(np.arange(16000) / 5)
     >>> score_pair(s, -0.5 * s, metrics=["gain", "polarity"])
@@ -219,6 +229,7 @@ def score_pair(
             "align and cut them first"
         )
     if sample_rate != SAMPLE_RATE:
+        refuse_rate(sample_rate, "the pair")
         reference, signal = (resample(x, sample_rate, SAMPLE_RATE) for x in (reference, signal))
     unusable = _unusable(reference, signal)
     outcomes: dict[str, Outcome] = {
@@ -228,6 +239,7 @@ def score_pair(
     }
     if any(name in DNSMOS_METRICS for name in names):
         outcomes |= _dnsmos(signal)
+    outcomes = {name: _finite(name, outcome) for name, outcome in outcomes.items()}
     result: dict = {name: outcomes[name][0] for name in names}
     result["reasons"] = {name: outcomes[name][1] for name in names if outcomes[name][0] is None}
     return result

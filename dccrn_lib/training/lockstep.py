@@ -124,7 +124,11 @@ class Lockstep:
         feed = self.feeds[config.seed]
         trainee = Trainee(config, feed.noisy, feed.clean, self._teacher(config), self.graphs)
         if saved:
-            trainee.restore(saved["systems"][name])
+            if name not in saved["systems"]:
+                raise ConfigError(
+                    f"{self.file}: holds no {name}; resume with the same systems, or choose another folder"
+                )
+            trainee.restore(saved["systems"][name], self.file)
         else:
             trainee.balance()
         write_config(Path(config.out), config)

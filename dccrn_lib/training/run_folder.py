@@ -23,6 +23,7 @@ from torch import nn
 
 from dccrn_lib.runtime.errors import ConfigError, DamagedFileError
 from dccrn_lib.runtime.files import atomic_path, read_json, write_json
+from dccrn_lib.runtime.settings import shown
 
 CONFIG, CHECKPOINT = "config.json", "checkpoint.pt"
 _ANEW = "restore it from a copy, or remove it to train from the start"
@@ -61,8 +62,8 @@ class Run:
         save_checkpoint(self.state(), out / CHECKPOINT)
         write_json(out / "history.json", self.history)
 
-    def restore(self, saved: dict, out: Path) -> None:
-        """Take over everything from the checkpoint in ``out``, the state of torch's random numbers included.
+    def restore(self, saved: dict, file: Path) -> None:
+        """Take over everything from a checkpoint that lies in ``file``, the state of torch's random numbers included.
 
         Raises:
             DamagedFileError: it is of another network or optimiser.
@@ -70,7 +71,7 @@ class Run:
         try:
             self._restore(saved)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DamagedFileError(f"{out / CHECKPOINT}: does not fit the run of {out / CONFIG}; {_ANEW}") from error
+            raise DamagedFileError(f"{file}: does not fit the network of this run; {_ANEW}") from error
 
     def _restore(self, saved: dict) -> None:
         self.model.load_state_dict(saved["model"])
@@ -108,7 +109,7 @@ def open_run(out: Path, config: Any, resume: bool, may_change: set[str]) -> dict
         if differing:
             key = differing[0]
             raise ConfigError(
-                f"{out}: the run there has {key} = {old.get(key)!r}, asked for {now[key]!r}; "
+                f"{out}: the run there has {key} = {shown(old.get(key))}, asked for {shown(now[key])}; "
                 "resume with the same config or choose another folder"
             )
     checkpoint = out / CHECKPOINT

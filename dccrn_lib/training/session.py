@@ -30,7 +30,7 @@ from dccrn_lib.runtime.interrupts import StopSignal
 from dccrn_lib.training.batches import Batch, Prefetcher, RankSampler
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.objective import Objective, build_optimiser
-from dccrn_lib.training.run_folder import Run, last_validation, write_config
+from dccrn_lib.training.run_folder import CHECKPOINT, Run, last_validation, write_config
 from dccrn_lib.training.schedule import hours_of_audio, learning_rate
 from dccrn_lib.training.tensorboard import ScalarLog
 from dccrn_lib.training.validation import valid_mixtures, validate
@@ -282,7 +282,7 @@ def open_session(
     average = copy.deepcopy(model) if config.ema_decay else model
     state = Run(model, average, objective.loss, optimiser, history)
     if saved:
-        state.restore(saved, Path(config.out))
+        state.restore(saved, Path(config.out) / CHECKPOINT)
     ranks.wait()  # every rank has looked at the folder of the run
     log = ScalarLog(Path(config.out) / "tensorboard") if config.tensorboard and ranks.rank == 0 else None
     if ranks.rank == 0:  # only now: a wrong manifest, teacher or recording leaves no run behind

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -240,9 +241,9 @@ class Trainee(OnStream):
             value.zero_()
         return found
 
-    def restore(self, saved: dict) -> None:
-        """Resume from a state of :class:`Run`."""
-        self.state.restore(saved)
+    def restore(self, saved: dict, file: Path) -> None:
+        """Resume from a state of :class:`Run` that lies in ``file``."""
+        self.state.restore(saved, file)
         self._point_rates()
 
     def finished_average(self) -> nn.Module:

@@ -210,3 +210,27 @@ def test_early_part_of_no_length_is_the_direct_sound(corpus):
     assert (clean @ whole) ** 2 > 0.1 * (clean @ clean) * (whole @ whole)
     with pytest.raises(ConfigError, match="early_ms"):
         MixConfig(early_ms=-1.0)
+
+
+def test_an_offset_does_not_count_in_the_ratio():
+    rng = np.random.default_rng(0)
+    clean, noise = (0.05 * rng.standard_normal(16000) for _ in range(2))
+    plain = mix_at_snr(clean, noise, 5.0)
+    for c, n in ((clean + 0.1, noise), (clean, noise + 0.3), (clean - 0.2, noise + 0.1)):
+        scaled = mix_at_snr(c, n, 5.0)
+        assert scaled.std() == pytest.approx(plain.std(), rel=1e-6)
+        assert 10 * np.log10(c.var() / scaled.var()) == pytest.approx(5.0, abs=1e-3)
+    with pytest.raises(ConfigError, match="silent"):
+        mix_at_snr(clean, np.full(16000, 0.1), 5.0)
+
+
+def test_a_constant_recording_is_left_out_like_a_silent_one(tmp_path):
+    rng = np.random.default_rng(0)
+    entries = []
+    for name, x in (("constant", np.full(32000, 0.1)), ("voice", 0.1 * rng.standard_normal(32000))):
+        soundfile.write(tmp_path / f"{name}.wav", x, 16000)
+        entries.append(Entry(str(tmp_path / f"{name}.wav"), "speech", "c", 2.0, 16000, "train", speaker=name))
+    noise = Entry(entries[1].path, "noise", "c", 2.0, 16000, "train", recording="n")
+    mixtures = MixtureDataset(entries, [noise], None, MixConfig(segment_seconds=0.5, rir_probability=0.0))
+    with pytest.warns(RuntimeWarning, match="constant.wav"):
+        assert {mixtures[i]["speaker"] for i in range(20)} == {"voice"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import os
 import tarfile
 
@@ -282,3 +283,40 @@ def test_command_line(corpus, tmp_path, capsys):
     assert capsys.readouterr().err.startswith("error: ")
     assert cli.main(["corpus", "unpack", str(out / corpus[2].name), "--out", str(files), "--quiet"]) == 0
     assert len(read_manifest(files / corpus[2].name)) == len(read_manifest(corpus[2]))
+
+
+# ---- recordings beyond full scale
+
+
+@pytest.mark.parametrize(("codec", "least_snr_db"), [("opus", 15.0), ("vorbis", 15.0), ("flac", 70.0)])
+@pytest.mark.parametrize("peak", [4.0, 32768.0])
+def test_nothing_beyond_full_scale_is_clipped(tmp_path, codec, least_snr_db, peak):
+    x = speech_like(4.0)
+    x *= np.float32(peak / np.abs(x).max())
+    soundfile.write(tmp_path / "loud.wav", x, RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "usual.wav", x / (2 * peak), RATE)
+    soundfile.write(tmp_path / "room.wav", x[:4000] / np.abs(x[:4000]).max() * peak, RATE, subtype="FLOAT")
+    for kind, names in (("speech", ("loud", "usual")), ("rir", ("room",))):
+        named = {"speaker": "s"} if kind == "speech" else {"recording": "r"}
+        files = [
+            Entry(str(tmp_path / f"{name}.wav"), kind, "c", 0.25 if name == "room" else 4.0, RATE, "train", **named)
+            for name in names
+        ]
+        write_manifest(tmp_path / f"{kind}.jsonl", files)
+    manifests = [tmp_path / "speech.jsonl", tmp_path / "rir.jsonl"]
+    pack(manifests, tmp_path / "out", codec=codec)
+    unpack_corpus([tmp_path / "out" / p.name for p in manifests], tmp_path / "files", progress=False)
+    for folder in ("out", "files"):
+        for manifest in manifests:
+            packed = read_manifest(tmp_path / folder / manifest.name)
+            for before, after in zip(read_manifest(manifest), packed, strict=True):
+                a, b = decode(before, 0.0, 9.0), decode(after, 0.0, 9.0)
+                assert 10 * np.log10(np.sum(a**2) / np.sum((a - b) ** 2)) > least_snr_db
+                assert after.scale == (None if "usual" in before.path else pytest.approx(peak))
+
+
+def test_a_scale_that_is_none_is_named(tmp_path):
+    for scale in (0, -1, "loud", float("nan"), True):
+        line = {"path": "a.wav", "kind": "speech", "seconds": 1, "sample_rate": 16000, "split": "train", "scale": scale}
+        with pytest.raises(ManifestError, match="scale must be a positive number"):
+            parse_entry(json.dumps(line), "m.jsonl, line 1", "/")

@@ -154,3 +154,12 @@ def test_nothing_usable_is_an_error(tmp_path):
     (tmp_path / "TCAR" / "ch01.wav").write_text("text")
     with pytest.raises(ManifestError, match="none of the 1 files can be used"):
         public_corpora.demand(tmp_path, tmp_path / "m.jsonl", progress=False)
+
+
+def test_two_samples_at_48_khz_leave_a_manifest_that_can_be_read(tmp_path):
+    folder = tmp_path / "clean_trainset_28spk_wav"
+    folder.mkdir()
+    soundfile.write(folder / "p227_001.wav", [0.3, 0.3], 48000)
+    public_corpora.voicebank(tmp_path, tmp_path / "speech.jsonl", progress=False)
+    [entry] = read_manifest(tmp_path / "speech.jsonl")
+    assert 0 < entry.seconds < 1e-4

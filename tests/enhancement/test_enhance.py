@@ -410,6 +410,30 @@ def test_collisions_and_absent_inputs(tmp_path):
         enhance_files(inputs, tmp_path / "out", Gain(1.0), workers=0)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_odd_sampling_rate_does_not_stop_the_others(tmp_path, workers):
+    for rate in (1, 7, 16000, 1_000_003, 100_000_007):
+        write_audio(tmp_path / "in" / f"{rate}.wav", noise(1, 1600), rate)
+    report = enhance_files(tmp_path / "in", tmp_path / "out", model=nn.Identity(), workers=workers, progress=False)
+    assert [path.name for path in report.done] == ["16000.wav"]
+    assert sorted(path.name for path, _ in report.failed) == ["1.wav", "100000007.wav", "1000003.wav", "7.wav"]
+    assert all("1000 to 768000 Hz" in reason for _, reason in report.failed)
+    with pytest.raises(AudioError, match="7 Hz"):
+        enhance_waveform(nn.Identity(), noise(1, 100), 7)
+
+
+def test_flac_of_unknown_length_is_enhanced(tmp_path):
+    write_audio(tmp_path / "pipe.flac", noise(1, 16000), 16000)
+    expected = enhance_waveform(nn.Identity(), read_audio(tmp_path / "pipe.flac")[0])
+    data = bytearray((tmp_path / "pipe.flac").read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    (tmp_path / "pipe.flac").write_bytes(data)
+    done = enhance_file(tmp_path / "pipe.flac", tmp_path / "out.flac", nn.Identity())
+    assert done.seconds == 1.0
+    assert np.abs(read_audio(tmp_path / "out.flac")[0] - expected).max() < 2**-15
+
+
 def test_a_full_disk_is_told_as_such_and_keeps_the_file_of_an_earlier_run(tmp_path, monkeypatch):
     write_audio(tmp_path / "a.wav", np.full(16000, 0.1), 16000)
     write_audio(tmp_path / "out" / "a.wav", np.zeros(10), 16000)

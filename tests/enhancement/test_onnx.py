@@ -303,3 +303,34 @@ def test_runner_refuses_bad_samples_and_foreign_files(files, tmp_path):
     onnx.save(graph, str(tmp_path / "foreign.onnx"))
     with pytest.raises(WeightsError, match="metadata"):
         OnnxEnhancer(tmp_path / "foreign.onnx")
+
+
+def test_flac_of_unknown_length_is_read_by_decoding(files, tmp_path):
+    import soundfile
+
+    _, paths = files
+    outputs = []
+    for known in (True, False):
+        soundfile.write(tmp_path / "in.flac", 0.3 * noise(4800), 16000)
+        if not known:
+            data = bytearray((tmp_path / "in.flac").read_bytes())
+            data[21] &= 0xF0  # total samples 0, as an encoder writes into a pipe
+            data[22:26] = bytes(4)
+            (tmp_path / "in.flac").write_bytes(data)
+        enhance_wav(paths["offline"], tmp_path / "in.flac", tmp_path / "out.wav")
+        outputs.append(soundfile.read(tmp_path / "out.wav")[0])
+    assert len(outputs[0]) == 4800 and np.array_equal(*outputs)
+
+
+def test_what_is_no_whole_recording_is_refused_by_the_runner_too(files, tmp_path):
+    import soundfile
+
+    _, paths = files
+    soundfile.write(tmp_path / "in.wav", noise(4800), 16000)
+    data = (tmp_path / "in.wav").read_bytes()
+    (tmp_path / "in.wav").write_bytes(data[:5000])
+    with pytest.raises(AudioError, match="cut off"):
+        enhance_wav(paths["offline"], tmp_path / "in.wav", tmp_path / "out.wav")
+    (tmp_path / "in.wav").write_bytes(data[:40] + bytes(4) + data[44:])
+    with pytest.raises(AudioError, match="did not finish it"):
+        enhance_wav(paths["offline"], tmp_path / "in.wav", tmp_path / "out.wav")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from pesq import pesq
 from torch import nn
@@ -459,3 +461,61 @@ def test_a_name_that_is_no_text_is_scored_and_written(folders):
     )
     names = {item["file"] for item in json.loads((folders / "r.json").read_text())["items"]}
     assert os.fsdecode(b"caf\xe9.wav") in names
+
+
+@pytest.mark.parametrize("value", [1e25, 1e12, np.nan, np.inf])
+@pytest.mark.parametrize("side", ["clean", "noisy", "enhanced"])
+def test_one_file_beyond_all_sound_costs_its_own_scores_only(folders, side, value):
+    shutil.copytree(folders / "noisy", folders / "enhanced")
+    s = speech_like(1.0, seed=0)
+    s[100] = value
+    soundfile.write(folders / side / "a.wav", s, RATE, subtype="FLOAT")
+    result = evaluate_directories(
+        folders / "clean",
+        folders / "noisy",
+        enhanced=folders / "enhanced",
+        json_path=folders / "r.json",
+        metrics=["stoi", *FAST],
+        progress=False,
+    )
+    assert (result["n"], result["n_scored"]) == (3, 2)
+    assert {entry["file"] for entry in result["unscored"]} == {"a.wav"}
+    assert all("a.wav holds a" in entry["reason"] for entry in result["unscored"])
+    assert math.isfinite(result["mean"]["si_snr_db"])
+
+
+@pytest.mark.parametrize("value", [1e12, 1e25, 3e38])
+def test_signals_in_memory_beyond_all_sound_have_a_reason(value):
+    s, e = speech_like(), speech_like()
+    e[100] = value
+    for clean, estimate, name in ((s, e, "estimate"), (e, s, "clean")):
+        scores = score_pair(clean, estimate, metrics=REFERENCE_METRICS)
+        for metric in REFERENCE_METRICS:
+            assert scores[metric] is None and f"{name} holds values beyond" in scores["reasons"][metric]
+
+
+def test_floats_in_units_of_integers_are_scored_as_usual():
+    s = speech_like()
+    e = s + white(s.size, 0.01)
+    usual, large = (score_pair(k * s, k * e, metrics=["stoi", *FAST]) for k in (np.float32(1), np.float32(2**31)))
+    assert large["reasons"] == {} and large == pytest.approx(usual, rel=1e-3)
+
+
+def test_both_means_are_over_the_same_files(folders):
+    shutil.copytree(folders / "noisy", folders / "enhanced")
+    silent = np.zeros(RATE, np.float32)
+    write_audio(folders / "enhanced" / "a.wav", silent, RATE, subtype="FLOAT")  # the least noisy one
+    result = evaluate_directories(
+        folders / "clean", folders / "noisy", enhanced=folders / "enhanced", metrics=FAST, progress=False
+    )
+    assert result["mean"]["si_snr_db"] == result["noisy_mean"]["si_snr_db"]  # they are copies
+    assert result["n_metric"]["si_snr_db"] == result["noisy_n_metric"]["si_snr_db"] == 2
+
+
+def test_one_odd_sampling_rate_costs_its_own_scores_only(folders):
+    for folder in ("clean", "noisy"):
+        soundfile.write(folders / folder / "a.wav", speech_like(1.0), 1_000_003)
+    result = evaluate_directories(folders / "clean", folders / "noisy", metrics=FAST, progress=False)
+    assert result["n_scored"] == 2 and all("1000003 Hz" in entry["reason"] for entry in result["unscored"])
+    with pytest.raises(AudioError, match="7 Hz"):
+        score_pair(speech_like(), speech_like(), sample_rate=7)
