@@ -73,9 +73,8 @@ def evaluate_directories(
         model or enhanced files, "noisy_mean" with "noisy_n_metric", over the files behind "mean" that have the metric
         when noisy too, and "improvement" (paired difference to the noisy file per metric, see Difference.record). An
         item is {"file", "seconds", metric: value or None, "reasons", "noisy": {metric: value}}. "n_scored" counts the
-        items for which every metric has a value;
-        "unscored" lists the others' reasons. Means and intervals are over the items that have the metric. A
-        file that cannot be used (NaN, cut off, empty, not audio) is counted as unscored.
+        items for which every metric has a value; "unscored" lists the others' reasons. Means and intervals are over the
+        items that have the metric. A file that cannot be used (NaN, cut off, empty, not audio) is counted as unscored.
 
     Raises:
         AudioError: a folder is missing.
