@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.environment import environment_record
+from dccrn_lib.runtime.interrupts import tidy_ending
 
 from . import disk, fuzz, kills, load, numerics, security, signals
 from .place import Place
@@ -103,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(chosen))
         return 0
     new = []
-    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+    with tidy_ending(), tempfile.TemporaryDirectory(prefix="soak-") as folder:
         place = Place(Path(folder), options.share, options.seed, options.minutes)
         for full, case in chosen.items():
             place.begin()
