@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Iterator
 from functools import partial
 
-from tests.fuzzing import TARGETS, fuzz
-
 from .place import Place
 from .rows import Row, plain
+
+# beside this package: below ``tests`` for ``python -m tests.soak``, at the top under pytest
+_fuzzing = importlib.import_module(f"{__package__.removesuffix('soak')}fuzzing")
+fuzz, TARGETS = _fuzzing.fuzz, _fuzzing.TARGETS
 
 #: Inputs of the full form, for each target; together more than 10,000.
 INPUTS = {
