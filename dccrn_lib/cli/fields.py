@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,8 @@ import jsonargparse
 
 from dccrn_lib.cli.parser import Parser
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
-from dccrn_lib.runtime.settings import override, split_assignments
+from dccrn_lib.runtime.json_text import parse_json
+from dccrn_lib.runtime.settings import override, shown, split_assignments
 
 Config = TypeVar("Config")
 
@@ -144,7 +144,7 @@ def recorded(path: str, base: Config, skip: Collection[str] = ()) -> Config:
         ConfigError: not readable, a field that the dataclass does not have, or a value that it refuses.
     """
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        record = parse_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{path}: no readable record ({reason}); give the config.json of a run") from None
@@ -153,10 +153,10 @@ def recorded(path: str, base: Config, skip: Collection[str] = ()) -> Config:
     known = _flat(base)
     for name, value in _flat(record).items():
         if name not in known:
-            raise ConfigError(f"{path}: no setting {name!r}; {nearest_name(name, list(known))}")
+            raise ConfigError(f"{path}: no setting {shown(name)}; {nearest_name(name, list(known))}")
         like = known[name]
         if (type(like), type(value)) not in {(type(like), type(like)), (tuple, list), (float, int)}:
-            raise ConfigError(f"{path}: {name} is {value!r}, which is not like {like!r}")
+            raise ConfigError(f"{path}: {name} is {shown(value)}, which is not like {like!r}")
     return _replaced(base, {name: value for name, value in record.items() if name not in skip})
 
 

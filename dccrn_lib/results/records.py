@@ -12,6 +12,7 @@ from dccrn_lib.evaluation.intervals import summarise
 from dccrn_lib.runtime.environment import environment_record
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.json_text import parse_json
 from dccrn_lib.runtime.paths import results_dir
 
 
@@ -56,6 +57,6 @@ def load_result(name: str, folder: str | os.PathLike | None = None) -> dict[str,
     """
     path = Path(folder or results_dir()) / f"{name}.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: no readable result ({error})") from None

@@ -156,12 +156,14 @@ LINE = {"path": "a.wav", "kind": "speech", "seconds": 1.0, "sample_rate": 16000,
         json.dumps({**LINE, "sample_rate": float("inf")}), json.dumps({**LINE, "seconds": float("inf")}),
         json.dumps({**LINE, "seconds": "9" * 400}), json.dumps({**LINE, "seconds": 10**400}),
         json.dumps({**LINE, "sample_rate": 10**400}), json.dumps({**LINE, "sample_rate": True}),
-        json.dumps({**LINE, "seconds": [1]}), '{"a":' * 100_000, "[" * 100_000, json.dumps(LINE)[:-1] + ', "x": ' + "[" * 9999,
+        json.dumps({**LINE, "seconds": [1]}), '{"a":' * 100_000, "[" * 100_000,
+        json.dumps(LINE)[:-1] + ', "x": ' + "[" * 9999,
         json.dumps({**LINE, "path": "s.tar::a.wav", "offset": 10**30, "bytes": 1}),
         json.dumps({**LINE, "path": "s.tar::a.wav", "offset": 0, "bytes": 2**63}),
         json.dumps({**LINE, "path": "a\0b.wav"}), json.dumps({**LINE, "path": "\ud800.wav"}),
         json.dumps({**LINE, "path": {}}), json.dumps({**LINE, "kind": [1]}), json.dumps({**LINE, "split": {}}),
-        json.dumps({**LINE, "speaker": ["a"]}), json.dumps({**LINE, "corpus": {"a": 1}}), json.dumps({**LINE, "label": 1.5}),
+        json.dumps({**LINE, "speaker": ["a"]}), json.dumps({**LINE, "corpus": {"a": 1}}),
+        json.dumps({**LINE, "label": 1.5}),
         json.dumps(LINE).replace("1.0", "9" * 5000), "\0",
     ],
 )  # fmt: skip
@@ -321,7 +323,15 @@ def test_a_label_is_text_in_the_widgets():
     class Mixtures(list):
         samples = 16000
 
-    box = mixture_browser(Mixtures([item]), {"student": nn.Identity()})
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = nn.Parameter(torch.tensor(0.5))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.gain * x
+
+    box = mixture_browser(Mixtures([item]), {"student": Half()})
     values = [child.value for child in box.children if isinstance(child, widgets.HTML)]
     assert any("&lt;img" in value for value in values) and not any("<img" in value for value in values)
 

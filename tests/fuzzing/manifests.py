@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -40,4 +41,4 @@ def take(lines: list[bytes], folder: Path) -> None:
     assert np.isfinite(mixtures[0]["noisy"].numpy()).all()
 
 
-TARGET = Target("manifests", LINES, take)
+TARGET = Target("manifests", LINES, take, lambda: [json.dumps(line).encode() for line in (SPEECH, NOISE, PACKED)])

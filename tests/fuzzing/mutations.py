@@ -92,14 +92,16 @@ def _damage(draw: st.DrawFn, value: Any, depth: int) -> Any:
 
 @st.composite
 def json_text(draw: st.DrawFn, original: Any) -> bytes:
-    """A damaged JSON text as bytes: its value damaged, its text damaged, or brackets in brackets."""
-    kind = draw(st.sampled_from(("value", "value", "value", "value", "text", "deep", "any")))
+    """A damaged JSON text as bytes: its value damaged, its text damaged, brackets in brackets, or no damage."""
+    kind = draw(st.sampled_from(("value", "value", "value", "value", "text", "deep", "any", "same")))
     if kind == "deep":
         return draw(st.sampled_from((b"[", b'{"a":', b'{"config":', b'[{"path":'))) * draw(
             st.sampled_from((10, 100_000))
         )
     if kind == "any":
         return draw(st.binary(max_size=200))
+    if kind == "same":
+        return json.dumps(original).encode()
     if kind == "text":
         return draw(damaged([json.dumps(original).encode()]))
     return as_text(draw(damaged_json(original))).encode("utf-8", "surrogatepass")

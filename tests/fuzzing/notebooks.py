@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -91,5 +92,5 @@ def take_cell(given: tuple[str, dict], folder: Path) -> None:
             str(value).encode()
 
 
-NOTEBOOKS = Target("notebooks", json_text(NOTEBOOK), take_notebook)
-PARAMETERS = Target("parameters", cells(), take_cell)
+NOTEBOOKS = Target("notebooks", json_text(NOTEBOOK), take_notebook, lambda: json.dumps(NOTEBOOK).encode())
+PARAMETERS = Target("parameters", cells(), take_cell, lambda: (CELL, {"seed": "5", "speech": "a.jsonl"}))

@@ -56,4 +56,5 @@ def take(given: tuple[bytes, str], folder: Path) -> None:
 
 
 SUFFIXES = st.sampled_from((".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".au", ".caf"))
-TARGET = Target("recordings", st.deferred(lambda: st.tuples(damaged(originals()), SUFFIXES)), take)
+INPUTS = st.deferred(lambda: st.tuples(damaged(originals()), SUFFIXES))
+TARGET = Target("recordings", INPUTS, take, lambda: (originals()[0], ".wav"))

@@ -35,11 +35,13 @@ class Target:
         name: of the target.
         inputs: hypothesis' description of the inputs.
         take: hands one input to the library; it may write into the folder ``out`` below the one given, and nowhere else.
+        sound: an input without damage, which must be taken.
     """
 
     name: str
     inputs: SearchStrategy[Any]
     take: Callable[[Any, Path], None]
+    sound: Callable[[], Any] | None = None
 
 
 @dataclass

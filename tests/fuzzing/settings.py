@@ -71,4 +71,4 @@ INPUTS = st.one_of(
     st.tuples(st.just("command"), st.tuples(COMMANDS, VALUES)),
     st.tuples(st.just("record"), json_text(RECORD)),
 )
-TARGET = Target("settings", INPUTS, take)
+TARGET = Target("settings", INPUTS, take, lambda: ("option", [("steps", "5"), ("mix.snr_db", "-5,5")]))

@@ -75,4 +75,4 @@ def take(given: tuple[bytes, list], folder: Path) -> None:
         decode(entry, 0.0, 0.2)
 
 
-TARGET = Target("shards", st.deferred(packed), take)
+TARGET = Target("shards", st.deferred(packed), take, original)

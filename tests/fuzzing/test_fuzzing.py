@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def test_damaged_inputs_are_taken_or_refused_by_a_documented_error(name: str):
     print(counts)
     assert counts.failures == []
     assert counts.inputs == EXAMPLES and counts.refused > 0
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_an_undamaged_input_is_taken(name: str):
+    counts = fuzz(dataclasses.replace(TARGETS[name], inputs=st.builds(TARGETS[name].sound)), 1)
+    assert (counts.taken, counts.failures) == (1, [])
 
 
 def _raise(error: BaseException) -> None:

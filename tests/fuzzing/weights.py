@@ -116,5 +116,7 @@ def take_checkpoint(given: tuple[bytes, bytes | None], folder: Path) -> None:
     _run().restore(saved)
 
 
-WEIGHTS = Target("weights", st.deferred(pairs), take_weights)
-CHECKPOINTS = Target("checkpoints", st.deferred(runs), take_checkpoint)
+WEIGHTS = Target(
+    "weights", st.deferred(pairs), take_weights, lambda: (original()[0], json.dumps(original()[1]).encode())
+)
+CHECKPOINTS = Target("checkpoints", st.deferred(runs), take_checkpoint, lambda: (checkpoints()[0], None))

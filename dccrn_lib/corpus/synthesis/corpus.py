@@ -32,6 +32,7 @@ from dccrn_lib.corpus.synthesis.speech import (
 from dccrn_lib.runtime import paths
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import atomic_folder
+from dccrn_lib.runtime.json_text import parse_object
 from dccrn_lib.runtime.workers import usable_cores, worker_pool
 
 GENERATOR_VERSION = 3
@@ -205,7 +206,7 @@ def _already_there(out: Path, config: dict) -> bool:
             raise ConfigError(f"{out}: holds something that is not a generated corpus; choose another folder")
         return False
     try:
-        found = json.loads(record.read_text(encoding="utf-8"))["config"]
+        found = dict(parse_object(record.read_text(encoding="utf-8"))["config"])
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{record}: cannot be read; delete the folder {out} to make the corpus again") from None
     if found != config:

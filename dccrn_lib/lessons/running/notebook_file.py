@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbformat.validator import validate
+from nbformat.warnings import MissingIDFieldWarning
 
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.json_text import parse_object
@@ -39,7 +41,7 @@ def read_notebook(path: str | os.PathLike) -> nbformat.NotebookNode:
     if wrong:
         raise ConfigError(f"{path}: not a readable notebook ({wrong}); {_CURE}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", nbformat.warnings.MissingIDFieldWarning)  # it makes them
+        warnings.simplefilter("ignore", MissingIDFieldWarning)  # it makes them
         return nbformat.reads(text, as_version=4)
 
 
@@ -51,9 +53,16 @@ def _what_is_wrong(record: dict[str, Any]) -> str:
     if numbers[0] != 4:
         return f"its format is {shown(numbers[0], 20)}, 4 is read here"
     try:
-        nbformat.validator.validate(record, version=4, version_minor=numbers[1], relax_add_props=True)
+        validate(record, version=4, version_minor=numbers[1], relax_add_props=True)
     except (nbformat.ValidationError, RecursionError) as error:
         return " ".join(str(error).split())[:200]
+    except (
+        TypeError,
+        KeyError,
+        AttributeError,
+        IndexError,
+    ):  # nbformat looks for words, and stumbles over the same place
+        return "a part of it is of another kind than the format wants"
     needs = record["metadata"].get("dccrn", {})
     if not isinstance(needs, dict) or not _is_names(needs.get("needs", [])):
         return "dccrn.needs in its metadata must be a list of names"
