@@ -415,11 +415,14 @@ def test_kernels_end_with_the_run_and_the_notebooks_of_an_earlier_one_stay(
     (tmp_path / "run.py").write_text(_RUN)
     command = [sys.executable, str(tmp_path / "run.py"), str(out), str(folder), str(jobs)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path)
-    assert _until(lambda: len(list((tmp_path / "seen").glob("kernel*"))) == jobs, 120)
-    pids = [int(re.sub(r"\D", "", path.name)) for path in (tmp_path / "seen").iterdir()]
-    assert len(pids) == 2 * jobs and all(map(_runs, pids))
-    process.send_signal(number)
-    process.wait(60)
+    try:
+        assert _until(lambda: len(list((tmp_path / "seen").glob("keeper*"))) == jobs, 400)
+        pids = [int(re.sub(r"\D", "", path.name)) for path in (tmp_path / "seen").iterdir()]
+        assert len(pids) == 2 * jobs and all(map(_runs, pids))
+        process.send_signal(number)
+        process.wait(60)
+    finally:
+        process.kill()
     assert _until(lambda: not any(map(_runs, pids)), 30)
     assert (out / "01_a.ipynb").read_text() == "earlier" and not (out / "02_b.ipynb").exists()
     files.remove_stale(out)

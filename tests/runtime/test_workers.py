@@ -92,11 +92,14 @@ def test_workers_end_with_their_parent_and_leave_nothing_half_written(tmp_path, 
     (tmp_path / "out").mkdir()
     command = [sys.executable, str(tmp_path / "parent.py"), kind, str(tmp_path / "out")]
     parent = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    assert wait_until(lambda: len(list((tmp_path / "out").glob("worker*"))) == 2, 60)
-    workers = [int(path.name.removeprefix("worker")) for path in (tmp_path / "out").glob("worker*")]
-    assert all(map(alive, workers))
-    parent.send_signal(number)
-    parent.wait(30)
+    try:
+        assert wait_until(lambda: len(list((tmp_path / "out").glob("worker*"))) == 2, 60)
+        workers = [int(path.name.removeprefix("worker")) for path in (tmp_path / "out").glob("worker*")]
+        assert all(map(alive, workers))
+        parent.send_signal(number)
+        parent.wait(30)
+    finally:
+        parent.kill()
     assert wait_until(lambda: not any(map(alive, workers)))
     assert len(list((tmp_path / "out").iterdir())) == 2, "beside the names of the workers"
 
