@@ -46,14 +46,17 @@ def wav_overhang(path: Path) -> str | None:
     with open(path, "rb") as file:
         if file.read(4) != b"RIFF":
             return None
-        at, promised = 12, None
+        at, promised, name, unpadded = 12, None, b"", 0
         while at + 8 <= end:
             file.seek(at)
             name, size = struct.unpack("<4sI", file.read(8))
             if promised is not None and not _is_chunk(name, at + 8 + size, end):
-                break
+                if not unpadded:
+                    break
+                at, unpadded = at - 1, 0  # some programs leave out the byte that makes a length even
+                continue
             promised = size if name == b"data" and promised is None else promised
-            at += 8 + size + size % 2
+            at, unpadded = at + 8 + size + size % 2, size % 2
         rest = end - at
         if promised is None or rest < max(_LEAST_REST, 0.02 * promised) or name[:3] in (b"ID3", b"TAG"):
             return None

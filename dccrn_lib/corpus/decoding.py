@@ -43,7 +43,7 @@ def decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
                 pieces.append(recording.read(min(_BLOCK, wanted - got)))
                 got += len(pieces[-1])
             if recording.seekable:
-                recording.refuse_short(got, wanted)
+                recording.refuse_short(first + got, first + wanted)
     except AudioError as error:
         raise AudioError(f"{error}; scan the corpus again to leave it out") from error
     x = np.concatenate(pieces).mean(axis=1)

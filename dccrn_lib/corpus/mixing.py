@@ -120,8 +120,9 @@ class _Groups:
 
 
 def power(x: np.ndarray) -> float:
-    """Mean square of (sample,) without its mean: what a constant offset adds is not heard."""
-    return float(np.var(x, dtype=np.float64))
+    """Mean square of (sample,) without its mean: what a constant offset adds is not heard. 0 for a constant."""
+    mean, variance = float(np.mean(x, dtype=np.float64)), float(np.var(x, dtype=np.float64))
+    return variance if variance > 1e-12 * mean**2 else 0.0  # less is rounding
 
 
 def mix_at_snr(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:

@@ -167,6 +167,10 @@ def test_chunks_behind_the_audio_are_no_audio(tmp_path):
     for behind in (tags, b"ID3\x04" + os.urandom(5000), b"TAG" + bytes(125), bytes(500)):
         path.write_bytes(whole + behind)
         assert set(readers(path).values()) == {4.0}
+    odd = bytearray(whole[:44] + whole[44:-1] + tags)  # no byte that would make the length even
+    odd[40:44] = struct.pack("<I", 127_999)
+    path.write_bytes(odd)
+    assert not [answer for answer in readers(path).values() if isinstance(answer, str)]
 
 
 # ---- Ogg streams
