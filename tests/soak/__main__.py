@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.environment import environment_record
+from dccrn_lib.runtime.interrupts import tidy_ending
 
 from . import disk, fuzz, kills, load, numerics, security, signals
 from .place import Place
@@ -86,6 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Try to break the project, and count.")
     parser.add_argument("--only", metavar="NAMES", help="kinds, or single cases as KIND.CASE, with commas between")
     parser.add_argument("--share", type=float, default=1.0, metavar="F", help="fraction of the trials (default: 1)")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), metavar="M", help="most minutes of trials in a case"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the random moments and inputs")
     parser.add_argument("--out", type=Path, default=Path("results/reliability.json"), metavar="FILE", help="the record")
     parser.add_argument("--list", action="store_true", help="say what there is and stop")
@@ -100,9 +104,10 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(chosen))
         return 0
     new = []
-    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-        place = Place(Path(folder), options.share, options.seed)
+    with tidy_ending(), tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        place = Place(Path(folder), options.share, options.seed, options.minutes)
         for full, case in chosen.items():
+            place.begin()
             new.append(run_case(place, full, case))
             place.tidy()
             write_record(options.out, new, options.seed)

@@ -82,7 +82,9 @@ def full(place: Place, name: str) -> Row:
     subject, random = target(place, name), place.random("full", name)
     size = sum(file.stat().st_size for file in visible_files(subject.reference))
     wanted = place.count(FULL)
-    for k in range(wanted):
+    for k in random.permutation(wanted):
+        if row.tried and place.over():
+            break
         room = int(size * (k + random.uniform(0.1, 0.9)) / wanted)
         with Disk(place.new(f"full-{name}") / "disk", 4 * size) as disk:
             out = disk.folder / "out"
@@ -102,7 +104,7 @@ def injected(place: Place, name: str) -> Row:
     """The system refuses to let a file grow beyond some size (as a quota does; needs no root)."""
     row, subject, random = Row("disk", f"quota {name}"), target(place, name), place.random("quota", name)
     largest = max(file.stat().st_size for file in visible_files(subject.reference))
-    for _ in range(place.count(INJECTED)):
+    for _ in place.trials(INJECTED):
         limit = int(largest * random.uniform(0.02, 0.9))
         out = place.new(f"quota-{name}") / "out"
         with subject.start(out, largest_file=limit) as command:
@@ -167,7 +169,7 @@ def two_writers(place: Place, name: str) -> Row:
     """The same command twice in one folder: one stops in the middle, the other begins, the first continues."""
     row, subject, random = Row("disk", f"two writers {name}"), target(place, name), place.random("two", name)
     refused = 0
-    for _ in range(place.count(TWO)):
+    for _ in place.trials(TWO):
         out = place.new(f"two-{name}") / "out"
         with subject.start(out) as first:
             first.wait(partial(begun, out, first))
@@ -196,7 +198,7 @@ def vanishing(place: Place) -> Row:
     """Recordings vanish during the work: what is left is done, and what is missing is named."""
     row, random = Row("disk", "vanishing"), place.random("vanish")
     subjects = (_vanish_enhance, _vanish_scan, _vanish_pack, _vanish_train)
-    for k in range(place.count(8, 2)):
+    for k in place.trials(8, 2):
         subject = subjects[k % 4]
         row.trial(subject(place, random), subject.__name__.removeprefix("_vanish_"))
     row.note = "recordings of enhance, scan, pack and train are deleted while it works"

@@ -33,7 +33,7 @@ def killed_and_resumed(place: Place, name: str) -> Row:
     subject, (full, chain) = target(place, name), KILLS[name]
     row, random, wanted = Row("kills", name), place.random("kills", name), place.count(full)
     chains, completed, kills = 0, 0, 0
-    while kills < wanted and chains < 3 + 2 * wanted:
+    while kills < wanted and chains < 3 + 2 * wanted and not (chains and place.over()):
         out, steps, ended, chains = place.new(f"kill-{name}") / "out", [0], False, chains + 1
         for _ in range(min(chain, wanted - kills)):
             problems = _killed(subject, out, random)

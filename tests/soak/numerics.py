@@ -80,7 +80,7 @@ def batches(place: Place) -> Row:
     import torch
 
     model, row, worst, random = _model(), Row("numerics", "batches"), 0.0, place.random("batches")
-    for _ in range(place.count(40, 2)):
+    for _ in place.trials(40, 2):
         size, n = int(random.integers(2, 7)), int(random.integers(1, 8000))
         x = torch.from_numpy((random.standard_normal((size, n)) * 10 ** random.uniform(-4, 0, (size, 1))).astype("f4"))
         with torch.inference_mode():
@@ -99,7 +99,7 @@ def chunks(place: Place) -> Row:
     from dccrn_lib import StreamingEnhancer
 
     model, row, worst, random = _model(), Row("numerics", "streaming"), 0.0, place.random("chunks")
-    for _ in range(place.count(60, 2)):
+    for _ in place.trials(60, 2):
         n = int(random.integers(1, 12000))
         x = torch.from_numpy((random.standard_normal(n) * 0.1).astype("f4"))
         stream = StreamingEnhancer(model, block_frames=int(random.integers(1, 64)))
@@ -126,7 +126,7 @@ def onnx(place: Place) -> Row:
         kind: OnnxEnhancer(export_onnx(model, folder / f"{kind}.onnx", kind=kind), level_control=False)
         for kind in ("streaming", "offline")
     }
-    for k in range(place.count(40, 2)):
+    for k in place.trials(40, 2):
         n = int(random.integers(1, 6000))
         x = (random.standard_normal(n) * 0.1).astype("f4")
         with torch.inference_mode():
@@ -156,7 +156,7 @@ def precision(place: Place) -> Row:
     row, random = Row("numerics", "precision"), place.random("precision")
     model, lowest = load_model("distil_dccrn"), {"float32": np.inf, "bfloat16": np.inf}
     double = copy.deepcopy(model).double()
-    for k in range(place.count(30, 2)):
+    for k in place.trials(30, 2):
         x = torch.from_numpy(sound(0.5, random, speech=k % 2 == 0))[None]
         with torch.inference_mode():
             single = model(x)

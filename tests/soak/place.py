@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+import time
 import zlib
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -20,15 +23,32 @@ class Place:
         folder: empty; everything is written below it.
         share: fraction of the trials of the full form; at least one of each is made.
         seed: of every random number.
+        minutes: after so many a case begins no further trial.
     """
 
-    def __init__(self, folder: Path, share: float = 1.0, seed: int = 0) -> None:
-        self.folder, self.share, self.seed = folder, share, seed
+    def __init__(self, folder: Path, share: float = 1.0, seed: int = 0, minutes: float = math.inf) -> None:
+        self.folder, self.share, self.seed, self.minutes = folder, share, seed, minutes
+        self.until = math.inf
         self.counts: dict[str, int] = {}
 
     def count(self, full: int, least: int = 1) -> int:
         """How many trials to make where the full form has ``full``."""
         return max(least, round(full * self.share))
+
+    def begin(self) -> None:
+        """A case begins: its minutes count from here."""
+        self.until = time.monotonic() + 60 * self.minutes
+
+    def over(self) -> bool:
+        """Whether the minutes of the case are used up."""
+        return time.monotonic() > self.until
+
+    def trials(self, full: int, least: int = 1) -> Iterator[int]:
+        """Numbers of the trials, until they are enough or the time is over; one at least."""
+        for k in range(self.count(full, least)):
+            if k and self.over():
+                return
+            yield k
 
     def random(self, *names: object) -> np.random.Generator:
         """Random numbers of their own for what is named so."""

@@ -22,7 +22,7 @@ def signalled(place: Place, name: str) -> Row:
     subject, row, random = target(place, name), Row("signals", name), place.random("signals", name)
     slowest, early = 0.0, 0
     wanted = place.count(SIGNALS[name])
-    while row.tried < wanted and early < 3 + wanted:
+    while row.tried < wanted and early < 3 + wanted and not (row.tried and place.over()):
         number, out = NUMBERS[row.tried % 3], place.new(f"signal-{name}") / "out"
         with subject.start(out) as command:
             command.wait(partial(begun, out, command))
