@@ -241,12 +241,12 @@ def phase(
         (np.angle(spectrum)[cut], "phase as it comes", "rad", "twilight", (-np.pi, np.pi)),
         (
             np.where(loud, np.asarray(deviation)[cut], np.nan),
-            "instantaneous frequency - bin's",
+            "frequency offset from the bin's centre",
             "Hz",
             "RdBu_r",
             (-60, 60),
         ),
-        (np.where(loud, np.asarray(delay)[cut], np.nan), "group delay - window's centre", "ms", "PuOr_r", (-8, 8)),
+        (np.where(loud, np.asarray(delay)[cut], np.nan), "delay from the window's centre", "ms", "PuOr_r", (-8, 8)),
     )
     figure, axes = new_figure(2, 2, height=2.6, sharex=True, sharey=True)
     for axis, (values, title, unit, colormap, limits) in zip(axes.flat, views, strict=True):
