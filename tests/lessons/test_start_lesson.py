@@ -56,7 +56,8 @@ def test_sizes_and_scores():
     assert [p.get_width() for p in figure.axes[0].patches] == [2.0, 1.0]
     table = {"noisy": {"a": 1.0, "b": -1.0}, "clean": {"a": 2.0, "b": math.nan}}
     figure = figures.scores(table, {"a": "A", "b": "B"})
-    assert [len(a.patches) for a in figure.axes] == [2, 1]
+    assert [len(a.patches) for a in figure.axes] == [1, 1]
+    assert [a.get_title() for a in figure.axes] == ["clean speech: 2.00", ""]
     assert [a.get_ylabel() for a in figure.axes] == ["A", "B"]
 
 

@@ -65,8 +65,8 @@ def test_phase_panels(spectrum):
     assert [a.get_title() for a in figure.axes[:4]] == [
         "magnitude",
         "phase as it comes",
-        "instantaneous frequency - bin's",
-        "group delay - window's centre",
+        "frequency offset from the bin's centre",
+        "delay from the window's centre",
     ]
     assert figure.axes[0].get_ylabel() == "frequency (kHz)" and figure.axes[2].get_xlabel() == "time (s)"
 

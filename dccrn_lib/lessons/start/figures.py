@@ -47,7 +47,7 @@ def masking(noisy, mask, hop: int = 100, sample_rate: int = 16000) -> Figure:
     reference = float(np.abs(noisy).max())
     seconds = noisy.shape[-1] * hop / sample_rate
     draw_spectrogram(axes[0, 0], noisy, hop, sample_rate, "noisy", reference)
-    axes[0, 1].imshow(
+    passed = axes[0, 1].imshow(
         np.abs(mask),
         origin="lower",
         aspect="auto",
@@ -61,7 +61,8 @@ def masking(noisy, mask, hop: int = 100, sample_rate: int = 16000) -> Figure:
     axes[0, 1].grid(False)
     image = draw_spectrogram(axes[0, 2], mask * noisy, hop, sample_rate, "is the estimate", reference)
     axes[0, 2].set_ylabel("")
-    figure.colorbar(image, ax=axes, label="dB")
+    figure.colorbar(passed, ax=axes[0, 1], label="mask")
+    figure.colorbar(image, ax=axes[0, 2], label="dB")
     return figure
 
 
@@ -140,13 +141,21 @@ def sizes(parameters: dict[str, int], macs: dict[str, int]) -> Figure:
 
 
 def scores(table: dict[str, dict[str, float]], metrics: dict[str, str]) -> Figure:
-    """Bars of every system for several metrics: system -> {metric: mean}; ``metrics`` maps a metric to its label."""
+    """Bars of every system for several metrics: system -> {metric: mean}; ``metrics`` maps a metric to its label.
+
+    Clean speech is the end of the scale and no system: its value is written above the bars, which would look alike
+    next to it. PESQ begins at 1.
+    """
     figure, axes = new_figure(1, len(metrics), height=2.7)
     for axis, (metric, caption) in zip(axes[0], metrics.items(), strict=True):
-        names = [name for name in table if np.isfinite(table[name][metric])]
+        names = [name for name in table if np.isfinite(table[name][metric]) and name != "clean"]
         heights = [table[name][metric] for name in names]
         colours = [COLOURS["student"] if n == "network" else COLOURS.get(n, "#56b4e9") for n in names]
         axis.bar_label(axis.bar([LABELS.get(n, n) for n in names], heights, color=colours), fmt="%.2f", fontsize=8)
-        axis.set(ylabel=caption, ylim=(min(0.0, *heights), 1.15 * max(heights)))
+        bottom = 1.0 if metric.startswith("pesq") else min(0.0, *heights)
+        axis.set(ylabel=caption, ylim=(bottom, bottom + 1.25 * max(max(heights) - bottom, 0.1)))
         axis.tick_params(axis="x", rotation=25)
+        clean = table.get("clean", {}).get(metric, np.nan)
+        if np.isfinite(clean):
+            axis.set_title(f"clean speech: {clean:.2f}", fontsize=9, color=COLOURS["clean"])
     return figure

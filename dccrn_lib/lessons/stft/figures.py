@@ -45,14 +45,14 @@ def round_trip() -> Figure:
         (51, "windowed again", "cut to 400 samples", blue),
         (74, "inverse DFT", "of each column", blue),
     )
-    for y, row, step in ((31, there, 1), (7, back, -1)):
+    for y, row, forward in ((31, there, True), (7, back, False)):
         for (x, title, about, colour), (following, *_) in zip(row, (*row[1:], (91,)), strict=True):
             box(axis, x, y, 17.5, 9, colour, "")
             axis.text(x, y + 1.6, title, ha="center", va="center", fontsize=9, weight="bold")
             axis.text(x, y - 2, about, ha="center", va="center", fontsize=7.5, color="#444444")
             if following != 91:
-                ends = ((x + 9, y), (following - 9, y))
-                arrow(axis, *ends[::step], grey)
+                left, right = (x + 9, y), (following - 9, y)
+                arrow(axis, left if forward else right, right if forward else left, grey)
     box(axis, 90.5, 19, 19, 9, red, "")
     axis.text(90.5, 20.6, r"$\hat S = M\,Y$", ha="center", va="center", fontsize=10, weight="bold")
     axis.text(90.5, 17, "a mask, point by point", ha="center", va="center", fontsize=7.5, color="#444444")
@@ -241,12 +241,12 @@ def phase(
         (np.angle(spectrum)[cut], "phase as it comes", "rad", "twilight", (-np.pi, np.pi)),
         (
             np.where(loud, np.asarray(deviation)[cut], np.nan),
-            "instantaneous frequency - bin's",
+            "frequency offset from the bin's centre",
             "Hz",
             "RdBu_r",
             (-60, 60),
         ),
-        (np.where(loud, np.asarray(delay)[cut], np.nan), "group delay - window's centre", "ms", "PuOr_r", (-8, 8)),
+        (np.where(loud, np.asarray(delay)[cut], np.nan), "delay from the window's centre", "ms", "PuOr_r", (-8, 8)),
     )
     figure, axes = new_figure(2, 2, height=2.6, sharex=True, sharey=True)
     for axis, (values, title, unit, colormap, limits) in zip(axes.flat, views, strict=True):
