@@ -111,5 +111,5 @@ def test_the_distillation_lesson_marks_a_whole_outcome():
 
 
 def test_an_unknown_outcome_is_refused():
-    with pytest.raises(ConfigError, match="did you mean 'figure'"):
+    with pytest.raises(ConfigError, match="did you mean figure"):
         outcome("figur", "text")
