@@ -8,6 +8,7 @@ the lessons that cite each entry of the bibliography, and the reference of the p
 
 from __future__ import annotations
 
+import base64
 import importlib
 import inspect
 import json
@@ -74,7 +75,10 @@ def lay_out(root: Path, target: Path) -> Path:
         _write(target / document.relative_to(root), document.read_text(encoding="utf-8"))
     for path in notebooks:
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        _write(target / path.relative_to(root), json.dumps(lesson(notebook), ensure_ascii=False))
+        _write(
+            target / path.relative_to(root),
+            json.dumps(lesson(notebook, answers=path.stem == "solutions"), ensure_ascii=False),
+        )
     for file in linked_files(root, [*documents, *notebooks]):
         (target / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / file, target / file)
@@ -96,13 +100,14 @@ def without_absent(text: str, target: Path) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if line not in absent)
 
 
-def lesson(notebook: dict) -> dict:
+def lesson(notebook: dict, answers: bool = False) -> dict:
     """A notebook as a page: solutions folded in, the check for the installation folded, no marks of tests, new anchors.
 
     A cell tagged ``solution``, or that begins with the comment ``# Solution``, is folded whole.
 
     Args:
         notebook: the notebook's JSON, which is left as it is.
+        answers: it is the notebook of worked answers: their code is folded, and nothing is added.
 
     Returns:
         The JSON of a new notebook.
@@ -112,13 +117,16 @@ def lesson(notebook: dict) -> dict:
         source, tags = "".join(cell["source"]), list(cell["metadata"].get("tags", []))
         if cell["cell_type"] == "markdown":
             source = OWN_ANCHOR.sub(lambda m: f"](#{slug(m[1].replace('-', ' '))})", source)
+            source = with_attachments(source, cell.get("attachments", {}))
         source = source.removeprefix("# NBVAL_CHECK_OUTPUT\n")
         if "importlib.util.find_spec" in source:
             tags.append("hide-input")
         elif "solution" in tags or source.startswith("# Solution"):
             tags.append("hide-cell")
+        elif answers and cell["cell_type"] == "code" and CHECK.search(source):
+            tags.append("hide-input")
         cells.append(cell | {"source": source, "metadata": cell["metadata"] | {"tags": tags}})
-        if cell["cell_type"] != "code":
+        if cell["cell_type"] != "code" or answers:
             continue
         if found := GRADERS.search(source):
             graders = importlib.import_module(f"{found[1]}.exercises")
@@ -135,6 +143,17 @@ def solution(module, name: str) -> str | None:
         return None
     code = inspect.getsource(function).rstrip()
     return f'<details class="solution"><summary>Solution</summary>\n\n```python\n{code}\n```\n\n</details>'
+
+
+def with_attachments(source: str, attachments: dict[str, dict]) -> str:
+    """Markdown with the pictures that are attached to its cell inside, as data."""
+    for name, bundle in attachments.items():
+        for mime, content in bundle.items():
+            text = "".join(content)
+            if text.lstrip().startswith("<"):  # an SVG as it is, not in base64
+                text = base64.b64encode(text.encode()).decode()
+            source = source.replace(f"](attachment:{name})", f"](data:{mime};base64,{''.join(text.split())})")
+    return source
 
 
 def slug(heading: str) -> str:

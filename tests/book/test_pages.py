@@ -20,11 +20,12 @@ def site(book: Path) -> dict[Path, pages.Page]:
 
 
 def notebooks(root: Path) -> list[Path]:
-    return sorted((root / "notebooks").glob("*.ipynb"))
+    """The lessons."""
+    return sorted((root / "notebooks").glob("[0-9]*.ipynb"))
 
 
 def test_every_lesson_and_document_is_a_page(book: Path, root: Path):
-    sources = [*notebooks(root), *(root / "docs").glob("*.md"), root / "README.md"]
+    sources = [*(root / "notebooks").glob("*.ipynb"), *(root / "docs").glob("*.md"), root / "README.md"]
     missing = [p.name for p in sources if not (book / p.relative_to(root)).with_suffix(".html").is_file()]
     assert missing == [] and len(sources) > 15
 
@@ -77,7 +78,8 @@ def test_every_player_and_figure_of_the_lessons_is_there(site, book: Path, root:
     for path in notebooks(root):
         outputs = [o for c in json.loads(path.read_text())["cells"] for o in c.get("outputs", ())]
         html = "".join("".join(o.get("data", {}).get("text/html", "")) for o in outputs)
-        pictures = sum(1 for o in outputs if {"image/png", "image/svg+xml"} & set(o.get("data", {})))
+        pictures = sum(len(c.get("attachments", ())) for c in json.loads(path.read_text())["cells"])
+        pictures += sum(1 for o in outputs if {"image/png", "image/svg+xml"} & set(o.get("data", {})))
         page = site[book / "notebooks" / f"{path.stem}.html"]
         assert page.counts.get("audio", 0) == html.count("<audio"), path.name
         assert page.counts.get("img", 0) >= pictures > 0, path.name

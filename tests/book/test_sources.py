@@ -45,6 +45,12 @@ def test_the_last_import_of_graders_counts(sources):
     assert sources.solution(gpu, "hours") == text
 
 
+def test_worked_answers_are_folded_where_they_stand(sources):
+    graded = "from dccrn_lib.lessons.attention_transfer.exercises import check_kl\ncheck_kl(None)"
+    new = sources.lesson({"cells": [cell(graded), cell("1 + 1")], "metadata": {}}, answers=True)["cells"]
+    assert [c["metadata"]["tags"] for c in new] == [["hide-input"], []]
+
+
 def test_an_exercise_without_a_solution_stays_alone(sources):
     assert sources.solution(exercises, "no_such_name") is None
 
@@ -67,6 +73,13 @@ def test_anchors_of_jupyter_become_those_of_the_book(sources):
     assert (
         sources.slug("6. The Kullback-Leibler divergence, and AT-KL") == "6-the-kullback-leibler-divergence-and-at-kl"
     )
+
+
+@pytest.mark.parametrize("content", ["PHN2Zy8+", ["PHN2\n", "Zy8+\n"], "<svg/>"])
+def test_attached_pictures_are_in_the_page(sources, content):
+    picture = cell("![a](attachment:a.svg)", "markdown") | {"attachments": {"a.svg": {"image/svg+xml": content}}}
+    (new,) = sources.lesson({"cells": [picture], "metadata": {}})["cells"]
+    assert new["source"] == "![a](data:image/svg+xml;base64,PHN2Zy8+)"
 
 
 def test_contents_leave_out_what_is_not_there(sources, tmp_path: Path):
