@@ -198,20 +198,23 @@ def test_switching_is_a_cross_fade_on_one_playhead(visit):
 
 def test_playing_pausing_and_seeking(visit, tmp_path: Path):
     v = visit()
-    soundfile.write(tmp_path / "clip.wav", clip(seconds=2), 16000)
+    soundfile.write(tmp_path / "clip.wav", clip(seconds=0.2), 16000)
     v.choose(tmp_path / "clip.wav")
+    minute = "Array.from({length: 2}, () => [new Float32Array(60 * 16000)])"
+    v.page.evaluate(f"dccrn.player.load(...{minute}, 16000)")  # longer than a busy machine needs to click
     v.page.click("#play")
     assert v.page.inner_text("#play") == "Pause"
     v.until("dccrn.player.position > 0.2")
     v.page.check("[name=version][value=noisy]", force=True)
     assert v.page.evaluate("dccrn.player.playing && !dccrn.state.enhanced")
     v.page.click("#play")
+    assert v.page.inner_text("#play") == "Play"
     stopped = v.page.evaluate("dccrn.player.position")
     v.page.wait_for_timeout(200)
     assert v.page.evaluate("dccrn.player.position") == stopped > 0.2
     box = v.page.locator("#after").bounding_box()
     v.page.locator("#after").click(position={"x": box["width"] / 2, "y": 40})
-    assert v.page.evaluate("dccrn.player.position") == pytest.approx(1.0, abs=0.1)
+    assert v.page.evaluate("dccrn.player.position") == pytest.approx(30, abs=1.5)
 
 
 def test_keyboard_reaches_and_moves_everything(visit, tmp_path: Path):
