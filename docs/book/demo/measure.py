@@ -135,6 +135,7 @@ def measure(folder: Path, executable: str) -> dict[str, Any]:
         flags += [f"--use-file-for-fake-audio-capture={work}/microphone.wav", f"--user-agent=measure {work}"]
         browser = p.chromium.launch(executable_path=executable, headless=True, args=flags)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(1000 * PATIENCE)
         page.goto((folder / "index.html").as_uri())
         wait(page, "document.querySelectorAll('#clips button').length > 0")
         rows += recordings(page, lambda: computing_seconds(work))
