@@ -219,7 +219,7 @@ def test_playing_pausing_and_seeking(visit, tmp_path: Path):
 
 def test_keyboard_reaches_and_moves_everything(visit, tmp_path: Path):
     v = visit(**DESKTOP)
-    soundfile.write(tmp_path / "clip.wav", clip(seconds=1), 16000)
+    soundfile.write(tmp_path / "clip.wav", clip(seconds=0.3), 16000)
     v.choose(tmp_path / "clip.wav")
     unlabelled = """() => [...document.querySelectorAll("input, button, canvas, progress")].filter((e) =>
       !(e.labels?.length || e.textContent.trim() || e.ariaLabel || e.getAttribute("aria-labelledby"))).map((e) => e.id)"""
@@ -255,7 +255,7 @@ def test_keyboard_reaches_and_moves_everything(visit, tmp_path: Path):
 def test_phone_fits_and_can_be_read(visit, tmp_path: Path, screenshots: Path, scheme: str):
     v = visit(color_scheme=scheme, **PHONE)
     v.page.screenshot(path=screenshots / f"demo_phone_{scheme}_start.png", full_page=True)
-    soundfile.write(tmp_path / "a_recording_with_quite_a_long_name.wav", clip(seconds=1), 16000)
+    soundfile.write(tmp_path / "a_recording_with_quite_a_long_name.wav", clip(seconds=0.6), 16000)
     v.choose(tmp_path / "a_recording_with_quite_a_long_name.wav")
     v.page.wait_for_timeout(500)
     v.page.screenshot(path=screenshots / f"demo_phone_{scheme}_result.png", full_page=True)
