@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import soundfile
 from chromium import chromium
-from demo_page import Visit, bundle_module
+from demo_page import SECONDS, Visit, bundle_module
 
 from dccrn_lib.runtime.paths import project_root
 
@@ -87,6 +87,7 @@ def visit(browser, demo: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     def start(form: str = "file", **options: Any) -> Visit:
         context = browser.new_context(**options)
         v = Visit(context.new_page())
+        v.page.set_default_timeout(1000 * SECONDS)
         visits.append((v, context))
         address = f"{demo.as_uri()}/" if form == "file" else request.getfixturevalue("server")
 

@@ -198,25 +198,27 @@ def test_switching_is_a_cross_fade_on_one_playhead(visit):
 
 def test_playing_pausing_and_seeking(visit, tmp_path: Path):
     v = visit()
-    soundfile.write(tmp_path / "clip.wav", clip(seconds=2), 16000)
+    soundfile.write(tmp_path / "clip.wav", clip(seconds=0.2), 16000)
     v.choose(tmp_path / "clip.wav")
+    minute = "Array.from({length: 2}, () => [new Float32Array(60 * 16000)])"
+    v.page.evaluate(f"dccrn.player.load(...{minute}, 16000)")  # longer than a busy machine needs to click
     v.page.click("#play")
-    assert v.page.inner_text("#play") == "Pause"
-    v.until("dccrn.player.position > 0.2")
+    v.until("dccrn.player.position > 0.2 && document.getElementById('play').textContent === 'Pause'")
     v.page.check("[name=version][value=noisy]", force=True)
     assert v.page.evaluate("dccrn.player.playing && !dccrn.state.enhanced")
     v.page.click("#play")
+    assert v.page.inner_text("#play") == "Play"
     stopped = v.page.evaluate("dccrn.player.position")
     v.page.wait_for_timeout(200)
     assert v.page.evaluate("dccrn.player.position") == stopped > 0.2
     box = v.page.locator("#after").bounding_box()
     v.page.locator("#after").click(position={"x": box["width"] / 2, "y": 40})
-    assert v.page.evaluate("dccrn.player.position") == pytest.approx(1.0, abs=0.1)
+    assert v.page.evaluate("dccrn.player.position") == pytest.approx(30, abs=1.5)
 
 
 def test_keyboard_reaches_and_moves_everything(visit, tmp_path: Path):
     v = visit(**DESKTOP)
-    soundfile.write(tmp_path / "clip.wav", clip(seconds=1), 16000)
+    soundfile.write(tmp_path / "clip.wav", clip(seconds=0.3), 16000)
     v.choose(tmp_path / "clip.wav")
     unlabelled = """() => [...document.querySelectorAll("input, button, canvas, progress")].filter((e) =>
       !(e.labels?.length || e.textContent.trim() || e.ariaLabel || e.getAttribute("aria-labelledby"))).map((e) => e.id)"""
@@ -225,9 +227,10 @@ def test_keyboard_reaches_and_moves_everything(visit, tmp_path: Path):
     v.page.evaluate("document.body.focus(); document.activeElement.blur(); scrollTo(0, 0)")
     for _ in range(20):
         v.page.keyboard.press("Tab")
-        here = v.page.evaluate(
-            "document.activeElement.id || document.activeElement.name || document.activeElement.textContent"
-        )
+        name = "(e) => e === document.body ? null : e.id || e.name || e.textContent"
+        here = v.page.evaluate(f"({name})(document.activeElement)")
+        if here is None:  # past the last element
+            continue
         if here in reached:
             break
         reached.append(here)
@@ -245,14 +248,14 @@ def test_keyboard_reaches_and_moves_everything(visit, tmp_path: Path):
     assert v.page.evaluate("dccrn.state.enhanced") is False
     v.page.focus("#play")
     v.page.keyboard.press("Space")
-    assert v.page.evaluate("dccrn.player.playing")
+    v.until("dccrn.player.playing || dccrn.player.position > 0.2")  # it may have ended already
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_phone_fits_and_can_be_read(visit, tmp_path: Path, screenshots: Path, scheme: str):
     v = visit(color_scheme=scheme, **PHONE)
     v.page.screenshot(path=screenshots / f"demo_phone_{scheme}_start.png", full_page=True)
-    soundfile.write(tmp_path / "a_recording_with_quite_a_long_name.wav", clip(seconds=1), 16000)
+    soundfile.write(tmp_path / "a_recording_with_quite_a_long_name.wav", clip(seconds=0.6), 16000)
     v.choose(tmp_path / "a_recording_with_quite_a_long_name.wav")
     v.page.wait_for_timeout(500)
     v.page.screenshot(path=screenshots / f"demo_phone_{scheme}_result.png", full_page=True)

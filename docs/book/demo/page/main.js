@@ -10,6 +10,7 @@ const $ = (id) => document.getElementById(id);
 const COLUMNS = 1000;
 const LIVE_LIMIT_SECONDS = 5 * 60;
 const LIVE_REFERENCE = 300;  // power of a loud bin of speech at usual levels: 0 dB of the live pictures
+const FRAME_MS = 60;
 const MICROPHONE = "microphone";
 
 const before = new Spectrogram($("before")), after = new Spectrogram($("after"));
@@ -164,14 +165,19 @@ function moved() {
   after.draw();
 }
 
-function animate() {
+let drawn = 0;
+
+/** Pictures that move, drawn a few times per second: the computing needs the machine more. */
+function animate(now) {
+  requestAnimationFrame(animate);
+  if (now - drawn < FRAME_MS || !(player.playing || live?.dirty)) return;
+  drawn = now;
   if (player.playing) moved();
   if (live?.dirty) {
     live.dirty = false;
     before.draw();
     after.draw();
   }
-  requestAnimationFrame(animate);
 }
 
 // ---- the microphone
