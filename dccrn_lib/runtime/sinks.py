@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
+from typing import Any
 
 
 class Sink:
@@ -40,8 +41,8 @@ class Sink:
 
 
 @contextmanager
-def sink(path: str | os.PathLike) -> Iterator[Sink]:
-    """A new file to hand to C.
+def sink(path: str | os.PathLike) -> Iterator[Any]:  # soundfile takes a Sink; its annotations know paths only
+    """A new file to hand to C: a :class:`Sink`.
 
     Raises:
         OSError: the system refused a write; the message names ``path``.

@@ -50,7 +50,7 @@ class _Leash:
         self.reader, self.writer = context.Pipe(duplex=False)
         self.forked = context.get_start_method() == "fork"
 
-    def initargs(self) -> tuple:
+    def initargs(self) -> tuple[int, Connection, Connection | None, float]:
         """For :func:`_start_process`."""
         return (self.parent, self.reader, self.writer if self.forked else None, self.grace)
 

@@ -53,7 +53,7 @@ def train(
     config = fit_to_device(config, ranks, device, progress)
     out, weights = Path(config.out), Path(config.out) / WEIGHTS
     saved = open_run(out, config, resume, MAY_CHANGE)
-    if is_finished(saved, config.steps) and weights.is_file():  # nothing to build, nothing to do
+    if saved is not None and is_finished(saved, config.steps) and weights.is_file():  # nothing to build, nothing to do
         return TrainResult(load_model(weights, device), saved["history"], weights, stopped=False)
 
     stopping = False

@@ -83,6 +83,7 @@ def side_by_side(spectra: Mapping[str, np.ndarray], hop: int = 100) -> Figure:
             axis.set_xlabel("")
     for axis in list(axes.flat)[len(averaged) :]:
         axis.axis("off")
+    assert image is not None, "at least one spectrum"
     bar = axes.flat[len(averaged)].inset_axes((0.05, 0.5, 0.9, 0.08))
     figure.colorbar(image, cax=bar, orientation="horizontal", label="dB re the loudest point")
     return figure
