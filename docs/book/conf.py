@@ -66,6 +66,7 @@ mathjax3_config = {"options": {"enableMenu": False}, "svg": {"fontCache": "local
 # Look.
 html_theme = "sphinx_book_theme"
 html_title = project
+html_short_title = "Start"
 html_css_files = ["book.css"]
 html_copy_source = True
 html_show_sourcelink = False
@@ -79,6 +80,8 @@ html_theme_options = {
     "show_toc_level": 2,
     "show_navbar_depth": 1,
     "home_page_in_toc": True,
+    "navbar_persistent": [],
+    "footer_content_items": ["copyright.html"],
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }

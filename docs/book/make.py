@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -18,7 +19,7 @@ import sources  # noqa: E402
 
 
 def build(out: Path, demo: Path | None = None, builder: str = "html") -> int:
-    """Lay out the sources beside ``out`` and let sphinx build; a warning fails.
+    """Lay out the sources in a temporary folder and let sphinx build from there; a warning fails.
 
     Args:
         out: folder of the finished pages.
@@ -30,16 +31,19 @@ def build(out: Path, demo: Path | None = None, builder: str = "html") -> int:
     """
     from sphinx.cmd.build import main as sphinx
 
-    laid_out = sources.lay_out(ROOT, out.with_name(f"{out.name}-sources"))
-    with_demo = []
-    if demo is not None and (demo / "index.html").is_file():
-        extra = out.with_name(f"{out.name}-extra")
-        shutil.rmtree(extra, ignore_errors=True)
-        shutil.copytree(demo, extra / "demo")
-        with_demo = ["-t", "demo", "-D", f"html_extra_path={extra}"]
-    trees = str(out.with_name(f"{out.name}-trees"))
-    arguments = ["-b", builder, "-W", "--keep-going", "-q", *with_demo, "-c", str(HERE), "-d", trees]
-    return sphinx([*arguments, str(laid_out), str(out)])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
+        work = Path(folder)
+        laid_out = sources.lay_out(ROOT, work / "sources")
+        with_demo = []
+        if demo is not None and (demo / "index.html").is_file():
+            shutil.copytree(demo, work / "extra" / "demo")
+            with_demo = ["-t", "demo", "-D", f"html_extra_path={work / 'extra'}"]
+        arguments = ["-b", builder, "-W", "--keep-going", "-q", *with_demo, "-c", str(HERE), "-d", str(work / "trees")]
+        code = sphinx([*arguments, str(laid_out), str(work / "pages")])
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.move(work / "pages", out)
+    return code
 
 
 def main() -> int:
