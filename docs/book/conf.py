@@ -10,6 +10,7 @@ import re
 import sys
 from pathlib import Path
 
+import docutils.nodes
 import mathjax
 
 HERE = Path(__file__).resolve().parent
@@ -59,7 +60,8 @@ napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Shapes", "Source"]
 
 # Equations.
-html_static_path = [str(HERE / "static"), str(Path(mathjax.__file__).parent / "static" / "mathjax" / "es5" / "tex-svg-full.js")]
+MATHJAX = Path(mathjax.__file__).parent / "static" / "mathjax" / "es5" / "tex-svg-full.js"
+html_static_path = [str(HERE / "static"), str(MATHJAX)]
 mathjax_path = "tex-svg-full.js"
 mathjax3_config = {"options": {"enableMenu": False}, "svg": {"fontCache": "local"}}
 
@@ -68,6 +70,7 @@ html_theme = "sphinx_book_theme"
 html_title = project
 html_short_title = "Start"
 html_css_files = ["book.css"]
+html_context = {"default_mode": "auto"}
 html_copy_source = True
 html_show_sourcelink = False
 html_sourcelink_suffix = ""
@@ -118,5 +121,15 @@ def _plain(app, what, name, obj, options, lines: list[str]) -> None:
             lines[i] = "".join(parts)
 
 
+def _describe(app, doctree) -> None:
+    """A figure that a cell drew is described by the first sentence below it."""
+    for output in doctree.findall(lambda node: "cell_output" in node.get("classes", ()) if hasattr(node, "get") else False):
+        below = output.parent.next_node(docutils.nodes.paragraph, descend=False, siblings=True)
+        text = re.split(r"(?<=[.:?!])\s", below.astext().replace("\n", " "))[0] if below else "Drawn by the code above."
+        for image in output.findall(docutils.nodes.image):
+            image["alt"] = f"Figure: {text}"
+
+
 def setup(app) -> None:
+    app.connect("doctree-read", _describe)
     app.connect("autodoc-process-docstring", _plain, priority=400)  # before napoleon

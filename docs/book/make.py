@@ -41,6 +41,8 @@ def build(out: Path, demo: Path | None = None, builder: str = "html") -> int:
             with_demo = ["-t", "demo", "-D", f"html_extra_path={work / 'extra'}"]
         arguments = ["-b", builder, "-W", "--keep-going", "-q", *with_demo, "-c", str(HERE), "-d", str(work / "trees")]
         code = sphinx([*arguments, str(laid_out), str(work / "pages")])
+        for notebook in (work / "pages" / "_sources").rglob("*.ipynb"):  # what a reader downloads is the lesson as committed
+            shutil.copyfile(ROOT / notebook.relative_to(work / "pages" / "_sources"), notebook)
         shutil.rmtree(out, ignore_errors=True)
         shutil.move(work / "pages", out)
     return code

@@ -95,7 +95,7 @@ def without_absent(text: str, target: Path) -> str:
 
 
 def lesson(notebook: dict) -> dict:
-    """A notebook as a page: the check for the installation folded, solutions folded in, anchors as in the book.
+    """A notebook as a page: solutions folded in, the check for the installation folded, no marks of the tests, the book's anchors.
 
     A cell tagged ``solution``, or that begins with the comment ``# Solution``, is folded whole.
 
@@ -110,7 +110,8 @@ def lesson(notebook: dict) -> dict:
         source, tags = "".join(cell["source"]), list(cell["metadata"].get("tags", []))
         if cell["cell_type"] == "markdown":
             source = OWN_ANCHOR.sub(lambda m: f"](#{slug(m[1].replace('-', ' '))})", source)
-        elif "importlib.util.find_spec" in source:
+        source = source.removeprefix("# NBVAL_CHECK_OUTPUT\n")
+        if "importlib.util.find_spec" in source:
             tags.append("hide-input")
         elif "solution" in tags or source.startswith("# Solution"):
             tags.append("hide-cell")
@@ -210,7 +211,7 @@ def reference() -> dict[str, str]:
     pages["index.rst"] = (
         f"{_heading('API reference', '=')}What ``from dccrn_lib import ...`` offers. Each page below holds the names of one "
         "package; the command line is described in :doc:`commands </docs/commands>`.\n\n"
-        f".. list-table::\n   :widths: 30 70\n\n{rows}\n.. toctree::\n   :caption: Packages\n\n{toctree}"
+        f".. list-table::\n   :widths: 30 70\n\n{rows}\n.. toctree::\n   :caption: Packages\n   :maxdepth: 1\n\n{toctree}"
     )
     return pages
 
