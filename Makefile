@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install tutorial test check quick lint lesson-lint unit library nbval mutations browser lab notebooks bench results train-real clean
+.PHONY: help install tutorial test check quick lint lesson-lint unit library nbval mutations browser book lab notebooks bench results train-real clean
 
 VENV    ?= .venv
 EXTRAS  ?= notebooks,metrics,speech,export,dev
@@ -83,6 +83,11 @@ mutations: $(STAMP)  ## break the library in known ways: a unit test and a noteb
 browser: $(STAMP)  ## the lessons' widgets and the report in a headless Chromium (DCCRN_BROWSER=/path names another)
 	"$(PY)" -m pip install --quiet --disable-pip-version-check -c "$(CONSTRAINTS)" -e ".[browser]"
 	"$(PY)" -m pytest tests/browser -m browser
+
+book: $(STAMP)  ## build the site of docs/book into build/book, offline once installed (make demo first, if there is npm)
+	"$(PY)" -m pip install --quiet --disable-pip-version-check -c "$(CONSTRAINTS)" -e ".[book]"
+	@if grep -q '^demo:' Makefile && command -v npm >/dev/null; then "$(MAKE)" demo; fi
+	"$(PY)" docs/book/make.py --out build/book
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks
 	"$(PY)" -m jupyterlab --ServerApp.root_dir=notebooks
