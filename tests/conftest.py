@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +39,24 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
     made = generated_corpus(0.02, root=tmp_path_factory.mktemp("generated"), progress=False)
     return {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pages of docs/book, built as for a repository "owner/name", with a demo of one page."""
+    for module in ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx_design", "sphinx_copybutton", "mathjax"):
+        pytest.importorskip(module, reason="the extra book is not installed: pip install -e '.[book]'")
+    folder = tmp_path_factory.mktemp("book")
+    (folder / "demo").mkdir()
+    (folder / "demo" / "index.html").write_text("<!DOCTYPE html><title>demo</title>", encoding="utf-8")
+    project = paths.project_root()
+    command = [sys.executable, str(project / "docs/book/make.py"), "--out", str(folder / "pages")]
+    environment = os.environ | {"GITHUB_REPOSITORY": "owner/name"}
+    done = subprocess.run(
+        [*command, "--demo", str(folder / "demo")], capture_output=True, text=True, cwd=project, env=environment
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "pages"
 
 
 @pytest.fixture

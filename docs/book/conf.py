@@ -124,7 +124,9 @@ def _plain(app, what, name, obj, options, lines: list[str]) -> None:
 
 def _describe(app, doctree) -> None:
     """A figure that a cell drew is described by the first sentence below it."""
-    for output in doctree.findall(lambda node: "cell_output" in node.get("classes", ()) if hasattr(node, "get") else False):
+    for output in doctree.findall(
+        lambda node: "cell_output" in node.get("classes", ()) if hasattr(node, "get") else False
+    ):
         below = output.parent.next_node(docutils.nodes.paragraph, descend=False, siblings=True)
         text = re.split(r"(?<=[.:?!])\s", below.astext().replace("\n", " "))[0] if below else "Drawn by the code above."
         for image in output.findall(docutils.nodes.image):

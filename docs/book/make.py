@@ -41,7 +41,9 @@ def build(out: Path, demo: Path | None = None, builder: str = "html") -> int:
             with_demo = ["-t", "demo", "-D", f"html_extra_path={work / 'extra'}"]
         arguments = ["-b", builder, "-W", "--keep-going", "-q", *with_demo, "-c", str(HERE), "-d", str(work / "trees")]
         code = sphinx([*arguments, str(laid_out), str(work / "pages")])
-        for notebook in (work / "pages" / "_sources").rglob("*.ipynb"):  # what a reader downloads is the lesson as committed
+        for notebook in (work / "pages" / "_sources").rglob(
+            "*.ipynb"
+        ):  # what a reader downloads is the lesson as committed
             shutil.copyfile(ROOT / notebook.relative_to(work / "pages" / "_sources"), notebook)
         shutil.rmtree(out, ignore_errors=True)
         shutil.move(work / "pages", out)
@@ -51,7 +53,9 @@ def build(out: Path, demo: Path | None = None, builder: str = "html") -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build the book from the committed notebooks and documents.")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "book", help="folder of the finished pages")
-    parser.add_argument("--demo", type=Path, default=ROOT / "build" / "demo", help="finished demo, taken if it is there")
+    parser.add_argument(
+        "--demo", type=Path, default=ROOT / "build" / "demo", help="finished demo, taken if it is there"
+    )
     parser.add_argument("--builder", default="html", choices=("html", "linkcheck"), help="linkcheck asks the network")
     options = parser.parse_args()
     code = build(options.out.resolve(), options.demo, options.builder)

@@ -1,9 +1,9 @@
 """What the book is made of: the committed notebooks and documents, laid out as sphinx wants to read them.
 
-The folder that :func:`lay_out` writes has the repository's own layout (``notebooks/``, ``docs/``, ``weights/``), so that every
-relative link between documents and notebooks holds in the book too. No notebook is executed: outputs are those that
-are committed. What is added on the way: a folded solution below each exercise, the pages of ``docs/book/pages``, the
-lessons that cite each entry of the bibliography, and the reference of the public names.
+The folder that :func:`lay_out` writes has the repository's own layout (``notebooks/``, ``docs/``, ``weights/``), so that
+every relative link between documents and notebooks holds in the book too. No notebook is executed: outputs are those
+that are committed. What is added on the way: a folded solution below each exercise, the pages of ``docs/book/pages``,
+the lessons that cite each entry of the bibliography, and the reference of the public names.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def repository_address(root: Path) -> str | None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     readme = (root / "README.md").read_text(encoding="utf-8")
     for text in (done.stdout.strip(), readme):
-        match = re.search(r"(?:github\.com[/:]|colab\.research\.google\.com/github/)([\w.-]+/[\w.-]+?)(?:\.git|/|\)|$)", text)
+        match = re.search(
+            r"(?:github\.com[/:]|colab\.research\.google\.com/github/)([\w.-]+/[\w.-]+?)(?:\.git|/|\)|$)", text
+        )
         if match:
             return match[1]
     return None
@@ -95,7 +97,7 @@ def without_absent(text: str, target: Path) -> str:
 
 
 def lesson(notebook: dict) -> dict:
-    """A notebook as a page: solutions folded in, the check for the installation folded, no marks of the tests, the book's anchors.
+    """A notebook as a page: solutions folded in, the check for the installation folded, no marks of tests, new anchors.
 
     A cell tagged ``solution``, or that begins with the comment ``# Solution``, is folded whole.
 
@@ -209,8 +211,8 @@ def reference() -> dict[str, str]:
     )
     toctree = "".join(f"   {package}\n" for package in PACKAGES)
     pages["index.rst"] = (
-        f"{_heading('API reference', '=')}What ``from dccrn_lib import ...`` offers. Each page below holds the names of one "
-        "package; the command line is described in :doc:`commands </docs/commands>`.\n\n"
+        f"{_heading('API reference', '=')}What ``from dccrn_lib import ...`` offers. Each page below holds the names of "
+        "one package; the command line is described in :doc:`commands </docs/commands>`.\n\n"
         f".. list-table::\n   :widths: 30 70\n\n{rows}\n.. toctree::\n   :caption: Packages\n   :maxdepth: 1\n\n{toctree}"
     )
     return pages

@@ -1,0 +1,84 @@
+"""The book opened from disk in a browser: equations, search, phone width, and not one request that leaves the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.book, pytest.mark.slow]
+PAGES = [
+    "index",
+    "notebooks/00_start_here",
+    "notebooks/04_attention_transfer",
+    "docs/results",
+    "api/networks",
+    "bibliography",
+    "try",
+]
+SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+
+
+@pytest.fixture
+def requests(browser):
+    """Opens a page: (address, size) -> page; keeps every address asked for (``seen``) and every error (``errors``)."""
+    contexts = []
+
+    def visit(address: str, size: str = "desktop"):
+        width, height = SIZES[size]
+        context = browser.new_context(viewport={"width": width, "height": height})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", lambda request: visit.seen.append(request.url))
+        page.on("pageerror", lambda error: visit.errors.append(str(error)))
+        page.goto(address, wait_until="load")
+        return page
+
+    visit.seen, visit.errors = [], []
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_work_from_disk_and_send_nothing(name: str, size: str, book: Path, requests, screenshots: Path):
+    page = requests((book / f"{name}.html").as_uri(), size)
+    if "04_" in name:
+        page.wait_for_selector("mjx-container svg")
+        assert page.locator("mjx-container").count() > 50
+        assert page.locator("mjx-merror").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+    assert requests.seen and [url for url in requests.seen if not url.startswith(("file:", "data:"))] == []
+    assert requests.errors == []
+    page.screenshot(path=screenshots / f"book-{name.replace('/', '-')}-{size}.png")
+
+
+def test_search_works_from_disk(book: Path, requests):
+    page = requests((book / "search.html").as_uri() + "?q=divergence")
+    page.wait_for_selector("#search-results li a")
+    targets = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.href)")
+    assert any("04_attention_transfer" in target for target in targets)
+    assert [url for url in requests.seen if not url.startswith(("file:", "data:"))] == []
+
+
+def test_players_play(book: Path, requests):
+    page = requests((book / "notebooks" / "00_start_here.html").as_uri())
+    seconds = page.evaluate(
+        "() => new Promise((done, fail) => { const a = document.querySelector('audio');"
+        " a.onloadedmetadata = () => done(a.duration); a.onerror = () => fail(a.error.message);"
+        " a.preload = 'metadata'; a.load(); })"
+    )
+    assert 0.5 < seconds < 5
+
+
+def test_a_missing_page_at_any_depth_leads_back(book: Path, requests):
+    """A server answers with 404.html under the address that was asked for."""
+    page = requests((book / "404.html").as_uri())
+    home = page.evaluate("document.links[0].href")
+    assert home == (book / "index.html").as_uri()
+    context = page.context
+    wrong = (book / "notebooks" / "deeper" / "mistyped.html").as_uri()
+    context.route(wrong, lambda route: route.fulfill(path=book / "404.html", content_type="text/html"))
+    page.goto(wrong)
+    assert page.evaluate("document.links[0].href") == home
