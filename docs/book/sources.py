@@ -22,8 +22,8 @@ from pathlib import Path
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "weights/README.md")
 # entries of the contents that are left out while there is no such document
 OPTIONAL = ("docs/glossary", "docs/notation")
-CHECK = re.compile(r"^\s*(?:\w+ = )?check_(\w+)\(", re.MULTILINE)
-GRADERS = re.compile(r"from (dccrn_lib\.lessons\.\w+\.exercises) import")
+CHECK = re.compile(r"\bcheck_(\w+)\(")
+GRADERS = re.compile(r"from (dccrn_lib\.lessons\.\w+)(?:\.exercises import|.* import .*\bexercises\b)")
 WORK = re.compile(r"arxiv\.org/abs/(\d{4}\.\d{4,5})|doi\.org/(10\.[^\s)]+)")
 LINK = re.compile(r"\]\(([^)#\s:]+)(?:#[^)\s]*)?\)")
 OWN_ANCHOR = re.compile(r"\]\(#([^)\s]+)\)")
@@ -121,7 +121,7 @@ def lesson(notebook: dict) -> dict:
         if cell["cell_type"] != "code":
             continue
         if found := GRADERS.search(source):
-            graders = importlib.import_module(found[1])
+            graders = importlib.import_module(f"{found[1]}.exercises")
         for name in CHECK.findall(source) if graders else []:
             if (text := solution(graders, name)) is not None:
                 cells.append({"cell_type": "markdown", "id": f"solution-{name}"[:64], "metadata": {}, "source": text})

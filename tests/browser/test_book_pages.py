@@ -31,7 +31,7 @@ def requests(browser):
         page = context.new_page()
         page.on("request", lambda request: visit.seen.append(request.url))
         page.on("pageerror", lambda error: visit.errors.append(str(error)))
-        page.goto(address, wait_until="load")
+        page.goto(address, wait_until="load", timeout=180_000)
         return page
 
     visit.seen, visit.errors = [], []
@@ -45,7 +45,7 @@ def requests(browser):
 def test_pages_work_from_disk_and_send_nothing(name: str, size: str, book: Path, requests, screenshots: Path):
     page = requests((book / f"{name}.html").as_uri(), size)
     if "04_" in name:
-        page.wait_for_selector("mjx-container svg")
+        page.wait_for_selector("mjx-container svg", state="attached", timeout=180_000)
         assert page.locator("mjx-container").count() > 50
         assert page.locator("mjx-merror").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
@@ -56,7 +56,7 @@ def test_pages_work_from_disk_and_send_nothing(name: str, size: str, book: Path,
 
 def test_search_works_from_disk(book: Path, requests):
     page = requests((book / "search.html").as_uri() + "?q=divergence")
-    page.wait_for_selector("#search-results li a")
+    page.wait_for_selector("#search-results li a", timeout=180_000)
     targets = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.href)")
     assert any("04_attention_transfer" in target for target in targets)
     assert [url for url in requests.seen if not url.startswith(("file:", "data:"))] == []
