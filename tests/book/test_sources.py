@@ -82,7 +82,8 @@ def test_the_bibliography_names_the_pages_that_cite(sources, tmp_path: Path):
     page.write_text(json.dumps({"cells": [cell("[a](https://arxiv.org/abs/1234.56789)", "markdown")]}))
     cited = sources.citations(tmp_path, [page])
     assert cited == {"1234.56789": [Path("02_lesson.ipynb")]}
-    text = "# B\n\n## One\n\n- A, [arXiv](https://arxiv.org/abs/1234.56789): a.\n- B, [arXiv](https://arxiv.org/abs/9999.00000).\n\n## Two\n"
+    entries = "- A, [arXiv](https://arxiv.org/abs/1234.56789): a.\n- B, [arXiv](https://arxiv.org/abs/9999.00000).\n"
+    text = f"# B\n\n## One\n\n{entries}\n## Two\n"
     assert sources.bibliography(text, cited) == text.replace(
         ": a.\n", ": a. *Cited in* [lesson 02](02_lesson.ipynb).\n"
     )
