@@ -13,6 +13,8 @@ PAGES = [
     "notebooks/04_attention_transfer",
     "docs/results",
     "api/networks",
+    "api/training",
+    "genindex",
     "bibliography",
     "try",
 ]
