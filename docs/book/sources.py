@@ -74,7 +74,10 @@ def lay_out(root: Path, target: Path) -> Path:
         _write(target / document.relative_to(root), document.read_text(encoding="utf-8"))
     for path in notebooks:
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        _write(target / path.relative_to(root), json.dumps(lesson(notebook), ensure_ascii=False))
+        _write(
+            target / path.relative_to(root),
+            json.dumps(lesson(notebook, answers=path.stem == "solutions"), ensure_ascii=False),
+        )
     for file in linked_files(root, [*documents, *notebooks]):
         (target / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / file, target / file)
@@ -96,13 +99,14 @@ def without_absent(text: str, target: Path) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if line not in absent)
 
 
-def lesson(notebook: dict) -> dict:
+def lesson(notebook: dict, answers: bool = False) -> dict:
     """A notebook as a page: solutions folded in, the check for the installation folded, no marks of tests, new anchors.
 
     A cell tagged ``solution``, or that begins with the comment ``# Solution``, is folded whole.
 
     Args:
         notebook: the notebook's JSON, which is left as it is.
+        answers: it is the notebook of worked answers: their code is folded, and nothing is added.
 
     Returns:
         The JSON of a new notebook.
@@ -117,8 +121,10 @@ def lesson(notebook: dict) -> dict:
             tags.append("hide-input")
         elif "solution" in tags or source.startswith("# Solution"):
             tags.append("hide-cell")
+        elif answers and cell["cell_type"] == "code" and CHECK.search(source):
+            tags.append("hide-input")
         cells.append(cell | {"source": source, "metadata": cell["metadata"] | {"tags": tags}})
-        if cell["cell_type"] != "code":
+        if cell["cell_type"] != "code" or answers:
             continue
         if found := GRADERS.search(source):
             graders = importlib.import_module(f"{found[1]}.exercises")

@@ -20,11 +20,12 @@ def site(book: Path) -> dict[Path, pages.Page]:
 
 
 def notebooks(root: Path) -> list[Path]:
-    return sorted((root / "notebooks").glob("*.ipynb"))
+    """The lessons."""
+    return sorted((root / "notebooks").glob("[0-9]*.ipynb"))
 
 
 def test_every_lesson_and_document_is_a_page(book: Path, root: Path):
-    sources = [*notebooks(root), *(root / "docs").glob("*.md"), root / "README.md"]
+    sources = [*(root / "notebooks").glob("*.ipynb"), *(root / "docs").glob("*.md"), root / "README.md"]
     missing = [p.name for p in sources if not (book / p.relative_to(root)).with_suffix(".html").is_file()]
     assert missing == [] and len(sources) > 15
 

@@ -45,6 +45,12 @@ def test_the_last_import_of_graders_counts(sources):
     assert sources.solution(gpu, "hours") == text
 
 
+def test_worked_answers_are_folded_where_they_stand(sources):
+    graded = "from dccrn_lib.lessons.attention_transfer.exercises import check_kl\ncheck_kl(None)"
+    new = sources.lesson({"cells": [cell(graded), cell("1 + 1")], "metadata": {}}, answers=True)["cells"]
+    assert [c["metadata"]["tags"] for c in new] == [["hide-input"], []]
+
+
 def test_an_exercise_without_a_solution_stays_alone(sources):
     assert sources.solution(exercises, "no_such_name") is None
 
