@@ -8,6 +8,7 @@ the lessons that cite each entry of the bibliography, and the reference of the p
 
 from __future__ import annotations
 
+import base64
 import importlib
 import inspect
 import json
@@ -116,6 +117,7 @@ def lesson(notebook: dict, answers: bool = False) -> dict:
         source, tags = "".join(cell["source"]), list(cell["metadata"].get("tags", []))
         if cell["cell_type"] == "markdown":
             source = OWN_ANCHOR.sub(lambda m: f"](#{slug(m[1].replace('-', ' '))})", source)
+            source = with_attachments(source, cell.get("attachments", {}))
         source = source.removeprefix("# NBVAL_CHECK_OUTPUT\n")
         if "importlib.util.find_spec" in source:
             tags.append("hide-input")
@@ -141,6 +143,17 @@ def solution(module, name: str) -> str | None:
         return None
     code = inspect.getsource(function).rstrip()
     return f'<details class="solution"><summary>Solution</summary>\n\n```python\n{code}\n```\n\n</details>'
+
+
+def with_attachments(source: str, attachments: dict[str, dict]) -> str:
+    """Markdown with the pictures that are attached to its cell inside, as data."""
+    for name, bundle in attachments.items():
+        for mime, content in bundle.items():
+            text = "".join(content)
+            if text.lstrip().startswith("<"):  # an SVG as it is, not in base64
+                text = base64.b64encode(text.encode()).decode()
+            source = source.replace(f"](attachment:{name})", f"](data:{mime};base64,{''.join(text.split())})")
+    return source
 
 
 def slug(heading: str) -> str:

@@ -78,7 +78,8 @@ def test_every_player_and_figure_of_the_lessons_is_there(site, book: Path, root:
     for path in notebooks(root):
         outputs = [o for c in json.loads(path.read_text())["cells"] for o in c.get("outputs", ())]
         html = "".join("".join(o.get("data", {}).get("text/html", "")) for o in outputs)
-        pictures = sum(1 for o in outputs if {"image/png", "image/svg+xml"} & set(o.get("data", {})))
+        pictures = sum(len(c.get("attachments", ())) for c in json.loads(path.read_text())["cells"])
+        pictures += sum(1 for o in outputs if {"image/png", "image/svg+xml"} & set(o.get("data", {})))
         page = site[book / "notebooks" / f"{path.stem}.html"]
         assert page.counts.get("audio", 0) == html.count("<audio"), path.name
         assert page.counts.get("img", 0) >= pictures > 0, path.name

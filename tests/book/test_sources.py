@@ -75,6 +75,13 @@ def test_anchors_of_jupyter_become_those_of_the_book(sources):
     )
 
 
+@pytest.mark.parametrize("content", ["PHN2Zy8+", ["PHN2\n", "Zy8+\n"], "<svg/>"])
+def test_attached_pictures_are_in_the_page(sources, content):
+    picture = cell("![a](attachment:a.svg)", "markdown") | {"attachments": {"a.svg": {"image/svg+xml": content}}}
+    (new,) = sources.lesson({"cells": [picture], "metadata": {}})["cells"]
+    assert new["source"] == "![a](data:image/svg+xml;base64,PHN2Zy8+)"
+
+
 def test_contents_leave_out_what_is_not_there(sources, tmp_path: Path):
     text = "docs/glossary\ndocs/notation\nbibliography\n"
     assert sources.without_absent(text, tmp_path) == "bibliography\n"
