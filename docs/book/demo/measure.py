@@ -2,8 +2,7 @@
 
     python docs/book/demo/measure.py --demo build/demo --json results/browser_demo.json
 
-Needs a Chromium and the extra ``browser``. Times by the clock are taken on an idle machine only, and listed as skipped on a
-busy one; the time for which the browser's processes were computing (Linux) holds for both.
+Needs a Chromium and the extra ``browser``. Times are taken on an idle machine only, and listed as skipped on a busy one.
 """
 
 from __future__ import annotations
@@ -26,9 +25,8 @@ from dccrn_lib.results.tables import table
 from dccrn_lib.runtime.files import hash_files
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-CLOCK = "seconds of computing, by the clock, per second of audio"
-LATE = "blocks that came too late and were passed through"
-IDLE_LOAD = 0.5  # load average below which times by the clock mean something
+TIMED = ("computing time of a clip", "computing time of live sound", "what comes too late of live sound")
+IDLE_LOAD = 0.5  # load average below which times mean something
 LIVE_SECONDS = 6.0
 PATIENCE = 300.0  # seconds
 
@@ -82,29 +80,35 @@ def recordings(page: Any, used: Callable[[], float | None]) -> list[dict[str, An
             value = (after - before) / seconds
             rows.append(row(f"{name}: CPU seconds per second of audio, all of the browser", value, "s", 1.0))
         if index:
-            rows.append(row(f"{name}: {CLOCK}", page.evaluate("dccrn.sound.rtf"), "s", 1.0))
+            rows.append(
+                row(
+                    f"{name}: seconds of computing, by the clock, per second of audio",
+                    page.evaluate("dccrn.sound.rtf"),
+                    "s",
+                    1.0,
+                )
+            )
     return rows
 
 
-def live(page: Any, idle: bool) -> list[dict[str, Any]]:
-    """The microphone for LIVE_SECONDS: delay, real-time factor, blocks that came too late."""
-    if not idle:  # what is late is skipped; only the delays shall come out
-        page.evaluate("dccrn.liveOptions = {backlogSeconds: 600}")
+def live(page: Any, timed: bool) -> list[dict[str, Any]]:
+    """The microphone: its delay and, where ``timed``, after LIVE_SECONDS the real-time factor and what came too late."""
     page.click("#microphone")
-    wait(page, f"dccrn.live?.take.seconds > {LIVE_SECONDS if idle else 1.0} && dccrn.live.take.rtf.length > 0")
-    take = page.evaluate(
-        "({rtf: dccrn.live.take.rtf, late: dccrn.live.take.late / dccrn.live.take.blocks, "
-        "delay: dccrn.live.stream.delaySeconds, total: dccrn.live.stream.latencySeconds})"
+    wait(page, "Boolean(dccrn.live)")
+    own, total, network = page.evaluate(
+        "dccrn.ready().then((d) => [dccrn.live.stream.delaySeconds, dccrn.live.stream.latencySeconds, "
+        "d.latencySamples / d.sampleRate].map((s) => 1000 * s))"
     )
-    page.click("#finish")
-    wait(page, "dccrn.sound?.name === 'microphone'")
-    network_ms = page.evaluate("dccrn.ready().then((d) => 1000 * d.latencySamples / d.sampleRate)")
-    return [
-        row("live: delay from microphone to output, beside the network's own", 1000 * take["delay"], "ms", network_ms),
-        row("live: the same with the buffers that the browser tells of", 1000 * take["total"], "ms", network_ms),
-        row(f"live: {CLOCK}", sum(take["rtf"]) / len(take["rtf"]), "s", 1.0),
-        row(f"live: {LATE}", 100 * take["late"], "%", 100.0),
+    rows = [
+        row("live: delay from microphone to output, beside the network's own", own, "ms", network),
+        row("live: the same with the buffers that the browser tells of", total, "ms", network),
     ]
+    if timed:
+        wait(page, f"dccrn.live.take.seconds > {LIVE_SECONDS} && dccrn.live.take.rtf.length > 0")
+        rtf, late = page.evaluate("[dccrn.live.take.rtf, dccrn.live.take.late / dccrn.live.take.blocks]")
+        rows.append(row("live: seconds of computing, by the clock, per second of audio", sum(rtf) / len(rtf), "s", 1.0))
+        rows.append(row("live: blocks that came too late and were passed through", 100 * late, "%", 100.0))
+    return rows
 
 
 def measure(folder: Path, executable: str) -> dict[str, Any]:
@@ -135,19 +139,21 @@ def measure(folder: Path, executable: str) -> dict[str, Any]:
         page.set_default_timeout(1000 * PATIENCE)
         page.goto((folder / "index.html").as_uri())
         wait(page, "document.querySelectorAll('#clips button').length > 0")
-        rows += recordings(page, lambda: computing_seconds(work))
+        if idle:
+            rows += recordings(page, lambda: computing_seconds(work))
         rows += live(page, idle)
         version = browser.version
         browser.close()
     files = [ROOT / f"data/demo/noisy/{name}.ogg" for name in CLIPS]
     config = {"weights": WEIGHTS, "browser": f"Chromium {version}, headless", "opened_from": "disk", "bytes": size}
-    timed = [] if idle else [r for r in rows if r["measurement"].endswith((CLOCK, LATE))]
+    reason = f"load average {load[0]} before: not idle"
+    skipped = [] if idle else [{"measurement": name, "reason": reason} for name in TIMED]
     return {
         "config": config,
         "seed": 0,
         "data_hash": hash_files(files),
-        "rows": [r for r in rows if r not in timed],
-        "skipped": [{"measurement": r["measurement"], "reason": f"load average {load[0]}: not idle"} for r in timed],
+        "rows": rows,
+        "skipped": skipped,
         "load_average": [*load, round(os.getloadavg()[0], 2)],
     }
 
