@@ -79,7 +79,7 @@ def full(place: Place, name: str) -> Row:
     if not can_mount():
         row.note = "not tried: mounting a small disk is not permitted here (it needs root)"
         return row
-    subject, random = target(place, name), place.random("full", name)
+    subject, random, shares = target(place, name), place.random("full", name), []
     size = sum(file.stat().st_size for file in visible_files(subject.reference))
     wanted = place.count(FULL)
     for k in random.permutation(wanted):
@@ -95,8 +95,9 @@ def full(place: Place, name: str) -> Row:
             disk.clear()
             if not problems:
                 problems = _again(subject, out)
+        shares.append(room / size)
         row.trial(problems, f"{room:,} of {size:,} bytes")
-    row.note = "with 1 to 99 % of the room it needs; completed when there was room again"
+    row.note = f"with {_range(shares)} of the room it needs; completed when there was room again"
     return row
 
 
@@ -104,6 +105,7 @@ def injected(place: Place, name: str) -> Row:
     """The system refuses to let a file grow beyond some size (as a quota does; needs no root)."""
     row, subject, random = Row("disk", f"quota {name}"), target(place, name), place.random("quota", name)
     largest = max(file.stat().st_size for file in visible_files(subject.reference))
+    shares = []
     for _ in place.trials(INJECTED):
         limit = int(largest * random.uniform(0.02, 0.9))
         out = place.new(f"quota-{name}") / "out"
@@ -112,8 +114,9 @@ def injected(place: Place, name: str) -> Row:
         problems = _refused(command) + subject.whole(out) + leftovers(out)
         if not problems:
             problems = _again(subject, out)
+        shares.append(limit / largest)
         row.trial(problems, f"{limit:,} of {largest:,} bytes")
-    row.note = "files limited to 2 to 90 % of the largest one; completed without the limit"
+    row.note = f"files limited to {_range(shares)} of the largest one; completed without the limit"
     return row
 
 
@@ -161,7 +164,7 @@ def read_only(place: Place) -> Row:
             if not mounted:
                 disk.folder.chmod(0o755)
         row.trial(problems, name)
-    row.note = f"{len(names)} commands"
+    row.note = ", ".join(names[: row.tried])
     return row
 
 
@@ -196,12 +199,13 @@ def two_writers(place: Place, name: str) -> Row:
 
 def vanishing(place: Place) -> Row:
     """Recordings vanish during the work: what is left is done, and what is missing is named."""
-    row, random = Row("disk", "vanishing"), place.random("vanish")
+    row, random, names = Row("disk", "vanishing"), place.random("vanish"), []
     subjects = (_vanish_enhance, _vanish_scan, _vanish_pack, _vanish_train)
     for k in place.trials(8, 2):
         subject = subjects[k % 4]
-        row.trial(subject(place, random), subject.__name__.removeprefix("_vanish_"))
-    row.note = "recordings of enhance, scan, pack and train are deleted while it works"
+        names.append(subject.__name__.removeprefix("_vanish_"))
+        row.trial(subject(place, random), names[-1])
+    row.note = f"recordings of {', '.join(dict.fromkeys(names))} are deleted while it works"
     return row
 
 
@@ -297,6 +301,10 @@ def _again(subject: Target, out: Path) -> list[str]:
     with subject.start(out) as command:
         command.wait()
     return command.talk(0) or subject.whole(out) + subject.same(out) + leftovers(out)
+
+
+def _range(shares: list[float]) -> str:
+    return f"{100 * min(shares):.0f} to {100 * max(shares):.0f} %" if len(shares) > 1 else f"{100 * shares[0]:.0f} %"
 
 
 def _take_the_rest(disk: Disk) -> None:
