@@ -112,7 +112,7 @@ def _teaching_publish(a: argparse.Namespace) -> int:
 
 
 def teacher_strength_run(**options: Any) -> Parser:
-    p = FieldParser(TrainConfig, _strength_base, skip=(*DECIDED_BY_STAGES, "speech", "noise", "rir"), **options)
+    p = FieldParser(TrainConfig, _strength_base, skip=DECIDED_BY_STAGES, **options)
     p.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder of the runs")
     p.add_argument(
         "--teachers", required=True, metavar="NAME=WEIGHTS,...", help="shipped names or paths, weakest first"
@@ -120,14 +120,12 @@ def teacher_strength_run(**options: Any) -> Parser:
     p.add_argument("--ways", default=",".join(teacher_strength.WAYS), metavar="W,W", help="of teaching")
     p.add_argument("--seeds", default="0,1,2,3,4", metavar="S,S", help="joined by commas")
     p.add_argument("--steps", type=count, default=300, metavar="N", help="steps of each student")
-    for kind in ("speech", "noise", "rir"):
-        p.add_argument(f"--{kind}", required=kind != "rir", default="", metavar="FILE", help=f"manifests of {kind}")
     p.set_defaults(run=_teacher_strength_run)
     return p
 
 
 def _strength_base(a: argparse.Namespace) -> TrainConfig:
-    corpus = {kind: getattr(a, kind) or "" for kind in ("speech", "noise", "rir")}
+    corpus = {"speech": "", "noise": "", "rir": ""}
     base = recipe(corpus, a.out or "", batch_size=4, workers=0, valid_mixtures=60, warmup_steps=20, ema_decay=0.99)
     base = replace(base, decay_fraction=0.35, mix=replace(base.mix, segment_seconds=1.0))
     return base if a.config is None else recorded(a.config, base, DECIDED_BY_STAGES)
@@ -137,18 +135,11 @@ def _teacher_strength_run(a: argparse.Namespace) -> int:
     import torch
 
     torch.set_flush_denormal(True)
-    teachers, seeds = teacher_strength.parse_teachers(a.teachers), _seeds(a.seeds)
+    teachers, seeds = teacher_strength.parse_teachers(a.teachers), parse_seeds(a.seeds)
     if teacher_strength.run(a.fields, teachers, seeds, a.steps, a.ways.split(","), not a.quiet):
         return 0
     print(f"stopped; the same command resumes in {a.out}")
     return 130
-
-
-def _seeds(text: str) -> list[int]:
-    try:
-        return [int(seed) for seed in text.split(",")]
-    except ValueError:
-        raise ConfigError(f"--seeds takes whole numbers joined by commas, not {text!r}") from None
 
 
 def teacher_strength_publish(**options: Any) -> Parser:

@@ -143,7 +143,10 @@ def parse_seeds(text: str) -> list[int]:
     >>> parse_seeds("0,1,2")
     [0, 1, 2]
     """
-    seeds = Parameter("seeds", "list[int]", [], "").parse(text)
+    try:
+        seeds = Parameter("seeds", "list[int]", [], "").parse(text)
+    except ConfigError:
+        raise ConfigError(f"--seeds takes whole numbers from 0, joined by commas, not {shown(text)}") from None
     if not seeds or any(not 0 <= seed <= LARGEST_SEED for seed in seeds):
         raise ConfigError(f"--seeds takes whole numbers from 0, joined by commas, not {shown(text)}")
     if len(set(seeds)) < len(seeds):

@@ -13,7 +13,7 @@ from demo_page import FOLDER, bundle_module
 
 from dccrn_lib.audio.resampling import resample
 from dccrn_lib.audio.stft import ComplexSTFT, STFTConfig
-from dccrn_lib.enhancement.level import LevelControl, LevelMeter
+from dccrn_lib.enhancement.level import LevelControl, LevelMeter, OffsetControl
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def answer(node: str, code: str, values: object) -> object:
     files = ("stft", "resample", "level")
     names = ", ".join(f"...(await import({(FOLDER / f'denoiser/{name}.js').as_uri()!r}))" for name in files)
     script = (
-        f"const m = {{{names}}}; const {{STFT, resample, levelScale, LevelControl}} = m;"
+        f"const m = {{{names}}}; const {{STFT, resample, measureLevel, OffsetControl, LevelControl}} = m;"
         "const x = JSON.parse(require('node:fs').readFileSync(0, 'utf8'));"
         "const done = (y) => process.stdout.write(JSON.stringify(y));" + code
     )
@@ -76,8 +76,11 @@ def test_levels_equal_the_librarys(node: str):
         x = gain * np.concatenate([0.01 * noise(9000), noise(7001)])
         meter = LevelMeter(1, 16000)
         meter.add(x[None])
-        y = answer(node, "done(levelScale(Float32Array.from(x), 16000));", x.tolist())
-        assert y == pytest.approx(meter.scale().item(), rel=1e-6)
+        y = answer(node, "const m = measureLevel(Float32Array.from(x), 16000); done([m.offset, m.scale]);", x.tolist())
+        assert y == pytest.approx([meter.offset().item(), meter.scale().item()], rel=1e-5)
+    means = 0.01 * np.random.default_rng(1).standard_normal(300) + 0.1 * (np.arange(300) > 100)
+    y = answer(node, "const c = new OffsetControl(0.00625); done(x.map((m) => c.follow(m)));", means.tolist())
+    np.testing.assert_allclose(y, OffsetControl(1, 0.00625).follow(means[None])[0], rtol=1e-9, atol=1e-15)
     powers = 10 ** np.random.default_rng(0).uniform(-9, 1, 200)
     y = answer(node, "const c = new LevelControl(0.00625); done(x.map((p) => c.gain(p)));", powers.tolist())
     np.testing.assert_allclose(y, LevelControl(1, 0.00625).gains(powers[None])[0], rtol=1e-12)

@@ -120,8 +120,8 @@ def test_a_recording_is_enhanced_alike_at_every_level(root, tmp_path, dbfs):
 def test_pauses_do_not_count_as_quiet():
     x = noise(1, 32000)
     paused = np.concatenate([x, np.zeros((1, 160000), np.float32)], axis=1)
-    assert np.allclose(level(x), level(paused), rtol=1e-3)
-    assert level(np.zeros((1, 800), np.float32)).item() == 1.0
+    assert np.allclose(level(x)[1], level(paused)[1], rtol=1e-3)
+    assert level(np.zeros((1, 800), np.float32))[1].item() == 1.0
     assert level(np.full((1, 3), 4.0, np.float32))[1].item() >= 4.0  # nothing passes full scale
 
 
@@ -388,7 +388,7 @@ def test_strange_names_and_links_do_not_stop_the_rest(tmp_path):
     report = enhance_files([place, place / "circle.wav"], tmp_path / "out", Gain(0.5), progress=False)
     assert len(report.done) == 4 and (tmp_path / "out" / "not-text-\udcff.wav").is_file()
     assert [path.name for path, _ in report.failed] == ["circle.wav", "circle.wav", "dangling.wav"]
-    assert all("no such" in reason for _, reason in report.failed)
+    assert all("no such" in reason or "symbolic links" in reason for _, reason in report.failed)
 
 
 def test_collisions_and_absent_inputs(tmp_path):

@@ -164,7 +164,7 @@ def test_the_command_trains_on_a_cluster(tmp_path):
     ("arguments", "words"),
     [
         (["--seeds", "one"], "whole numbers"),
-        (["--share", "2"], "0/2"),
+        (["--share", "2"], "0 <= I < N"),
         (["--methods", "atkl"], "did you mean at_kl"),
         (["--profile", "quik"], "did you mean quick"),
     ],

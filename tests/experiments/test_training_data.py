@@ -85,7 +85,7 @@ def test_runs_are_kept_compared_by_seed_and_published(arguments, tmp_path, capsy
 def test_wrong_arguments_are_one_line_and_leave_nothing(arguments, tmp_path, capsys):
     for wrong, code, words in (
         (["--seeds", "one"], 2, "whole numbers"),
-        (["--share", "2"], 2, "0/2"),
+        (["--share", "2"], 2, "0 <= I < N"),
         (["--generated", str(tmp_path / "none")], 2, "corpus synth --hours 1"),
         (["--speech", str(tmp_path / "absent.jsonl")], 1, "absent.jsonl: no such manifest"),
     ):

@@ -113,7 +113,7 @@ def assign(values: dict[str, Any], notebooks: dict[str, list[Parameter]], base: 
 
 
 def require_text(name: str, value: Any) -> None:
-    """ConfigError for a text that no notebook can hold: names of files need not be valid text, cells must be.
+    r"""ConfigError for a text that no notebook can hold: names of files need not be valid text, cells must be.
 
     >>> require_text("speech", "caf\udce9.jsonl")
     Traceback (most recent call last):

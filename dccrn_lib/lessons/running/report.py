@@ -214,7 +214,7 @@ def _outcome(outcome: dict[str, list[str]], broken: Sequence[NotebookRun]) -> st
     """The opening of the report; where nothing is marked, it says why."""
     missing = [kind for kind, things in outcome.items() if not things]
     errors = "".join(
-        f'<p class="bad">{run.name} {run.status}: {html.escape(run.error or "no reason is known")}</p>'
+        f'<p class="bad">{html.escape(f"{run.name} {run.status}")}: {html.escape(run.error or "no reason is known")}</p>'
         for run in broken
     )
     if missing == list(outcome):

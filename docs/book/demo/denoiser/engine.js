@@ -1,7 +1,7 @@
 // A whole recording: resampled to the network's rate, brought to one level, enhanced channel by channel, resampled
 // back and cut to the input's length, as in dccrn_lib/enhancement/waveform.py.
 
-import { levelScale } from "./level.js";
+import { measureLevel } from "./level.js";
 import { StreamingResampler } from "./resample.js";
 
 const BLOCK_SECONDS = 0.25;
@@ -27,7 +27,7 @@ export const breathe = () =>
 export async function enhance(enhancer, channels, sampleRate, { onProgress, signal } = {}) {
   const size = Math.max(1, Math.floor(BLOCK_SECONDS * sampleRate)), done = [];
   for (const [index, samples] of channels.entries()) {
-    const scale = levelScale(samples, sampleRate), out = new Float32Array(samples.length);
+    const { offset, scale } = measureLevel(samples, sampleRate), out = new Float32Array(samples.length);
     const down = new StreamingResampler(sampleRate, enhancer.sampleRate);
     const up = new StreamingResampler(enhancer.sampleRate, sampleRate);
     let late = enhancer.latencySamples, written = 0;
@@ -43,7 +43,7 @@ export async function enhance(enhancer, channels, sampleRate, { onProgress, sign
     };
     enhancer.reset();
     for (let start = 0; start < samples.length; start += size) {
-      const block = samples.slice(start, start + size).map((x) => x / scale);
+      const block = samples.slice(start, start + size).map((x) => (x - offset) / scale);
       write(up.push(cut(await enhancer.push(down.push(block)))));
       onProgress?.((index + Math.min(1, (start + size) / samples.length)) / channels.length);
       await breathe();

@@ -1,5 +1,5 @@
 export { enhance } from "./engine.js";
-export { levelScale, LevelControl } from "./level.js";
+export { LevelControl, measureLevel, OffsetControl } from "./level.js";
 export { readMetadata } from "./metadata.js";
 export { resample, StreamingResampler } from "./resample.js";
 export { sniffSampleRate } from "./container.js";

@@ -2,7 +2,7 @@
 //
 //   spectrum (1, 2, freq, 1), active (1,), state.* -> enhanced (1, 2, freq, 1), new_state.*
 
-import { LevelControl } from "./level.js";
+import { LevelControl, OffsetControl } from "./level.js";
 import { readMetadata } from "./metadata.js";
 import { STFT } from "./stft.js";
 
@@ -56,6 +56,8 @@ export class StreamingEnhancer {
     this.ready = new Float32Array(this.hop - 1);
     this.received = 0;
     this.level = new LevelControl(this.hop / this.sampleRate);
+    this.offset = new OffsetControl(this.hop / this.sampleRate);
+    this.peak = 1;  // what the output may reach: full scale, or the input's peak
     this.gains = new Array(this.delay).fill(1);  // of the frames that wait for their mask
     this.blank = this.overlap + this.delay * this.hop;  // padding left of the signal, the decoder's warm-up
   }
@@ -72,7 +74,8 @@ export class StreamingEnhancer {
 
   /** End the signal: the last latencySamples samples; then as new. */
   async flush() {
-    await this.#consume(new Float32Array(this.stft.frameCount(this.received) * this.hop - this.received), 1);
+    const padding = new Float32Array(this.stft.frameCount(this.received) * this.hop - this.received);
+    await this.#consume(padding.fill(this.offset.latest), 1);  // 0 once the offset is left out
     await this.#consume(new Float32Array(this.delay * this.hop), 0);  // frames marked as absent drain the decoder
     const last = this.#emit(this.latencySamples);
     this.reset();
@@ -92,11 +95,24 @@ export class StreamingEnhancer {
     const frames = Math.floor((line.length - overlap) / hop);
     const done = new Float32Array(this.ready.length + frames * hop);
     done.set(this.ready);
+    if (this.levelControl) this.#leaveOutOffset(line.subarray(overlap, overlap + frames * hop));
     for (let k = 0; k < frames; k++) {
       await this.#frame(line, k * hop, active, done.subarray(this.ready.length + k * hop, this.ready.length + (k + 1) * hop));
     }
     this.ready = done;
     this.input = line.slice(frames * hop);
+  }
+
+  /** Subtract from whole hops of new samples, in place, what is constant in them. */
+  #leaveOutOffset(samples) {
+    for (let start = 0; start < samples.length; start += this.hop) {
+      const hop = samples.subarray(start, start + this.hop);
+      const offset = this.offset.follow(hop.reduce((sum, value) => sum + value, 0) / this.hop);
+      for (let n = 0; n < hop.length; n++) {
+        hop[n] -= offset;
+        this.peak = Math.max(this.peak, Math.abs(hop[n]));
+      }
+    }
   }
 
   /** One frame of line from start on -> hop finished samples in out. */
@@ -121,7 +137,7 @@ export class StreamingEnhancer {
     stft.synthesise(enhanced.subarray(0, frequencies), enhanced.subarray(frequencies), piece);
     for (let n = 0; n < overlap; n++) piece[n] += this.tail[n];
     for (let n = 0; n < hop; n++) {
-      out[n] = n < this.blank ? 0 : Math.min(Math.max(piece[n] / stft.weight[n], -1), 1);
+      out[n] = n < this.blank ? 0 : Math.min(Math.max(piece[n] / stft.weight[n], -this.peak), this.peak);
     }
     this.tail.set(piece.subarray(hop, hop + overlap));
     this.blank = Math.max(0, this.blank - hop);

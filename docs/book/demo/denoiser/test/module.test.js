@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { sniffSampleRate } from "../container.js";
-import { levelScale, LevelControl } from "../level.js";
+import { LevelControl, measureLevel, OffsetControl } from "../level.js";
 import { readMetadata } from "../metadata.js";
 import { gainsFor, mix } from "../mixer.js";
 import { picture } from "../picture.js";
@@ -65,12 +65,18 @@ test("a resampler gives in blocks what it gives at once, and a tone stays a tone
 });
 
 test("levels: -60 dBFS comes to -23, usual live levels stay", () => {
-  const scale = levelScale(new Float32Array(16000).fill(1e-3), 16000);
-  assert.ok(Math.abs(20 * Math.log10(1e-3 / scale) + 23) < 1e-3);
-  assert.equal(levelScale(new Float32Array(100), 16000), 1);
+  const quiet = Float32Array.from({ length: 16000 }, (_, n) => 0.1 + 1e-3 * (-1) ** n);
+  const { offset, scale } = measureLevel(quiet, 16000);
+  assert.ok(Math.abs(offset - 0.1) < 1e-6);
+  assert.ok(Math.abs(20 * Math.log10(1e-3 / scale) + 23) < 1e-2);
+  assert.equal(measureLevel(new Float32Array(100), 16000).scale, 1);
   const control = new LevelControl(0.01);
-  assert.ok(Math.abs(20 * Math.log10(control.gain(1e-6)) - 33) < 1e-6);
-  assert.equal(control.gain(1e-2), 1);
+  assert.ok(Math.abs(20 * Math.log10(control.gain(1e-6)) - 43) < 1e-6);
+  assert.equal(control.gain(0.05), 1);
+  const follower = new OffsetControl(0.00625);
+  assert.equal(follower.follow(0), 0);
+  for (let k = 0; k < 200; k++) follower.follow(0.1);
+  assert.ok(Math.abs(follower.latest - 0.1) < 0.01);
 });
 
 test("a file's own sampling rate is read from its head", () => {
