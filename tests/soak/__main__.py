@@ -41,7 +41,7 @@ def cases(only: str | None) -> dict[str, Callable[[Place], Row]]:
 
 def run_case(place: Place, full: str, case: Callable[[Place], Row]) -> dict:
     """The record of a case, with its seconds. One that breaks off is a failure like any other."""
-    start = time.monotonic()
+    start, commit = time.monotonic(), environment_record()["git_commit"]
     try:
         row = case(place)
     except Exception as error:
@@ -49,7 +49,6 @@ def run_case(place: Place, full: str, case: Callable[[Place], Row]) -> dict:
         row = Row(*full.split(".", 1))
         row.trial([f"the case broke off: {type(error).__name__}: {error}"])
     print(row, flush=True)
-    commit = environment_record()["git_commit"]
     return {**row.record(), "share": place.share, "seconds": round(time.monotonic() - start, 1), "commit": commit}
 
 
