@@ -114,9 +114,7 @@ def _teaching_publish(a: argparse.Namespace) -> int:
 def teacher_strength_run(**options: Any) -> Parser:
     p = FieldParser(TrainConfig, _strength_base, skip=DECIDED_BY_STAGES, **options)
     p.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder of the runs")
-    p.add_argument(
-        "--teachers", required=True, metavar="NAME=WEIGHTS,...", help="shipped names or paths, weakest first"
-    )
+    p.add_argument("--teachers", default="", metavar="NAME=WEIGHTS,...", help="shipped names or paths, weakest first")
     p.add_argument("--ways", default=",".join(teacher_strength.WAYS), metavar="W,W", help="of teaching")
     p.add_argument("--seeds", default="0,1,2,3,4", metavar="S,S", help="joined by commas")
     p.add_argument("--steps", type=count, default=300, metavar="N", help="steps of each student")

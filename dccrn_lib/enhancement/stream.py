@@ -48,7 +48,7 @@ class StreamingEnhancer:
         block_frames: most frames processed at once; bounds memory on long pushes.
         level_control: bring quiet and very loud signals to the levels that the network has learnt, frame by frame
             and without latency (:class:`~dccrn_lib.enhancement.level.LevelControl`), and leave out a constant offset
-            (:class:`~dccrn_lib.enhancement.level.OffsetControl`). At usual levels without offset nothing changes;
+            (:class:`~dccrn_lib.enhancement.level.OffsetControl`). At usual levels without offset little changes;
             elsewhere the result is no longer ``model(x)``, but what it would be there.
 
     Raises:

@@ -76,7 +76,11 @@ def test_levels_equal_the_librarys(node: str):
         x = gain * np.concatenate([0.01 * noise(9000), noise(7001)])
         meter = LevelMeter(1, 16000)
         meter.add(x[None])
-        y = answer(node, "const m = measureLevel(Float32Array.from(x), 16000); done([m.offset, m.scale]);", x.tolist())
+        y = answer(
+            node,
+            "const found = measureLevel(Float32Array.from(x), 16000); done([found.offset, found.scale]);",
+            x.tolist(),
+        )
         assert y == pytest.approx([meter.offset().item(), meter.scale().item()], rel=1e-5)
     means = 0.01 * np.random.default_rng(1).standard_normal(300) + 0.1 * (np.arange(300) > 100)
     y = answer(node, "const c = new OffsetControl(0.00625); done(x.map((m) => c.follow(m)));", means.tolist())
