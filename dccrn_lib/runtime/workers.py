@@ -111,6 +111,8 @@ def _do(function: Callable, /, *args: Any, **kwargs: Any) -> Any:
     """A task in a worker process."""
     _idle.clear()
     try:
+        if _ending.is_set():  # the next one of the queue, after the one that was ended
+            raise Terminated(signal.SIGTERM)
         return function(*args, **kwargs)
     finally:
         _idle.set()

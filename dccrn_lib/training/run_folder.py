@@ -144,12 +144,11 @@ def load_checkpoint(path: Path, keys: Collection[str]) -> dict:
     Raises:
         DamagedFileError: it is empty, cut off or holds something else.
     """
+    data = path.read_bytes()
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises anything; torch's own words advise to trust the file
-        what = "is empty" if path.stat().st_size == 0 else "is cut off or damaged"
+        what = "is cut off or damaged" if data else "is empty"
         raise DamagedFileError(f"{path}: {what}; {_ANEW}") from error
     history = state.get("history", {"valid": []}) if isinstance(state, dict) else None
     if history is None or not set(keys) <= state.keys() or not isinstance(history.get("valid"), list):

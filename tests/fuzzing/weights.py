@@ -113,7 +113,7 @@ def take_checkpoint(given: tuple[bytes, bytes | None], folder: Path) -> None:
     (out / "checkpoint.pt").write_bytes(data)
     saved = open_run(out, CONFIG, True, MAY_CHANGE)
     assert saved is not None and not (out / "by-pickle").exists()
-    _run().restore(saved)
+    _run().restore(saved, out / "checkpoint.pt")
 
 
 WEIGHTS = Target(

@@ -10,7 +10,7 @@ import numpy as np
 
 from .place import Place
 from .rows import Row
-from .targets import Target, Train, begun, leftovers, target
+from .targets import Pack, Target, Train, begun, leftovers, target
 
 #: Target -> kills of the full form, and how many of them before the command may run to its end.
 KILLS = {"train": (16, 4), "synth": (10, 5), "pack": (12, 4), "enhance": (12, 4), "run-notebooks": (10, 5)}
@@ -47,6 +47,9 @@ def killed_and_resumed(place: Place, name: str) -> Row:
                 if steps[-1] < steps[-2]:
                     problems.append(f"the checkpoint went back from step {steps[-2]} to {steps[-1]}")
             row.trial(problems, f"kill {kills}")
+            if isinstance(subject, Pack) and out.exists():  # a pack takes its name as a whole: the kill came after it
+                ended = True
+                break
         problems = []
         if not ended:
             with subject.start(out) as last:
