@@ -94,7 +94,10 @@ class FieldParser(Parser, Generic[Config]):
             print(f"{self.format_help()}\n{reader.format_help()}", end="")
             self.exit(0)
         rest = _as_options(rest, _flat(base))
-        read = reader.parse_args(rest).as_dict()
+        try:
+            read = reader.parse_args(rest).as_dict()
+        except (OverflowError, UnicodeEncodeError) as error:  # a number of hundreds of digits; bytes that are no text
+            self.error(f"a value is out of range or no text ({error})")
         assigned = split_assignments(given.set)
         given.given = {word[2:].partition("=")[0] for word in rest if word.startswith("--")}
         twice = sorted(given.given & set(assigned))
@@ -151,6 +154,12 @@ def recorded(path: str, base: Config, skip: Collection[str] = ()) -> Config:
     if not isinstance(record, dict):
         raise ConfigError(f"{path}: holds no fields; give the config.json of a run")
     known = _flat(base)
+    fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}  # type: ignore[arg-type]
+    for name, value in record.items():
+        if name not in fields:
+            raise ConfigError(f"{path}: no setting {shown(name)}; {nearest_name(name, list(fields))}")
+        if isinstance(value, Mapping) != dataclasses.is_dataclass(fields[name]):
+            raise ConfigError(f"{path}: {name} is {shown(value)}, which is not like {shown(fields[name])}")
     for name, value in _flat(record).items():
         if name not in known:
             raise ConfigError(f"{path}: no setting {shown(name)}; {nearest_name(name, list(known))}")

@@ -389,3 +389,31 @@ def test_braces_in_the_names_of_folders_are_no_parameters(write_notebook: Callab
         "01_a.ipynb",
         "report.html",
     ]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        '{"x": {}}',
+        '{"mix": 3}',
+        '{"mix.snr_db": [0, 1]}',
+        '{"seed": {"a": 1}}',
+        '{"seed": {}}',
+        '{"x": ' + '{"a":' * 300 + "1" + "}" * 301,
+    ],
+)
+def test_a_record_of_another_form_is_refused(record: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "config.json").write_text(record)
+    command = ["train", "--config", str(tmp_path / "config.json"), "--out", str(tmp_path / "out")]
+    assert cli.main(command) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("value", ["9" * 400, "\udce9"])
+def test_an_option_that_no_number_is_made_of_is_refused(value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["train", "--out", str(tmp_path / "out"), "--learning_rate", value])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
