@@ -20,7 +20,7 @@ from dccrn_lib.runtime.settings import LARGEST_COUNT, LARGEST_SEED, Interval, re
 
 OPTIMISERS = ("adam", "muon")
 
-_RATE, _WEIGHT, _COUNT = Interval(0, 100, above=True), Interval(0, 1e9), Interval(0, LARGEST_COUNT)
+_RATE, _WEIGHT, _COUNT = Interval(0, 1e20, above=True), Interval(0, 1e9), Interval(0, LARGEST_COUNT)
 #: What the numbers may be.
 _INTERVALS = {
     **dict.fromkeys(("learning_rate", "muon_learning_rate"), _RATE),
