@@ -111,7 +111,7 @@ def test_leaving_the_microphone_frees_it_and_files_work_again(visit, tmp_path):
 
 def test_a_refused_microphone_gets_a_clear_message(visit):
     v = visit("http")
-    refuse = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', 'NotAllowedError'); }"
+    refuse = "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', 'NotAllowedError'); }; 0"
     v.page.evaluate(refuse)
     v.page.click("#microphone")
     v.until("!document.getElementById('problem').hidden")

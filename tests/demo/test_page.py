@@ -36,11 +36,12 @@ def clip(name: str = "fan_5db_en", seconds: float = 1.5) -> np.ndarray:
 
 
 def streamed(model: torch.nn.Module, samples: np.ndarray) -> np.ndarray:
-    """What StreamingEnhancer makes of a recording at 16 kHz that was brought to the network's level."""
+    """What StreamingEnhancer makes of a recording at 16 kHz without its offset, brought to the network's level."""
     meter = LevelMeter(1, 16000)
     meter.add(samples[None])
     scale, stream = meter.scale().item(), StreamingEnhancer(model)
-    late = np.concatenate([stream.push(samples / np.float32(scale)), stream.flush()])
+    centred = samples - meter.offset()[0]
+    late = np.concatenate([stream.push(centred / np.float32(scale)), stream.flush()])
     return late[stream.latency_samples :] * scale
 
 
