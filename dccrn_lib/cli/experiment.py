@@ -78,6 +78,15 @@ def _methods_publish(a: argparse.Namespace) -> int:
     return 0
 
 
+def _publishing(name: str, **options: Any) -> Parser:
+    """The parser of a command that makes a result, ``name`` when not told otherwise, out of finished runs."""
+    p = Parser(**options)
+    p.add_argument("--out", type=named, required=True, metavar="DIR", help="folder of the runs")
+    p.add_argument("--name", default=name, metavar="NAME", help="of the result")
+    p.add_argument("--results", type=folder, metavar="DIR", help="folder for the result; results/ when not given")
+    return p
+
+
 def teaching_run(**options: Any) -> Parser:
     p = Parser(**options)
     p.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder of the runs")
@@ -98,10 +107,7 @@ def _teaching_run(a: argparse.Namespace) -> int:
 
 
 def teaching_publish(**options: Any) -> Parser:
-    p = Parser(**options)
-    p.add_argument("--out", type=named, required=True, metavar="DIR", help="folder of the runs")
-    p.add_argument("--name", default="teaching_quick", metavar="NAME", help="of the result")
-    p.add_argument("--results", type=folder, metavar="DIR", help="folder for the result; results/ when not given")
+    p = _publishing("teaching_quick", **options)
     p.set_defaults(run=_teaching_publish)
     return p
 
@@ -141,10 +147,7 @@ def _teacher_strength_run(a: argparse.Namespace) -> int:
 
 
 def teacher_strength_publish(**options: Any) -> Parser:
-    p = Parser(**options)
-    p.add_argument("--out", type=named, required=True, metavar="DIR", help="folder of the runs")
-    p.add_argument("--name", default="teacher_strength", metavar="NAME", help="of the result")
-    p.add_argument("--results", type=folder, metavar="DIR", help="folder for the result; results/ when not given")
+    p = _publishing("teacher_strength", **options)
     p.set_defaults(run=_teacher_strength_publish)
     return p
 

@@ -36,15 +36,6 @@ def browser() -> Iterator:
 
 
 @pytest.fixture(scope="session")
-def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder for pictures: DCCRN_SCREENSHOTS, or a temporary one."""
-    named = os.environ.get("DCCRN_SCREENSHOTS")
-    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
 def lab(browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """(address with token, folder) of a JupyterLab on copies of the lessons; it and its kernels stop at the end."""
     pytest.importorskip("jupyterlab", reason="the extra notebooks is not installed")

@@ -17,6 +17,9 @@ from dccrn_lib.results.records import load_result
 from dccrn_lib.runtime.errors import ConfigError, WeightsError
 from dccrn_lib.training.profiles import get_profile
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 TINY = replace(
     get_profile("smoke"),
     segment_seconds=0.5,
@@ -26,14 +29,6 @@ TINY = replace(
     test_mixtures=3,
     test_seconds=1.0,
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def items(values, metric="si_snr_db"):

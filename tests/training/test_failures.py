@@ -30,13 +30,7 @@ from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.lockstep import Stage, run_stage
 from dccrn_lib.training.loop import TrainingError, train
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -17,19 +17,13 @@ from dccrn_lib.training.lockstep import Stage, run_stage
 from dccrn_lib.training.loop import train
 from dccrn_lib.training.schedule import rate_factor
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     torch.manual_seed(7)
     return str(save_model(build_model("uformer_mini"), tmp_path_factory.mktemp("teacher") / "teacher"))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def config(corpus, out, **changes):

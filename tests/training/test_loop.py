@@ -28,13 +28,7 @@ from dccrn_lib.training.batches import RankSampler
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
 from dccrn_lib.training.loop import TrainingError, learning_rate, train
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def config(corpus, out, **changes) -> TrainConfig:
