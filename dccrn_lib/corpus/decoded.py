@@ -35,7 +35,7 @@ class DecodedCorpus:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.index = read_json(self.folder / "index.json", "remove it to decode the corpus again")
-        self.samples = np.memmap(self.folder / "samples.i16", dtype=np.int16, mode="r")
+        self.samples = np.asarray(np.memmap(self.folder / "samples.i16", dtype=np.int16, mode="r"))
 
     def __getstate__(self) -> dict:
         return {"folder": self.folder}
@@ -43,12 +43,21 @@ class DecodedCorpus:
     def __setstate__(self, state: dict) -> None:
         self.__init__(state["folder"])
 
-    def read(self, entry: Entry, start: float, seconds: float) -> np.ndarray:
-        """Up to ``seconds`` s from ``start`` s of a file, mono float32 at 16 kHz: (sample,)."""
+    def place(self, entry: Entry) -> tuple[int, int, float]:
+        """Where a file lies in ``samples``: (first sample, number of samples, value of full scale)."""
         first, length, scale = self.index[_key(entry)]
+        return first, length, scale
+
+    def view(self, entry: Entry, start: float, seconds: float) -> tuple[np.ndarray, float]:
+        """Up to ``seconds`` s from ``start`` s of a file, mono at 16 kHz: int16 (sample,), and the value of full scale."""
+        first, length, scale = self.place(entry)
         begin = min(int(start * SAMPLE_RATE), length)
         end = min(begin + round(seconds * SAMPLE_RATE), length)
-        return from_int16(self.samples[first + begin : first + end], scale)
+        return self.samples[first + begin : first + end], scale
+
+    def read(self, entry: Entry, start: float, seconds: float) -> np.ndarray:
+        """The same as float32."""
+        return from_int16(*self.view(entry, start, seconds))
 
 
 def _key(entry: Entry) -> str:
