@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from dccrn_lib.corpus.decoding import SAMPLE_RATE, decode, from_int16, to_int16
@@ -47,6 +48,11 @@ class DecodedCorpus:
         """Where a file lies in ``samples``: (first sample, number of samples, value of full scale)."""
         first, length, scale = self.index[_key(entry)]
         return first, length, scale
+
+    def tensor(self) -> torch.Tensor:
+        """All samples, int16 (sample,), mapped into memory like ``samples``."""
+        path = self.folder / "samples.i16"
+        return torch.from_file(str(path), shared=False, size=len(self.samples), dtype=torch.int16)
 
     def view(self, entry: Entry, start: float, seconds: float) -> tuple[np.ndarray, float]:
         """Up to ``seconds`` s from ``start`` s of a file, mono at 16 kHz: int16 (sample,), and the value of full scale."""
