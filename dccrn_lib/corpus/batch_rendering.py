@@ -33,22 +33,27 @@ class DeviceCorpus:
     Args:
         entries: recordings by the numbers that plans hold (``MixtureDataset.planner.entries``).
         decoded: the corpus on disk.
-        device: where to hold it: 2 bytes a sample, 115 MB an hour.
+        samples: ``decoded.tensor()`` on the device, int16 (sample,): 115 MB an hour. Several of these may share it.
     """
 
-    def __init__(self, entries: Sequence[Entry], decoded: DecodedCorpus, device: torch.device | str) -> None:
-        self.device, self.pack = torch.device(device), Packer(entries, decoded)
-        self.samples = decoded.tensor().to(self.device)
+    def __init__(self, entries: Sequence[Entry], decoded: DecodedCorpus, samples: Tensor) -> None:
+        self.pack, self.samples, self.device = Packer(entries, decoded), samples, samples.device
 
     def gather(self, pieces: Pieces, rows: int, samples: int) -> Tensor:
         """Pieces in their places, zeros elsewhere: float32 (rows, samples)."""
+        flat = torch.zeros(rows * samples, device=self.device)
+        if self.device.type == "cpu":  # one copy for each piece; on a GPU all of them in one
+            numbers = (pieces.source.tolist(), pieces.target.tolist(), pieces.count.tolist(), pieces.scale.tolist())
+            for begin, at, count, scale in zip(*numbers, strict=True):
+                flat[at : at + count] = self.samples[begin : begin + count]
+                flat[at : at + count] *= scale / 32767
+            return flat.view(rows, samples)
         # number of each sample within all pieces, and the pieces it belongs to
         each = torch.arange(pieces.total, device=self.device)
         before = pieces.count.cumsum(0) - pieces.count
         numbers = torch.stack([pieces.source - before, pieces.target - before])  # (2, piece)
         source, target = torch.repeat_interleave(numbers, pieces.count, dim=1, output_size=pieces.total) + each
         scale = torch.repeat_interleave(pieces.scale, pieces.count, output_size=pieces.total)
-        flat = torch.zeros(rows * samples, device=self.device)
         flat[target] = self.samples[source].float() / 32767 * scale
         return flat.view(rows, samples)
 
@@ -86,7 +91,7 @@ def render_batch(plans: Sequence[MixturePlan] | PlanBatch, corpus: DeviceCorpus)
 
 def _power(x: Tensor) -> Tensor:
     """(row, sample) -> (row, 1), the means left out."""
-    return x.var(-1, correction=0, keepdim=True)
+    return (x - x.mean(-1, keepdim=True)).square().mean(-1, keepdim=True)
 
 
 def _rms(x: Tensor) -> Tensor:
@@ -100,10 +105,11 @@ def _ratio(clean: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
 
 def _noise(rows: Tensor, batch: PlanBatch) -> Tensor:
     """One noise, two at their ratio, or a babble of equally loud voices, for every mixture: (mixture, sample)."""
-    weight = torch.where(batch.voices[:, None], _power(rows).rsqrt(), 1.0)
+    weight = torch.ones(batch.rows, 1, device=rows.device)
+    if len(batch.voices):
+        weight[batch.voices] = _power(rows[batch.voices]).rsqrt()
     if len(batch.second):
-        found = _ratio(rows[batch.second_of], rows[batch.second], batch.second_snr_db[:, None])
-        weight[batch.second] = found
+        weight[batch.second] = _ratio(rows[batch.second_of], rows[batch.second], batch.second_snr_db)
     noise = torch.zeros(batch.mixtures, batch.samples, device=rows.device)
     for numbers, owners in batch.layers:  # no mixture twice in a layer: the order of the sum is fixed
         noise.index_add_(0, owners, rows[numbers] * weight[numbers])

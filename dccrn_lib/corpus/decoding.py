@@ -17,6 +17,7 @@ from dccrn_lib.runtime.errors import AudioError
 
 SAMPLE_RATE = 16000
 _BLOCK = 1 << 20  # samples; the length of some files is not known beforehand
+LONG = 60  # s; a longer file is sought in, never held
 _PIECES = 16  # of long files: more than a mixture is likely to hold
 
 
@@ -87,7 +88,7 @@ class AudioCache:
     def view(self, entry: Entry, start: float, seconds: float) -> tuple[np.ndarray, float]:
         """Up to ``seconds`` s from ``start`` s, mono at 16 kHz: int16 (sample,) and the value of full scale; or float32
         out of a long file."""
-        if entry.seconds > 60:
+        if entry.seconds > LONG:
             return self._piece(entry, start, seconds), 1.0
         if entry.path not in self.items:
             self.items[entry.path] = to_int16(decode(entry, 0.0, entry.seconds + 1))
@@ -100,7 +101,7 @@ class AudioCache:
         return samples[first : first + round(seconds * SAMPLE_RATE)], scale
 
     def _piece(self, entry: Entry, start: float, seconds: float) -> np.ndarray:
-        """Out of a long file, which is sought in and never held; the last few pieces are asked for again soon."""
+        """Out of a long file; the last few pieces are kept, as a plan looks at what is rendered next."""
         key = (entry.path, start, seconds)
         if key not in self.pieces:
             self.pieces[key] = decode(entry, start, seconds)

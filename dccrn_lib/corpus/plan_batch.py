@@ -45,6 +45,7 @@ class PlanBatch:
     """Plans of a batch, packed. Row numbers count all sounds of the batch: a voice for every mixture, then the noises.
 
     Args:
+        ids: names of the mixtures.
         mixtures, samples, rows: sizes.
         pieces: of the sounds, into (rows, samples).
         speeds: (up, down) -> rows whose speed it changes, int64 (row,).
@@ -56,12 +57,13 @@ class PlanBatch:
         before, early: samples of each response before the direct sound, and from it on that stay in the target,
             int64 (room, 1).
         layers: of the first noises of all mixtures, the second ones ...: (rows, mixtures), int64 (sound,) each.
-        voices: rows that belong to a babble, bool (rows,).
+        voices: rows that belong to a babble, int64 (voice,).
         second, second_of: rows of second noises, and of the first ones they go with, int64 (sound,).
-        second_snr_db: ratio of the two in dB, float32 (sound,).
+        second_snr_db: ratio of the two in dB, float32 (sound, 1).
         snr_db, level_dbfs, offset: of each mixture, float32 (mixture, 1); offset 0 = none.
     """
 
+    ids: list[str]
     mixtures: int
     samples: int
     rows: int
@@ -139,17 +141,15 @@ class Packer:
                 sounds.append(noise)
         rooms = [(i, plan.room, plan.early) for i, plan in enumerate(plans) if plan.room is not None]
         room_pieces, room_samples, before = self._rooms([number for _, number, _ in rooms], samples)
-        is_voice = torch.zeros(len(sounds), dtype=torch.bool)
-        is_voice[voices] = True
         equalised = [(row, s.equaliser_db) for row, s in enumerate(sounds) if s.equaliser_db is not None]
         points = [db for _, db in equalised]
         return PlanBatch(
-            len(plans), samples, len(sounds), self._pieces(sounds, plans[0].seconds), _by_speed(plans),
+            [plan.id for plan in plans], len(plans), samples, len(sounds), self._pieces(sounds, plans[0].seconds), _by_speed(plans),
             _whole([row for row, _ in equalised]), _real(points).reshape(-1, EQUALISER_POINTS),
             _whole([mixture for mixture, _, _ in rooms]), room_pieces, room_samples,
             _whole(before)[:, None], _whole([early for _, _, early in rooms])[:, None],
             [(_whole(rows), _whole(owners)) for rows, owners in layers],
-            is_voice, _whole(second), _whole(second_of), _real(second_snr),
+            _whole(voices), _whole(second), _whole(second_of), _real(second_snr)[:, None],
             *(_real([getattr(plan, name) or 0.0 for plan in plans])[:, None] for name in _LEVELS),
         )  # fmt: skip
 

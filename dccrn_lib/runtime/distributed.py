@@ -10,8 +10,9 @@ from __future__ import annotations
 import atexit
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,6 +21,8 @@ from torch import Tensor
 from dccrn_lib.runtime.devices import pick_device
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.settings import shown
+
+T = TypeVar("T")
 
 
 def process_count() -> int:
@@ -112,6 +115,15 @@ class Processes:
         """Overwrite ``tensors`` by those of process 0."""
         for tensor in tensors if self.world > 1 else ():
             dist.broadcast(tensor, 0)
+
+    def first_then_all(self, make: Callable[[], T]) -> T:
+        """What ``make()`` gives: process 0 calls it before the others, so that these find the files that it has written."""
+        if self.rank == 0:
+            made = make()
+            self.wait()
+            return made
+        self.wait()
+        return make()
 
     def wait(self) -> None:
         """Go on when all processes are here."""

@@ -14,9 +14,9 @@ from typing import cast
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from dccrn_lib.corpus.decoded import DecodedCorpus
 from dccrn_lib.corpus.loading import Batches
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.distillation.freezing import assert_frozen
@@ -29,6 +29,7 @@ from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.interrupts import StopSignal
 from dccrn_lib.training.batches import Batch, Prefetcher, RankSampler
 from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.mixtures import DeviceBatches, decoded_for_device
 from dccrn_lib.training.objective import Objective, build_optimiser
 from dccrn_lib.training.run_folder import CHECKPOINT, Run, last_validation, write_config
 from dccrn_lib.training.schedule import hours_of_audio, learning_rate
@@ -263,8 +264,11 @@ def open_session(
         progress: print how the terms of the loss were balanced, and show a bar.
     """
     sources = {"speech": config.speech, "noise": config.noise, "rir": config.rir or None}
+    decoded = ranks.first_then_all(
+        lambda: decoded_for_device(config, device, Path(config.out) / "decoded", progress and ranks.rank == 0)
+    )
     train_set = MixtureDataset(
-        **sources, config=config.mix, seed=config.seed, length=config.epoch_mixtures, split="train"
+        **sources, config=config.mix, seed=config.seed, length=config.epoch_mixtures, split="train", decoded=decoded
     )
     valid_set = valid_mixtures(config)
     torch.manual_seed(config.seed)
@@ -290,7 +294,7 @@ def open_session(
             drawn[0]
         write_config(Path(config.out), config)
     network = _distributed(model, config, ranks)
-    batches = _batches(train_set, objective, ranks, state.step)
+    batches = _batches(train_set, objective, ranks, state.step, decoded)
     if saved:
         torch.set_rng_state(
             saved["rng"]
@@ -321,12 +325,17 @@ def _distributed(model: nn.Module, config: TrainConfig, ranks: Processes) -> nn.
     return network
 
 
-def _batches(train_set: Dataset, objective: Objective, ranks: Processes, start: int) -> Prefetcher[Batch]:
+def _batches(
+    train_set: MixtureDataset, objective: Objective, ranks: Processes, start: int, decoded: DecodedCorpus | None
+) -> Prefetcher[Batch]:
     """Micro-batches of this rank from step ``start`` on; on a CPU prefetched by a thread, the teacher's answer included."""
     config, device = objective.config, objective.device
     sampler = RankSampler(config, ranks, start)
-    loader = Batches(
-        train_set, sampler.size, sampler, config.workers,
-        pin_memory=device.type == "cuda", persistent_workers=config.workers > 0,
-    )  # fmt: skip
+    options = {"persistent_workers": config.workers > 0}
+    if decoded is not None:
+        held = decoded.tensor().to(device)
+        loader = DeviceBatches(train_set, decoded, held, sampler.size, sampler, config.workers, **options)
+    else:
+        pinned = device.type == "cuda"
+        loader = Batches(train_set, sampler.size, sampler, config.workers, pin_memory=pinned, **options)
     return Prefetcher(lambda: objective.batch(next(loader)), depth=1 if device.type == "cpu" else 0)

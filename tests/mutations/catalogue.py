@@ -58,7 +58,7 @@ MUTATIONS = (
     Mutation(
         "mixture_snr",
         "mixtures are 3 dB easier than they say",
-        "corpus/mixing.py",
+        "corpus/rendering.py",
         "10 ** (snr_db / 10)).astype",
         "10 ** ((snr_db + 3) / 10)).astype",
         "tests/corpus/test_mixing.py::test_snr_is_what_was_drawn",

@@ -23,7 +23,7 @@ from dccrn_lib.networks.weights import load_model, save_model
 from dccrn_lib.runtime.devices import has_bfloat16, pick_device
 from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.errors import ConfigError, ManifestError
-from dccrn_lib.training import session
+from dccrn_lib.training import mixtures, session
 from dccrn_lib.training.batches import RankSampler
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
 from dccrn_lib.training.loop import TrainingError, learning_rate, train
@@ -289,6 +289,24 @@ def test_a_run_older_than_a_setting_goes_on_with_its_default(corpus, tmp_path):
     path.write_text(json.dumps(record))
     with pytest.raises(ConfigError, match="repeat_epoch = False, asked for True"):
         train(replace(c, repeat_epoch=True), resume=True, progress=False)
+
+
+def test_rendered_on_the_device_a_run_learns_the_same_and_may_be_resumed_either_way(corpus, tmp_path):
+    c = config(corpus, tmp_path / "workers", mix=MixConfig(segment_seconds=0.5, rir_probability=1.0))
+    workers = train(c, progress=False).history
+    held = replace(c, out=str(tmp_path / "device"), rendering="device")
+    assert train(held, progress=False, stop_after=2).stopped
+    device = train(replace(held, rendering="workers"), resume=True, progress=False).history
+    assert device["valid"][-1] == pytest.approx(workers["valid"][-1], rel=1e-3)
+    assert device["train"][0]["clean"] == pytest.approx(workers["train"][0]["clean"], rel=1e-4)
+
+
+def test_a_long_recording_is_not_rendered_on_the_device(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(mixtures, "LONG", 0.1)
+    with pytest.raises(ConfigError, match="at most 0.1 s, .* is longer"):
+        train(config(corpus, tmp_path, rendering="device"), progress=False)
+    with pytest.raises(ConfigError, match="unknown rendering 'gpu'"):
+        config(corpus, tmp_path, rendering="gpu")
 
 
 @pytest.mark.parametrize("repeat", [False, True])
