@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from dccrn_lib.cli.checks import count, device, file, named
@@ -47,6 +48,9 @@ def data(**options: Any) -> Parser:
     p.add_argument("--device", type=device, default="cpu", metavar="NAME", help="of the training step")
     p.add_argument("--rounds", type=count, default=3, metavar="N", help="repetitions, in turns")
     p.add_argument("--batches", type=count, default=8, metavar="N", help="batches and steps per round")
+    p.add_argument(
+        "--json", type=_record_file, metavar="FILE", help="result file to write; the table is printed in any case"
+    )
     p.set_defaults(run=_data)
     return p
 
@@ -65,7 +69,25 @@ def _data(a: argparse.Namespace) -> int:
     record = measure_data(corpus, a.profile, workers, a.device, a.rounds, a.batches)
     print(record["title"])
     print(table(record), end="")
+    if a.json:
+        sizes = {"profile": a.profile, "device": a.device, "rounds": a.rounds, "batches": a.batches}
+        _write(record, a.json, {**sizes, "manifests": {kind: Path(m).name for kind, m in corpus.items()}})
     return 0
+
+
+def _record_file(text: str) -> str:
+    """A result file to write."""
+    if Path(text).suffix != ".json":
+        raise argparse.ArgumentTypeError(f"{text}: the result file must end in .json")
+    return file(text)
+
+
+def _write(record: dict[str, Any], path: str, config: dict[str, Any]) -> None:
+    from dccrn_lib.results.records import save_result
+
+    file = Path(path)
+    payload = {"config": config, "seed": 0, "data_hash": "", **record}
+    print(save_result(file.stem, payload, file.parent))
 
 
 def int8(**options: Any) -> Parser:

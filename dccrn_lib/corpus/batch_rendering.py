@@ -154,7 +154,7 @@ def resample(x: Tensor, up: int, down: int) -> Tensor:
 def _phases(up: int, down: int) -> tuple[Tensor, int]:
     """Kernels (up, tap) of the outputs p = 0 .. up - 1, and the input sample of their first tap (negative)."""
     half = _FILTER_REACH * max(up, down)
-    h = firwin(2 * half + 1, 1 / max(up, down), window=_FILTER_WINDOW) * up
+    h = firwin(2 * half + 1, 1 / max(up, down), window=_FILTER_WINDOW) * up  # pyright: ignore[reportArgumentType]
     first, last = ceil(-half / up), floor(((up - 1) * down + half) / up)
     index = half + np.arange(up)[:, None] * down - np.arange(first, last + 1)[None] * up  # (up, tap)
     kernels = np.where((index >= 0) & (index < len(h)), h[index.clip(0, len(h) - 1)], 0.0)

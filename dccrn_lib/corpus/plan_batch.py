@@ -8,11 +8,13 @@ so that worker processes can do it.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 from dccrn_lib.corpus.decoded import DecodedCorpus
@@ -94,7 +96,7 @@ class PlanBatch:
         return _each_tensor(self, lambda t: t.to(device, non_blocking=True))
 
 
-def _each_tensor(value, change):
+def _each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """A structure with every tensor in it changed."""
     if isinstance(value, Tensor):
         return change(value)
@@ -144,7 +146,8 @@ class Packer:
         equalised = [(row, s.equaliser_db) for row, s in enumerate(sounds) if s.equaliser_db is not None]
         points = [db for _, db in equalised]
         return PlanBatch(
-            [plan.id for plan in plans], len(plans), samples, len(sounds), self._pieces(sounds, plans[0].seconds), _by_speed(plans),
+            [plan.id for plan in plans], len(plans), samples, len(sounds),
+            self._pieces(sounds, plans[0].seconds), _by_speed(plans),
             _whole([row for row, _ in equalised]), _real(points).reshape(-1, EQUALISER_POINTS),
             _whole([mixture for mixture, _, _ in rooms]), room_pieces, room_samples,
             _whole(before)[:, None], _whole([early for _, _, early in rooms])[:, None],
@@ -166,11 +169,9 @@ class Packer:
 
     def _rooms(self, numbers: Sequence[int], samples: int) -> tuple[Pieces, int, list[int]]:
         """Responses with the direct sound at sample 0, the length of their rows, and what was before it."""
-        from scipy.fft import next_fast_len
-
         places = [self.decoded.place(self.entries[number]) for number in numbers]
         longest = max((length for _, length, _ in places), default=1)
-        size = next_fast_len(samples + longest - 1, real=True)
+        size: int = next_fast_len(samples + longest - 1, real=True)  # pyright: ignore[reportAssignmentType]
         before, rows = [self._peak(number) for number in numbers], []
         for row, ((first, length, scale), peak) in enumerate(zip(places, before, strict=True)):
             rows.append((first + peak, row * size, length - peak, scale))

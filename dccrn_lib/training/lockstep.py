@@ -1,6 +1,7 @@
 """Several networks trained at once on the same batches: equal mixtures, equal steps, one device that never waits.
 
-    workers mix, or plan and the device renders -> batch of each seed -> teacher of each seed -> every network's step, on streams of their own
+    workers mix (or plan, and the device renders) -> batch of each seed -> teacher of each seed
+    -> every network's step, on streams of their own
 
 Networks of one seed see the same mixtures in the same order, those of a resumed run included. The length is given in
 steps or in minutes; the learning rate follows the fraction that has passed, so that a run of any length ends cooled down.

@@ -10,7 +10,7 @@ import statistics
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -331,7 +331,7 @@ def _batches(
     """Micro-batches of this rank from step ``start`` on; on a CPU prefetched by a thread, the teacher's answer included."""
     config, device = objective.config, objective.device
     sampler = RankSampler(config, ranks, start)
-    options = {"persistent_workers": config.workers > 0}
+    options: dict[str, Any] = {"persistent_workers": config.workers > 0}
     if decoded is not None:
         held = decoded.tensor().to(device)
         loader = DeviceBatches(train_set, decoded, held, sampler.size, sampler, config.workers, **options)
