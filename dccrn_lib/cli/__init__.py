@@ -74,6 +74,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "bench speed": ("dccrn_lib.cli.bench:speed", "measure speed and memory of the networks; also plain `bench`"),
     "bench data": ("dccrn_lib.cli.bench:data", "do mixtures come as fast as a training step needs them?"),
+    "bench train": (
+        "dccrn_lib.cli.bench:train",
+        "what a training step costs: audio per second, memory, floor, by system, batch and precision",
+    ),
     "bench int8": ("dccrn_lib.cli.bench:int8", "what int8 weights cost in quality, size and time"),
     "results": ("dccrn_lib.cli.documents:results", "write the tables of Markdown files anew from results/*.json"),
     "commands": ("dccrn_lib.cli.documents:commands", "print every command with its options as Markdown"),

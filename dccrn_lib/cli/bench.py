@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dccrn_lib.cli.checks import count, device, file, named
 from dccrn_lib.cli.parser import Parser
-from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.errors import ConfigError, nearest_name
 from dccrn_lib.runtime.settings import shown
 
 
@@ -59,12 +60,7 @@ def _data(a: argparse.Namespace) -> int:
     from dccrn_lib.experiments.data_speed import measure_data
     from dccrn_lib.results.tables import table
 
-    try:
-        workers = [int(n) for n in a.workers.split(",")]
-    except ValueError:
-        workers = [-1]
-    if not all(0 <= n <= 1024 for n in workers):
-        raise ConfigError(f"--workers takes whole numbers from 0 to 1024 joined by commas, not {shown(a.workers)}")
+    workers = _counts("--workers", a.workers, 0)
     corpus = {"speech": a.speech, "noise": a.noise, "rir": a.rir}
     record = measure_data(corpus, a.profile, workers, a.device, a.rounds, a.batches)
     print(record["title"])
@@ -73,6 +69,65 @@ def _data(a: argparse.Namespace) -> int:
         sizes = {"profile": a.profile, "device": a.device, "rounds": a.rounds, "batches": a.batches}
         _write(record, a.json, {**sizes, "manifests": {kind: Path(m).name for kind, m in corpus.items()}})
     return 0
+
+
+def train(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("--device", type=device, default="auto", metavar="NAME", help="cpu, cuda or auto")
+    p.add_argument("--batches", default="", metavar="N,N", help="batches to try; 1,2,4,8 on a CPU, 8 to 64 on a GPU")
+    p.add_argument("--precisions", default="fp32,bf16", metavar="NAME,NAME", help="fp32, bf16")
+    p.add_argument("--seconds", type=float, default=2.0, metavar="S", help="length of a mixture")
+    p.add_argument(
+        "--json", type=_record_file, metavar="FILE", help="result file to write; the table is printed in any case"
+    )
+    p.add_argument("--smoke", action="store_true", help="miniatures, seconds; the numbers mean nothing")
+    p.set_defaults(run=_train)
+    return p
+
+
+#: Columns that the table of a training step shows.
+TRAINING_COLUMNS = [
+    "system", "precision", "batch", "ms", "audio_seconds_per_second", "over_floor", "over_parts", "peak_memory_gib",
+    "fills",
+]  # fmt: skip
+
+
+def _train(a: argparse.Namespace) -> int:
+    import torch
+
+    from dccrn_lib.experiments.campaign import recipe
+    from dccrn_lib.experiments.training_speed import PRECISIONS, measure_training
+    from dccrn_lib.results.tables import table
+
+    torch.set_flush_denormal(True)
+    precisions = a.precisions.split(",")
+    for name in precisions:
+        if name not in PRECISIONS:
+            raise ConfigError(f"unknown precision {name!r}; {nearest_name(name, list(PRECISIONS))}")
+    batches = _counts("--batches", a.batches, 1) if a.batches else []
+    size = "smoke" if a.smoke else "full"
+    shared = recipe({"speech": "", "noise": "", "rir": ""}, "", size, device=a.device)
+    shared = replace(shared, mix=replace(shared.mix, segment_seconds=0.5 if a.smoke else a.seconds))
+    config = {"size": size, "precisions": precisions, "optimiser": shared.optimiser, "weights": "random"}
+
+    def keep(record: dict) -> None:
+        if a.json:
+            _write({**record, "columns": TRAINING_COLUMNS}, a.json, config)
+
+    record = measure_training(shared, size, batches, precisions, keep, progress=not a.quiet)
+    print(table(record, TRAINING_COLUMNS), end="")
+    return 0
+
+
+def _counts(option: str, text: str, least: int) -> list[int]:
+    """Whole numbers joined by commas."""
+    try:
+        numbers = [int(n) for n in text.split(",")]
+    except ValueError:
+        numbers = [-1]
+    if not all(least <= n <= 1024 for n in numbers):
+        raise ConfigError(f"{option} takes whole numbers from {least} to 1024 joined by commas, not {shown(text)}")
+    return numbers
 
 
 def _record_file(text: str) -> str:
@@ -87,7 +142,7 @@ def _write(record: dict[str, Any], path: str, config: dict[str, Any]) -> None:
 
     file = Path(path)
     payload = {"config": config, "seed": 0, "data_hash": "", **record}
-    print(save_result(file.stem, payload, file.parent))
+    save_result(file.stem, payload, file.parent)
 
 
 def int8(**options: Any) -> Parser:

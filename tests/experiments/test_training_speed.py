@@ -1,0 +1,64 @@
+"""What a training step costs: the arithmetic counted, parts and whole of the same step, the batch that fills a device."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dccrn_lib.cli import main as cli
+from dccrn_lib.experiments import training_speed
+from dccrn_lib.experiments.campaign import recipe
+from dccrn_lib.networks.cost import count_macs
+from dccrn_lib.networks.presets import build_model
+from dccrn_lib.networks.weights import save_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return recipe({"speech": "", "noise": "", "rir": ""}, tmp_path_factory.mktemp("speed"), "smoke", device="cpu")
+
+
+def test_a_taught_step_is_compared_with_its_parts(shared):
+    teacher = str(save_model(build_model("uformer_mini"), Path(shared.out) / "teacher"))
+    student = replace(shared, model="distil_dccrn_mini")
+    alone = training_speed.time_training(student, 1, CPU, False)
+    taught = training_speed.time_training(replace(student, method="at_kl", teacher=teacher), 1, CPU, False)
+    assert alone["over_parts"] is None and 0.2 < taught["over_parts"] < 5
+    assert taught["peak_memory_gib"] > alone["peak_memory_gib"] > 0
+    macs = [count_macs(build_model(m)) for m in ("distil_dccrn_mini", "uformer_mini")]
+    rate = training_speed.product_rate(CPU, False)
+    seconds = shared.mix.segment_seconds
+    assert alone["floor_ms"] == pytest.approx(6e3 * macs[0] * seconds / rate)
+    assert taught["floor_ms"] == pytest.approx((6e3 * macs[0] + 2e3 * macs[1]) * seconds / rate)
+    assert alone["over_floor"] == pytest.approx(alone["ms"] / alone["floor_ms"])
+
+
+def test_the_smallest_batch_near_the_best_rate_fills_the_device():
+    alike = {"system": "a", "precision": "float32", "cuda_graph": False}
+    rows = [{**alike, "batch": b, "audio_seconds_per_second": r} for b, r in ((1, 5.0), (2, 9.6), (4, 10.0), (8, 9.0))]
+    other = {**alike, "precision": "bfloat16", "batch": 1, "audio_seconds_per_second": 20.0}
+    assert training_speed._filling(rows[0], [*rows, other]) is rows[1]
+    assert training_speed._filling(other, [*rows, other]) is other
+
+
+def test_the_command_prints_and_keeps_every_figure(tmp_path, capsys):
+    file = tmp_path / "speed.json"
+    arguments = ["bench", "train", "--smoke", "--device", "cpu", "--batches", "1", "--precisions", "fp32"]
+    assert cli.main([*arguments, "--json", str(file)]) == 0
+    record = json.loads(file.read_text())
+    assert [row["system"] for row in record["rows"]] == [
+        "distil_dccrn alone", "distil_dccrn, output", "distil_dccrn, AT-KL", "dccrn_e", "uformer"
+    ]  # fmt: skip
+    assert all(row["fills"] == "yes" and row["audio_seconds_per_second"] > 0 for row in record["rows"])
+    table = capsys.readouterr().out
+    assert all(f"| {row['system']} | float32 | 1 |" in table for row in record["rows"])
+    assert cli.main([*arguments[:-1], "fp8"]) == 2
+    assert "fp32" in capsys.readouterr().err
