@@ -111,7 +111,7 @@ class TimedStep:
         return (time.perf_counter() - began) / steps
 
     def memory(self) -> int:
-        """Bytes: on CUDA the peak, a taught student's twin included; on a CPU weights, gradients, optimiser and what is kept for the backward pass."""
+        """Bytes: on CUDA the peak, with the untaught twin; on a CPU weights, gradients, optimiser and what is kept."""
         if self.cuda:
             return torch.cuda.max_memory_allocated(self.device)
         kept: dict[int, int] = {}
@@ -193,7 +193,7 @@ def product_rate(device: torch.device, amp: bool) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         began = time.perf_counter()
-        a @ b
+        torch.matmul(a, b)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - began)

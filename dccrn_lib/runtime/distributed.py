@@ -105,6 +105,13 @@ class Processes:
         dist.all_reduce(tensor)
         return dict(zip(values, (tensor / self.world).tolist(), strict=True))
 
+    def mean_of(self, values: Tensor) -> Tensor:
+        """Mean over the processes, element by element; it stays on the device."""
+        if self.world == 1:
+            return values
+        dist.all_reduce(values)
+        return values / self.world
+
     def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Mean over the processes of the gradients of parameters outside DistributedDataParallel."""
         for parameter in parameters if self.world > 1 else ():

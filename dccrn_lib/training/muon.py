@@ -64,6 +64,7 @@ class Muon(torch.optim.Optimizer):
         momentum: of the matrices, in Nesterov's form.
         betas, eps: of Adam.
 
+    ``found_inf``, if set, is a float tensor: at 1 the next step changes nothing, as in torch's fused optimisers.
     ``group["lr"]`` may be a number, or a tensor of one element on the device of the parameters: with tensors a step reads
     nothing on the host, so that it can be captured in a CUDA graph and its rate still be changed.
 
@@ -72,6 +73,8 @@ class Muon(torch.optim.Optimizer):
     >>> [(g["kind"], len(g["params"])) for g in optimiser.param_groups]
     [('muon', 1), ('adam', 1)]
     """
+
+    found_inf: Tensor | None = None
 
     def __init__(
         self,
@@ -102,10 +105,10 @@ class Muon(torch.optim.Optimizer):
         for p in parameters:
             if not self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
-        gradients = [p.grad for p in parameters if p.grad is not None]  # all of them, see ``step``
+        gradients = self._gradients(parameters)
         momenta = [self.state[p]["momentum"] for p in parameters]
         # m <- mu m + g;   update = g + mu m
-        torch._foreach_mul_(momenta, group["momentum"])
+        torch._foreach_mul_(momenta, self._unless_skipped(group["momentum"], 1.0))
         torch._foreach_add_(momenta, gradients)
         updates = torch._foreach_mul(momenta, group["momentum"])
         torch._foreach_add_(updates, gradients)
@@ -115,7 +118,8 @@ class Muon(torch.optim.Optimizer):
         for (rows, columns), members in by_shape.items():
             stack = torch.stack([updates[i].reshape(rows, columns) for i in members])  # (count, rows, columns)
             # a tall matrix moves its outputs less by itself: its columns share the same length
-            stack = orthogonalise(stack) * (group["lr"] * max(1.0, rows / columns) ** 0.5)
+            rate = self._unless_skipped(group["lr"], 0.0)
+            stack = orthogonalise(stack) * (rate * max(1.0, rows / columns) ** 0.5)
             moved = [parameters[i] for i in members]
             torch._foreach_sub_(moved, [u.view_as(p) for u, p in zip(stack.unbind(), moved, strict=True)])
 
@@ -124,12 +128,17 @@ class Muon(torch.optim.Optimizer):
             if not self.state[p]:
                 zeros = {"mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
                 self.state[p] |= {**zeros, "count": torch.zeros((), device=p.device)}
-        gradients = [p.grad for p in parameters if p.grad is not None]  # all of them, see ``step``
+        gradients = self._gradients(parameters)
         means, squares, counts = ([self.state[p][k] for p in parameters] for k in ("mean", "square", "count"))
         first, second = group["betas"]
-        torch._foreach_add_(counts, 1.0)
-        torch._foreach_lerp_(means, gradients, 1 - first)
-        torch._foreach_mul_(squares, second)
+        if self.found_inf is None:
+            torch._foreach_add_(counts, 1.0)
+            torch._foreach_lerp_(means, gradients, 1 - first)
+        else:
+            torch._foreach_add_(counts, 1.0 - self.found_inf)
+            torch._foreach_mul_(means, self._unless_skipped(first, 1.0))
+            torch._foreach_add_(means, gradients, alpha=1 - first)
+        torch._foreach_mul_(squares, self._unless_skipped(second, 1.0))
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
         # p <- p - lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps); t is the same for all
         t = counts[0].double()  # in float32, 1 - 0.999 is off by 6e-5 of itself
@@ -137,5 +146,17 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_div_(sizes, (1 - second**t).sqrt().float())
         torch._foreach_add_(sizes, group["eps"])
         updates = torch._foreach_div(means, sizes)
-        torch._foreach_mul_(updates, (group["lr"] / (1 - first**t)).float())
+        torch._foreach_mul_(updates, (self._unless_skipped(group["lr"], 0.0) / (1 - first**t)).float())
         torch._foreach_sub_(parameters, updates)
+
+    def _gradients(self, parameters: list[Tensor]) -> list[Tensor]:
+        """Of all of them, see ``step``; 0 in a step that is skipped."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if self.found_inf is None:
+            return gradients
+        skipped = self.found_inf > 0
+        return [torch.where(skipped, 0.0, g) for g in gradients]
+
+    def _unless_skipped(self, value: float | Tensor, otherwise: float) -> float | Tensor:
+        """A factor, or what it is in a step that is skipped."""
+        return value if self.found_inf is None else torch.where(self.found_inf > 0, otherwise, value)
