@@ -76,6 +76,7 @@ def train(**options: Any) -> Parser:
     p.add_argument("--device", type=device, default="auto", metavar="NAME", help="cpu, cuda or auto")
     p.add_argument("--batches", default="", metavar="N,N", help="batches to try; 1,2,4,8 on a CPU, 8 to 64 on a GPU")
     p.add_argument("--precisions", default="fp32,bf16", metavar="NAME,NAME", help="fp32, bf16")
+    p.add_argument("--channels-last", action="store_true", help="keep the channels of convolutions last in memory")
     p.add_argument("--seconds", type=float, default=2.0, metavar="S", help="length of a mixture")
     p.add_argument(
         "--json", type=_record_file, metavar="FILE", help="result file to write; the table is printed in any case"
@@ -107,8 +108,11 @@ def _train(a: argparse.Namespace) -> int:
     batches = _counts("--batches", a.batches, 1) if a.batches else []
     size = "smoke" if a.smoke else "full"
     shared = recipe({"speech": "", "noise": "", "rir": ""}, "", size, device=a.device)
-    shared = replace(shared, mix=replace(shared.mix, segment_seconds=0.5 if a.smoke else a.seconds))
+    shared = replace(
+        shared, channels_last=a.channels_last, mix=replace(shared.mix, segment_seconds=0.5 if a.smoke else a.seconds)
+    )
     config = {"size": size, "precisions": precisions, "optimiser": shared.optimiser, "weights": "random"}
+    config["channels_last"] = a.channels_last
 
     def keep(record: dict) -> None:
         if a.json:

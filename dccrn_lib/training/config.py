@@ -87,6 +87,7 @@ class TrainConfig:
         checkpoint_minutes: minutes between checkpoints.
         max_bad_batches: consecutive steps with a loss or gradient that is not finite before the run stops.
         compile: torch.compile the network.
+        channels_last: keep the channels of convolutions last in memory, which some devices compute faster.
         sync_batch_norm: BatchNorm sees the whole batch when several ranks share it; without, each rank normalises by
             its own part, and the number of ranks changes what is learnt.
         teacher_cache: folder that keeps the teacher's answers from epoch to epoch ("" = it runs in every step); for
@@ -132,6 +133,7 @@ class TrainConfig:
     checkpoint_minutes: float = field(default=5.0, metadata=_WHERE)
     max_bad_batches: int = 10
     compile: bool = field(default=False, metadata=_WHERE)
+    channels_last: bool = field(default=False, metadata=_WHERE)
     sync_batch_norm: bool = True
     teacher_cache: str = field(default="", metadata=_WHERE)
     tensorboard: bool = field(default=False, metadata=_WHERE)

@@ -30,7 +30,7 @@ from dccrn_lib.runtime.interrupts import StopSignal
 from dccrn_lib.training.batches import Batch, Prefetcher, RankSampler
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.mixtures import DeviceBatches, decoded_for_device
-from dccrn_lib.training.objective import Objective, build_optimiser
+from dccrn_lib.training.objective import Objective, build_optimiser, in_memory
 from dccrn_lib.training.outcome import Outcome, Outcomes, steps_between_readings
 from dccrn_lib.training.run_folder import CHECKPOINT, Run, last_validation, write_config
 from dccrn_lib.training.schedule import hours_of_audio, learning_rate
@@ -296,7 +296,7 @@ def open_session(
     valid_set = valid_mixtures(config)
     torch.manual_seed(config.seed)
     model = starting_model(config.model, config.init)
-    model = model.to(device).train()
+    model = in_memory(model.to(device).train(), config)
     objective = Objective(config, model, device)
     history = {"balance": {}, "train": [], "valid": [], "skipped": [], "seconds": 0.0}
     if objective.compares_features:

@@ -4,6 +4,9 @@ A batch whose loss or gradient is not finite changes nothing: weights, optimiser
 stay as they were. On a CPU the host decides; on a GPU that would empty its queue, so the device decides by arithmetic.
 """
 
+# torch's own optimisers call the _foreach functions; its stubs name them, but do not export them.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 import contextlib
@@ -106,12 +109,13 @@ def update_average(average: nn.Module, model: nn.Module, decay: float, step: int
     if average is model:
         return
     decay = min(decay, (1 + step) / (10 + step))
-    averages, values = list(average.parameters()), list(model.parameters())
+    averages: list[Tensor] = list(average.parameters())
+    values: list[Tensor] = list(model.parameters())
     if fine is None:
         get_ema_multi_avg_fn(decay)(averages, values, None)  # in one call
     else:  # a <- a + w (x - a), with w = 0 for a step that is skipped
-        moves = torch._foreach_sub(values, averages)  # pyright: ignore[reportPrivateImportUsage]
-        torch._foreach_mul_(moves, torch.where(fine, 1 - decay, 0.0))  # pyright: ignore[reportPrivateImportUsage]
-        torch._foreach_add_(averages, moves)  # pyright: ignore[reportPrivateImportUsage]
+        moves = torch._foreach_sub(values, averages)
+        torch._foreach_mul_(moves, torch.where(fine, 1 - decay, 0.0))
+        torch._foreach_add_(averages, moves)
     for a, b in zip(average.buffers(), model.buffers(), strict=True):
         a.copy_(b)

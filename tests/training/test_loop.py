@@ -345,6 +345,14 @@ def test_rendered_on_the_device_a_run_learns_the_same_and_may_be_resumed_either_
     assert device["train"][0]["clean"] == pytest.approx(workers["train"][0]["clean"], rel=1e-4)
 
 
+def test_the_order_of_channels_in_memory_changes_only_rounding(corpus, tmp_path):
+    c = config(corpus, tmp_path / "first", steps=3, ema_decay=0.9)
+    first = train(c, progress=False)
+    last = train(replace(c, out=str(tmp_path / "last"), channels_last=True), progress=False)
+    assert last.history["valid"][-1] == pytest.approx(first.history["valid"][-1], rel=1e-3)
+    assert train(replace(c, steps=4, channels_last=True), resume=True, progress=False).history["valid"][-1]["step"] == 4
+
+
 def test_a_long_recording_is_not_rendered_on_the_device(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(mixtures, "LONG", 0.1)
     with pytest.raises(ConfigError, match="at most 0.1 s, .* is longer"):
