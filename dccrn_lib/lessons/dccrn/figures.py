@@ -80,7 +80,7 @@ def block_weight(weight: np.ndarray) -> Figure:
     axis.axvline(columns / 2 - 0.5, color="black", linewidth=2)
     for (i, j), value in np.ndenumerate(weight):
         ink = "white" if abs(value) > 0.6 * limit else "black"
-        axis.text(j, i, f"{value:+.3g}", ha="center", va="center", fontsize=10, color=ink)
+        axis.text(j, i, f"{value:+.3g}" if value else "0", ha="center", va="center", fontsize=10, color=ink)
     for size, ticks in ((columns // 2, axis.set_xticks), (rows // 2, axis.set_yticks)):
         ticks(range(2 * size), [f"{part} {i}" for part in ("re", "im") for i in range(size)])
     axis.set(xlabel="input channel", ylabel="output channel", title="block weight  [[Wr, -Wi], [Wi, Wr]]")
@@ -108,6 +108,7 @@ def stamps(x: Sequence[float], kernel: Sequence[float], stride: int, padding: in
     cut = axis.axvspan(kept - 0.5, kept + padding - 0.5, color=GREY, alpha=0.3, label="cut by padding")
     axis.set_xticks(np.arange(full) - padding)
     axis.set(xlabel="output bin", ylabel="value", title=f"{len(x)} input bins -> {kept} output bins")
+    axis.set_ylim(0, 1.08 * bottom.max())
     handles = [h for h in axis.get_legend_handles_labels()[0] if h is not cut]
     axis.legend(handles=[*handles, cut], loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
@@ -241,7 +242,8 @@ def mask_reach(outputs: Mapping[str, np.ndarray], bin_value: complex, target: co
         axis.plot(circle.real, circle.imag, ":", color=GREY)
         _arrow(axis, bin_value, "#222222", "Y")
         axis.plot(target.real, target.imag, "*", color=ACCENT, markersize=12)
-        axis.text(target.real + 0.14, target.imag, "S", color=ACCENT, va="center")
+        ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+        axis.text(target.real + 0.2, target.imag, "S", color=ACCENT, va="center", bbox=ground)
         _plane(axis, 1.75, title)
     for axis in axes[0, 1:]:
         axis.set_ylabel("")

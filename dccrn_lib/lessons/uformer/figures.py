@@ -260,7 +260,9 @@ def dilations(pairs: Sequence[tuple[int, int]], reach: Sequence[int]) -> Figure:
     for k, frames in enumerate(reach):
         total.text(reach[-1] + 30, k, f"±{frames}, {frames * FRAME_SECONDS:.2f} s", va="center", fontsize=9)
     total.set(
-        xlabel="frames from the present one", title="frames seen after block k", xlim=(-1.1 * reach[-1], 2.2 * reach[-1])
+        xlabel="frames from the present one",
+        title="frames seen after block k",
+        xlim=(-1.1 * reach[-1], 2.2 * reach[-1]),
     )
     total.set_xticks([-reach[-1], 0, reach[-1]])
     return figure
