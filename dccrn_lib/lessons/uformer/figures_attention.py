@@ -209,7 +209,7 @@ def exchange(weights: np.ndarray, asks: Sequence[str], offers: Sequence[str]) ->
         offers: what each frame is and tells; beside the frames on the right.
     """
     table = np.asarray(weights)
-    figure, axes = new_figure(1, 1, height=2.9)
+    figure, axes = new_figure(1, 1, height=3.3)
     axis = axes[0, 0]
     axis.axis("off")
     count = len(table)
@@ -219,7 +219,7 @@ def exchange(weights: np.ndarray, asks: Sequence[str], offers: Sequence[str]) ->
         colour = colours[i % len(colours)]
         for j, weight in enumerate(row):
             axis.plot([5.4, 10.6], [i, j], color=colour, linewidth=0.5 + 9 * weight, alpha=0.75, solid_capstyle="butt")
-            place = 5.4 + 5.2 * 0.28, i + 0.28 * (j - i)
+            place = 5.4 + 5.2 * 0.22, i + 0.22 * (j - i)
             ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
             axis.text(*place, f"{weight:.2f}", ha="center", va="center", fontsize=9, color=colour, bbox=ground)
     for x, texts, side in ((5.2, asks, "right"), (10.8, offers, "left")):
