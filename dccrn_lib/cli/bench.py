@@ -135,6 +135,28 @@ def _train(a: argparse.Namespace) -> int:
     return 0
 
 
+def alternatives(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument(
+        "--json", type=_record_file, metavar="FILE", help="result file to write; every pair is printed in any case"
+    )
+    p.add_argument("--smoke", action="store_true", help="miniatures, seconds; the numbers mean nothing")
+    p.set_defaults(run=_alternatives)
+    return p
+
+
+def _alternatives(a: argparse.Namespace) -> int:
+    import torch
+
+    from dccrn_lib.experiments.training_alternatives import measure_alternatives
+
+    torch.set_flush_denormal(True)
+    record = measure_alternatives(a.smoke, progress=True)
+    if a.json:
+        _write(record, a.json, {"quick": a.smoke, "threads": 1, "weights": "random"})
+    return 0
+
+
 def _counts(option: str, text: str, least: int) -> list[int]:
     """Whole numbers joined by commas."""
     try:

@@ -47,9 +47,9 @@ class Mixer:
         for plan in self.plans():
             render(plan, self.dataset.recordings)
 
-    def together(self) -> None:
+    def render(self, plans: list) -> None:
         """A batch, rendered at once on the device."""
-        render_batch(self.plans(), self.held)
+        render_batch(plans, self.held)
 
 
 def rate(make: Callable[[], object], mixtures: int, batches: int, device: torch.device) -> float:
@@ -123,11 +123,11 @@ def measure_data(
         made = generated_corpus(0.05)
         corpus = {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
     with tempfile.TemporaryDirectory() as folder:
-        mixer = _mixer(corpus, profile, Path(folder), pick_device(device))
+        mixer = mixer_of(corpus, profile, Path(folder), pick_device(device))
         return _in_turns(mixer, profile, workers, device, rounds, batches)
 
 
-def _mixer(corpus: Mapping[str, str], profile: Profile, folder: Path, device: torch.device) -> Mixer:
+def mixer_of(corpus: Mapping[str, str], profile: Profile, folder: Path, device: torch.device) -> Mixer:
     """The train split of a corpus, decoded and held on the device."""
     lists = (corpus["speech"], corpus["noise"], corpus["rir"] or None)
     options = {"config": profile.mix(profile.segment_seconds), "split": "train", "length": 100_000}
@@ -146,7 +146,9 @@ def _in_turns(
     ways: dict[str, Callable[[], float]] = {
         "planned": lambda: rate(mixer.plans, size, batches, cpu),
         "planned and rendered one by one": lambda: rate(mixer.one_by_one, size, batches, cpu),
-        f"planned and rendered in batches on {where.type}": lambda: rate(mixer.together, size, batches, where),
+        f"planned and rendered in batches on {where.type}": lambda: rate(
+            lambda: mixer.render(mixer.plans()), size, batches, where
+        ),
         **{
             f"from {n} worker{'s' * (n != 1)}": lambda n=n: mixing_rate(mixer.dataset, size, n, batches)
             for n in workers

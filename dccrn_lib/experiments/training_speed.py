@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dccrn_lib.experiments.machine_limits import SIDE, best_seconds, product
 from dccrn_lib.losses import si_snr_loss
 from dccrn_lib.networks.cost import count_macs
 from dccrn_lib.networks.presets import build_model
@@ -184,20 +185,17 @@ def _macs(model: str) -> int:
 
 @lru_cache
 def product_rate(device: torch.device, amp: bool) -> float:
-    """Operations per second of a large matrix product: the best of ten."""
-    size = 8192 if device.type == "cuda" else 1024
+    """Operations per second of a large matrix product: the best of some."""
     dtype = torch.bfloat16 if amp else torch.float32
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    seconds = []
-    for _ in range(10):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        began = time.perf_counter()
+    if device.type != "cuda":
+        return 2.0 * SIDE**3 / best_seconds(product(dtype))
+    a, b = (torch.randn(8192, 8192, device=device, dtype=dtype) for _ in range(2))
+
+    def multiply() -> None:
         torch.matmul(a, b)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - began)
-    return 2.0 * size**3 / min(seconds)
+        torch.cuda.synchronize(device)
+
+    return 2.0 * 8192**3 / best_seconds(multiply)
 
 
 def agreement(model: str, device: torch.device) -> dict[str, float]:

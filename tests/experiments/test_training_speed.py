@@ -41,6 +41,18 @@ def test_a_taught_step_is_compared_with_its_parts(shared):
     assert alone["over_floor"] == pytest.approx(alone["ms"] / alone["floor_ms"])
 
 
+@pytest.mark.slow
+def test_alternatives_are_timed_in_pairs(tmp_path):
+    pytest.importorskip("espeakng_loader", reason="the extra speech is not installed")
+    file = tmp_path / "pairs.json"
+    assert cli.main(["bench", "alternatives", "--smoke", "--json", str(file)]) == 0
+    rows = json.loads(file.read_text())["rows"]
+    assert len({row["measurement"] for row in rows}) == len(rows) == 12
+    assert all(
+        row["first ms"] > 0 and row["ratio"] == pytest.approx(row["first ms"] / row["second ms"]) for row in rows
+    )
+
+
 def test_the_smallest_batch_near_the_best_rate_fills_the_device():
     alike = {"system": "a", "precision": "float32", "cuda_graph": False}
     rows = [{**alike, "batch": b, "audio_seconds_per_second": r} for b, r in ((1, 5.0), (2, 9.6), (4, 10.0), (8, 9.0))]
