@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 #: a, b, c of the iteration: chosen by its authors so that small singular values grow quickly.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+WIDE = 2  # columns per row from which on square matrices cost less arithmetic
 LEAST_SIDE = 4  # matrices thinner than this take Adam
 
 
@@ -42,11 +43,35 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / (x.square().sum((-2, -1), keepdim=True).sqrt() + 1e-7)  # no singular value above 1
+    x = _iterated_square(x, steps) @ x if x.shape[-1] >= WIDE * x.shape[-2] else _iterated(x, steps)
+    return x.mT if tall else x
+
+
+def _iterated(x: Tensor, steps: int) -> Tensor:
+    """The iteration as it stands."""
     a, b, c = NEWTON_SCHULZ
     for _ in range(steps):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return x.mT if tall else x
+    return x
+
+
+def _iterated_square(x: Tensor, steps: int) -> Tensor:
+    """P with P X = what the iteration makes of a wide X (count, rows, columns), from square matrices alone.
+
+    Every step multiplies X from the left by M = a I + b S + c S^2 with S = X X'; the next S is M S M. All of them are
+    (count, rows, rows), so that the many columns enter in the first S only.
+    """
+    a, b, c = NEWTON_SCHULZ
+    square = x @ x.mT
+    product = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device).expand_as(square)
+    for step in range(steps):
+        factor = b * square + c * square @ square
+        factor.diagonal(dim1=-2, dim2=-1).add_(a)
+        product = factor @ product if step else factor
+        if step < steps - 1:
+            square = factor @ square @ factor
+    return product
 
 
 def is_matrix(parameter: Tensor) -> bool:
