@@ -82,6 +82,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "dccrn_lib.cli.bench:alternatives",
         "what was tried to make training cheaper, each against what it replaces",
     ),
+    "bench operations": (
+        "dccrn_lib.cli.bench:operations",
+        "where the time of a training step goes, by kind of operation and precision",
+    ),
     "bench int8": ("dccrn_lib.cli.bench:int8", "what int8 weights cost in quality, size and time"),
     "results": ("dccrn_lib.cli.documents:results", "write the tables of Markdown files anew from results/*.json"),
     "commands": ("dccrn_lib.cli.documents:commands", "print every command with its options as Markdown"),

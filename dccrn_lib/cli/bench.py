@@ -157,6 +157,32 @@ def _alternatives(a: argparse.Namespace) -> int:
     return 0
 
 
+def operations(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("--model", type=named, default="uformer", metavar="PRESET", help="network")
+    p.add_argument("--batch-size", type=count, default=4, metavar="N", help="mixtures in the batch")
+    p.add_argument("--seconds", type=float, default=2.0, metavar="S", help="length of a mixture")
+    p.add_argument(
+        "--json", type=_record_file, metavar="FILE", help="result file to write; the table is printed in any case"
+    )
+    p.set_defaults(run=_operations)
+    return p
+
+
+def _operations(a: argparse.Namespace) -> int:
+    import torch
+
+    from dccrn_lib.experiments.step_operations import measure_operations
+    from dccrn_lib.results.tables import table
+
+    torch.set_flush_denormal(True)
+    record = measure_operations(a.model, a.batch_size, a.seconds)
+    print(table(record), end="")
+    if a.json:
+        _write(record, a.json, {"model": a.model, "batch_size": a.batch_size, "seconds": a.seconds, "threads": 1})
+    return 0
+
+
 def _counts(option: str, text: str, least: int) -> list[int]:
     """Whole numbers joined by commas."""
     try:

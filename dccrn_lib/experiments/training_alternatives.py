@@ -60,7 +60,7 @@ def layer_pairs() -> Iterator[Pair]:
     yield "channel attention, bf16: autograd / one pass", before, _backward(channel_attention, feature)
 
 
-def _step(model: nn.Module, batch: tuple[Tensor, Tensor], amp: bool) -> Callable[[], None]:
+def training_step(model: nn.Module, batch: tuple[Tensor, Tensor], amp: bool) -> Callable[[], None]:
     """Forward and backward pass of a training step."""
 
     def step() -> None:
@@ -79,12 +79,12 @@ def step_pairs(quick: bool) -> Iterator[Pair]:
         if quick and name == "dccrn_e":
             continue
         model = build_model(name + "_mini" if quick else name).train()
-        yield f"step of {name}: fp32 / bf16", _step(model, batch, False), _step(model, batch, True)
+        yield f"step of {name}: fp32 / bf16", training_step(model, batch, False), training_step(model, batch, True)
         # torch's stubs lack this form of ``to``
         last = copy.deepcopy(model).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         for precision, amp in (("fp32", False), ("bf16", True)):
             what = f"step of {name}, {precision}: channels first / last in memory"
-            yield what, _step(model, batch, amp), _step(last, batch, amp)
+            yield what, training_step(model, batch, amp), training_step(last, batch, amp)
 
 
 def mixture_pairs(mixer: Mixer) -> Iterator[Pair]:

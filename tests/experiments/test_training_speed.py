@@ -12,6 +12,7 @@ import torch
 from dccrn_lib.cli import main as cli
 from dccrn_lib.experiments import training_speed
 from dccrn_lib.experiments.campaign import recipe
+from dccrn_lib.experiments.step_operations import REST, kind_of
 from dccrn_lib.networks.cost import count_macs
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import save_model
@@ -39,6 +40,20 @@ def test_a_taught_step_is_compared_with_its_parts(shared):
     assert alone["floor_ms"] == pytest.approx(6e3 * macs[0] * seconds / rate)
     assert taught["floor_ms"] == pytest.approx((6e3 * macs[0] + 2e3 * macs[1]) * seconds / rate)
     assert alone["over_floor"] == pytest.approx(alone["ms"] / alone["floor_ms"])
+
+
+def test_operations_of_a_step_are_sorted_by_kind(tmp_path, capsys):
+    assert kind_of("aten::convolution_backward") == "convolutions"
+    assert kind_of("aten::native_layer_norm_backward") == "BatchNorm and LayerNorm"
+    assert kind_of("aten::mm") == "linear layers" and kind_of("aten::mul") == REST
+    file = tmp_path / "operations.json"
+    size = ["--model", "uformer_mini", "--batch-size", "1", "--seconds", "0.3"]
+    assert cli.main(["bench", "operations", *size, "--json", str(file)]) == 0
+    rows = {row["operation"]: row for row in json.loads(file.read_text())["rows"]}
+    assert {"convolutions", "attention", "masks of dropout", REST, "sum"} <= rows.keys()
+    total = rows.pop("sum")
+    for key in ("fp32 ms", "bf16 ms", "share of bf16"):
+        assert sum(row[key] for row in rows.values()) == pytest.approx(total[key])
 
 
 @pytest.mark.slow
