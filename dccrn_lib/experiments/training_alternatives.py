@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from dccrn_lib.losses import si_snr_loss
 from dccrn_lib.networks.dropout import Dropout
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.uformer.attention import attend
+from dccrn_lib.training.muon import is_matrix, newton_schulz, orthogonalise
 from dccrn_lib.training.profiles import get_profile
 
 Pair = tuple[str, Callable[[], Any], Callable[[], Any]]  # what, before, after
@@ -58,6 +60,19 @@ def layer_pairs() -> Iterator[Pair]:
     feature = torch.randn(4, 32, 128, 321, dtype=torch.bfloat16)
     before = _backward(lambda a: a.float().square().mean(dim=1), feature)
     yield "channel attention, bf16: autograd / one pass", before, _backward(channel_attention, feature)
+
+
+def muon_pairs(quick: bool) -> Iterator[Pair]:
+    """What Muon does to all matrices of a network, those of one shape together."""
+    torch.manual_seed(0)
+    for name in ("distil_dccrn", "uformer"):
+        parameters = [p for p in build_model(name + "_mini" if quick else name).parameters() if is_matrix(p)]
+        shapes = [(p.shape[0], p[0].numel()) for p in parameters]
+        stacks = [torch.randn(n, min(shape), max(shape)) for shape, n in Counter(shapes).items()]
+        stacks = [x / x.square().sum((-2, -1), keepdim=True).sqrt() for x in stacks]
+        before = lambda stacks=stacks: [newton_schulz(x, 5) for x in stacks]  # noqa: E731
+        after = lambda stacks=stacks: [orthogonalise(x) for x in stacks]  # noqa: E731
+        yield f"Muon's matrices of {name}: as they are / wide ones through square ones", before, after
 
 
 def training_step(model: nn.Module, batch: tuple[Tensor, Tensor], amp: bool) -> Callable[[], None]:
@@ -113,7 +128,12 @@ def measure_alternatives(quick: bool = False, progress: bool = True) -> dict[str
     corpus = {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
     with tempfile.TemporaryDirectory() as folder, one_thread():
         mixer = mixer_of(corpus, get_profile("smoke" if quick else "cpu"), Path(folder), torch.device("cpu"))
-        for source, repeats in ((mixture_pairs(mixer), 9), (layer_pairs(), 9), (step_pairs(quick), 3)):
+        for source, repeats in (
+            (mixture_pairs(mixer), 9),
+            (layer_pairs(), 9),
+            (muon_pairs(quick), 5),
+            (step_pairs(quick), 3),
+        ):
             for what, before, after in source:
                 first, second, ratio = time_in_turns(before, after, 1 if quick else repeats)
                 row = {"measurement": what, "first ms": first * 1e3, "second ms": second * 1e3, "ratio": 1 / ratio}

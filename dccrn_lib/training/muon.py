@@ -43,12 +43,12 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / (x.square().sum((-2, -1), keepdim=True).sqrt() + 1e-7)  # no singular value above 1
-    x = _iterated_square(x, steps) @ x if x.shape[-1] >= WIDE * x.shape[-2] else _iterated(x, steps)
+    x = newton_schulz_factor(x, steps) @ x if x.shape[-1] >= WIDE * x.shape[-2] else newton_schulz(x, steps)
     return x.mT if tall else x
 
 
-def _iterated(x: Tensor, steps: int) -> Tensor:
-    """The iteration as it stands."""
+def newton_schulz(x: Tensor, steps: int) -> Tensor:
+    """The iteration as it stands: (count, rows, columns) -> same, of matrices with no singular value above 1."""
     a, b, c = NEWTON_SCHULZ
     for _ in range(steps):
         square = x @ x.mT
@@ -56,7 +56,7 @@ def _iterated(x: Tensor, steps: int) -> Tensor:
     return x
 
 
-def _iterated_square(x: Tensor, steps: int) -> Tensor:
+def newton_schulz_factor(x: Tensor, steps: int) -> Tensor:
     """P with P X = what the iteration makes of a wide X (count, rows, columns), from square matrices alone.
 
     Every step multiplies X from the left by M = a I + b S + c S^2 with S = X X'; the next S is M S M. All of them are

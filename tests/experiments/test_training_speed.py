@@ -62,7 +62,7 @@ def test_alternatives_are_timed_in_pairs(tmp_path):
     file = tmp_path / "pairs.json"
     assert cli.main(["bench", "alternatives", "--smoke", "--json", str(file)]) == 0
     rows = json.loads(file.read_text())["rows"]
-    assert len({row["measurement"] for row in rows}) == len(rows) == 12
+    assert len({row["measurement"] for row in rows}) == len(rows) == 14
     assert all(
         row["first ms"] > 0 and row["ratio"] == pytest.approx(row["first ms"] / row["second ms"]) for row in rows
     )
