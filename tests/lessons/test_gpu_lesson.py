@@ -36,9 +36,9 @@ def test_run_log_draws_every_batch_and_a_mean_of_15():
 
 def test_run_log_takes_no_mean_across_two_stages():
     left, right = figures.run_log(range(40), [0.0] * 20 + [10.0] * 20, [4.0] * 40, {"one": 0, "two": 20}).axes
-    _dots, first, border, second = left.lines
+    _dots, first, second, border = left.lines
     assert first.get_ydata() == pytest.approx(0.0) and second.get_ydata() == pytest.approx(10.0)
-    assert border.get_xdata()[0] == 19.5 and right.lines[1].get_xdata()[0] == 19.5
+    assert border.get_xdata()[0] == 19.5 and right.lines[2].get_xdata()[0] == 19.5
     assert [t.get_text() for t in left.texts] == ["one", "two"]
 
 
