@@ -227,10 +227,10 @@ def gains(differences: Mapping[str, Mapping[str, Difference]], labels: Mapping[s
     """
     figure, axes = new_figure(1, len(differences), height=2.0, sharey=True)
     for axis, (metric, by_system) in zip(axes[0], differences.items(), strict=True):
-        for place, (name, d) in enumerate(reversed(by_system.items())):
+        for place, (name, d) in enumerate(reversed(list(by_system.items()))):
             _interval(axis, place, d.mean, d.low, d.high, COLOURS.get(name, "#56b4e9"))
         axis.axvline(0, color="#222222", linewidth=0.8)
-        axis.set_yticks(range(len(by_system)), [LABELS.get(name, name) for name in reversed(by_system)])
+        axis.set_yticks(range(len(by_system)), [LABELS.get(name, name) for name in reversed(list(by_system))])
         axis.set_ylim(-0.6, len(by_system) - 0.4)
         axis.set_xlabel(labels[metric])
     return figure

@@ -63,26 +63,29 @@ def run_log(
     """
     figure, axes = new_figure(1, 2, height=3.0)
     left, right = axes[0]
-    steps, loss, speed = (np.asarray(column, dtype=float) for column in (steps, loss, speed))
-    stages = stages or {"": steps[0]}
+    step, batch, rate = (np.asarray(column, dtype=float) for column in (steps, loss, speed))
+    stages = stages or {"": int(step[0])}
     starts = [*stages.values(), np.inf]
-    left.plot(steps, loss, ".", color=COLOURS["student_at_kl"], alpha=0.6, label="one batch")
+    left.plot(step, batch, ".", color=COLOURS["student_at_kl"], alpha=0.6, label="one batch")
     for i, (name, first) in enumerate(stages.items()):
-        part = (steps >= first) & (steps < starts[i + 1])
+        part = (step >= first) & (step < starts[i + 1])
         width = min(15, int(part.sum()))
-        smooth = np.convolve(loss[part], np.ones(width) / width, mode="valid")
+        smooth = np.convolve(batch[part], np.ones(width) / width, mode="valid")
         label = None if i else f"mean of {width}"
-        left.plot(steps[part][width // 2 :][: len(smooth)], smooth, color="#222222", label=label)
-        right.plot(steps[part], speed[part], color=COLOURS["student_at_kl"])
+        left.plot(step[part][width // 2 :][: len(smooth)], smooth, color="#222222", label=label)
+        right.plot(step[part], rate[part], color=COLOURS["student_at_kl"])
         for axis in axes[0]:
             if i:
-                axis.axvline(first - (first - steps[steps < first][-1]) / 2, color=ALARM, linestyle="--", linewidth=1.2)
+                border = (first + step[step < first][-1]) / 2
+                axis.axvline(border, color=ALARM, linestyle="--", linewidth=1.2)
             if name:
-                words = {"transform": axis.get_xaxis_transform(), "ha": "center", "va": "bottom", "fontsize": 8}
-                axis.text(steps[part].mean(), 1.01, name, color=ALARM, **words)
+                axis.text(
+                    step[part].mean(), 1.01, name, transform=axis.get_xaxis_transform(), ha="center", va="bottom",
+                    fontsize=8, color=ALARM,
+                )  # fmt: skip
     left.set(xlabel="step", ylabel="loss (dB)")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
-    right.set(xlabel="step", ylabel="s of audio per second", ylim=(0, 1.1 * speed.max()))
+    right.set(xlabel="step", ylabel="s of audio per second", ylim=(0, 1.1 * rate.max()))
     return figure
 
 
