@@ -212,6 +212,11 @@ class FrameStep(nn.Module):
         self.bottleneck = kind(cast(RealBottleneck, core.bottleneck), sizes[-1], bins[-1])
         self.to(encoder[0].weight.device).eval().requires_grad_(False)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return cast(RowProduct, self.encoder[0]).weight.device
+
     def initial_states(self, batch: int = 1) -> States:
         """Zero states for ``batch`` parallel streams.
 
@@ -229,8 +234,7 @@ class FrameStep(nn.Module):
         if self.delay:
             shapes |= {f"skip.{i}": (batch, i, bins[n - i], sizes[n - i]) for i in range(1, n)}
             shapes |= {"spectrum": (batch, self.delay, bins[0] + 1, 2), "valid": (1, self.delay)}
-        device = cast(RowProduct, self.encoder[0]).weight.device
-        return {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
+        return {name: torch.zeros(shape, device=self.device) for name, shape in shapes.items()}
 
     def forward(self, spectrum: Tensor, states: States, active: Tensor) -> tuple[Tensor, States]:
         """Take the next frame of the noisy spectrum, give the frame that is ready (L frames older).
