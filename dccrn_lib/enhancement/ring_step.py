@@ -191,6 +191,7 @@ class RingStep:
         batch: number of parallel streams.
     """
 
+    @torch.inference_mode()
     def __init__(self, step: FrameStep, batch: int = 1) -> None:
         self.step, self.batch = step, batch
         delay, n = step.delay, len(step.encoder)
@@ -233,6 +234,7 @@ class RingStep:
         self.enhanced = torch.zeros(batch, first.freq, dtype=torch.complex64, device=mask.device)  # 0 at DC
         self.out = self.enhanced[:, 1:].unflatten(1, (-1, 2)).transpose(0, 1)
 
+    @torch.inference_mode()
     def reset(self) -> None:
         """States as at the start."""
         for stage in self.stages:
@@ -242,6 +244,7 @@ class RingStep:
             layer.c.zero_()
         self.turn, self.valid = 0, [False] * (self.step.delay + 1)  # of the last frames, newest first
 
+    @torch.inference_mode()
     def __call__(self, spectrum: Tensor, active: bool = True) -> Tensor:
         """Take the next frame of the noisy spectrum, give the frame that is ready (L frames older).
 
@@ -300,6 +303,7 @@ class RingStep:
             out["valid"] = valid[None, None, None]
         return {name: state.clone() for name, state in out.items()}
 
+    @torch.inference_mode()
     def load(self, states: States) -> None:
         """Take over states in the form of :meth:`StreamingCore.initial_states`."""
         self.reset()
