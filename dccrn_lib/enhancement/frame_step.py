@@ -59,8 +59,9 @@ class RowProduct(nn.Module):
         self.slope = float(layer.act.weight) if isinstance(layer.act, nn.PReLU) else 1.0
 
     def forward(self, previous: Tensor, frame: Tensor) -> Tensor:
-        batch = frame.shape[0]
-        line = torch.cat([self.zero.expand(batch, -1, -1), previous, frame], dim=1)  # (batch, 1 + 2 row, chan)
+        batch = int(frame.shape[0])  # a plain number, also where the step is traced for export
+        zero = self.zero if batch == 1 else self.zero.expand(batch, -1, -1)
+        line = torch.cat([zero, previous, frame], dim=1)  # (batch, 1 + 2 row, chan)
         rows = line.index_select(1, self.index).reshape(-1, self.weight.shape[0])  # (batch * freq, taps * chan)
         y = torch.addmm(self.bias, rows, self.weight)  # (batch * freq, chan') or both bins of the decoder
         y = y if self.slope == 1.0 else F.leaky_relu(y, self.slope)
@@ -124,9 +125,10 @@ class GatedStep(nn.Module):
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         gates = torch.addmm(self.bias, torch.cat([x, h], dim=1), self.weight)  # (batch, 4 units)
-        i, f, o = gates[:, : 3 * self.units].sigmoid().chunk(3, dim=1)
+        gates, candidate = gates.split([3 * self.units, self.units], dim=1)
+        i, f, o = gates.sigmoid().split(self.units, dim=1)
         # c' = f c + i tanh(g),   h' = o tanh(c')
-        c = torch.addcmul(f * c, i, gates[:, 3 * self.units :].tanh())
+        c = f * c + i * candidate.tanh()
         return o * c.tanh(), c
 
 
@@ -135,6 +137,7 @@ class RealBottleneckStep(nn.Module):
 
     def __init__(self, net: RealBottleneck, chan: int, freq: int) -> None:
         super().__init__()
+        self.chan, self.freq = chan, freq
         order = torch.arange(chan * freq).reshape(chan, freq).t().flatten()  # training sorts by chan, then freq
         layers = range(net.lstm.num_layers)
         self.layers = nn.ModuleList(GatedStep(net.lstm, i, None if i else order) for i in layers)
@@ -147,7 +150,8 @@ class RealBottleneckStep(nn.Module):
             h, c = f"lstm.{i}.h", f"lstm.{i}.c"
             y, new[c] = layer(y, states[h], states[c])
             new[h] = y
-        return torch.addmm(self.bias, y, self.weight).reshape(x.shape)  # pyright: ignore[reportArgumentType]
+        y = torch.addmm(self.bias, y, self.weight)  # pyright: ignore[reportArgumentType]
+        return y.reshape(-1, self.freq, self.chan)
 
 
 class ComplexBottleneckStep(nn.Module):
@@ -158,6 +162,7 @@ class ComplexBottleneckStep(nn.Module):
 
     def __init__(self, net: nn.Module, chan: int, freq: int) -> None:
         super().__init__()
+        self.chan, self.freq = chan, freq
         order = torch.arange(chan // 2 * freq).reshape(-1, freq).t().flatten()  # training sorts by chan, then freq
         lstms = cast("list[ComplexLSTM]", net.lstm)
         self.layers = nn.ModuleList(
@@ -170,25 +175,27 @@ class ComplexBottleneckStep(nn.Module):
             self.register_buffer(f"bias_{part}", project.bias.detach().cpu()[order])
 
     def forward(self, x: Tensor, states: States, new: States) -> Tensor:
-        batch, freq, chan = x.shape
-        y = x.reshape(batch, freq, 2, chan // 2).permute(2, 0, 1, 3).reshape(2 * batch, -1)  # x_r above x_i
+        batch, half = int(x.shape[0]), self.chan // 2
+        y = x.reshape(batch, self.freq, 2, half).permute(2, 0, 1, 3).reshape(2 * batch, -1)  # x_r above x_i
         for i, pair in enumerate(cast("list[nn.ModuleList]", self.layers)):
             answers = []
             for kind, layer in zip(("real", "imag"), pair, strict=True):
                 h, c = f"lstm.{i}.{kind}_h", f"lstm.{i}.{kind}_c"
                 new[h], new[c] = layer(y, states[h], states[c])
                 answers.append(new[h])
-            (rr, ri), (ir, ii) = (answer.chunk(2, dim=0) for answer in answers)
-            y = torch.cat([rr - ii, ri + ir])  # (2 batch, units)
-        real, imag = y.chunk(2, dim=0)
+            (rr, ri), (ir, ii) = (answer.split(batch) for answer in answers)
+            real, imag = rr - ii, ri + ir  # (batch, units)
+            y = torch.cat([real, imag])
         real = torch.addmm(self.bias_real, real, self.weight_real)  # (batch, freq * chan / 2)
         imag = torch.addmm(self.bias_imag, imag, self.weight_imag)
-        return torch.stack([real, imag], dim=1).reshape(batch, 2, freq, -1).transpose(1, 2).reshape(x.shape)
+        both = [part.reshape(batch, self.freq, half) for part in (real, imag)]
+        return torch.cat(both, dim=2)  # (batch, freq, chan)
 
 
 def _wait(frame: Tensor, queue: Tensor) -> tuple[Tensor, Tensor]:
     """Let frames (batch, ...) wait in ``queue`` (batch, delay, ...): oldest out, newest in."""
-    return queue[:, 0], torch.cat([queue[:, 1:], frame[:, None]], dim=1)
+    newest = frame[:, None]
+    return queue[:, 0], newest if queue.shape[1] == 1 else torch.cat([queue[:, 1:], newest], dim=1)
 
 
 class FrameStep(nn.Module):
@@ -197,6 +204,8 @@ class FrameStep(nn.Module):
     Args:
         core: folded weights; they are copied, in another order.
     """
+
+    dc: Tensor
 
     @torch.no_grad()
     def __init__(self, core: StreamingCore) -> None:
@@ -210,6 +219,7 @@ class FrameStep(nn.Module):
         self.decoder = nn.ModuleList(RowProduct(layer, bins[n - i]) for i, layer in enumerate(decoder))
         kind = RealBottleneckStep if isinstance(core.bottleneck, RealBottleneck) else ComplexBottleneckStep
         self.bottleneck = kind(cast(RealBottleneck, core.bottleneck), sizes[-1], bins[-1])
+        self.register_buffer("dc", torch.zeros(1, 1, 2))
         self.to(encoder[0].weight.device).eval().requires_grad_(False)
 
     @property
@@ -268,16 +278,17 @@ class FrameStep(nn.Module):
             spectrum, new["spectrum"] = _wait(spectrum, states["spectrum"])
             valid = line[:, 0]
         enhanced = self._apply_mask(x, spectrum[:, 1:]) * valid
-        return F.pad(enhanced, (0, 0, 1, 0)), {name: new[name] for name in states}  # 0 at DC
+        dc = self.dc if enhanced.shape[0] == 1 else self.dc.expand(enhanced.shape[0], -1, -1)
+        return torch.cat([dc, enhanced], dim=1), {name: new[name] for name in states}
 
     def _apply_mask(self, mask: Tensor, spectrum: Tensor) -> Tensor:
         """Modes E, C, R of :func:`dccrn_lib.networks.dccrn.apply_mask`, both (batch, freq, 2)."""
         if self.config.mask == "R":
             return mask * spectrum
-        m_real, m_imag = mask.chunk(2, dim=2)
-        x_real, x_imag = spectrum.chunk(2, dim=2)
+        m_real, m_imag = mask.split(1, dim=2)
+        x_real, x_imag = spectrum.split(1, dim=2)
         product = torch.cat([m_real * x_real - m_imag * x_imag, m_real * x_imag + m_imag * x_real], dim=2)
         if self.config.mask == "C":
             return product
-        magnitude = ((mask * mask).sum(dim=2, keepdim=True) + 1e-12).sqrt()
+        magnitude = (m_real * m_real + m_imag * m_imag + 1e-12).sqrt()
         return product * (magnitude.tanh() / magnitude)

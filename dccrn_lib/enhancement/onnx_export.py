@@ -6,8 +6,8 @@ The STFT stays outside, in a few lines of any language (NumPy in onnx_runtime.py
     kind "offline"     spectrum (1, 2, freq, frame), any number of frames -> enhanced, same shape
 
 Axis 1 is (real, imaginary). States start at zero and are fed back; ``active`` is 1 for a frame of the signal and
-0 for the L frames after it that drain the decoder's look-ahead. Both kinds share the streaming core, so they are
-one arithmetic. The file's metadata hold what a caller needs: :data:`METADATA`.
+0 for the L frames after it that drain the decoder's look-ahead. The streaming file is frame_step.py, the offline one
+stream_step.py: one arithmetic, from the same folded weights. The file's metadata hold what a caller needs: :data:`METADATA`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import dccrn_lib
+from dccrn_lib.enhancement.frame_step import FrameStep
 from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer
 from dccrn_lib.enhancement.stream import SAMPLE_RATE, latency_samples
 from dccrn_lib.enhancement.stream_step import StreamingCore, can_stream
@@ -55,15 +56,16 @@ METADATA = {
 
 
 class _StreamingStep(nn.Module):
-    """StreamingCore with its states as positional tensors."""
+    """FrameStep with the spectrum as (1, 2, freq, 1) and its states as positional tensors."""
 
-    def __init__(self, core: StreamingCore) -> None:
+    def __init__(self, step: FrameStep) -> None:
         super().__init__()
-        self.core, self.names = core, list(core.initial_states())
+        self.step, self.names = step, list(step.initial_states())
 
     def forward(self, spectrum: Tensor, active: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        enhanced, new = self.core.stream_step(spectrum, dict(zip(self.names, states, strict=True)), active)
-        return enhanced, *new.values()
+        rows = spectrum.squeeze(3).transpose(1, 2)  # (1, freq, 2)
+        enhanced, new = self.step(rows, dict(zip(self.names, states, strict=True)), active)
+        return enhanced.transpose(1, 2).unsqueeze(3), *new.values()
 
 
 class _OfflineDCCRN(nn.Module):
@@ -145,10 +147,11 @@ def _prepare(model: DCCRN, kind: str) -> tuple[nn.Module, tuple[Tensor, ...], li
     spectrum = torch.randn(1, 2, model.stft.frequencies, 1 if kind == "streaming" else 20)
     if kind == "offline":
         return _OfflineDCCRN(core), (spectrum,), ["spectrum"], ["enhanced"]
-    states = core.initial_states()
+    step = FrameStep(core)
+    states = step.initial_states()
     inputs = ["spectrum", "active", *(f"state.{name}" for name in states)]
     outputs = ["enhanced", *(f"new_state.{name}" for name in states)]
-    return _StreamingStep(core), (spectrum, torch.ones(1), *states.values()), inputs, outputs
+    return _StreamingStep(step), (spectrum, torch.ones(1), *states.values()), inputs, outputs
 
 
 def _metadata(model: DCCRN, kind: str, precision: str) -> dict[str, str]:
