@@ -56,7 +56,7 @@ class RowProduct(nn.Module):
         self.register_buffer("bias", bias.clone())
         self.register_buffer("index", index)  # of the gathered rows; row 0 is zeros, beyond the lowest and highest bin
         self.register_buffer("zero", torch.zeros(1, 1, self.chan))
-        self.slope = float(layer.act.weight) if isinstance(layer.act, nn.PReLU) else 1.0
+        self.slope = layer.slope
 
     def forward(self, previous: Tensor, frame: Tensor) -> Tensor:
         batch = int(frame.shape[0])  # a plain number, also where the step is traced for export
@@ -86,8 +86,7 @@ def _decoder_matrix(layer: FramePairLayer, freq: int) -> tuple[Tensor, Tensor, T
     """
     weight = layer.weight.cpu().flip(3)  # (2 * chan, chan', taps, frame), now past to present
     stride, (both, out, taps, _) = layer.stride[0], weight.shape
-    real_x, real_skip, imag_x, imag_skip = weight.chunk(4, dim=0)  # as concat_skip joins them
-    parts = torch.stack([torch.cat([real_x, imag_x]), torch.cat([real_skip, imag_skip])])  # (part, chan, chan', ...)
+    parts = weight.unflatten(0, (2, both // 2))  # (part, chan, chan', taps, frame): x and skip
     reach = torch.arange(-1, 2)
     matrix = torch.zeros(3, 2, 2, both // 2, stride, out)  # (bin, frame, part, chan, parity, chan')
     for j, shift in enumerate(reach.tolist()):

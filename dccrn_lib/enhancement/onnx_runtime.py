@@ -126,7 +126,7 @@ class OnnxEnhancer:
         self._ready = np.zeros(self.hop_length - 1, np.float32)
         self._received = 0
         self._reset_control()
-        self._gains = np.ones(self.delay)  # of the frames that wait for their mask
+        self._gains = [1.0] * self.delay  # of the frames that wait for their mask
         self._blank = overlap + self.delay * self.hop_length  # padding left of the signal, the decoder's warm-up
 
     def _reset_control(self) -> None:
@@ -201,22 +201,21 @@ class OnnxEnhancer:
         spectrum = np.fft.rfft(pieces * self.window, n=self.fft_size).T  # (freq, frame)
         return np.stack([spectrum.real, spectrum.imag])[None].astype(np.float32)
 
-    def _without_offset(self, hops: np.ndarray, samples: int | None = None) -> np.ndarray:
-        """Whole hops of samples without what is constant in them; as they are without ``level_control``.
+    def _leave_out_offset(self, hops: np.ndarray) -> None:
+        """Subtract from whole hops (hop, sample), in place, what is constant in them."""
+        offsets = self._offset.follow(hops.mean(axis=1, dtype=np.float64)[None])[0]
+        if offsets.any():
+            hops -= offsets[:, None].astype(np.float32)
+        self._peak = max(self._peak, float(hops.max()), -float(hops.min()))
 
-        Args:
-            hops: (hop * n,).
-            samples: how many of them belong to the signal; None for all. The others stay 0.
-        """
-        if not self.level_control or not hops.size:
+    def _without_offset(self, hops: np.ndarray, samples: int) -> np.ndarray:
+        """A whole signal (hop * n,) of which ``samples`` are given and the rest is 0, without what is constant in it."""
+        if not self.level_control:
             return hops
-        samples = hops.size if samples is None else samples
-        whole = samples // self.hop_length * self.hop_length
-        means = hops[:whole].reshape(-1, self.hop_length).mean(axis=1, dtype=np.float64)
-        offsets = self._offset.follow(means[None])[0]
-        rest = np.full(samples - whole, self._offset.latest[0])
-        out = hops.copy()
-        out[:samples] -= np.concatenate([np.repeat(offsets, self.hop_length), rest]).astype(np.float32)
+        out, whole = hops.copy(), samples // self.hop_length * self.hop_length
+        if whole:
+            self._leave_out_offset(out[:whole].reshape(-1, self.hop_length))
+        out[whole:samples] -= np.float32(self._offset.latest[0])
         self._peak = max(self._peak, float(np.abs(out).max()))
         return out
 
@@ -238,9 +237,8 @@ class OnnxEnhancer:
         line = np.concatenate([self._input, x])
         overlap = window - hop
         frames = (line.size - overlap) // hop
-        if self.level_control:
-            new = slice(overlap, overlap + frames * hop)
-            line[new] = self._without_offset(line[new])
+        if self.level_control and frames:
+            self._leave_out_offset(line[overlap : overlap + frames * hop].reshape(frames, hop))
         out = np.empty(frames * hop, np.float32)
         for k in range(frames):
             out[k * hop : (k + 1) * hop] = self._frame(line[k * hop : k * hop + window], active)
@@ -256,7 +254,8 @@ class OnnxEnhancer:
         spectrum = np.fft.rfft(samples * self.window, n=self.fft_size)  # (freq,)
         after = 1.0
         if self.level_control:
-            waiting = np.concatenate([self._gains, self._gains_of(samples)])  # oldest first
+            power = np.square(samples, dtype=np.float64).mean()
+            waiting = [*self._gains, self._level.gains(power[None, None])[0, 0]]  # oldest first
             spectrum *= waiting[-1]
             after, self._gains = waiting[0], waiting[1:]
         step.spectrum[0, 0, :, 0], step.spectrum[0, 1, :, 0] = spectrum.real, spectrum.imag

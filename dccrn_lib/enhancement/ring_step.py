@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from dccrn_lib.enhancement.frame_step import ComplexBottleneckStep, FrameStep, GatedStep, RealBottleneckStep, RowProduct
 from dccrn_lib.enhancement.stream_step import States
-from dccrn_lib.networks.dccrn import concat_skip
 
 
 class _Stage:
@@ -295,7 +294,7 @@ class RingStep:
             stage = self.stages[n - i]
             x = stage.decoder_frame(last % 2).flatten(2)
             skip = stage.encoder_frame((last - self._late(i)) % self.slots)
-            out[f"decoder.{i}"] = concat_skip(x, skip)[..., None]
+            out[f"decoder.{i}"] = torch.cat([x, skip], dim=1)[..., None]
         if delay:
             out |= {f"skip.{i}": frames(self.stages[n - i], i) for i in range(1, n)}
             out["spectrum"] = frames(self.stages[0], delay)
@@ -318,7 +317,7 @@ class RingStep:
         self.stages[0].encoder_frame(self.slots - 1)[:, :, 1:] = states["encoder.0"][..., 0]
         for i in range(n):
             stage, late = self.stages[n - i], self._late(i)
-            x, skip = _separated(states[f"decoder.{i}"][..., 0])
+            x, skip = states[f"decoder.{i}"][..., 0].chunk(2, dim=1)
             if late and valid is not None:
                 self._fill(stage, states[f"skip.{i}"] * valid[..., delay - late :])
             stage.encoder_frame(self.slots - 1 - late).copy_(skip)
@@ -362,9 +361,3 @@ class RingStep:
     def __setstate__(self, record: dict[str, Any]) -> None:
         self.__init__(record["step"], record["batch"])
         self.load(record["states"])
-
-
-def _separated(joined: Tensor) -> tuple[Tensor, Tensor]:
-    """What :func:`concat_skip` joined: x and skip."""
-    real_x, real_skip, imag_x, imag_skip = joined.chunk(4, dim=1)
-    return torch.cat([real_x, imag_x], dim=1), torch.cat([real_skip, imag_skip], dim=1)

@@ -192,7 +192,8 @@ class StreamingEnhancer:
         """Subtract from new samples (batch, hop * n), in place, what is constant in them."""
         hops = samples.unflatten(1, (-1, self.config.stft.hop_length))  # (batch, hop, sample)
         offsets = self._offset.follow(hops.mean(dim=2).double().cpu().numpy())
-        hops -= torch.from_numpy(offsets).to(hops)[..., None]
+        if offsets.any():
+            hops -= torch.from_numpy(offsets).to(hops)[..., None]
         self._peak = torch.maximum(self._peak, samples.abs().amax(dim=1, keepdim=True))
 
     def _process(self, pieces: Tensor, active: float) -> Tensor:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from dccrn_lib.audio.stft import STFTConfig
+from dccrn_lib.enhancement.frame_step import FrameStep
 from dccrn_lib.enhancement.stream_step import StreamingCore
 from dccrn_lib.enhancement.waveform import enhance_waveform
 from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
@@ -114,7 +115,7 @@ def test_streaming_step_has_fixed_shapes_and_states_in_and_out(files):
     session = ort.InferenceSession(str(paths["streaming"]))
     inputs = {i.name: i.shape for i in session.get_inputs()}
     outputs = {o.name: o.shape for o in session.get_outputs()}
-    states = StreamingCore(model).initial_states()
+    states = FrameStep(StreamingCore(model)).initial_states()
     assert inputs.pop("spectrum") == [1, 2, 257, 1] and inputs.pop("active") == [1]
     assert outputs.pop("enhanced") == [1, 2, 257, 1]
     assert inputs == {f"state.{name}": list(state.shape) for name, state in states.items()}
