@@ -117,7 +117,9 @@ class GatedStep(nn.Module):
         super().__init__()
         w_x, w_h, b_x, b_h = (w.detach().cpu() for w in lstm.all_weights[index])
         w_x = w_x if order is None else w_x[:, order]
-        sort = torch.arange(4 * lstm.hidden_size).unflatten(0, (4, -1))[[0, 1, 3, 2]].flatten()  # i, f, g, o -> i, f, o, g
+        sort = (
+            torch.arange(4 * lstm.hidden_size).unflatten(0, (4, -1))[[0, 1, 3, 2]].flatten()
+        )  # i, f, g, o -> i, f, o, g
         self.units = lstm.hidden_size
         self.register_buffer("weight", torch.cat([w_x, w_h], dim=1)[sort].t().contiguous())  # (size + units, 4 units)
         self.register_buffer("bias", (b_x + b_h)[sort])

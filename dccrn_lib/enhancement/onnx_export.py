@@ -12,6 +12,7 @@ stream_step.py: one arithmetic, from the same folded weights. The file's metadat
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -30,6 +31,7 @@ from torch import Tensor, nn
 import dccrn_lib
 from dccrn_lib.enhancement.frame_step import FrameStep
 from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer
+from dccrn_lib.enhancement.optimised import core_of
 from dccrn_lib.enhancement.stream import SAMPLE_RATE, latency_samples
 from dccrn_lib.enhancement.stream_step import StreamingCore, can_stream
 from dccrn_lib.networks.dccrn import DCCRN
@@ -143,7 +145,7 @@ def export_onnx(model: nn.Module, path: str | os.PathLike, kind: str = "streamin
 
 def _prepare(model: DCCRN, kind: str) -> tuple[nn.Module, tuple[Tensor, ...], list[str], list[str]]:
     """Module to trace, example arguments, names of inputs and outputs."""
-    core = StreamingCore(model).cpu()
+    core = copy.deepcopy(core_of(model)).cpu()
     spectrum = torch.randn(1, 2, model.stft.frequencies, 1 if kind == "streaming" else 20)
     if kind == "offline":
         return _OfflineDCCRN(core), (spectrum,), ["spectrum"], ["enhanced"]

@@ -75,9 +75,7 @@ class _Layer:
         targets: for each turn where its product goes.
     """
 
-    def __init__(
-        self, product: RowProduct, stage: _Stage, turns: list[tuple[int, ...]], targets: list[Tensor]
-    ) -> None:
+    def __init__(self, product: RowProduct, stage: _Stage, turns: list[tuple[int, ...]], targets: list[Tensor]) -> None:
         self.weight, self.bias, self.slope, self.rows = product.weight, product.bias, product.slope, stage.rows
         taps, bins = self.weight.shape[0] // product.chan, stage.freq - stage.first
         line = product.index.cpu().reshape(-1, 1, taps) - 1  # (freq', 1, taps); -1 beyond the lowest and highest bin
@@ -114,9 +112,7 @@ class _Gates:
         size, lead = inputs - units, units if count == 2 else 0
         self.line = torch.zeros(rows, size + count * units, device=device)
         self.x = self.line[:, lead : lead + size]
-        self.h = self.line.as_strided(
-            (count, rows, units), (inputs, self.line.shape[1], 1), 0 if count == 2 else size
-        )
+        self.h = self.line.as_strided((count, rows, units), (inputs, self.line.shape[1], 1), 0 if count == 2 else size)
         self.inputs = [self.line[:, :inputs], self.line[:, lead:]][:count]
         weights = [step.weight for step in steps]  # rows x, then h
         if count == 2:
@@ -197,9 +193,7 @@ class RingStep:
         self.slots = delay + 2 + delay % 2  # even, so that turns of the slots are turns of the decoder's two as well
         device = step.device
         stages = [_Stage(step.bins[0] + 1, 1, 2, batch, self.slots, False, device)]
-        stages += [
-            _Stage(step.bins[k], 0, step.sizes[k], batch, self.slots, k < n, device) for k in range(1, n + 1)
-        ]
+        stages += [_Stage(step.bins[k], 0, step.sizes[k], batch, self.slots, k < n, device) for k in range(1, n + 1)]
         self.stages, turns = stages, range(self.slots)
         self.encoder = [
             _Layer(product, stages[i], [((t - 1) % self.slots, t) for t in turns], list(stages[i + 1].encoder))

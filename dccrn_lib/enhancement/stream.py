@@ -22,8 +22,8 @@ from torch import Tensor
 
 from dccrn_lib.enhancement.level import LevelControl, OffsetControl
 from dccrn_lib.enhancement.frame_step import FrameStep
+from dccrn_lib.enhancement.optimised import BLOCK_FRAMES, OptimisedDCCRN, core_of
 from dccrn_lib.enhancement.ring_step import RingStep
-from dccrn_lib.enhancement.stream_step import StreamingCore
 from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
 from dccrn_lib.runtime.errors import AudioError, ConfigError
 
@@ -48,7 +48,7 @@ class StreamingEnhancer:
     ``concat(push(...), ..., flush())[latency_samples:]`` equals ``model(x)`` on the whole signal.
 
     Args:
-        model: a DCCRN; its weights are copied, on its device, in eval mode.
+        model: a DCCRN, whose weights are copied, on its device, in eval mode; or its optimised form, whose weights are shared.
         batch: number of parallel streams, all pushed together.
         block_frames: most frames processed at once; bounds memory on long pushes.
         level_control: bring quiet and very loud signals to the levels that the network has learnt, frame by frame
@@ -67,10 +67,16 @@ class StreamingEnhancer:
     True
     """
 
-    def __init__(self, model: DCCRN, batch: int = 1, block_frames: int = 128, level_control: bool = False) -> None:
+    def __init__(
+        self,
+        model: DCCRN | OptimisedDCCRN,
+        batch: int = 1,
+        block_frames: int = BLOCK_FRAMES,
+        level_control: bool = False,
+    ) -> None:
         if batch < 1 or block_frames < 1:
             raise ConfigError(f"batch and block_frames must be at least 1, got {batch} and {block_frames}")
-        self.core = StreamingCore(model)
+        self.core = core_of(model)
         self.config = model.config
         self.batch, self.block_frames, self.level_control = batch, block_frames, level_control
         self.window = model.stft.window.detach().clone()  # (window,)

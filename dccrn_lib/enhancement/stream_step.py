@@ -226,7 +226,7 @@ class StreamingCore(nn.Module):
         if self.delay:
             spectrum, new["spectrum"] = _delay(spectrum, states["spectrum"])
             valid = line[..., : -self.delay]
-        mask = F.pad(x, (0, 0, 1, 0))  # (batch, 2, freq, frame): 0 at DC
+        mask = F.pad(x.float(), (0, 0, 1, 0))  # (batch, 2, freq, frame): 0 at DC
         return self._apply_mask(mask, spectrum) * valid, {name: new[name] for name in states}
 
     forward = stream_step
