@@ -17,6 +17,8 @@ CPU_WHEELS ?= https://download.pytorch.org/whl/cpu
 PROFILE ?= quick
 OUT     ?= runs/$(PROFILE)
 NPROC   ?= 1
+# processes that share the tests, each on one thread
+JOBS    ?= 2
 ONLY    ?=
 PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
@@ -67,15 +69,18 @@ quick: $(STAMP)
 lesson-lint: $(STAMP)  ## advice for the authors of lessons (length, words per line of code, stated times); never fails
 	@PYTHONPATH=tests "$(PY)" -m contract
 
+# A file stays with one process: what its tests share is made once.
+PYTEST = OMP_NUM_THREADS=1 "$(PY)" -m pytest --numprocesses "$(JOBS)" --dist loadfile
+
 unit: $(STAMP)  ## the tests without the notebooks
-	"$(PY)" -m pytest tests
+	$(PYTEST) tests
 
 # For other versions than those of constraints.txt: without the house's own rules and the lessons, whose digits belong to them.
 library: $(STAMP)  ## the library's tests alone, for other versions (CONSTRAINTS=.github/oldest.txt or /dev/null)
-	"$(PY)" -m pytest tests --ignore tests/lessons --ignore tests/browser --ignore tests/test_wheel.py --ignore tests/test_house.py
+	$(PYTEST) tests --ignore tests/lessons --ignore tests/browser --ignore tests/test_wheel.py --ignore tests/test_house.py
 
 nbval: $(STAMP)  ## the committed notebooks: they run, and their checked outputs are unchanged
-	@if ls notebooks/*.ipynb >/dev/null 2>&1; then "$(PY)" -m pytest --nbval-lax --nbval-current-env notebooks; else echo "no notebooks to check"; fi
+	@if ls notebooks/*.ipynb >/dev/null 2>&1; then $(PYTEST) --nbval-lax --nbval-current-env notebooks; else echo "no notebooks to check"; fi
 
 mutations: $(STAMP)  ## break the library in known ways: a unit test and a notebook check must see each (minutes)
 	"$(PY)" -m tests.mutations

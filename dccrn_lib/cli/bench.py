@@ -15,6 +15,18 @@ def speed(**options: Any) -> Parser:
     p = Parser(**options)
     p.add_argument("--json", type=file, metavar="FILE", help="result file to write; the table is printed in any case")
     p.add_argument("--smoke", action="store_true", help="seconds instead of minutes; the numbers mean nothing")
+    p.add_argument(
+        "--peers",
+        action="store_true",
+        help="also other projects' networks, where installed: asteroid, denoiser, deepfilternet",
+    )
+    p.add_argument(
+        "--onnx",
+        action="append",
+        default=[],
+        metavar="NAME=FILE@MS",
+        help="a streaming graph of another project and the milliseconds of audio in one call; may be repeated",
+    )
     p.set_defaults(run=_speed)
     return p
 
@@ -23,7 +35,7 @@ def _speed(a: argparse.Namespace) -> int:
     from dccrn_lib.experiments.speed import run_benchmarks
     from dccrn_lib.results.tables import table
 
-    record = run_benchmarks(json_path=a.json, quick=a.smoke, progress=not a.quiet)
+    record = run_benchmarks(a.json, quick=a.smoke, progress=not a.quiet, peers=a.peers, onnx=a.onnx)
     print(table(record), end="")
     for item in record["skipped"]:
         print(f"skipped: {item['measurement']}: {item['reason']}")

@@ -238,7 +238,12 @@ def _uformer_parts(a: argparse.Namespace) -> int:
 
 def shipped_weights(**options: Any) -> Parser:
     p = Parser(**options)
-    p.add_argument("models", nargs="+", metavar="SYSTEM=WEIGHTS", help="name in the table = shipped name or path")
+    p.add_argument(
+        "models",
+        nargs="+",
+        metavar="SYSTEM=WEIGHTS",
+        help="name in the table = shipped name or path, with @bf16 behind it for that precision",
+    )
     p.add_argument("--speech", required=True, metavar="FILE", help="manifests with a test split, joined by commas")
     p.add_argument("--noise", required=True, metavar="FILE", help="manifests with a test split, joined by commas")
     p.add_argument("--count", type=count, default=120, metavar="N", help="mixtures")

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
 from dccrn_lib.evaluation.groups import snr_band
 from dccrn_lib.evaluation.intervals import bracketed, compare_systems, summarise
@@ -21,6 +23,7 @@ from dccrn_lib.experiments.paper import TEST_SEED, data_hash
 from dccrn_lib.networks.weights import load_model, read_card
 from dccrn_lib.results.records import save_result
 from dccrn_lib.results.tables import METRICS as METRIC_NAMES
+from dccrn_lib.runtime.devices import PRECISIONS, autocast
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.paths import results_dir
 
@@ -110,6 +113,29 @@ def _by_number(group: str) -> tuple[float, str]:
     return (float(head) if head.lstrip("-").isdigit() else 0.0, group)
 
 
+class InPrecision(nn.Module):
+    """A network whose layers compute in "fp32" or "bf16"; (batch, sample) in and out, float32.
+
+    Raises:
+        ConfigError: a precision that is not known, or not there on this device.
+    """
+
+    def __init__(self, model: nn.Module, precision: str) -> None:
+        super().__init__()
+        self.model, self.precision = model.eval(), precision
+        autocast(precision, "cpu")
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        with autocast(self.precision, waveform.device):
+            return self.model(waveform).float()
+
+
+def _in_precision(text: str) -> tuple[str, str]:
+    """Weights and precision of ``weights`` or ``weights@precision``."""
+    weights, at, precision = text.rpartition("@")
+    return (weights, precision) if at and precision in PRECISIONS else (text, "fp32")
+
+
 def publish(
     models: Mapping[str, str],
     corpus: Mapping[str, str],
@@ -123,7 +149,8 @@ def publish(
     """Score the noisy input and the models on the test split; write the five result files.
 
     Args:
-        models: name in the table -> shipped name or path of weights.
+        models: name in the table -> shipped name or path of weights; behind it ``@bf16`` for that precision of the
+            layers, as ``enhance --precision bf16`` takes it.
         corpus: {"speech", "noise"}: manifests with a test split.
         count: mixtures.
         folder: results/ when None.
@@ -136,17 +163,22 @@ def publish(
         The files.
 
     Raises:
-        ConfigError: "noisy" is taken by a model, or no model is named.
+        ConfigError: "noisy" is taken by a model, or no model is named; bf16 on a CPU that only emulates it.
     """
     if not models or "noisy" in models:
         raise ConfigError('name the models as system=weights, e.g. student_alone=distil_dccrn; "noisy" is taken')
     metrics = (*METRICS, *(DNSMOS if dnsmos else ()))
     mixtures = real_mixtures(corpus, count)
-    systems = {"noisy": None, **{name: load_model(weights) for name, weights in models.items()}}
+    chosen = {name: _in_precision(text) for name, text in models.items()}
+    systems = {"noisy": None, **{name: InPrecision(load_model(w), kind) for name, (w, kind) in chosen.items()}}
     items = evaluate_systems(systems, mixtures, metrics, workers, progress)
-    cards = {name: read_card(weights) for name, weights in models.items()}
+    cards = {name: read_card(weights) for name, (weights, _) in chosen.items()}
     common = {
-        "config": {"mix": repr(MIX), "models": {name: card["sha256"] for name, card in cards.items()}},
+        "config": {
+            "mix": repr(MIX),
+            "models": {name: card["sha256"] for name, card in cards.items()},
+            "precision": {name: kind for name, (_, kind) in chosen.items()},
+        },
         "seed": TEST_SEED,
         "data_hash": data_hash({"speech": corpus["speech"], "noise": corpus["noise"], "rir": ""}),
     }

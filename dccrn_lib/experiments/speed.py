@@ -14,20 +14,24 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from dccrn_lib.enhancement.onnx_export import export_onnx
 from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer
 from dccrn_lib.enhancement.stream import SAMPLE_RATE, StreamingEnhancer
+from dccrn_lib.enhancement.stream_step import can_stream
+from dccrn_lib.enhancement.waveform import LIMIT_SECONDS, enhance_waveform
+from dccrn_lib.experiments.machine_limits import arithmetic_floor, arithmetic_limits, copied_bytes_per_second
+from dccrn_lib.experiments.peers import Timed, onnx_call, parse_onnx, peer_calls
+from dccrn_lib.experiments.textbook import four_call_convolution, four_pass_lstm, textbook_layers
 from dccrn_lib.networks.complex_layers import ComplexConv2d, ComplexLSTM
 from dccrn_lib.networks.dccrn import DCCRN
 from dccrn_lib.networks.presets import build_model
@@ -38,10 +42,10 @@ Rows = list[dict[str, Any]]
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """torch on a single thread, as before afterwards."""
+def one_thread(count: int = 1) -> Iterator[None]:
+    """torch on a single thread (or ``count``), as before afterwards."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
@@ -62,30 +66,21 @@ def time_in_turns(first: Callable[[], Any], second: Callable[[], Any], repeats: 
     return first_median, second_median, statistics.median(b / a for a, b in times)
 
 
-def four_call_convolution(layer: ComplexConv2d, x: Tensor) -> Tensor:
-    """The textbook's complex convolution: four real ones; equal to ``layer(x)``.
-
-    >>> layer, x = ComplexConv2d(4, 6, (5, 2), (2, 1), (2, 0), causal_frames=1), torch.randn(1, 4, 8, 5)
-    >>> torch.allclose(four_call_convolution(layer, x), layer(x), atol=1e-5)
-    True
-    """
-    real, imag = F.pad(x, (layer.causal_frames, 0)).chunk(2, dim=1)
-
-    def convolve(part: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return F.conv2d(part, weight, bias, layer.stride, layer.padding, layer.dilation)
-
-    real_by_real = convolve(real, layer.weight_real, layer.bias_real)
-    imag_by_imag = convolve(imag, layer.weight_imag, layer.bias_imag)
-    imag_by_real = convolve(imag, layer.weight_real, layer.bias_real)
-    real_by_imag = convolve(real, layer.weight_imag, layer.bias_imag)
-    return torch.cat([real_by_real - imag_by_imag, imag_by_real + real_by_imag], dim=1)
+def seconds_in_turns(calls: Mapping[str, Timed], repeats: int) -> dict[str, list[float]]:
+    """Seconds of every call, all in turns (a, b, c, a, b, c ...), after one warm-up each."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return {name: values[1:] for name, values in times.items()}
 
 
-def four_pass_lstm(layer: ComplexLSTM, real: Tensor, imag: Tensor) -> tuple[Tensor, Tensor]:
-    """The textbook's complex LSTM: four real passes; equal to ``layer(real, imag)``."""
-    rr, ri = layer.lstm_real(real)[0], layer.lstm_real(imag)[0]
-    ir, ii = layer.lstm_imag(real)[0], layer.lstm_imag(imag)[0]
-    return rr - ii, ri + ir
+def quartiles(values: list[float]) -> tuple[float, float, float]:
+    """Median, lower and upper quartile."""
+    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else 3 * values
+    return middle, low, high
 
 
 def bench_layers(quick: bool = False) -> Rows:
@@ -138,19 +133,94 @@ def bench_streaming(name: str, quick: bool = False) -> Rows:
     return rows
 
 
+def _clip(seconds: float) -> np.ndarray:
+    """Noise at a usual level, float32 (sample,)."""
+    return (0.1 * np.random.default_rng(0).standard_normal(round(seconds * SAMPLE_RATE))).astype(np.float32)
+
+
+def bench_machine(quick: bool = False) -> Rows:
+    """What the machine can do on one thread: matrix products (multiply-adds per second) and copies in memory."""
+    rows = []
+    for precision, rate in arithmetic_limits(quick).items():
+        rows.append(_row(f"limit: {precision} matrix product, 1 thread", rate / 1e9, "G multiply-adds/s"))
+    rows.append(_row("limit: copy in memory, read and write, 1 thread", copied_bytes_per_second(quick) / 1e9, "GB/s"))
+    return rows
+
+
 def bench_offline(name: str, quick: bool = False) -> Rows:
-    """The whole-signal model on one thread against the signal's duration (real-time factor)."""
+    """``enhance_waveform`` in every precision that the CPU has, on one thread and on two, all in turns.
+
+    The reference is the floor: the multiply-adds of the layers at the rate of a matrix product of the same precision
+    and threads, measured here. The ratio says how far from it the enhancement is, resampling and STFT included.
+    """
+    seconds, repeats = (1, 2) if quick else (10, 9)
+    model, clip = build_model(name).eval(), _clip(seconds)
+    cases: dict[str, tuple[int, str, float]] = {}
+    for threads in (1, 2) if (os.cpu_count() or 1) > 1 else (1,):
+        with one_thread(threads):
+            for precision, rate in arithmetic_limits(quick).items():
+                what = f"enhance {name}, {precision}, {threads} thread{'s' * (threads > 1)}, {seconds} s of audio"
+                cases[what] = (threads, precision, arithmetic_floor(model, seconds, rate))
+
+    def call(threads: int, precision: str) -> None:
+        with one_thread(threads):
+            enhance_waveform(model, clip, precision=precision)
+
+    calls: dict[str, Timed] = {what: partial(call, *case[:2]) for what, case in cases.items()}
+    times = seconds_in_turns(calls, repeats)
+    return [_timed(what, times[what], floor, seconds) for what, (_, _, floor) in cases.items()]
+
+
+def bench_textbook(name: str, quick: bool = False) -> Rows:
+    """The whole network with the textbook's complex layers against ours in fp32 and bf16, in turns; value / reference."""
     seconds, repeats = (1, 2) if quick else (10, 7)
-    model = build_model(name).eval()
-    x = 0.1 * torch.randn(1, seconds * SAMPLE_RATE, generator=torch.Generator().manual_seed(0))
-    times = []
-    with torch.inference_mode():
-        for _ in range(repeats + 1):
-            start = time.perf_counter()
-            model(x)
-            times.append(time.perf_counter() - start)
-    value = statistics.median(times[1:])
-    return [_row(f"offline {name}, 1 thread, {seconds} s of audio", value, "s", float(seconds), value / seconds)]
+    model, clip = build_model(name).eval(), _clip(seconds)
+    waveform = torch.from_numpy(clip)[None]
+
+    def textbook() -> None:
+        with textbook_layers(model), torch.inference_mode():
+            model(waveform)
+
+    calls: dict[str, Timed] = {"textbook": textbook}
+    for precision in arithmetic_limits(quick=True):
+        calls[precision] = partial(enhance_waveform, model, clip, precision=precision)
+    times = seconds_in_turns(calls, repeats)
+    return [
+        _timed(
+            f"{name}, four calls a layer / ours in {precision}, 1 thread, {seconds} s of audio",
+            times["textbook"],
+            statistics.median(times[precision]),
+            seconds,
+            statistics.median(a / b for a, b in zip(times["textbook"], times[precision], strict=True)),
+        )
+        for precision in calls
+        if precision != "textbook"
+    ]
+
+
+def bench_peers(onnx: Sequence[str], quick: bool = False) -> tuple[Rows, list[dict[str, str]]]:
+    """Other projects' networks against distil_dccrn on the same clip, in turns; and those that cannot run here.
+
+    Args:
+        onnx: ``name=file@milliseconds`` of streaming graphs; the reference is one hop of ours through ONNX Runtime.
+    """
+    seconds, repeats = (1, 2) if quick else (10, 5)
+    ours, clip = build_model("distil_dccrn_mini" if quick else "distil_dccrn").eval(), _clip(seconds)
+    peers, skipped = peer_calls(clip)
+    calls: dict[str, Timed] = {"ours": partial(enhance_waveform, ours, clip)} | peers
+    times = seconds_in_turns(calls, repeats)
+    rows = [
+        _timed(f"{name}, 1 thread, {seconds} s of audio, reference distil_dccrn", times[name], middle, seconds)
+        for middle in [statistics.median(times["ours"])]
+        for name in peers
+    ]
+    for name, file, milliseconds in map(parse_onnx, onnx):
+        call = onnx_call(file)
+        values = [1e3 * t for t in seconds_in_turns({name: call}, 40 if quick else 400)[name]]
+        middle, low, high = quartiles(values)
+        row = _row(f"{name}, ONNX, 1 thread, one call of {milliseconds:g} ms", middle, "ms", milliseconds)
+        rows.append(row | {"spread": f"{low:.3g} to {high:.3g}"})
+    return rows, skipped
 
 
 def peak_memory() -> float:
@@ -179,62 +249,88 @@ print(peak_memory())
 
 
 def bench_memory(name: str, quick: bool = False) -> Rows:
-    """Peak memory of enhancing a short and a long file, each in its own process."""
+    """Peak memory of enhancing files of several lengths, each in its own process, against the shortest that streams."""
     import soundfile
 
     if find_spec("resource") is None:
         raise ConfigError("peak memory needs the module resource, which Windows lacks")
-    minutes = (0.1, 0.3) if quick else (1, 60)
-    peaks = []
+    lengths = (1, 6, 18) if quick else (10, 60, 300)  # s
+    if not can_stream(build_model(name)):
+        lengths = tuple(n for n in lengths if n <= LIMIT_SECONDS)
+    peaks = {}
     with tempfile.TemporaryDirectory() as folder:
         source, destination = Path(folder) / "noisy.wav", Path(folder) / "enhanced.wav"
-        for length in minutes:
+        for length in lengths:
             generator = np.random.default_rng(0)
             with soundfile.SoundFile(source, "w", SAMPLE_RATE, 1) as file:
-                for _ in range(round(length * 60)):
+                for _ in range(length):
                     file.write(0.1 * generator.standard_normal(SAMPLE_RATE))
             command = [sys.executable, "-c", _CHILD, str(source), str(destination), name]
             done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
             if done.returncode:
-                raise ConfigError(f"enhancing {length} min failed: {done.stderr.strip().splitlines()[-1]}")
-            peaks.append(float(done.stdout))
+                raise ConfigError(f"enhancing {length} s failed: {done.stderr.strip().splitlines()[-1]}")
+            peaks[length] = float(done.stdout)
             destination.unlink()
-    short, long = minutes
-    what = f"peak memory of enhancing {long} min, reference {short} min, {name}"
-    return [_row(what, peaks[1], "MiB", peaks[0], peaks[1] / peaks[0])]
+    reference = peaks[lengths[1]]
+    return [
+        _row(f"peak memory of enhancing {length} s, reference {lengths[1]} s, {name}", peak, "MiB", reference)
+        for length, peak in peaks.items()
+    ]
 
 
-def _row(what: str, value: float, unit: str, reference: float, ratio: float) -> dict[str, Any]:
-    return {"measurement": what, "value": value, "unit": unit, "reference": reference, "ratio": ratio}
+def _row(
+    what: str, value: float, unit: str, reference: float | None = None, ratio: float | None = None
+) -> dict[str, Any]:
+    if ratio is None and reference is not None:
+        ratio = value / reference
+    return {"measurement": what, "value": value, "unit": unit, "spread": None, "reference": reference, "ratio": ratio}
+
+
+def _timed(what: str, times: list[float], reference: float, audio: float, ratio: float | None = None) -> dict[str, Any]:
+    """A row in s of computing, with its quartiles, and as a share of the ``audio`` seconds (real-time factor)."""
+    middle, low, high = quartiles(times)
+    row = _row(what, middle, "s", reference, ratio)
+    return row | {"spread": f"{low:.3g} to {high:.3g}", "real_time_factor": middle / audio}
 
 
 def run_benchmarks(
-    json_path: str | os.PathLike | None = None, quick: bool = False, progress: bool = False
+    json_path: str | os.PathLike | None = None,
+    quick: bool = False,
+    progress: bool = False,
+    peers: bool = False,
+    onnx: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Measure everything, in about ten minutes (most of it the hour-long file).
+    """Measure everything, in about ten minutes.
 
     Args:
         json_path: result file to write, ending in .json; None writes nothing.
         quick: tiny sizes, seconds in all: shows that it runs, its numbers mean nothing.
         progress: show a progress bar on stderr.
+        peers: also other projects' networks, where they are installed (:mod:`~dccrn_lib.experiments.peers`).
+        onnx: streaming graphs of others, ``name=file@milliseconds of audio per call``.
 
     Returns:
-        The record: ``rows`` of {measurement, value, unit, reference, ratio = value / reference}, ``skipped`` with
-        reasons, ``load_average`` before and after.
+        The record: ``rows`` of {measurement, value, unit, spread (quartiles), reference, ratio, real_time_factor},
+        ``skipped`` with reasons, ``load_average`` before and after.
 
     Raises:
-        ConfigError: ``json_path`` does not end in .json.
+        ConfigError: ``json_path`` does not end in .json, or an entry of ``onnx`` in another form.
     """
     path = None if json_path is None else Path(json_path)
     if path is not None and path.suffix != ".json":
         raise ConfigError(f"{path}: the result file must end in .json")
-    names = ["distil_dccrn_mini"] if quick else ["distil_dccrn", "dccrn_e"]
-    steps: list[tuple[str, Callable[[], Rows]]] = [("layers", lambda: bench_layers(quick))]
-    for name in names:
-        steps.append((f"streaming {name}", lambda name=name: bench_streaming(name, quick)))
-        steps.append((f"offline {name}", lambda name=name: bench_offline(name, quick)))
-    steps.append((f"memory {names[0]}", lambda: bench_memory(names[0], quick)))
+    for text in onnx:
+        parse_onnx(text)
     rows, skipped, load = [], [], [_load()]
+    steps = _steps(quick)
+    if peers or onnx:
+
+        def others() -> Rows:
+            found, missing = bench_peers(onnx, quick)
+            skipped.extend(missing)
+            return found
+
+        steps.append(("peers", others))
     with one_thread():
         for what, step in _with_progress(steps, progress):
             try:
@@ -242,9 +338,10 @@ def run_benchmarks(
             except ConfigError as error:
                 skipped.append({"measurement": what, "reason": str(error)})
     record = {
-        "config": {"quick": quick, "threads": 1, "models": names, "weights": "random"},
+        "config": {"quick": quick, "threads": 1, "models": _names(quick), "weights": "random"},
         "seed": 0,
         "data_hash": "",
+        "columns": ["measurement", "value", "unit", "spread", "reference", "ratio", "real_time_factor"],
         "rows": rows,
         "skipped": skipped,
         "load_average": [*load, _load()],
@@ -252,6 +349,27 @@ def run_benchmarks(
     if path is not None:
         save_result(path.stem, record, path.parent)
     return record
+
+
+def _names(quick: bool) -> list[str]:
+    return ["distil_dccrn_mini"] if quick else ["distil_dccrn", "dccrn_e", "dccrn_cl", "uformer"]
+
+
+def _steps(quick: bool) -> list[tuple[str, Callable[[], Rows]]]:
+    """What is measured, in this order: a name for the progress bar, and a function that gives the rows."""
+    steps: list[tuple[str, Callable[[], Rows]]] = [
+        ("machine", partial(bench_machine, quick)),
+        ("layers", partial(bench_layers, quick)),
+    ]
+    for name in _names(quick):
+        steps.append((f"offline {name}", partial(bench_offline, name, quick)))
+    whole = "distil_dccrn_mini" if quick else "dccrn_cl"
+    steps.append((f"textbook {whole}", partial(bench_textbook, whole, quick)))
+    for name in _names(quick)[:2]:
+        steps.append((f"streaming {name}", partial(bench_streaming, name, quick)))
+    for name in _names(quick)[:1] + _names(quick)[3:]:
+        steps.append((f"memory {name}", partial(bench_memory, name, quick)))
+    return steps
 
 
 def _load() -> float | None:

@@ -3,12 +3,14 @@
 import json
 
 import pytest
+import torch
 
 from dccrn_lib.cli import main as cli
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.experiments import shipped_weights
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import save_model
+from dccrn_lib.runtime.devices import has_bfloat16
 from dccrn_lib.runtime.errors import ConfigError
 
 
@@ -102,3 +104,22 @@ def test_five_files_from_a_corpus(tmp_path):
     for file in files[3:]:
         rows = json.loads(file.read_text())["rows"]
         assert sum(r["n"] for r in rows if r["system"] == "noisy") == 3
+
+
+def test_weights_may_name_a_precision():
+    assert shipped_weights._in_precision("distil_dccrn") == ("distil_dccrn", "fp32")
+    assert shipped_weights._in_precision("runs/a@b/best@bf16") == ("runs/a@b/best", "bf16")
+    assert shipped_weights._in_precision("runs/a@b") == ("runs/a@b", "fp32")  # a path, not a precision
+
+
+def test_bf16_is_near_and_not_the_same():
+    if not has_bfloat16(torch.device("cpu")):
+        with pytest.raises(ConfigError, match="no bfloat16"):
+            shipped_weights.InPrecision(build_model("distil_dccrn_mini"), "bf16")
+        return
+    model, x = build_model("distil_dccrn_mini").eval(), 0.1 * torch.randn(1, 4000)
+    with torch.no_grad():
+        exact, fast = (shipped_weights.InPrecision(model, kind)(x) for kind in ("fp32", "bf16"))
+        assert torch.equal(exact, model(x))
+    assert fast.dtype == torch.float32 and not torch.equal(fast, exact)
+    torch.testing.assert_close(fast, exact, atol=0.02, rtol=0)
