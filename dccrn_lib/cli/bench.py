@@ -45,6 +45,26 @@ def _speed(a: argparse.Namespace) -> int:
     return 0
 
 
+def stream(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("--json", type=file, metavar="FILE", help="result file to write; the table is printed in any case")
+    p.add_argument("--smoke", action="store_true", help="seconds instead of minutes; the numbers mean nothing")
+    p.set_defaults(run=_stream)
+    return p
+
+
+def _stream(a: argparse.Namespace) -> int:
+    from dccrn_lib.experiments.streaming_speed import measure_streaming
+    from dccrn_lib.results.tables import table
+
+    record = measure_streaming(a.json, quick=a.smoke)
+    print(table(record), end="")
+    print(f"load average before and after: {record['load_average']} (an idle machine is near 0)")
+    if a.json:
+        print(a.json)
+    return 0
+
+
 def data(**options: Any) -> Parser:
     p = Parser(**options)
     for kind in ("speech", "noise", "rir"):

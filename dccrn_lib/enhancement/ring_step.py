@@ -1,4 +1,4 @@
-"""A live stream's frames through FrameStep's matrices, in place: nothing is allocated, copied or shifted from frame to frame.
+"""A live stream's frames through FrameStep's matrices, in place: nothing is allocated or moved from frame to frame.
 
 What costs most in PyTorch, beside the products themselves, is the number of operations: at one frame each takes longer to
 call than to compute. So each stage of the network (one number of bins) has a buffer of rows that holds its last frames in
@@ -8,8 +8,8 @@ turns:
     zeros
 
 A layer gathers its rows from there, by a list of row numbers prepared for each slot, multiplies, and its product is written
-where the next layer gathers. The neighbouring frame, the frames that a skip waits for, the noisy spectrum that waits for its
-mask: all of them lie where they were written. Three operations a layer remain.
+where the next layer gathers. The neighbouring frame, the frames that a skip waits for, the noisy spectrum that waits for
+its mask: all of them lie where they were written. Three operations a layer remain.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from dccrn_lib.enhancement.frame_step import ComplexBottleneckStep, FrameStep, GatedStep, RealBottleneckStep, RowProduct
 from dccrn_lib.enhancement.stream_step import States

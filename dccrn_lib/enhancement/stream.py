@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dccrn_lib.enhancement.level import LevelControl, OffsetControl
 from dccrn_lib.enhancement.frame_step import FrameStep
+from dccrn_lib.enhancement.level import LevelControl, OffsetControl
 from dccrn_lib.enhancement.optimised import BLOCK_FRAMES, OptimisedDCCRN, core_of
 from dccrn_lib.enhancement.ring_step import RingStep
 from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
@@ -48,13 +48,16 @@ class StreamingEnhancer:
     ``concat(push(...), ..., flush())[latency_samples:]`` equals ``model(x)`` on the whole signal.
 
     Args:
-        model: a DCCRN, whose weights are copied, on its device, in eval mode; or its optimised form, whose weights are shared.
+        model: a DCCRN, whose weights are copied, on its device, in eval mode; or its optimised form, whose weights are
+            shared.
         batch: number of parallel streams, all pushed together.
         block_frames: most frames processed at once; bounds memory on long pushes.
         level_control: bring quiet and very loud signals to the levels that the network has learnt, frame by frame
             and without latency (:class:`~dccrn_lib.enhancement.level.LevelControl`), and leave out a constant offset
             (:class:`~dccrn_lib.enhancement.level.OffsetControl`). At usual levels without offset little changes;
             elsewhere the result is no longer ``model(x)``, but what it would be there.
+        live: prepare for pushes of a few hops now and not with the first of them, which would come some 20 ms late. Only
+            a CPU needs it.
 
     Raises:
         ConfigError: the model cannot stream, or batch or block_frames is below 1.
@@ -73,6 +76,7 @@ class StreamingEnhancer:
         batch: int = 1,
         block_frames: int = BLOCK_FRAMES,
         level_control: bool = False,
+        live: bool = True,
     ) -> None:
         if batch < 1 or block_frames < 1:
             raise ConfigError(f"batch and block_frames must be at least 1, got {batch} and {block_frames}")
@@ -86,6 +90,8 @@ class StreamingEnhancer:
         squares = F.pad(self.window**2, (0, -self.window.numel() % hop))
         self.weight = squares.reshape(-1, hop).sum(0).clamp_min(1e-8)  # (hop,)
         self.reset()
+        if live and self.window.device.type == "cpu":
+            self._ring  # noqa: B018
 
     @cached_property
     def _ring(self) -> RingStep:

@@ -68,7 +68,7 @@ class StreamedSignal:
     def __init__(self, model: OptimisedDCCRN, channels: int, precision: str = "fp32") -> None:
         self._device, self._precision = _device(model), precision
         on_cpu = self._device.type == "cpu"
-        self._stream = StreamingEnhancer(model, batch=channels, block_frames=BLOCK_FRAMES if on_cpu else 2048)
+        self._stream = StreamingEnhancer(model, channels, BLOCK_FRAMES if on_cpu else 2048, live=False)
         self._late = self._stream.latency_samples
 
     def push(self, samples: np.ndarray) -> np.ndarray:
