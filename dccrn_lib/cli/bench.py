@@ -116,10 +116,11 @@ def _int8(a: argparse.Namespace) -> int:
     from dccrn_lib.networks.weights import load_model
 
     samples, _ = read_audio(a.noisy, sample_rate=16000)
-    # another network than a DCCRN is refused there, with the reason
-    loss = precision_loss(load_model(a.model), samples[0])  # pyright: ignore[reportArgumentType]
-    print(
-        f"int8 against float32: SNR {loss['snr_db']:.1f} dB, size x{loss['size_ratio']:.2f}, "
-        f"time x{loss['time_ratio']:.2f}"
-    )
+    for precision in ("float16", "int8"):
+        # another network than a DCCRN is refused there, with the reason
+        loss = precision_loss(load_model(a.model), samples[0], precision)  # pyright: ignore[reportArgumentType]
+        print(
+            f"{precision} against float32: SNR {loss['snr_db']:.1f} dB, size x{loss['size_ratio']:.2f}, "
+            f"time x{loss['time_ratio']:.2f}"
+        )
     return 0

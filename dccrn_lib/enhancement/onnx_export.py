@@ -7,7 +7,8 @@ The STFT stays outside, in a few lines of any language (NumPy in onnx_runtime.py
 
 Axis 1 is (real, imaginary). States start at zero and are fed back; ``active`` is 1 for a frame of the signal and
 0 for the L frames after it that drain the decoder's look-ahead. The streaming file is frame_step.py, the offline one
-stream_step.py: one arithmetic, from the same folded weights. The file's metadata hold what a caller needs: :data:`METADATA`.
+stream_step.py: one arithmetic, from the same folded weights. The file's metadata hold what a caller needs:
+:data:`METADATA`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import atomic_path
 
 OPSET = 17
+PRECISIONS = ("float32", "float16", "int8")  # of the weights
 
 #: Metadata keys of an exported file; all values are strings.
 METADATA = {
@@ -52,7 +54,7 @@ METADATA = {
     "lookahead_frames": "inactive frames that drain a streaming model",
     "latency_samples": "delay of a streamed output",
     "config": "JSON of the model's configuration",
-    "precision": "float32 or int8",
+    "precision": "float32, float16 or int8",
     "dccrn_lib": "version that wrote the file",
 }
 
@@ -91,8 +93,9 @@ def export_onnx(model: nn.Module, path: str | os.PathLike, kind: str = "streamin
         model: DCCRN; exported in eval mode, itself unchanged.
         path: file to write, ``.onnx``.
         kind: "streaming" (one frame, explicit states) or "offline" (any number of frames).
-        precision: "float32", or "int8" for dynamically quantised weights of LSTM and linear layers (see
-            :func:`precision_loss`).
+        precision: of the weights. "float32"; "float16", half the file and the same arithmetic, as they are widened when
+            the file is loaded; "int8", dynamic quantisation of matrix products (all layers of a streaming file, LSTM and
+            linear layers of an offline one), a quarter of the streaming file. :func:`precision_loss` says what it costs.
 
     Returns:
         Path of the file.
@@ -103,8 +106,8 @@ def export_onnx(model: nn.Module, path: str | os.PathLike, kind: str = "streamin
     """
     if kind not in ("streaming", "offline"):
         raise ConfigError(f"unknown kind {kind!r}; known: streaming, offline")
-    if precision not in ("float32", "int8"):
-        raise ConfigError(f"unknown precision {precision!r}; known: float32, int8")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
     if reason := getattr(model, "offline_reason", ""):
         raise ConfigError(
             f"{type(model).__name__} is not exported: its {reason}, and it has no streaming step; export a DCCRN or the "
@@ -136,6 +139,8 @@ def export_onnx(model: nn.Module, path: str | os.PathLike, kind: str = "streamin
             )
         if precision == "int8":
             _quantise(temporary)
+        elif precision == "float16":
+            _halve(temporary)
         graph = onnx.load(str(temporary))
         onnx.helper.set_model_props(graph, _metadata(model, kind, precision))
         onnx.checker.check_model(graph)
@@ -195,6 +200,23 @@ def _quantise(path: Path) -> None:
 
     quant_pre_process(str(path), str(path), skip_symbolic_shape=True)
     quantize_dynamic(str(path), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm", "LSTM"])
+
+
+def _halve(path: Path) -> None:
+    """Store matrices in 16 bits, each behind a cast that the runtime carries out when it loads the file, in place."""
+    import onnx
+
+    model = onnx.load(str(path))
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type == onnx.TensorProto.FLOAT and len(weight.dims) > 1:
+            name, values = weight.name, onnx.numpy_helper.to_array(weight)
+            weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+            casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, str(path))
 
 
 def precision_loss(

@@ -1,4 +1,4 @@
-"""One optimised form of a DCCRN for inference: block weights written out, BatchNorm multiplied in, matrices as they are read.
+"""One optimised form of a DCCRN for inference: block weights written out, BatchNorm multiplied in, matrices in order.
 
     model = optimised(load_model("distil_dccrn"))
 

@@ -174,7 +174,7 @@ def test_failed_export_leaves_the_old_file(tmp_path, monkeypatch):
     ("arguments", "reason"),
     [
         ({"kind": "live"}, "streaming, offline"),
-        ({"precision": "fp8"}, "float32, int8"),
+        ({"precision": "fp8"}, "float32, float16, int8"),
         ({"path": "model.wav"}, "must end in .onnx"),
         ({"model": "distil_dccrn"}, "expected a DCCRN from build_model or load_model, got str"),
     ],
@@ -199,6 +199,25 @@ def test_int8_is_smaller_and_its_loss_is_measured(capfd):
     assert 20 < loss["snr_db"] < 120  # reduced, yet the same signal
     assert loss["size_ratio"] < 1
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["streaming", "offline"])
+def test_float16_halves_the_file_and_changes_little(kind, capfd):
+    torch.manual_seed(0)
+    loss = precision_loss(lively(build_model("distil_dccrn_mini")), noise(8000), "float16", kind)
+    assert 50 < loss["snr_db"] < 120
+    assert loss["size_ratio"] < 0.75  # the rest is the graph
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_streaming_graph_holds_one_product_a_layer_and_nothing_to_guess(files):
+    model, paths = files
+    graph = onnx.load(str(paths["streaming"])).graph
+    kinds = [node.op_type for node in graph.node]
+    layers = 2 * len(model.config.channels) + 4 + 2  # encoder and decoder, two complex LSTMs, two projections
+    assert kinds.count("Gemm") == layers and not {"Conv", "ConvTranspose", "LSTM", "MatMul"} & set(kinds)
+    assert not {"Shape", "Expand", "ConstantOfShape", "Where", "Cast", "Pad"} & set(kinds)  # all sizes are known
+    assert kinds.count("Transpose") <= 4  # spectrum in and out, real and imaginary part of the bottleneck
 
 
 def test_runner_needs_no_torch(files, tmp_path):
