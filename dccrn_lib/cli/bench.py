@@ -100,6 +100,29 @@ def _data(a: argparse.Namespace) -> int:
     return 0
 
 
+def precision(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("--json", type=file, metavar="FILE", help="result file to write; the table is printed in any case")
+    p.add_argument(
+        "--model", type=named, default="distil_dccrn", metavar="NAME_OR_PATH", help="shipped weights or a file"
+    )
+    p.add_argument("--clips", type=named, metavar="DIR", help="with clean and noisy; the demo clips when not given")
+    p.set_defaults(run=_precision)
+    return p
+
+
+def _precision(a: argparse.Namespace) -> int:
+    from dccrn_lib.experiments.precision_loss import measure_precision
+    from dccrn_lib.results.tables import table
+
+    record = measure_precision(a.json, a.model, a.clips)
+    print(table(record), end="")
+    print(record["note"])
+    if a.json:
+        print(a.json)
+    return 0
+
+
 def int8(**options: Any) -> Parser:
     p = Parser(**options)
     p.add_argument("noisy", type=named, metavar="NOISY", help="audio file")
