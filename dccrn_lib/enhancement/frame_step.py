@@ -27,8 +27,6 @@ from dccrn_lib.enhancement.stream_step import FramePairLayer, States, StreamingC
 from dccrn_lib.networks.complex_layers import ComplexLSTM
 from dccrn_lib.networks.dccrn import RealBottleneck
 
-NARROW = 16  # columns; a product with fewer is several times as fast on a CPU where the matrix lies transposed
-
 
 class RowProduct(nn.Module):
     """An encoder or decoder layer for one frame: rows are gathered, multiplied by one matrix, and rectified.
@@ -52,7 +50,7 @@ class RowProduct(nn.Module):
         self.chan, self.out = layer.weight.shape[0 if layer.transposed else 1], bias.numel()
         if layer.transposed:
             self.chan, bias = self.chan // 2, bias.repeat(2)
-        self.register_buffer("weight", weight.t().contiguous().t() if weight.shape[1] < NARROW else weight.contiguous())
+        self.register_buffer("weight", weight.t().contiguous().t())  # the inputs of an output side by side in memory
         self.register_buffer("bias", bias.clone())
         self.register_buffer("index", index)  # of the gathered rows; row 0 is zeros, beyond the lowest and highest bin
         self.register_buffer("zero", torch.zeros(1, 1, self.chan))

@@ -10,11 +10,13 @@ and ring_step.py).
 from __future__ import annotations
 
 import copy
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dccrn_lib.enhancement.frame_step import FrameStep
 from dccrn_lib.enhancement.stream_step import StreamingCore, can_stream
 from dccrn_lib.networks.dccrn import DCCRN
 
@@ -37,6 +39,11 @@ class OptimisedDCCRN(nn.Module):
         self.core = StreamingCore(model)
         self.config, self.stft = model.config, copy.deepcopy(model.stft)
         self.eval()
+
+    @cached_property
+    def frame_step(self) -> FrameStep:
+        """The matrices of a single frame, shared by all live streams of this model."""
+        return FrameStep(self.core)
 
     @property
     def lookahead_frames(self) -> int:

@@ -20,9 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dccrn_lib.enhancement.frame_step import FrameStep
 from dccrn_lib.enhancement.level import LevelControl, OffsetControl
-from dccrn_lib.enhancement.optimised import BLOCK_FRAMES, OptimisedDCCRN, core_of
+from dccrn_lib.enhancement.optimised import BLOCK_FRAMES, OptimisedDCCRN
 from dccrn_lib.enhancement.ring_step import RingStep
 from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
 from dccrn_lib.runtime.errors import AudioError, ConfigError
@@ -80,7 +79,8 @@ class StreamingEnhancer:
     ) -> None:
         if batch < 1 or block_frames < 1:
             raise ConfigError(f"batch and block_frames must be at least 1, got {batch} and {block_frames}")
-        self.core = core_of(model)
+        self._model = model if isinstance(model, OptimisedDCCRN) else OptimisedDCCRN(model)
+        self.core = self._model.core
         self.config = model.config
         self.batch, self.block_frames, self.level_control = batch, block_frames, level_control
         self.window = model.stft.window.detach().clone()  # (window,)
@@ -96,7 +96,7 @@ class StreamingEnhancer:
     @cached_property
     def _ring(self) -> RingStep:
         """The network for a few frames at once; files go without it."""
-        return RingStep(FrameStep(self.core), self.batch)
+        return RingStep(self._model.frame_step, self.batch)
 
     @property
     def latency_samples(self) -> int:
