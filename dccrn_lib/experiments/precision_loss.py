@@ -117,11 +117,8 @@ def _row(form: str, outputs: Mapping[str, Mapping], scores: Mapping[str, Any], m
         pairs = [(torch.from_numpy(y), torch.from_numpy(outputs[EXACT][name])) for name, y in outputs[form].items()]
         row["SI-SNR to the first, dB"] = min(float(si_snr_db(y, x)) for y, x in pairs)
     for metric in metrics:
-        values = [_mean(scores[name], metric) for name in (form, EXACT)]
-        if None in values:
-            row[metric] = None
-        else:
-            row[metric] = values[0] if form == EXACT else f"{values[0] - values[1]:+.2g}"
+        here, exact = (_mean(scores[name], metric) for name in (form, EXACT))
+        row[metric] = here if form == EXACT or here is None or exact is None else f"{here - exact:+.2g}"
     return row
 
 
