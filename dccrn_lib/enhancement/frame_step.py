@@ -134,6 +134,9 @@ class GatedStep(nn.Module):
 class RealBottleneckStep(nn.Module):
     """LSTM layers and projection for one frame, (batch, freq, chan) -> same."""
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, net: RealBottleneck, chan: int, freq: int) -> None:
         super().__init__()
         self.chan, self.freq = chan, freq
@@ -149,7 +152,7 @@ class RealBottleneckStep(nn.Module):
             h, c = f"lstm.{i}.h", f"lstm.{i}.c"
             y, new[c] = layer(y, states[h], states[c])
             new[h] = y
-        y = torch.addmm(self.bias, y, self.weight)  # pyright: ignore[reportArgumentType]
+        y = torch.addmm(self.bias, y, self.weight)
         return y.reshape(-1, self.freq, self.chan)
 
 
@@ -158,6 +161,11 @@ class ComplexBottleneckStep(nn.Module):
 
     x_r and x_i are two rows of the same product, as in ComplexLSTM.
     """
+
+    weight_real: Tensor
+    weight_imag: Tensor
+    bias_real: Tensor
+    bias_imag: Tensor
 
     def __init__(self, net: nn.Module, chan: int, freq: int) -> None:
         super().__init__()

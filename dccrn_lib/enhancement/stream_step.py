@@ -107,12 +107,17 @@ class FramePairLayer(nn.Module):
         return y, last
 
 
+def _traced() -> bool:
+    """Whether the export is recording the operations, which then must not depend on values."""
+    return torch.jit.is_tracing()  # public in its documentation, not in its annotations  # pyright: ignore[reportPrivateImportUsage]
+
+
 def _joined(previous: Tensor, parts: list[Tensor]) -> Tensor:
     """The previous frame, then frames whose parts are joined along chan; channels last, which convolutions prefer.
 
     One pass over memory: at the speed of the products, a pass more over all features costs a twentieth of the time.
     """
-    if torch.jit.is_tracing():
+    if _traced():
         return torch.cat([previous, torch.cat(parts, dim=1)], dim=3)
     shape = (*previous.shape[:3], 1 + parts[0].shape[3])
     line = torch.empty(shape, dtype=parts[0].dtype, device=previous.device, memory_format=torch.channels_last)
@@ -210,7 +215,7 @@ class StreamingCore(nn.Module):
             line = torch.cat([states["valid"], valid], dim=-1)  # (1, 1, 1, L + frame): oldest first
             new["valid"] = line[..., -self.delay :]
         flags = line if self.delay else valid
-        all_valid = not torch.jit.is_tracing() and bool(flags.all())  # usual, and a pass over memory less
+        all_valid = not _traced() and bool(flags.all())  # usual, and a pass over memory less
         x, skips = spectrum[:, :, 1:], []  # DC dropped
         for i, layer in enumerate(self.encoder):
             x, new[f"encoder.{i}"] = layer([x], states[f"encoder.{i}"])
