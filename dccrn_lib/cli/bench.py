@@ -45,6 +45,26 @@ def _speed(a: argparse.Namespace) -> int:
     return 0
 
 
+def stream(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("--json", type=file, metavar="FILE", help="result file to write; the table is printed in any case")
+    p.add_argument("--smoke", action="store_true", help="seconds instead of minutes; the numbers mean nothing")
+    p.set_defaults(run=_stream)
+    return p
+
+
+def _stream(a: argparse.Namespace) -> int:
+    from dccrn_lib.experiments.streaming_speed import measure_streaming
+    from dccrn_lib.results.tables import table
+
+    record = measure_streaming(a.json, quick=a.smoke)
+    print(table(record), end="")
+    print(f"load average before and after: {record['load_average']} (an idle machine is near 0)")
+    if a.json:
+        print(a.json)
+    return 0
+
+
 def data(**options: Any) -> Parser:
     p = Parser(**options)
     for kind in ("speech", "noise", "rir"):
@@ -80,6 +100,29 @@ def _data(a: argparse.Namespace) -> int:
     return 0
 
 
+def precision(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("--json", type=file, metavar="FILE", help="result file to write; the table is printed in any case")
+    p.add_argument(
+        "--model", type=named, default="distil_dccrn", metavar="NAME_OR_PATH", help="shipped weights or a file"
+    )
+    p.add_argument("--clips", type=named, metavar="DIR", help="with clean and noisy; the demo clips when not given")
+    p.set_defaults(run=_precision)
+    return p
+
+
+def _precision(a: argparse.Namespace) -> int:
+    from dccrn_lib.experiments.precision_loss import measure_precision
+    from dccrn_lib.results.tables import table
+
+    record = measure_precision(a.json, a.model, a.clips)
+    print(table(record), end="")
+    print(record["note"])
+    if a.json:
+        print(a.json)
+    return 0
+
+
 def int8(**options: Any) -> Parser:
     p = Parser(**options)
     p.add_argument("noisy", type=named, metavar="NOISY", help="audio file")
@@ -96,10 +139,11 @@ def _int8(a: argparse.Namespace) -> int:
     from dccrn_lib.networks.weights import load_model
 
     samples, _ = read_audio(a.noisy, sample_rate=16000)
-    # another network than a DCCRN is refused there, with the reason
-    loss = precision_loss(load_model(a.model), samples[0])  # pyright: ignore[reportArgumentType]
-    print(
-        f"int8 against float32: SNR {loss['snr_db']:.1f} dB, size x{loss['size_ratio']:.2f}, "
-        f"time x{loss['time_ratio']:.2f}"
-    )
+    for precision in ("float16", "int8"):
+        # another network than a DCCRN is refused there, with the reason
+        loss = precision_loss(load_model(a.model), samples[0], precision)  # pyright: ignore[reportArgumentType]
+        print(
+            f"{precision} against float32: SNR {loss['snr_db']:.1f} dB, size x{loss['size_ratio']:.2f}, "
+            f"time x{loss['time_ratio']:.2f}"
+        )
     return 0
