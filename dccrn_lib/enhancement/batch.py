@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from dccrn_lib.audio.files import audio_info, list_audio_files
 from dccrn_lib.enhancement.files import EnhancedFile, Model, PathLike, enhance_file, real_path
+from dccrn_lib.enhancement.optimised import optimised
 from dccrn_lib.enhancement.waveform import resolve_model
 from dccrn_lib.runtime.devices import autocast
 from dccrn_lib.runtime.errors import AudioError, ConfigError, DccrnError
@@ -82,7 +83,7 @@ _worker_stop: Event | None = None
 def _start_worker(model: Model, device: str, threads: int, stop: Event) -> None:
     global _worker_model, _worker_stop
     torch.set_num_threads(threads)
-    _worker_model, _worker_stop = resolve_model(model, device), stop
+    _worker_model, _worker_stop = optimised(resolve_model(model, device)), stop
 
 
 def _work(source: Path, destination: Path, device: str, overwrite: bool, precision: str) -> EnhancedFile | str:
@@ -155,7 +156,7 @@ def enhance_files(
         raise ConfigError(f"workers must be at least 1, got {workers}")
     if out.exists() and not out.is_dir():
         raise AudioError(f"{out} is a file; the output must be a folder")
-    network = resolve_model(model, device)
+    network = optimised(resolve_model(model, device))
     autocast(precision, device)  # refused before the first file
     report = EnhanceReport()
     jobs = _plan(paths, out, report)

@@ -10,6 +10,8 @@ frames.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 NETWORK_DBFS = -23.0  # level of active frames at which a network hears a recording, in dB relative to full scale
@@ -100,22 +102,26 @@ class OffsetControl:
 
     def __init__(self, batch: int, hop_seconds: float) -> None:
         self._slowest, self._hops = hop_seconds / self.SECONDS, 0
-        self._mean, self._variance = np.zeros(batch), np.zeros(batch)
+        self._moments = [(0.0, 0.0)] * batch  # mean and variance, in plain numbers: a live hop is too short for arrays
         self.latest = np.zeros(batch)  # of the last hop
 
     def follow(self, means: np.ndarray) -> np.ndarray:
         """Means of the next hops (batch, hop) -> their offsets (batch, hop)."""
         offsets = np.zeros(means.shape)
-        for k in range(means.shape[1]):
-            self._hops += 1
-            weight = max(1 / self._hops, self._slowest)
-            difference = means[:, k] - self._mean
-            self._mean = self._mean + weight * difference
-            self._variance = (1 - weight) * (self._variance + weight * difference**2)
-            doubt = self.SURE * self._variance * weight
-            certain = (self._mean**2 > doubt) & (self._hops >= self.LEAST)
-            self.latest = np.where(certain, self._mean - doubt / np.where(certain, self._mean, 1.0), 0.0)
-            offsets[:, k] = self.latest
+        weights = [max(1 / (self._hops + k + 1), self._slowest) for k in range(means.shape[1])]
+        for stream, hops in enumerate(means.tolist()):
+            mean, variance = self._moments[stream]
+            for k, (value, weight) in enumerate(zip(hops, weights, strict=True)):
+                difference = value - mean
+                mean += weight * difference
+                variance = (1 - weight) * (variance + weight * difference**2)
+                doubt = self.SURE * variance * weight
+                if mean**2 > doubt and self._hops + k + 1 >= self.LEAST:
+                    offsets[stream, k] = mean - doubt / mean
+            self._moments[stream] = mean, variance
+        self._hops += means.shape[1]
+        if means.shape[1]:
+            self.latest = offsets[:, -1].copy()
         return offsets
 
 
@@ -144,15 +150,19 @@ class LevelControl:
 
     def __init__(self, batch: int, frame_seconds: float) -> None:
         self._fade = 10 ** (-self.RELEASE * frame_seconds / 10)
-        self._loudest = np.zeros(batch)
+        self._low, self._high = (10 ** (edge / 10) for edge in self.USUAL)
+        self._least = self._low / 10 ** (self.MOST / 10)
+        self._loudest = [0.0] * batch  # in plain numbers: a live hop is too short for arrays
 
     def gains(self, power: np.ndarray) -> np.ndarray:
         """Mean square of the next frames (batch, frame) -> their gains (batch, frame)."""
-        low, high = (10 ** (edge / 10) for edge in self.USUAL)
         gains = np.ones(power.shape)
-        for k in range(power.shape[1]):
-            self._loudest = np.maximum(self._loudest * self._fade, power[:, k])
-            wanted = np.clip(self._loudest, low, high)
-            heard = np.maximum(self._loudest, low / 10 ** (self.MOST / 10))
-            gains[:, k] = np.where(wanted == self._loudest, 1.0, np.sqrt(wanted / heard))
+        for stream, frames in enumerate(power.tolist()):
+            loudest = self._loudest[stream]
+            for k, value in enumerate(frames):
+                loudest = max(loudest * self._fade, value)
+                wanted = min(max(loudest, self._low), self._high)
+                if wanted != loudest:
+                    gains[stream, k] = math.sqrt(wanted / max(loudest, self._least))
+            self._loudest[stream] = loudest
         return gains

@@ -6,12 +6,14 @@ The STFT stays outside, in a few lines of any language (NumPy in onnx_runtime.py
     kind "offline"     spectrum (1, 2, freq, frame), any number of frames -> enhanced, same shape
 
 Axis 1 is (real, imaginary). States start at zero and are fed back; ``active`` is 1 for a frame of the signal and
-0 for the L frames after it that drain the decoder's look-ahead. Both kinds share the streaming core, so they are
-one arithmetic. The file's metadata hold what a caller needs: :data:`METADATA`.
+0 for the L frames after it that drain the decoder's look-ahead. The streaming file is frame_step.py, the offline one
+stream_step.py: one arithmetic, from the same folded weights. The file's metadata hold what a caller needs:
+:data:`METADATA`.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -28,7 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import dccrn_lib
+from dccrn_lib.enhancement.frame_step import FrameStep
 from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer
+from dccrn_lib.enhancement.optimised import core_of
 from dccrn_lib.enhancement.stream import SAMPLE_RATE, latency_samples
 from dccrn_lib.enhancement.stream_step import StreamingCore, can_stream
 from dccrn_lib.networks.dccrn import DCCRN
@@ -37,6 +41,7 @@ from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import atomic_path
 
 OPSET = 17
+PRECISIONS = ("float32", "float16", "int8")  # of the weights
 
 #: Metadata keys of an exported file; all values are strings.
 METADATA = {
@@ -49,21 +54,22 @@ METADATA = {
     "lookahead_frames": "inactive frames that drain a streaming model",
     "latency_samples": "delay of a streamed output",
     "config": "JSON of the model's configuration",
-    "precision": "float32 or int8",
+    "precision": "float32, float16 or int8",
     "dccrn_lib": "version that wrote the file",
 }
 
 
 class _StreamingStep(nn.Module):
-    """StreamingCore with its states as positional tensors."""
+    """FrameStep with the spectrum as (1, 2, freq, 1) and its states as positional tensors."""
 
-    def __init__(self, core: StreamingCore) -> None:
+    def __init__(self, step: FrameStep) -> None:
         super().__init__()
-        self.core, self.names = core, list(core.initial_states())
+        self.step, self.names = step, list(step.initial_states())
 
     def forward(self, spectrum: Tensor, active: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        enhanced, new = self.core.stream_step(spectrum, dict(zip(self.names, states, strict=True)), active)
-        return enhanced, *new.values()
+        rows = spectrum.squeeze(3).transpose(1, 2)  # (1, freq, 2)
+        enhanced, new = self.step(rows, dict(zip(self.names, states, strict=True)), active)
+        return enhanced.transpose(1, 2).unsqueeze(3), *new.values()
 
 
 class _OfflineDCCRN(nn.Module):
@@ -87,8 +93,9 @@ def export_onnx(model: nn.Module, path: str | os.PathLike, kind: str = "streamin
         model: DCCRN; exported in eval mode, itself unchanged.
         path: file to write, ``.onnx``.
         kind: "streaming" (one frame, explicit states) or "offline" (any number of frames).
-        precision: "float32", or "int8" for dynamically quantised weights of LSTM and linear layers (see
-            :func:`precision_loss`).
+        precision: of the weights. "float32"; "float16", half the file and the same arithmetic, as they are widened when
+            the file is loaded; "int8", dynamic quantisation of matrix products (all layers of a streaming file, LSTM and
+            linear layers of an offline one), a quarter of the streaming file. :func:`precision_loss` says what it costs.
 
     Returns:
         Path of the file.
@@ -99,8 +106,8 @@ def export_onnx(model: nn.Module, path: str | os.PathLike, kind: str = "streamin
     """
     if kind not in ("streaming", "offline"):
         raise ConfigError(f"unknown kind {kind!r}; known: streaming, offline")
-    if precision not in ("float32", "int8"):
-        raise ConfigError(f"unknown precision {precision!r}; known: float32, int8")
+    if precision not in PRECISIONS:
+        raise ConfigError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
     if reason := getattr(model, "offline_reason", ""):
         raise ConfigError(
             f"{type(model).__name__} is not exported: its {reason}, and it has no streaming step; export a DCCRN or the "
@@ -132,6 +139,8 @@ def export_onnx(model: nn.Module, path: str | os.PathLike, kind: str = "streamin
             )
         if precision == "int8":
             _quantise(temporary)
+        elif precision == "float16":
+            _halve(temporary)
         graph = onnx.load(str(temporary))
         onnx.helper.set_model_props(graph, _metadata(model, kind, precision))
         onnx.checker.check_model(graph)
@@ -141,14 +150,15 @@ def export_onnx(model: nn.Module, path: str | os.PathLike, kind: str = "streamin
 
 def _prepare(model: DCCRN, kind: str) -> tuple[nn.Module, tuple[Tensor, ...], list[str], list[str]]:
     """Module to trace, example arguments, names of inputs and outputs."""
-    core = StreamingCore(model).cpu()
+    core = copy.deepcopy(core_of(model)).cpu()
     spectrum = torch.randn(1, 2, model.stft.frequencies, 1 if kind == "streaming" else 20)
     if kind == "offline":
         return _OfflineDCCRN(core), (spectrum,), ["spectrum"], ["enhanced"]
-    states = core.initial_states()
+    step = FrameStep(core)
+    states = step.initial_states()
     inputs = ["spectrum", "active", *(f"state.{name}" for name in states)]
     outputs = ["enhanced", *(f"new_state.{name}" for name in states)]
-    return _StreamingStep(core), (spectrum, torch.ones(1), *states.values()), inputs, outputs
+    return _StreamingStep(step), (spectrum, torch.ones(1), *states.values()), inputs, outputs
 
 
 def _metadata(model: DCCRN, kind: str, precision: str) -> dict[str, str]:
@@ -190,6 +200,23 @@ def _quantise(path: Path) -> None:
 
     quant_pre_process(str(path), str(path), skip_symbolic_shape=True)
     quantize_dynamic(str(path), str(path), weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm", "LSTM"])
+
+
+def _halve(path: Path) -> None:
+    """Store matrices in 16 bits, each behind a cast that the runtime carries out when it loads the file, in place."""
+    import onnx
+
+    model = onnx.load(str(path))
+    casts = []
+    for weight in model.graph.initializer:
+        if weight.data_type == onnx.TensorProto.FLOAT and len(weight.dims) > 1:
+            name, values = weight.name, onnx.numpy_helper.to_array(weight)
+            weight.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+            casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, str(path))
 
 
 def precision_loss(

@@ -26,6 +26,43 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 20  # samples; the length of some files is not known beforehand
 
 
+class _BoundStep:
+    """A streaming session whose inputs and outputs lie in fixed arrays.
+
+    Two sets of states take turns: what one step writes as new_state.* is state.* of the next, and nothing is copied.
+    """
+
+    def __init__(self, session: Any) -> None:
+        from onnxruntime import OrtValue
+
+        shapes = {i.name: i.shape for i in session.get_inputs()}
+        states = [name for name in shapes if name.startswith("state.")]
+        self.spectrum, self.enhanced = (np.zeros(shapes["spectrum"], np.float32) for _ in range(2))
+        self.active = np.ones(1, np.float32)
+        self._states = [{name: np.zeros(shapes[name], np.float32) for name in states} for _ in range(2)]
+        fixed = {"spectrum": self.spectrum, "active": self.active}
+        self._bindings = []
+        for now, then in (self._states, self._states[::-1]):
+            binding = session.io_binding()
+            for name, array in (fixed | now).items():
+                binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array))
+            outputs = {"enhanced": self.enhanced} | {f"new_{name}": array for name, array in then.items()}
+            for name, array in outputs.items():
+                binding.bind_ortvalue_output(name, OrtValue.ortvalue_from_numpy(array))
+            self._bindings.append(binding)
+        self._session, self._turn = session, 0
+
+    def reset(self) -> None:
+        """States as at the start."""
+        for array in self._states[self._turn].values():
+            array.fill(0.0)
+
+    def run(self) -> None:
+        """From ``spectrum`` and ``active`` to ``enhanced``."""
+        self._session.run_with_iobinding(self._bindings[self._turn])
+        self._turn = 1 - self._turn
+
+
 class OnnxEnhancer:
     """Enhance signals with an exported DCCRN.
 
@@ -76,19 +113,20 @@ class OnnxEnhancer:
         squares = np.pad(self.window**2, (0, -self.window_length % self.hop_length))
         self.weight = np.maximum(squares.reshape(-1, self.hop_length).sum(axis=0), 1e-8)  # (hop,)
         self.level_control = level_control
+        self._step = _BoundStep(self.session) if self.kind == "streaming" else None
         self.reset()
 
     def reset(self) -> None:
         """Forget everything pushed."""
         overlap = self.window_length - self.hop_length
-        inputs = self.session.get_inputs()
-        self._states = {i.name: np.zeros(i.shape, np.float32) for i in inputs if i.name.startswith("state.")}
+        if self._step is not None:
+            self._step.reset()
         self._input = np.zeros(overlap, np.float32)
         self._tail = np.zeros(overlap, np.float32)
         self._ready = np.zeros(self.hop_length - 1, np.float32)
         self._received = 0
         self._reset_control()
-        self._gains = np.ones(self.delay)  # of the frames that wait for their mask
+        self._gains = [1.0] * self.delay  # of the frames that wait for their mask
         self._blank = overlap + self.delay * self.hop_length  # padding left of the signal, the decoder's warm-up
 
     def _reset_control(self) -> None:
@@ -163,22 +201,21 @@ class OnnxEnhancer:
         spectrum = np.fft.rfft(pieces * self.window, n=self.fft_size).T  # (freq, frame)
         return np.stack([spectrum.real, spectrum.imag])[None].astype(np.float32)
 
-    def _without_offset(self, hops: np.ndarray, samples: int | None = None) -> np.ndarray:
-        """Whole hops of samples without what is constant in them; as they are without ``level_control``.
+    def _leave_out_offset(self, hops: np.ndarray) -> None:
+        """Subtract from whole hops (hop, sample), in place, what is constant in them."""
+        offsets = self._offset.follow(hops.mean(axis=1, dtype=np.float64)[None])[0]
+        if offsets.any():
+            hops -= offsets[:, None].astype(np.float32)
+        self._peak = max(self._peak, float(hops.max()), -float(hops.min()))
 
-        Args:
-            hops: (hop * n,).
-            samples: how many of them belong to the signal; None for all. The others stay 0.
-        """
-        if not self.level_control or not hops.size:
+    def _without_offset(self, hops: np.ndarray, samples: int) -> np.ndarray:
+        """A whole signal (hop * n,) of which ``samples`` are given and the rest is 0, without what is constant in it."""
+        if not self.level_control:
             return hops
-        samples = hops.size if samples is None else samples
-        whole = samples // self.hop_length * self.hop_length
-        means = hops[:whole].reshape(-1, self.hop_length).mean(axis=1, dtype=np.float64)
-        offsets = self._offset.follow(means[None])[0]
-        rest = np.full(samples - whole, self._offset.latest[0])
-        out = hops.copy()
-        out[:samples] -= np.concatenate([np.repeat(offsets, self.hop_length), rest]).astype(np.float32)
+        out, whole = hops.copy(), samples // self.hop_length * self.hop_length
+        if whole:
+            self._leave_out_offset(out[:whole].reshape(-1, self.hop_length))
+        out[whole:samples] -= np.float32(self._offset.latest[0])
         self._peak = max(self._peak, float(np.abs(out).max()))
         return out
 
@@ -196,28 +233,40 @@ class OnnxEnhancer:
         return (pieces[:, : self.window_length] * self.window).astype(np.float32)
 
     def _consume(self, x: np.ndarray, active: float) -> None:
-        hop = self.hop_length
-        line, done = np.concatenate([self._input, x]), [self._ready]
-        overlap = self.window_length - hop
+        hop, window = self.hop_length, self.window_length
+        line = np.concatenate([self._input, x])
+        overlap = window - hop
         frames = (line.size - overlap) // hop
-        new = slice(overlap, overlap + frames * hop)
-        line[new] = self._without_offset(line[new])
+        if self.level_control and frames:
+            self._leave_out_offset(line[overlap : overlap + frames * hop].reshape(frames, hop))
+        out = np.empty(frames * hop, np.float32)
         for k in range(frames):
-            frame = line[k * hop : k * hop + self.window_length]
-            gain = self._gains_of(frame)  # (1,)
-            waiting = np.concatenate([self._gains, gain])  # oldest first
-            feeds = {"spectrum": self._analyse(frame) * gain, **self._states}
-            enhanced, *states = self.session.run(None, feeds | {"active": np.array([active], np.float32)})
-            self._states = dict(zip(self._states, states, strict=True))
-            piece = self._synthesise(np.asarray(enhanced) / waiting[:1].astype(np.float32))[0]
-            self._gains = waiting[1:]
-            piece[: self._tail.size] += self._tail
-            self._tail = piece[hop:]
-            out = np.clip(piece[:hop] / self.weight, -self._peak, self._peak)
-            out[: max(0, self._blank)] = 0.0
-            self._blank -= hop
-            done.append(out)
-        self._ready, self._input = np.concatenate(done), line[frames * hop :]
+            out[k * hop : (k + 1) * hop] = self._frame(line[k * hop : k * hop + window], active)
+        np.clip(out, -self._peak, self._peak, out=out)
+        out[: max(0, self._blank)] = 0.0
+        self._blank = max(0, self._blank - out.size)
+        self._ready, self._input = np.concatenate([self._ready, out]), line[frames * hop :]
+
+    def _frame(self, samples: np.ndarray, active: float) -> np.ndarray:
+        """One frame (window,) through network and overlap-add -> finished samples (hop,)."""
+        step, hop = self._step, self.hop_length
+        assert step is not None
+        spectrum = np.fft.rfft(samples * self.window, n=self.fft_size)  # (freq,)
+        after = 1.0
+        if self.level_control:
+            power = np.square(samples, dtype=np.float64).mean()
+            waiting = [*self._gains, self._level.gains(power[None, None])[0, 0]]  # oldest first
+            spectrum *= waiting[-1]
+            after, self._gains = waiting[0], waiting[1:]
+        step.spectrum[0, 0, :, 0], step.spectrum[0, 1, :, 0] = spectrum.real, spectrum.imag
+        step.active[0] = active
+        step.run()
+        spectrum.real, spectrum.imag = step.enhanced[0, :, :, 0]
+        piece = np.fft.irfft(spectrum, n=self.fft_size)[: self.window_length] * self.window
+        piece = piece / after if self.level_control else piece
+        piece[: self._tail.size] += self._tail
+        self._tail = piece[hop:]
+        return piece[:hop] / self.weight
 
     def _emit(self, count: int) -> np.ndarray:
         out, self._ready = self._ready[:count], self._ready[count:]

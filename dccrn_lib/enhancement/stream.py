@@ -12,6 +12,7 @@ The network's own step and its states are in stream_step.py; here are samples, f
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import overload
 
 import numpy as np
@@ -20,12 +21,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dccrn_lib.enhancement.level import LevelControl, OffsetControl
-from dccrn_lib.enhancement.stream_step import StreamingCore
+from dccrn_lib.enhancement.optimised import BLOCK_FRAMES, OptimisedDCCRN
+from dccrn_lib.enhancement.ring_step import RingStep
 from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
 from dccrn_lib.runtime.errors import AudioError, ConfigError
 
 SAMPLE_RATE = 16000  # Hz
+Gains = tuple[np.ndarray, np.ndarray]
 LOUDEST = 1e6  # 120 dB above full scale; far beyond it float32 overflows to NaN inside the network
+FEW, MANY = 4, 8  # frames at once: up to FEW go one by one, more than MANY as a block, and between them as those before
 
 
 def latency_samples(config: DCCRNConfig) -> int:
@@ -43,13 +47,16 @@ class StreamingEnhancer:
     ``concat(push(...), ..., flush())[latency_samples:]`` equals ``model(x)`` on the whole signal.
 
     Args:
-        model: a DCCRN; its weights are copied, on its device, in eval mode.
+        model: a DCCRN, whose weights are copied, on its device, in eval mode; or its optimised form, whose weights are
+            shared.
         batch: number of parallel streams, all pushed together.
         block_frames: most frames processed at once; bounds memory on long pushes.
         level_control: bring quiet and very loud signals to the levels that the network has learnt, frame by frame
             and without latency (:class:`~dccrn_lib.enhancement.level.LevelControl`), and leave out a constant offset
             (:class:`~dccrn_lib.enhancement.level.OffsetControl`). At usual levels without offset little changes;
             elsewhere the result is no longer ``model(x)``, but what it would be there.
+        live: prepare for pushes of a few hops now and not with the first of them, which would come some 20 ms late. Only
+            a CPU needs it.
 
     Raises:
         ConfigError: the model cannot stream, or batch or block_frames is below 1.
@@ -62,10 +69,18 @@ class StreamingEnhancer:
     True
     """
 
-    def __init__(self, model: DCCRN, batch: int = 1, block_frames: int = 128, level_control: bool = False) -> None:
+    def __init__(
+        self,
+        model: DCCRN | OptimisedDCCRN,
+        batch: int = 1,
+        block_frames: int = BLOCK_FRAMES,
+        level_control: bool = False,
+        live: bool = True,
+    ) -> None:
         if batch < 1 or block_frames < 1:
             raise ConfigError(f"batch and block_frames must be at least 1, got {batch} and {block_frames}")
-        self.core = StreamingCore(model)
+        self._model = model if isinstance(model, OptimisedDCCRN) else OptimisedDCCRN(model)
+        self.core = self._model.core
         self.config = model.config
         self.batch, self.block_frames, self.level_control = batch, block_frames, level_control
         self.window = model.stft.window.detach().clone()  # (window,)
@@ -75,6 +90,13 @@ class StreamingEnhancer:
         squares = F.pad(self.window**2, (0, -self.window.numel() % hop))
         self.weight = squares.reshape(-1, hop).sum(0).clamp_min(1e-8)  # (hop,)
         self.reset()
+        if live and self.window.device.type == "cpu":
+            self._ring  # noqa: B018
+
+    @cached_property
+    def _ring(self) -> RingStep:
+        """The network for a few frames at once; files go without it."""
+        return RingStep(self._model.frame_step, self.batch)
 
     @property
     def latency_samples(self) -> int:
@@ -90,7 +112,7 @@ class StreamingEnhancer:
         """Forget everything pushed: states as at the start."""
         hop, device = self.config.stft.hop_length, self.window.device
         overlap = self.config.stft.window_length - hop
-        self.states = self.core.initial_states(self.batch)
+        self.states, self._live = self.core.initial_states(self.batch), False  # or they are in the ring
         self.received = 0  # samples pushed
         self._input = torch.zeros(self.batch, overlap, device=device)  # samples that the next frame needs
         self._tail = torch.zeros(self.batch, overlap, device=device)  # overlap-add of frames already out
@@ -103,11 +125,11 @@ class StreamingEnhancer:
         self._peak = torch.ones(self.batch, 1, device=device)  # what the output may reach: full scale, or the input's
         self._gains = np.ones((self.batch, self.core.delay))  # of the frames that wait for their mask
 
-    @torch.no_grad()
     @overload
     def push(self, samples: np.ndarray) -> np.ndarray: ...
     @overload
     def push(self, samples: Tensor) -> Tensor: ...
+    @torch.no_grad()
     def push(self, samples: Tensor | np.ndarray) -> Tensor | np.ndarray:
         """Take samples, give as many.
 
@@ -138,7 +160,7 @@ class StreamingEnhancer:
                 f"expected samples of shape (sample,) or (batch = {self.batch}, sample), got {tuple(x.shape)}"
             )
         x = x[None] if single else x
-        if not (x.abs() <= LOUDEST).all():
+        if x.numel() and not x.abs().max() <= LOUDEST:  # NaN is not
             bad = "NaN or infinity" if not torch.isfinite(x).all() else f"values beyond {LOUDEST:g} (full scale is 1)"
             raise AudioError(f"samples hold {bad}; clean them before pushing")
         self._as_numpy, self._as_single = as_numpy, single
@@ -182,14 +204,51 @@ class StreamingEnhancer:
         """Subtract from new samples (batch, hop * n), in place, what is constant in them."""
         hops = samples.unflatten(1, (-1, self.config.stft.hop_length))  # (batch, hop, sample)
         offsets = self._offset.follow(hops.mean(dim=2).double().cpu().numpy())
-        hops -= torch.from_numpy(offsets).to(hops)[..., None]
+        if offsets.any():
+            hops -= torch.from_numpy(offsets).to(hops)[..., None]
         self._peak = torch.maximum(self._peak, samples.abs().amax(dim=1, keepdim=True))
 
     def _process(self, pieces: Tensor, active: float) -> Tensor:
         """Frames of samples (batch, frame, window) -> finished samples (batch, frame * hop)."""
+        frames, device = pieces.shape[1], pieces.device.type
+        live = device == "cpu" and frames <= (MANY if self._live else FEW) and not torch.is_autocast_enabled(device)
+        if live != self._live:
+            if live:
+                self._ring.load(self.states)
+            else:
+                self.states = self._ring.states()
+            self._live = live
+        gains = self._gains_of(pieces) if self.level_control else None
+        out = self._one_by_one(pieces, active, gains) if live else self._at_once(pieces, active, gains)
+        out[:, : self._blank] = 0.0
+        self._blank = max(0, self._blank - out.shape[1])
+        return out
+
+    def _one_by_one(self, pieces: Tensor, active: float, gains: Gains | None) -> Tensor:
+        """A few frames, the samples in NumPy: its calls cost less than torch's."""
+        c = self.config.stft
+        hop, overlap = c.hop_length, c.window_length - c.hop_length
+        window, weight, peak, tail = (t.numpy() for t in (self.window, self.weight, self._peak, self._tail))
+        out = np.empty((self.batch, pieces.shape[1] * hop), np.float32)
+        for k, piece in enumerate(pieces.numpy().swapaxes(0, 1)):  # (batch, window)
+            spectrum = np.fft.rfft(piece * window, n=c.fft_size)  # (batch, freq)
+            if gains is not None:
+                spectrum *= gains[0][:, k : k + 1]
+            spectrum = torch.from_numpy(spectrum.astype(np.complex64, copy=False))
+            enhanced = self._ring(spectrum, active > 0).numpy()
+            if gains is not None:
+                enhanced = enhanced / gains[1][:, k : k + 1]
+            sound = np.fft.irfft(enhanced, n=c.fft_size)[:, : c.window_length] * window
+            sound[:, :overlap] += tail
+            tail[:] = sound[:, hop:]
+            np.divide(sound[:, :hop], weight, out=out[:, k * hop : (k + 1) * hop], casting="same_kind")
+        return torch.from_numpy(np.clip(out, -peak, peak, out=out))
+
+    def _at_once(self, pieces: Tensor, active: float, gains: Gains | None) -> Tensor:
+        """A block of frames."""
         c = self.config.stft
         frames = pieces.shape[1]
-        before, after = self._gains_of(pieces)
+        before, after = (1.0, 1.0) if gains is None else (torch.from_numpy(g).to(pieces)[..., None] for g in gains)
         spectrum = torch.fft.rfft(pieces * self.window, n=c.fft_size) * before
         spectrum = torch.view_as_real(spectrum)  # (batch, frame, freq, 2)
         flags = torch.full((frames,), active, device=pieces.device)
@@ -203,17 +262,12 @@ class StreamingEnhancer:
         added[:, :overlap] += self._tail
         self._tail = added[:, finished:].clone()
         out = added[:, :finished].reshape(-1, frames, c.hop_length) / self.weight
-        out = out.flatten(1).clamp(-self._peak, self._peak)  # (batch, frame * hop)
-        out[:, : self._blank] = 0.0
-        self._blank = max(0, self._blank - finished)
-        return out
+        return out.flatten(1).clamp(-self._peak, self._peak)  # (batch, frame * hop)
 
-    def _gains_of(self, pieces: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        """Gains (batch, frame, 1) of the frames that go in and of those that come out, ``delay`` frames older."""
-        if not self.level_control:
-            return 1.0, 1.0
-        gains = self._level.gains(pieces.square().mean(dim=2).double().cpu().numpy())
+    def _gains_of(self, pieces: Tensor) -> Gains:
+        """Gains (batch, frame) of the frames that go in and of those that come out, ``delay`` frames older."""
+        power = np.square(pieces.cpu().numpy(), dtype=np.float64).mean(axis=2)
+        gains = self._level.gains(power)
         line, frames = np.concatenate([self._gains, gains], axis=1), gains.shape[1]
         self._gains = line[:, frames:]
-        before, after = (torch.from_numpy(g).to(pieces)[..., None] for g in (gains, line[:, :frames]))
-        return before, after
+        return gains, line[:, :frames]

@@ -15,6 +15,7 @@ is left out first and stays out: it is no sound.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,15 +28,14 @@ from torch import Tensor, nn
 from dccrn_lib.audio.recording import LOUDEST, refuse_rate
 from dccrn_lib.audio.resampling import StreamingResampler, checked_rate
 from dccrn_lib.enhancement.level import LevelMeter
+from dccrn_lib.enhancement.optimised import BLOCK_FRAMES, OptimisedDCCRN, optimised
 from dccrn_lib.enhancement.stream import StreamingEnhancer
-from dccrn_lib.enhancement.stream_step import can_stream
-from dccrn_lib.networks.dccrn import DCCRN
 from dccrn_lib.networks.weights import load_model
 from dccrn_lib.runtime.devices import autocast, require_device
 from dccrn_lib.runtime.errors import AudioError
 
 SAMPLE_RATE = 16000
-WHOLE_SECONDS = 5.0  # longer signals stream where the network can, which is also twice as fast on a CPU
+WHOLE_SECONDS = 5.0  # longer signals stream where the network can
 LIMIT_SECONDS = 60.0  # for networks that cannot: attention needs memory that grows with length squared
 BLOCK_SECONDS = 5.0
 
@@ -65,10 +65,10 @@ class WholeSignal:
 class StreamedSignal:
     """The same result from a StreamingEnhancer, its latency cut off at the start."""
 
-    def __init__(self, model: DCCRN, channels: int, precision: str = "fp32") -> None:
+    def __init__(self, model: OptimisedDCCRN, channels: int, precision: str = "fp32") -> None:
         self._device, self._precision = _device(model), precision
         on_cpu = self._device.type == "cpu"
-        self._stream = StreamingEnhancer(model, batch=channels, block_frames=256 if on_cpu else 2048)
+        self._stream = StreamingEnhancer(model, channels, BLOCK_FRAMES if on_cpu else 2048, live=False)
         self._late = self._stream.latency_samples
 
     def push(self, samples: np.ndarray) -> np.ndarray:
@@ -92,9 +92,9 @@ SignalPath = WholeSignal | StreamedSignal
 
 
 def _device(model: nn.Module) -> torch.device:
-    """Where a network lies; the CPU for one without parameters."""
-    parameter = next(model.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device
+    """Where a network lies; the CPU for one without weights."""
+    tensor = next(itertools.chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if tensor is None else tensor.device
 
 
 def signal_path(
@@ -110,7 +110,8 @@ def signal_path(
         ConfigError: a precision that is not known, or not there on this device.
     """
     autocast(precision, _device(model))
-    if seconds > WHOLE_SECONDS and can_stream(model):
+    model = optimised(model)
+    if seconds > WHOLE_SECONDS and isinstance(model, OptimisedDCCRN):
         return StreamedSignal(model, channels, precision)
     if seconds > LIMIT_SECONDS:
         raise AudioError(

@@ -19,21 +19,20 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
-from dccrn_lib.enhancement.onnx_export import export_onnx
-from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer
-from dccrn_lib.enhancement.stream import SAMPLE_RATE, StreamingEnhancer
+from dccrn_lib.enhancement.optimised import optimised
+from dccrn_lib.enhancement.stream import SAMPLE_RATE
 from dccrn_lib.enhancement.stream_step import can_stream
 from dccrn_lib.enhancement.waveform import LIMIT_SECONDS, enhance_waveform
 from dccrn_lib.experiments.machine_limits import arithmetic_floor, arithmetic_limits, copied_bytes_per_second
 from dccrn_lib.experiments.peers import Timed, onnx_call, parse_onnx, peer_calls
+from dccrn_lib.experiments.streaming_speed import bench_streaming
 from dccrn_lib.experiments.textbook import four_call_convolution, four_pass_lstm, textbook_layers
 from dccrn_lib.networks.complex_layers import ComplexConv2d, ComplexLSTM
-from dccrn_lib.networks.dccrn import DCCRN
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.errors import ConfigError
@@ -108,31 +107,6 @@ def bench_layers(quick: bool = False) -> Rows:
     return rows
 
 
-def bench_streaming(name: str, quick: bool = False) -> Rows:
-    """One hop at a time on one thread, PyTorch and ONNX, against the time a hop lasts (6.25 ms)."""
-    hops = 40 if quick else 1600
-    model = build_model(name).eval()
-    hop = model.config.stft.hop_length
-    budget = 1e3 * hop / SAMPLE_RATE  # ms
-    samples = 0.1 * np.random.default_rng(0).standard_normal((hops + 20, hop)).astype(np.float32)
-    pushers: dict[str, Callable[[Any], Any]] = {"PyTorch": StreamingEnhancer(cast(DCCRN, model)).push}
-    if find_spec("onnxruntime") and find_spec("onnx"):
-        with tempfile.TemporaryDirectory() as folder:
-            pushers["ONNX"] = OnnxEnhancer(export_onnx(model, Path(folder) / "model.onnx"), threads=1).push
-    rows = []
-    for kind, push in pushers.items():
-        times = []
-        for piece in samples:
-            start = time.perf_counter()
-            push(piece)
-            times.append(1e3 * (time.perf_counter() - start))
-        for percent in (50, 99):
-            value = float(np.percentile(times[20:], percent))
-            what = f"streaming {name}, {kind}, 1 thread, p{percent} per hop"
-            rows.append(_row(what, value, "ms", budget, value / budget))
-    return rows
-
-
 def _clip(seconds: float) -> np.ndarray:
     """Noise at a usual level, float32 (sample,)."""
     return (0.1 * np.random.default_rng(0).standard_normal(round(seconds * SAMPLE_RATE))).astype(np.float32)
@@ -162,9 +136,11 @@ def bench_offline(name: str, quick: bool = False) -> Rows:
                 what = f"enhance {name}, {precision}, {threads} thread{'s' * (threads > 1)}, {seconds} s of audio"
                 cases[what] = (threads, precision, arithmetic_floor(model, seconds, rate))
 
+    fast = optimised(model)
+
     def call(threads: int, precision: str) -> None:
         with one_thread(threads):
-            enhance_waveform(model, clip, precision=precision)
+            enhance_waveform(fast, clip, precision=precision)
 
     calls: dict[str, Timed] = {what: partial(call, *case[:2]) for what, case in cases.items()}
     times = seconds_in_turns(calls, repeats)
@@ -183,7 +159,7 @@ def bench_textbook(name: str, quick: bool = False) -> Rows:
 
     calls: dict[str, Timed] = {"textbook": textbook}
     for precision in arithmetic_limits(quick=True):
-        calls[precision] = partial(enhance_waveform, model, clip, precision=precision)
+        calls[precision] = partial(enhance_waveform, optimised(model), clip, precision=precision)
     times = seconds_in_turns(calls, repeats)
     return [
         _timed(
@@ -205,7 +181,7 @@ def bench_peers(onnx: Sequence[str], quick: bool = False) -> tuple[Rows, list[di
         onnx: ``name=file@milliseconds`` of streaming graphs; the reference is one hop of ours through ONNX Runtime.
     """
     seconds, repeats = (1, 2) if quick else (10, 5)
-    ours, clip = build_model("distil_dccrn_mini" if quick else "distil_dccrn").eval(), _clip(seconds)
+    ours, clip = optimised(build_model("distil_dccrn_mini" if quick else "distil_dccrn").eval()), _clip(seconds)
     peers, skipped = peer_calls(clip)
     calls: dict[str, Timed] = {"ours": partial(enhance_waveform, ours, clip)} | peers
     times = seconds_in_turns(calls, repeats)

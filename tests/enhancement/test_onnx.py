@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from dccrn_lib.audio.stft import STFTConfig
+from dccrn_lib.enhancement.frame_step import FrameStep
 from dccrn_lib.enhancement.stream_step import StreamingCore
 from dccrn_lib.enhancement.waveform import enhance_waveform
 from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
@@ -114,7 +115,7 @@ def test_streaming_step_has_fixed_shapes_and_states_in_and_out(files):
     session = ort.InferenceSession(str(paths["streaming"]))
     inputs = {i.name: i.shape for i in session.get_inputs()}
     outputs = {o.name: o.shape for o in session.get_outputs()}
-    states = StreamingCore(model).initial_states()
+    states = FrameStep(StreamingCore(model)).initial_states()
     assert inputs.pop("spectrum") == [1, 2, 257, 1] and inputs.pop("active") == [1]
     assert outputs.pop("enhanced") == [1, 2, 257, 1]
     assert inputs == {f"state.{name}": list(state.shape) for name, state in states.items()}
@@ -173,7 +174,7 @@ def test_failed_export_leaves_the_old_file(tmp_path, monkeypatch):
     ("arguments", "reason"),
     [
         ({"kind": "live"}, "streaming, offline"),
-        ({"precision": "fp8"}, "float32, int8"),
+        ({"precision": "fp8"}, "float32, float16, int8"),
         ({"path": "model.wav"}, "must end in .onnx"),
         ({"model": "distil_dccrn"}, "expected a DCCRN from build_model or load_model, got str"),
     ],
@@ -198,6 +199,25 @@ def test_int8_is_smaller_and_its_loss_is_measured(capfd):
     assert 20 < loss["snr_db"] < 120  # reduced, yet the same signal
     assert loss["size_ratio"] < 1
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", ["streaming", "offline"])
+def test_float16_halves_the_file_and_changes_little(kind, capfd):
+    torch.manual_seed(0)
+    loss = precision_loss(lively(build_model("distil_dccrn_mini")), noise(8000), "float16", kind)
+    assert 50 < loss["snr_db"] < 120
+    assert loss["size_ratio"] < 0.75  # the rest is the graph
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_streaming_graph_holds_one_product_a_layer_and_nothing_to_guess(files):
+    model, paths = files
+    graph = onnx.load(str(paths["streaming"])).graph
+    kinds = [node.op_type for node in graph.node]
+    layers = 2 * len(model.config.channels) + 4 + 2  # encoder and decoder, two complex LSTMs, two projections
+    assert kinds.count("Gemm") == layers and not {"Conv", "ConvTranspose", "LSTM", "MatMul"} & set(kinds)
+    assert not {"Shape", "Expand", "ConstantOfShape", "Where", "Cast", "Pad"} & set(kinds)  # all sizes are known
+    assert kinds.count("Transpose") <= 4  # spectrum in and out, real and imaginary part of the bottleneck
 
 
 def test_runner_needs_no_torch(files, tmp_path):
