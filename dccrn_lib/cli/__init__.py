@@ -74,7 +74,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "bench speed": ("dccrn_lib.cli.bench:speed", "measure speed and memory of the networks; also plain `bench`"),
     "bench stream": ("dccrn_lib.cli.bench:stream", "measure one hop of a live stream, and its floor on this machine"),
-    "bench data": ("dccrn_lib.cli.bench:data", "do mixtures come as fast as a training step needs them?"),
+    "bench data": ("dccrn_lib.cli.bench_training:data", "do mixtures come as fast as a training step needs them?"),
+    "bench train": (
+        "dccrn_lib.cli.bench_training:train",
+        "what a training step costs: audio per second, memory, floor, by system, batch and precision",
+    ),
+    "bench alternatives": (
+        "dccrn_lib.cli.bench_training:alternatives",
+        "what was tried to make training cheaper, each against what it replaces",
+    ),
+    "bench operations": (
+        "dccrn_lib.cli.bench_training:operations",
+        "where the time of a training step goes, by kind of operation and precision",
+    ),
     "bench precision": ("dccrn_lib.cli.bench:precision", "what bf16, float16 and int8 change in every metric"),
     "bench int8": ("dccrn_lib.cli.bench:int8", "what float16 and int8 weights cost in quality, size and time"),
     "results": ("dccrn_lib.cli.documents:results", "write the tables of Markdown files anew from results/*.json"),

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from dccrn_lib.cli.checks import count, device, file, named
+from dccrn_lib.cli.checks import file, named
 from dccrn_lib.cli.parser import Parser
-from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.settings import shown
 
 
 def speed(**options: Any) -> Parser:
@@ -62,41 +60,6 @@ def _stream(a: argparse.Namespace) -> int:
     print(f"load average before and after: {record['load_average']} (an idle machine is near 0)")
     if a.json:
         print(a.json)
-    return 0
-
-
-def data(**options: Any) -> Parser:
-    p = Parser(**options)
-    for kind in ("speech", "noise", "rir"):
-        p.add_argument(
-            f"--{kind}",
-            default="",
-            metavar="FILE",
-            help=f"manifest of {kind}; a small generated corpus when none is given",
-        )
-    p.add_argument("--profile", default="quick", metavar="NAME", help="sizes of batch, segment and student")
-    p.add_argument("--workers", default="0,1,2", metavar="N,N", help="numbers of workers to try")
-    p.add_argument("--device", type=device, default="cpu", metavar="NAME", help="of the training step")
-    p.add_argument("--rounds", type=count, default=3, metavar="N", help="repetitions, in turns")
-    p.add_argument("--batches", type=count, default=8, metavar="N", help="batches and steps per round")
-    p.set_defaults(run=_data)
-    return p
-
-
-def _data(a: argparse.Namespace) -> int:
-    from dccrn_lib.experiments.data_speed import measure_data
-    from dccrn_lib.results.tables import table
-
-    try:
-        workers = [int(n) for n in a.workers.split(",")]
-    except ValueError:
-        workers = [-1]
-    if not all(0 <= n <= 1024 for n in workers):
-        raise ConfigError(f"--workers takes whole numbers from 0 to 1024 joined by commas, not {shown(a.workers)}")
-    corpus = {"speech": a.speech, "noise": a.noise, "rir": a.rir}
-    record = measure_data(corpus, a.profile, workers, a.device, a.rounds, a.batches)
-    print(record["title"])
-    print(table(record), end="")
     return 0
 
 

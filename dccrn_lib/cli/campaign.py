@@ -11,6 +11,7 @@ from dccrn_lib.cli.fields import FieldParser, recorded
 from dccrn_lib.cli.parser import Parser
 from dccrn_lib.experiments.campaign import SIZES, SYSTEMS, plan, recipe, search
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.settings import parse_seeds
 from dccrn_lib.training.config import TrainConfig
 
@@ -67,7 +68,8 @@ def _campaign(a: argparse.Namespace) -> int:
         raise ConfigError("--teacher names a teacher that is there already: --stage teacher would train none")
     shared: TrainConfig = a.fields
     if a.stage == "speed":
-        measure_training(shared, Path(a.out) / "training_speed.json", a.size)
+        file = Path(a.out) / "training_speed.json"
+        measure_training(shared, a.size, keep=lambda record: write_json(file, record), progress=not a.quiet)
         return 0
     stages = (
         [search(shared, a.size)]

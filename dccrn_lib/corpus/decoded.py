@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from dccrn_lib.corpus.decoding import SAMPLE_RATE, decode, from_int16, to_int16
@@ -35,7 +36,7 @@ class DecodedCorpus:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.index = read_json(self.folder / "index.json", "remove it to decode the corpus again")
-        self.samples = np.memmap(self.folder / "samples.i16", dtype=np.int16, mode="r")
+        self.samples = np.asarray(np.memmap(self.folder / "samples.i16", dtype=np.int16, mode="r"))
 
     def __getstate__(self) -> dict:
         return {"folder": self.folder}
@@ -43,12 +44,26 @@ class DecodedCorpus:
     def __setstate__(self, state: dict) -> None:
         self.__init__(state["folder"])
 
-    def read(self, entry: Entry, start: float, seconds: float) -> np.ndarray:
-        """Up to ``seconds`` s from ``start`` s of a file, mono float32 at 16 kHz: (sample,)."""
+    def place(self, entry: Entry) -> tuple[int, int, float]:
+        """Where a file lies in ``samples``: (first sample, number of samples, value of full scale)."""
         first, length, scale = self.index[_key(entry)]
+        return first, length, scale
+
+    def tensor(self) -> torch.Tensor:
+        """All samples, int16 (sample,), mapped into memory like ``samples``."""
+        path = self.folder / "samples.i16"
+        return torch.from_file(str(path), shared=False, size=len(self.samples), dtype=torch.int16)
+
+    def view(self, entry: Entry, start: float, seconds: float) -> tuple[np.ndarray, float]:
+        """Up to ``seconds`` s from ``start`` s of a file, mono at 16 kHz: int16 (sample,), and the value of full scale."""
+        first, length, scale = self.place(entry)
         begin = min(int(start * SAMPLE_RATE), length)
         end = min(begin + round(seconds * SAMPLE_RATE), length)
-        return from_int16(self.samples[first + begin : first + end], scale)
+        return self.samples[first + begin : first + end], scale
+
+    def read(self, entry: Entry, start: float, seconds: float) -> np.ndarray:
+        """The same as float32."""
+        return from_int16(*self.view(entry, start, seconds))
 
 
 def _key(entry: Entry) -> str:

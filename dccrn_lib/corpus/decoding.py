@@ -17,6 +17,8 @@ from dccrn_lib.runtime.errors import AudioError
 
 SAMPLE_RATE = 16000
 _BLOCK = 1 << 20  # samples; the length of some files is not known beforehand
+LONG = 60  # s; a longer file is sought in, never held
+_PIECES = 16  # of long files: more than a mixture is likely to hold
 
 
 def decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
@@ -81,11 +83,13 @@ class AudioCache:
     def __init__(self, megabytes: float) -> None:
         self.limit, self.size = megabytes * 2**20, 0
         self.items: OrderedDict[str, tuple[np.ndarray, float]] = OrderedDict()
+        self.pieces: OrderedDict[tuple[str, float, float], np.ndarray] = OrderedDict()
 
-    def read(self, entry: Entry, start: float, seconds: float) -> np.ndarray:
-        """Up to ``seconds`` s from ``start`` s, mono float32 at 16 kHz."""
-        if entry.seconds > 60:  # a long file is sought in, never held
-            return decode(entry, start, seconds)
+    def view(self, entry: Entry, start: float, seconds: float) -> tuple[np.ndarray, float]:
+        """Up to ``seconds`` s from ``start`` s, mono at 16 kHz: int16 (sample,) and the value of full scale; or float32
+        out of a long file."""
+        if entry.seconds > LONG:
+            return self._piece(entry, start, seconds), 1.0
         if entry.path not in self.items:
             self.items[entry.path] = to_int16(decode(entry, 0.0, entry.seconds + 1))
             self.size += self.items[entry.path][0].nbytes
@@ -94,4 +98,13 @@ class AudioCache:
         self.items.move_to_end(entry.path)
         samples, scale = self.items[entry.path]
         first = int(start * SAMPLE_RATE)
-        return from_int16(samples[first : first + round(seconds * SAMPLE_RATE)], scale)
+        return samples[first : first + round(seconds * SAMPLE_RATE)], scale
+
+    def _piece(self, entry: Entry, start: float, seconds: float) -> np.ndarray:
+        """Out of a long file; the last few pieces are kept, as a plan looks at what is rendered next."""
+        key = (entry.path, start, seconds)
+        if key not in self.pieces:
+            self.pieces[key] = decode(entry, start, seconds)
+            while len(self.pieces) > _PIECES:
+                self.pieces.popitem(last=False)
+        return self.pieces[key]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
 
@@ -24,10 +25,25 @@ def channel_attention(feature: Tensor, power: float = 2.0) -> Tensor:
 
     Source: Zagoruyko and Komodakis 2017, eq. 1 (mean instead of sum over chan: a factor).
     """
-    feature = feature.float()
-    # x * x has a finite gradient at 0 for p = 2; other powers go through |x| kept off 0
-    powered = feature.square() if power == 2 else (feature.abs() + EPS).pow(power)
-    return powered.mean(dim=1)
+    if power == 2:
+        return _MeanSquare.apply(feature)
+    # |x| is kept off 0, so that its gradient is finite
+    return (feature.float().abs() + EPS).pow(power).mean(dim=1)
+
+
+class _MeanSquare(torch.autograd.Function):
+    """q(f, t) = 1/C sum over chan of x^2 in float32, dq/dx = 2 x / C: one pass backward, in the type of x."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.float().square().mean(dim=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return x * (grads[0] / x.shape[1] * 2).unsqueeze(1).to(x.dtype)
 
 
 def frequency_attention(feature: Tensor, power: float = 2.0) -> Tensor:

@@ -21,7 +21,8 @@ class FeatureLoss(nn.Module):
     """Distance between the features of student and teacher, averaged over the layers.
 
     ``forward(student, teacher)`` takes two dicts from :class:`FeatureTap` with the same keys and returns
-    (scalar, {layer: scalar}). Teachers are detached. Subclasses define :meth:`layer`.
+    (scalar, {layer: scalar}). Teachers are detached. Subclasses define :meth:`layer`, which takes the features in the type
+    that the networks computed them in, and returns float32.
 
     Args:
         student_stft, teacher_stft: STFTConfig of the networks, needed where frames are brought together.
@@ -43,7 +44,7 @@ class FeatureLoss(nn.Module):
         losses = {}
         for name in student:
             _check_pair(name, student[name], teacher[name])
-            losses[name] = self.layer(name, student[name].float(), teacher[name].detach().float())
+            losses[name] = self.layer(name, student[name], teacher[name].detach())
         return torch.stack(list(losses.values())).mean(), losses
 
     def _teacher_at_student_rate(self, teacher: Tensor, frames: int) -> Tensor:

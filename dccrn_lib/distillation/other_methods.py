@@ -37,7 +37,8 @@ class _Projected(FeatureLoss):
     def _pair(self, name: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         if not hasattr(self, "adapters"):
             raise ConfigError("call prepare(student, teacher) with one batch of features first: it builds the adapters")
-        return self.adapters[name.replace(".", "_")](student), self._teacher_at_student_rate(teacher, student.shape[-1])
+        projected = self.adapters[name.replace(".", "_")](student.float())
+        return projected, self._teacher_at_student_rate(teacher.float(), student.shape[-1])
 
 
 class FitNets(_Projected):
@@ -75,7 +76,7 @@ class SelfSimilarity(FeatureLoss):
 
     def layer(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
         grams = []
-        for x in (student, teacher):
+        for x in (student.float(), teacher.float()):
             rows = x.transpose(1, 2).flatten(2)  # (batch, freq, chan * frame)
             rows = rows / (rows.square().sum(-1, keepdim=True) + 1e-20).sqrt()
             grams.append(rows @ rows.transpose(1, 2))  # (batch, freq, freq)

@@ -1,28 +1,71 @@
-"""Do the mixtures come fast enough? Mixtures per second by number of workers against what a training step uses up.
+"""Do the mixtures come fast enough? Mixtures per second, planned and rendered here or there, against what a step uses up.
 
     python -m dccrn_lib bench data --speech speech.jsonl --noise noise.jsonl --profile gpu --device cuda --workers 2,4,8
 
-Data and step are timed in turns; the ratio is the median over the rounds, and above 1 the workers wait for the network
-and not the network for them.
+Everything is timed in turns from a decoded corpus; a ratio is the median over the rounds, and above 1 the mixtures wait
+for the network and not the network for them.
 """
 
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 
+from dccrn_lib.corpus.batch_rendering import DeviceCorpus, render_batch
+from dccrn_lib.corpus.decoded import decode_corpus
 from dccrn_lib.corpus.mixing import MixtureDataset
+from dccrn_lib.corpus.rendering import render
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.losses import si_snr_loss
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.runtime.devices import pick_device
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.training.profiles import get_profile
+from dccrn_lib.training.profiles import Profile, get_profile
+
+
+class Mixer:
+    """Ways to make the mixtures of a dataset, each in batches of one size, from where the last one ended."""
+
+    def __init__(self, dataset: MixtureDataset, held: DeviceCorpus, batch_size: int) -> None:
+        self.dataset, self.held, self.size, self.next = dataset, held, batch_size, 0
+
+    def plans(self) -> list:
+        """A batch of plans."""
+        self.next += self.size
+        return [self.dataset.plan(i) for i in range(self.next - self.size, self.next)]
+
+    def one_by_one(self) -> None:
+        """A batch, rendered one mixture after the other on the CPU."""
+        for plan in self.plans():
+            render(plan, self.dataset.recordings)
+
+    def render(self, plans: list) -> None:
+        """A batch, rendered at once on the device."""
+        render_batch(plans, self.held)
+
+
+def rate(make: Callable[[], object], mixtures: int, batches: int, device: torch.device) -> float:
+    """Mixtures per second of a function that makes a batch."""
+    make()
+    _wait(device)
+    started = time.perf_counter()
+    for _ in range(batches):
+        make()
+    _wait(device)
+    return batches * mixtures / (time.perf_counter() - started)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def mixing_rate(dataset: MixtureDataset, batch_size: int, workers: int, batches: int) -> float:
@@ -36,22 +79,17 @@ def mixing_rate(dataset: MixtureDataset, batch_size: int, workers: int, batches:
     return batches * batch_size / (time.perf_counter() - started)
 
 
-def step_rate(model: torch.nn.Module, batch: dict, steps: int, amp: bool) -> float:
+def step_rate(model: nn.Module, batch: dict, steps: int, amp: bool) -> float:
     """Mixtures per second that forward and backward pass use up."""
     device = next(model.parameters()).device
     noisy, clean = batch["noisy"].to(device), batch["clean"].to(device)
-    seconds = []
-    for _ in range(1 + steps):  # the first one warms up
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        started = time.perf_counter()
+
+    def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=amp):
             estimate = model(noisy)
         si_snr_loss(estimate, clean).backward()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
-    return len(noisy) / statistics.median(seconds[1:])
+
+    return statistics.median(rate(step, len(noisy), 1, device) for _ in range(steps))
 
 
 def measure_data(
@@ -62,18 +100,18 @@ def measure_data(
     rounds: int = 3,
     batches: int = 8,
 ) -> dict[str, Any]:
-    """Mixtures per second for each number of workers, beside what the student's training step needs.
+    """Mixtures per second of each way to make them, beside what the training steps of student and teacher need.
 
     Args:
         corpus: {"speech", "noise", "rir"}: manifests; all "" for a small generated corpus.
-        profile_name: sizes of batch, segment and student.
+        profile_name: sizes of batch, segment and networks.
         workers: numbers of loader processes to try.
-        device: of the training step.
+        device: of the training step, and of the rendering in batches.
         rounds: repetitions, in turns.
         batches: batches, and steps, per round.
 
     Returns:
-        {"title", "rows": [{"workers", "mixtures per second", "what a step needs = 1"}]}.
+        {"title", "rows": [{"mixtures", "per second", "a step of STUDENT = 1", "a step of TEACHER = 1"}]}.
 
     Raises:
         ConfigError: speech without noise or the other way round, or an unknown profile or device.
@@ -84,26 +122,53 @@ def measure_data(
     if not corpus["speech"]:
         made = generated_corpus(0.05)
         corpus = {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
-    mix = profile.mix(profile.segment_seconds)
-    dataset = MixtureDataset(
-        corpus["speech"], corpus["noise"], corpus["rir"] or None, mix, split="train", length=100_000
-    )
-    model = build_model(profile.student).train().to(pick_device(device))
-    batch = next(iter(DataLoader(dataset, profile.batch_size)))
-    rates: dict[int, list[float]] = {n: [] for n in workers}
-    ratios: dict[int, list[float]] = {n: [] for n in workers}
+    with tempfile.TemporaryDirectory() as folder:
+        mixer = mixer_of(corpus, profile, Path(folder), pick_device(device))
+        return _in_turns(mixer, profile, workers, device, rounds, batches)
+
+
+def mixer_of(corpus: Mapping[str, str], profile: Profile, folder: Path, device: torch.device) -> Mixer:
+    """The train split of a corpus, decoded and held on the device."""
+    lists = (corpus["speech"], corpus["noise"], corpus["rir"] or None)
+    options = {"config": profile.mix(profile.segment_seconds), "split": "train", "length": 100_000}
+    entries = MixtureDataset(*lists, **options).planner.entries
+    decoded = decode_corpus(entries, folder, progress=False)
+    held = DeviceCorpus(entries, decoded, decoded.tensor().to(device))
+    return Mixer(MixtureDataset(*lists, **options, decoded=decoded), held, profile.batch_size)
+
+
+def _in_turns(
+    mixer: Mixer, profile: Profile, workers: Sequence[int], device: str, rounds: int, batches: int
+) -> dict[str, Any]:
+    """The table of :func:`measure_data`."""
+    cpu, where = torch.device("cpu"), mixer.held.device
+    size = profile.batch_size
+    ways: dict[str, Callable[[], float]] = {
+        "planned": lambda: rate(mixer.plans, size, batches, cpu),
+        "planned and rendered one by one": lambda: rate(mixer.one_by_one, size, batches, cpu),
+        f"planned and rendered in batches on {where.type}": lambda: rate(
+            lambda: mixer.render(mixer.plans()), size, batches, where
+        ),
+        **{
+            f"from {n} worker{'s' * (n != 1)}": lambda n=n: mixing_rate(mixer.dataset, size, n, batches)
+            for n in workers
+        },
+    }
+    batch = next(iter(DataLoader(mixer.dataset, size)))
+    networks = {name: build_model(name).train().to(where) for name in (profile.student, profile.teacher)}
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    needed: dict[str, list[float]] = {name: [] for name in networks}
     for _ in range(rounds):
-        needed = step_rate(model, batch, batches, profile.amp)
-        for n in workers:
-            rates[n].append(mixing_rate(dataset, profile.batch_size, n, batches))
-            ratios[n].append(rates[n][-1] / needed)
-    title = f"{profile.student} on {device}: batches of {profile.batch_size} x {profile.segment_seconds:g} s"
-    rows = [
-        {
-            "workers": n,
-            "mixtures per second": statistics.median(rates[n]),
-            "what a step needs = 1": statistics.median(ratios[n]),
+        for name, network in networks.items():
+            needed[name].append(step_rate(network, batch, batches, profile.amp))
+        for way, measure in ways.items():
+            rates[way].append(measure())
+    rows = []
+    for way, found in rates.items():
+        ratios = {
+            f"a step of {name} = 1": statistics.median(r / n for r, n in zip(found, used, strict=True))
+            for name, used in needed.items()
         }
-        for n in workers
-    ]
+        rows.append({"mixtures": way, "per second": statistics.median(found), **ratios})
+    title = f"{profile.student} on {device}: batches of {size} x {profile.segment_seconds:g} s"
     return {"title": title, "rows": rows}

@@ -10,8 +10,9 @@ from __future__ import annotations
 import atexit
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,6 +21,8 @@ from torch import Tensor
 from dccrn_lib.runtime.devices import pick_device
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.settings import shown
+
+T = TypeVar("T")
 
 
 def process_count() -> int:
@@ -102,6 +105,13 @@ class Processes:
         dist.all_reduce(tensor)
         return dict(zip(values, (tensor / self.world).tolist(), strict=True))
 
+    def mean_of(self, values: Tensor) -> Tensor:
+        """Mean over the processes, element by element; it stays on the device."""
+        if self.world == 1:
+            return values
+        dist.all_reduce(values)
+        return values / self.world
+
     def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Mean over the processes of the gradients of parameters outside DistributedDataParallel."""
         for parameter in parameters if self.world > 1 else ():
@@ -112,6 +122,15 @@ class Processes:
         """Overwrite ``tensors`` by those of process 0."""
         for tensor in tensors if self.world > 1 else ():
             dist.broadcast(tensor, 0)
+
+    def first_then_all(self, make: Callable[[], T]) -> T:
+        """What ``make()`` gives: process 0 calls it before the others, so that these find the files that it has written."""
+        if self.rank == 0:
+            made = make()
+            self.wait()
+            return made
+        self.wait()
+        return make()
 
     def wait(self) -> None:
         """Go on when all processes are here."""

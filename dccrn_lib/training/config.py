@@ -19,6 +19,7 @@ from dccrn_lib.runtime.errors import ConfigError, nearest_name
 from dccrn_lib.runtime.settings import LARGEST_COUNT, LARGEST_SEED, Interval, require_intervals
 
 OPTIMISERS = ("adam", "muon")
+RENDERING = ("auto", "workers", "device")
 
 _RATE, _WEIGHT, _COUNT = Interval(0, 1e20, above=True), Interval(0, 1e9), Interval(0, LARGEST_COUNT)
 #: What the numbers may be.
@@ -77,6 +78,8 @@ class TrainConfig:
         device: "cpu", "cuda" or "auto".
         seed: of fresh weights and of the mixtures.
         workers: data loader processes that mix, per rank.
+        rendering: where mixtures are computed from their plans: by the "workers" on the CPU, on the training "device" from
+            a corpus held there, or "auto": on a GPU whose memory takes the corpus, else by the workers.
         epoch_mixtures: mixtures per epoch.
         repeat_epoch: every epoch brings the mixtures of the first one instead of new ones.
         valid_every: steps between validations.
@@ -84,6 +87,7 @@ class TrainConfig:
         checkpoint_minutes: minutes between checkpoints.
         max_bad_batches: consecutive steps with a loss or gradient that is not finite before the run stops.
         compile: torch.compile the network.
+        channels_last: keep the channels of convolutions last in memory, which some devices compute faster.
         sync_batch_norm: BatchNorm sees the whole batch when several ranks share it; without, each rank normalises by
             its own part, and the number of ranks changes what is learnt.
         teacher_cache: folder that keeps the teacher's answers from epoch to epoch ("" = it runs in every step); for
@@ -121,6 +125,7 @@ class TrainConfig:
     device: str = field(default="cpu", metadata=_WHERE)
     seed: int = 0
     workers: int = field(default=0, metadata=_WHERE)
+    rendering: str = field(default="auto", metadata=_WHERE)
     epoch_mixtures: int = 2000
     repeat_epoch: bool = False
     valid_every: int = field(default=200, metadata=_MAY_CHANGE)
@@ -128,6 +133,7 @@ class TrainConfig:
     checkpoint_minutes: float = field(default=5.0, metadata=_WHERE)
     max_bad_batches: int = 10
     compile: bool = field(default=False, metadata=_WHERE)
+    channels_last: bool = field(default=False, metadata=_WHERE)
     sync_batch_norm: bool = True
     teacher_cache: str = field(default="", metadata=_WHERE)
     tensorboard: bool = field(default=False, metadata=_WHERE)
@@ -141,6 +147,8 @@ class TrainConfig:
             )
         if self.optimiser not in OPTIMISERS:
             raise ConfigError(f"unknown optimiser {self.optimiser!r}; {nearest_name(self.optimiser, list(OPTIMISERS))}")
+        if self.rendering not in RENDERING:
+            raise ConfigError(f"unknown rendering {self.rendering!r}; {nearest_name(self.rendering, list(RENDERING))}")
         if self.method != "none" and not self.teacher:
             raise ConfigError(f"method {self.method} needs a teacher: give the name or path of its weights")
         for name in ("steps", "batch_size", "accumulation", "valid_every", "valid_mixtures", "epoch_mixtures"):

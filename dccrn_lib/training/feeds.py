@@ -15,6 +15,7 @@ from dccrn_lib.corpus.loading import Batches
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.losses import compressed_spectral_loss, si_snr_db
 from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.mixtures import DeviceBatches
 from dccrn_lib.training.trainee import Trainee, autocast
 from dccrn_lib.training.validation import VALID_SEED
 
@@ -22,10 +23,25 @@ VALID_SECONDS = 4.0
 
 
 class Feed:
-    """Batches of one seed, in tensors that stay where they are: ``noisy``, ``clean`` (batch, sample)."""
+    """Batches of one seed, in tensors that stay where they are: ``noisy``, ``clean`` (batch, sample).
+
+    Args:
+        config: says how to mix.
+        decoded: the corpus.
+        device: where the networks are.
+        workers: processes that mix, or only plan where the device renders.
+        start: the first step.
+        held: the samples of the corpus on the device, if it renders.
+    """
 
     def __init__(
-        self, config: TrainConfig, decoded: DecodedCorpus, device: torch.device, workers: int, start: int
+        self,
+        config: TrainConfig,
+        decoded: DecodedCorpus,
+        device: torch.device,
+        workers: int,
+        start: int,
+        held: Tensor | None = None,
     ) -> None:
         dataset = MixtureDataset(
             config.speech, config.noise, config.rir or None, config.mix, config.seed, config.epoch_mixtures, "train",
@@ -37,27 +53,33 @@ class Feed:
         self.stream = torch.cuda.Stream(device) if self.cuda else None
         self.ready = torch.cuda.Event() if self.cuda else None
         self.waited = 0.0  # seconds for the workers
-        self.batches: Iterator[tuple[Tensor, Tensor]] = Batches(
-            dataset, config.batch_size, itertools.count(start * config.batch_size), workers, _pair,
-            pin_memory=self.cuda, prefetch_factor=4 if workers else None,
-        )  # fmt: skip
+        indices, prefetch = itertools.count(start * config.batch_size), 4 if workers else None
+        self.rendered: DeviceBatches | None = None
+        if held is not None:
+            self.rendered = DeviceBatches(
+                dataset, decoded, held, config.batch_size, indices, workers, prefetch_factor=prefetch
+            )
+        else:
+            self.batches: Iterator[tuple[Tensor, Tensor]] = Batches(
+                dataset, config.batch_size, indices, workers, _pair, pin_memory=self.cuda, prefetch_factor=prefetch
+            )
 
     def advance(self, after: Sequence[torch.cuda.Event]) -> None:
         """Bring the next batch to the device, once the work on the last one is done."""
         began = time.monotonic()
-        noisy, clean = next(self.batches)
+        plans = self.rendered.plan() if self.rendered else None
+        pair = next(self.batches) if plans is None else None
         self.waited += time.monotonic() - began
-        if not self.cuda:
-            self.noisy.copy_(noisy)
-            self.clean.copy_(clean)
-            return
-        assert self.stream is not None and self.ready is not None
-        with torch.cuda.stream(self.stream):
+        with torch.cuda.stream(self.stream):  # of no effect without one
+            # while the networks work on the last batch
+            noisy, clean = pair or self.rendered.render(plans)  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType]
             for event in after:
+                assert self.stream is not None
                 self.stream.wait_event(event)
             self.noisy.copy_(noisy, non_blocking=True)
             self.clean.copy_(clean, non_blocking=True)
-            self.ready.record(self.stream)
+            if self.ready is not None:
+                self.ready.record(self.stream)
 
 
 def _pair(items: list[dict]) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Several networks trained at once on the same batches: equal mixtures, equal steps, one device that never waits.
 
-    workers mix -> batch of each seed, copied once -> teacher of each seed -> every network's step, on streams of their own
+    workers mix (or plan, and the device renders) -> batch of each seed -> teacher of each seed
+    -> every network's step, on streams of their own
 
 Networks of one seed see the same mixtures in the same order, those of a resumed run included. The length is given in
 steps or in minutes; the learning rate follows the fraction that has passed, so that a run of any length ends cooled down.
@@ -20,7 +21,6 @@ from pathlib import Path
 import torch
 
 from dccrn_lib.corpus.decoded import DecodedCorpus, decode_corpus
-from dccrn_lib.corpus.manifest import read_manifest
 from dccrn_lib.networks.weights import save_model
 from dccrn_lib.runtime.devices import has_bfloat16, pick_device
 from dccrn_lib.runtime.errors import ConfigError, DccrnError
@@ -29,6 +29,7 @@ from dccrn_lib.runtime.interrupts import StopSignal
 from dccrn_lib.runtime.locks import only_writer
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.feeds import Feed, ValidSet
+from dccrn_lib.training.mixtures import corpus_entries, renders_on_device
 from dccrn_lib.training.run_folder import load_checkpoint, save_checkpoint, write_config
 from dccrn_lib.training.schedule import rate_factor
 from dccrn_lib.training.trainee import TeacherView, Trainee
@@ -73,7 +74,9 @@ class Lockstep:
         decoded = self._decoded(first)
         of_seed = {c.seed: c for c in reversed(self.configs.values())}  # the first of each
         workers = first.workers // len(of_seed)
-        self.feeds = {s: Feed(of_seed[s], decoded, self.device, workers, self.step) for s in sorted(of_seed)}
+        self.on_device = renders_on_device(first, self.device, decoded.samples.nbytes)
+        held = decoded.tensor().to(self.device) if self.on_device else None
+        self.feeds = {s: Feed(of_seed[s], decoded, self.device, workers, self.step, held) for s in sorted(of_seed)}
         self.valid = ValidSet(first, decoded, self.device)
         self.teachers: dict[tuple[str, int], TeacherView] = {}
         for feed in self.feeds.values():
@@ -103,9 +106,7 @@ class Lockstep:
 
     def _decoded(self, config: TrainConfig) -> DecodedCorpus:
         """The train and valid files of the config's manifests, decoded."""
-        paths = [(kind, p) for kind in ("speech", "noise", "rir") for p in getattr(config, kind).split(",") if p]
-        entries = [e for kind, path in paths for e in read_manifest(path, kind=kind) if e.split != "test"]
-        return decode_corpus(entries, self.out / "decoded", progress=self.talks)
+        return decode_corpus(corpus_entries(config), self.out / "decoded", progress=self.talks)
 
     def _teacher(self, config: TrainConfig) -> TeacherView | None:
         """The teacher of a system, one for all systems of a seed; it has answered the first batch."""
@@ -248,6 +249,7 @@ class Lockstep:
             "torch": torch.__version__,
             "precision": "bfloat16" if config.amp else "float32",
             "batch_size": config.batch_size, "segment_seconds": config.mix.segment_seconds,
+            "rendering": "device" if self.on_device else "workers",
             "minutes": minutes, "seconds": seconds, "steps": self.step, "hours_each": self.hours(),
             "audio_seconds_per_second_each": 3600 * self.hours() / max(seconds, 1e-9),
             "share_of_time_waiting_for_data": waited / max(seconds - self.spent, 1e-9),

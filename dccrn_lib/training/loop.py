@@ -64,8 +64,8 @@ def train(
                 session.validate()
                 session.checkpoint_if_due()
             while session.step < config.steps and not stopping:
-                terms = optimise(session)  # forward, loss, backward over the micro-batches; clip, step, average
-                session.record(terms)
+                outcome = optimise(session)  # forward, loss, backward over the micro-batches; clip, step, average
+                session.record(outcome)
                 if session.validation_due():
                     session.validate()  # into the history; the best weights so far are kept
                 stopping = session.stop_requested(stop_after)

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 #: a, b, c of the iteration: chosen by its authors so that small singular values grow quickly.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+WIDE = 2  # columns per row from which on square matrices cost less arithmetic
 LEAST_SIDE = 4  # matrices thinner than this take Adam
 
 
@@ -42,11 +43,35 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
     x = x / (x.square().sum((-2, -1), keepdim=True).sqrt() + 1e-7)  # no singular value above 1
+    x = newton_schulz_factor(x, steps) @ x if x.shape[-1] >= WIDE * x.shape[-2] else newton_schulz(x, steps)
+    return x.mT if tall else x
+
+
+def newton_schulz(x: Tensor, steps: int) -> Tensor:
+    """The iteration as it stands: (count, rows, columns) -> same, of matrices with no singular value above 1."""
     a, b, c = NEWTON_SCHULZ
     for _ in range(steps):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return x.mT if tall else x
+    return x
+
+
+def newton_schulz_factor(x: Tensor, steps: int) -> Tensor:
+    """P with P X = what the iteration makes of a wide X (count, rows, columns), from square matrices alone.
+
+    Every step multiplies X from the left by M = a I + b S + c S^2 with S = X X'; the next S is M S M. All of them are
+    (count, rows, rows), so that the many columns enter in the first S only.
+    """
+    a, b, c = NEWTON_SCHULZ
+    square = x @ x.mT
+    product = torch.eye(x.shape[-2], dtype=x.dtype, device=x.device).expand_as(square)
+    for step in range(steps):
+        factor = b * square + c * square @ square
+        factor.diagonal(dim1=-2, dim2=-1).add_(a)
+        product = factor @ product if step else factor
+        if step < steps - 1:
+            square = factor @ square @ factor
+    return product
 
 
 def is_matrix(parameter: Tensor) -> bool:
@@ -64,6 +89,7 @@ class Muon(torch.optim.Optimizer):
         momentum: of the matrices, in Nesterov's form.
         betas, eps: of Adam.
 
+    ``found_inf``, if set, is a float tensor: at 1 the next step changes nothing, as in torch's fused optimisers.
     ``group["lr"]`` may be a number, or a tensor of one element on the device of the parameters: with tensors a step reads
     nothing on the host, so that it can be captured in a CUDA graph and its rate still be changed.
 
@@ -72,6 +98,8 @@ class Muon(torch.optim.Optimizer):
     >>> [(g["kind"], len(g["params"])) for g in optimiser.param_groups]
     [('muon', 1), ('adam', 1)]
     """
+
+    found_inf: Tensor | None = None
 
     def __init__(
         self,
@@ -102,10 +130,10 @@ class Muon(torch.optim.Optimizer):
         for p in parameters:
             if not self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
-        gradients = [p.grad for p in parameters if p.grad is not None]  # all of them, see ``step``
+        gradients = self._gradients(parameters)
         momenta = [self.state[p]["momentum"] for p in parameters]
         # m <- mu m + g;   update = g + mu m
-        torch._foreach_mul_(momenta, group["momentum"])
+        torch._foreach_mul_(momenta, self._unless_skipped(group["momentum"], 1.0))
         torch._foreach_add_(momenta, gradients)
         updates = torch._foreach_mul(momenta, group["momentum"])
         torch._foreach_add_(updates, gradients)
@@ -115,7 +143,8 @@ class Muon(torch.optim.Optimizer):
         for (rows, columns), members in by_shape.items():
             stack = torch.stack([updates[i].reshape(rows, columns) for i in members])  # (count, rows, columns)
             # a tall matrix moves its outputs less by itself: its columns share the same length
-            stack = orthogonalise(stack) * (group["lr"] * max(1.0, rows / columns) ** 0.5)
+            rate = self._unless_skipped(group["lr"], 0.0)
+            stack = orthogonalise(stack) * (rate * max(1.0, rows / columns) ** 0.5)
             moved = [parameters[i] for i in members]
             torch._foreach_sub_(moved, [u.view_as(p) for u, p in zip(stack.unbind(), moved, strict=True)])
 
@@ -124,12 +153,17 @@ class Muon(torch.optim.Optimizer):
             if not self.state[p]:
                 zeros = {"mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
                 self.state[p] |= {**zeros, "count": torch.zeros((), device=p.device)}
-        gradients = [p.grad for p in parameters if p.grad is not None]  # all of them, see ``step``
+        gradients = self._gradients(parameters)
         means, squares, counts = ([self.state[p][k] for p in parameters] for k in ("mean", "square", "count"))
         first, second = group["betas"]
-        torch._foreach_add_(counts, 1.0)
-        torch._foreach_lerp_(means, gradients, 1 - first)
-        torch._foreach_mul_(squares, second)
+        if self.found_inf is None:
+            torch._foreach_add_(counts, 1.0)
+            torch._foreach_lerp_(means, gradients, 1 - first)
+        else:
+            torch._foreach_add_(counts, 1.0 - self.found_inf)
+            torch._foreach_mul_(means, self._unless_skipped(first, 1.0))
+            torch._foreach_add_(means, gradients, alpha=1 - first)
+        torch._foreach_mul_(squares, self._unless_skipped(second, 1.0))
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
         # p <- p - lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps); t is the same for all
         t = counts[0].double()  # in float32, 1 - 0.999 is off by 6e-5 of itself
@@ -137,5 +171,17 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_div_(sizes, (1 - second**t).sqrt().float())
         torch._foreach_add_(sizes, group["eps"])
         updates = torch._foreach_div(means, sizes)
-        torch._foreach_mul_(updates, (group["lr"] / (1 - first**t)).float())
+        torch._foreach_mul_(updates, (self._unless_skipped(group["lr"], 0.0) / (1 - first**t)).float())
         torch._foreach_sub_(parameters, updates)
+
+    def _gradients(self, parameters: list[Tensor]) -> list[Tensor]:
+        """Of all of them, see ``step``; 0 in a step that is skipped."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if self.found_inf is None:
+            return gradients
+        skipped = self.found_inf > 0
+        return [torch.where(skipped, 0.0, g) for g in gradients]
+
+    def _unless_skipped(self, value: float | Tensor, otherwise: float) -> float | Tensor:
+        """A factor, or what it is in a step that is skipped."""
+        return value if self.found_inf is None else torch.where(self.found_inf > 0, otherwise, value)

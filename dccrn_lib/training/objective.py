@@ -37,6 +37,12 @@ def build_optimiser(config: TrainConfig, parameters: list[nn.Parameter]) -> torc
     return torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
 
 
+def in_memory(model: nn.Module, config: TrainConfig) -> nn.Module:
+    """The model with its weights in the order that a config asks for; it computes the same up to rounding."""
+    # of the kernels of convolutions; torch's stubs lack this form of ``to``
+    return model.to(memory_format=torch.channels_last) if config.channels_last else model  # pyright: ignore[reportCallIssue]
+
+
 def build_teacher(config: TrainConfig, network: nn.Module | None, tapped: bool) -> Teacher | None:
     """The teacher as the config wants it: none, live, or from disk where it has answered before."""
     if network is None or not config.teacher_cache:

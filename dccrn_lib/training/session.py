@@ -10,13 +10,13 @@ import statistics
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from dccrn_lib.corpus.decoded import DecodedCorpus
 from dccrn_lib.corpus.loading import Batches
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.distillation.freezing import assert_frozen
@@ -29,7 +29,9 @@ from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.interrupts import StopSignal
 from dccrn_lib.training.batches import Batch, Prefetcher, RankSampler
 from dccrn_lib.training.config import TrainConfig
-from dccrn_lib.training.objective import Objective, build_optimiser
+from dccrn_lib.training.mixtures import DeviceBatches, decoded_for_device
+from dccrn_lib.training.objective import Objective, build_optimiser, in_memory
+from dccrn_lib.training.outcome import Outcome, Outcomes, steps_between_readings
 from dccrn_lib.training.run_folder import CHECKPOINT, Run, last_validation, write_config
 from dccrn_lib.training.schedule import hours_of_audio, learning_rate
 from dccrn_lib.training.tensorboard import ScalarLog
@@ -85,9 +87,13 @@ class Session:
     progress: bool = True
     stop: StopSignal = field(default_factory=StopSignal)
     bad_in_a_row: int = 0
+    outcomes: Outcomes = field(default_factory=lambda: Outcomes(1))
+    decides_on_host: bool = True
     changing: bool = False  # weights are being changed: in between, the state is not one of a step
 
     def __post_init__(self) -> None:
+        self.outcomes.every = steps_between_readings(self.device)
+        self.decides_on_host = self.outcomes.every == 1
         self.first_step, self.seconds_before = self.step, self.state.history["seconds"]
         self.checkpoint_step = self.step
         self.started = self.checkpointed = time.monotonic()
@@ -133,6 +139,7 @@ class Session:
         step, failed = self.checkpoint_step, ""
         if self.step > step and not self.changing:
             try:
+                self.settle()
                 self.state.save(self.out)
                 step = self.step
             except (DccrnError, OSError) as error:
@@ -140,32 +147,45 @@ class Session:
         kept = f"step {step} is kept: resume with --resume" if step > 0 else "no step is kept"
         return f"{failed}{kept}"
 
-    def record(self, terms: dict[str, float] | None) -> None:
-        """Count a step and note its terms, or which mixtures were skipped where there are none.
+    def record(self, outcome: Outcome) -> None:
+        """Count a step; its outcome is noted when it is read.
 
         Raises:
-            TrainingError: more than ``max_bad_batches`` batches in a row were skipped.
+            TrainingError: as :meth:`settle`.
         """
         config, state = self.config, self.state
-        self.bad_in_a_row = 0 if terms is not None else self.bad_in_a_row + 1
-        for name, value in (terms or {}).items():
-            state.sums.setdefault(name, []).append(value)
-        if terms is None:
-            first = state.step * config.batch_size
-            mixtures = [i % config.epoch_mixtures for i in range(first, first + config.batch_size)]
-            state.history["skipped"].append({"step": state.step, "mixtures": mixtures})
+        self.outcomes.add(state.step, outcome)
         state.step += 1
         state.history["seconds"] = self.seconds_before + time.monotonic() - self.started
-        if self.bad_in_a_row > config.max_bad_batches:
-            raise TrainingError(
-                f"{self.bad_in_a_row} batches in a row up to step {state.step - 1} gave a non-finite loss or gradient; "
-                f"lower learning_rate (now {config.learning_rate:g}) or check the corpus; see {self.out}/history.json"
-            )
+        if self.outcomes.due:
+            self.settle()
         self.bar.update()
         if state.step % 10 == 0:
             recent = state.sums.get("clean", [math.nan])[-10:]
             speed = 3600 * hours_of_audio(config, state.step - self.first_step) / (time.monotonic() - self.started)
             self.bar.set_postfix_str(f"loss {sum(recent) / len(recent):.2f}, {speed:.1f} s audio/s")
+
+    def settle(self) -> None:
+        """Note the outcomes that were not read yet: the terms, or which mixtures were skipped where they were not finite.
+
+        Raises:
+            TrainingError: more than ``max_bad_batches`` batches in a row were skipped.
+        """
+        config, state, most = self.config, self.state, 0
+        for step, terms in self.outcomes.read():
+            self.bad_in_a_row = 0 if terms is not None else self.bad_in_a_row + 1
+            most = max(most, self.bad_in_a_row)
+            for name, value in (terms or {}).items():
+                state.sums.setdefault(name, []).append(value)
+            if terms is None:
+                first = step * config.batch_size
+                mixtures = [i % config.epoch_mixtures for i in range(first, first + config.batch_size)]
+                state.history["skipped"].append({"step": step, "mixtures": mixtures})
+        if most > config.max_bad_batches:
+            raise TrainingError(
+                f"{most} batches in a row up to step {state.step - 1} gave a non-finite loss or gradient; "
+                f"lower learning_rate (now {config.learning_rate:g}) or check the corpus; see {self.out}/history.json"
+            )
 
     def validation_due(self) -> bool:
         """Whether to validate now: every ``valid_every`` steps and at the end, if it was not done already."""
@@ -177,6 +197,7 @@ class Session:
 
         If that fails, nothing is noted.
         """
+        self.settle()
         history, noted = self.state.history, {name: list(self.state.history[name]) for name in ("train", "valid")}
         sums = self.state.sums
         try:
@@ -210,6 +231,8 @@ class Session:
 
     def stop_requested(self, stop_after: int | None = None) -> bool:
         """Whether a signal came, or ``stop_after`` steps were made since the session began; the same on all ranks."""
+        if self.ranks.world > 1 and not self.decides_on_host and self.step % self.outcomes.every and stop_after is None:
+            return False  # asking the others waits for the device
         asked = self.stop.asked or (stop_after is not None and self.step - self.first_step >= stop_after)
         return self.ranks.mean(float(asked), self.device) > 0
 
@@ -217,6 +240,7 @@ class Session:
         """Write a checkpoint at the end of the run, before a stop, and every ``checkpoint_minutes``."""
         due = time.monotonic() - self.checkpointed > 60 * self.config.checkpoint_minutes
         if (stopping or due or self.step == self.config.steps) and self.ranks.rank == 0:
+            self.settle()
             self.state.save(self.out)
             self.checkpointed, self.checkpoint_step = time.monotonic(), self.step
 
@@ -263,13 +287,16 @@ def open_session(
         progress: print how the terms of the loss were balanced, and show a bar.
     """
     sources = {"speech": config.speech, "noise": config.noise, "rir": config.rir or None}
+    decoded = ranks.first_then_all(
+        lambda: decoded_for_device(config, device, Path(config.out) / "decoded", progress and ranks.rank == 0)
+    )
     train_set = MixtureDataset(
-        **sources, config=config.mix, seed=config.seed, length=config.epoch_mixtures, split="train"
+        **sources, config=config.mix, seed=config.seed, length=config.epoch_mixtures, split="train", decoded=decoded
     )
     valid_set = valid_mixtures(config)
     torch.manual_seed(config.seed)
     model = starting_model(config.model, config.init)
-    model = model.to(device).train()
+    model = in_memory(model.to(device).train(), config)
     objective = Objective(config, model, device)
     history = {"balance": {}, "train": [], "valid": [], "skipped": [], "seconds": 0.0}
     if objective.compares_features:
@@ -290,7 +317,7 @@ def open_session(
             drawn[0]
         write_config(Path(config.out), config)
     network = _distributed(model, config, ranks)
-    batches = _batches(train_set, objective, ranks, state.step)
+    batches = _batches(train_set, objective, ranks, state.step, decoded)
     if saved:
         torch.set_rng_state(
             saved["rng"]
@@ -321,12 +348,17 @@ def _distributed(model: nn.Module, config: TrainConfig, ranks: Processes) -> nn.
     return network
 
 
-def _batches(train_set: Dataset, objective: Objective, ranks: Processes, start: int) -> Prefetcher[Batch]:
+def _batches(
+    train_set: MixtureDataset, objective: Objective, ranks: Processes, start: int, decoded: DecodedCorpus | None
+) -> Prefetcher[Batch]:
     """Micro-batches of this rank from step ``start`` on; on a CPU prefetched by a thread, the teacher's answer included."""
     config, device = objective.config, objective.device
     sampler = RankSampler(config, ranks, start)
-    loader = Batches(
-        train_set, sampler.size, sampler, config.workers,
-        pin_memory=device.type == "cuda", persistent_workers=config.workers > 0,
-    )  # fmt: skip
+    options: dict[str, Any] = {"persistent_workers": config.workers > 0}
+    if decoded is not None:
+        held = decoded.tensor().to(device)
+        loader = DeviceBatches(train_set, decoded, held, sampler.size, sampler, config.workers, **options)
+    else:
+        pinned = device.type == "cuda"
+        loader = Batches(train_set, sampler.size, sampler, config.workers, pin_memory=pinned, **options)
     return Prefetcher(lambda: objective.batch(next(loader)), depth=1 if device.type == "cpu" else 0)

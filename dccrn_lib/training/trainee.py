@@ -25,7 +25,7 @@ from dccrn_lib.networks.weights import load_model, starting_model
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.muon import Muon
-from dccrn_lib.training.objective import build_loss
+from dccrn_lib.training.objective import build_loss, in_memory
 from dccrn_lib.training.run_folder import Run
 
 TERMS = ("total", "clean", "teacher", "features")
@@ -127,7 +127,7 @@ class Trainee(OnStream):
         torch.manual_seed(config.seed)
         self.config, self.noisy, self.clean, self.teacher = config, noisy, clean, teacher
         fresh = starting_model(config.model, config.init)
-        self.model = fresh.to(self.device).train()
+        self.model = in_memory(fresh.to(self.device).train(), config)
         # a copy that never computes gradients; its BatchNorm statistics are the model's
         self.average = freeze(copy.deepcopy(self.model)) if config.ema_decay else self.model
         self.loss = build_loss(config, self.model, teacher.network if teacher else None)

@@ -125,7 +125,7 @@ def test_splits_by_manifest(corpus, tmp_path):
     assert {s for s, _ in seen["valid"]} == {"s3"} and {n for _, n in seen["test"]} == {"hiss4"}
     assert {s for s, _ in seen["train"]} <= {"s0", "s1", "s2"}
     both = MixtureDataset(f"{speech},{speech}", noise, None, MixConfig(segment_seconds=0.5), split="train")
-    assert len(both.speech.entries) == 3
+    assert len(both.planner.speech.entries) == 3
 
 
 def test_room_keeps_its_early_part_in_the_target(corpus):

@@ -552,3 +552,28 @@ def test_missing_inputs_are_named(run):
 def test_batch_and_frequency_must_agree(shape):
     with pytest.raises(ConfigError, match="encoder.0: batch and freq"):
         AttentionTransferKL()({"encoder.0": torch.ones(1, 4, 8, 5)}, {"encoder.0": torch.ones(shape)})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradient_of_the_attention_is_that_of_its_formula(dtype):
+    torch.manual_seed(0)
+    x = torch.randn(2, 6, 5, 7, dtype=dtype, requires_grad=True)
+    weight = torch.randn(2, 5, 7)
+    found = channel_attention(x)
+    formula = x.float().square().mean(dim=1)
+    assert torch.equal(found, formula)
+    ours, theirs = (torch.autograd.grad((q * weight).sum(), x)[0] for q in (found, formula))
+    assert ours.dtype == dtype
+    assert (ours - theirs).norm() <= (0.0 if dtype == torch.float32 else 6e-3) * theirs.norm()
+
+
+@pytest.mark.parametrize("method", [m for m, kind in METHODS.items() if kind])
+def test_every_method_takes_features_in_bfloat16(method):
+    torch.manual_seed(0)
+    features = [{"encoder.0": torch.randn(2, 4, 8, 9, dtype=torch.bfloat16)} for _ in range(2)]
+    features[0]["encoder.0"].requires_grad_()
+    loss = METHODS[method]()
+    loss.prepare(*features)
+    total, _ = loss(*features)
+    total.backward()
+    assert total.dtype == torch.float32 and features[0]["encoder.0"].grad.isfinite().all()

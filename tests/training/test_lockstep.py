@@ -63,6 +63,17 @@ def test_systems_of_one_seed_see_the_same_mixtures_and_others_do_not(corpus, tmp
     assert clean["a"] != clean["c"]
 
 
+def test_rendered_on_the_device_a_stage_learns_the_same(corpus, teacher, tmp_path):
+    means = {}
+    for rendering in ("workers", "device"):
+        out = tmp_path / rendering
+        systems = {"taught": config(corpus, out / "taught", method="at_kl", teacher=teacher, rendering=rendering)}
+        report = run_stage(Stage("one", systems, 1.0), out, steps=2, progress=False)
+        assert report["rendering"] == rendering
+        means[rendering] = history(out / "taught")["train"][0]
+    assert means["device"] == pytest.approx(means["workers"], rel=1e-4)
+
+
 def test_a_stopped_stage_goes_on_as_if_nothing_had_happened(corpus, teacher, tmp_path):
     def stage(folder):
         systems = {

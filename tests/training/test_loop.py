@@ -23,7 +23,7 @@ from dccrn_lib.networks.weights import load_model, save_model
 from dccrn_lib.runtime.devices import has_bfloat16, pick_device
 from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.errors import ConfigError, ManifestError
-from dccrn_lib.training import session
+from dccrn_lib.training import mixtures, outcome, session
 from dccrn_lib.training.batches import RankSampler
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
 from dccrn_lib.training.loop import TrainingError, learning_rate, train
@@ -129,6 +129,50 @@ def test_bad_batches_are_skipped_and_named(corpus, tmp_path, monkeypatch):
     result = train(config(corpus, tmp_path / "run", steps=4), progress=False)
     assert result.history["skipped"] == [{"step": 1, "mixtures": [2, 3]}]
     assert all(v.isfinite().all() for v in result.model.state_dict().values())
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "muon"])
+def test_decided_on_the_device_a_run_is_what_it_is_decided_on_the_host(corpus, tmp_path, monkeypatch, optimiser):
+    real, calls = losses.si_snr_loss, []
+
+    def sometimes_nan(estimate, target):
+        calls.append(1)
+        loss = real(estimate, target)
+        return loss * float("nan") if len(calls) == 3 else loss
+
+    monkeypatch.setattr(losses, "si_snr_loss", sometimes_nan)
+    c = config(corpus, tmp_path / "host", steps=6, ema_decay=0.9, optimiser=optimiser, muon_learning_rate=3e-3)
+    host = train(c, progress=False).history
+    calls.clear()
+    monkeypatch.setattr(outcome, "READ_EVERY", {})  # as on a GPU: nothing is read for 20 steps
+    reads = []
+    read = outcome.Outcomes.read
+    monkeypatch.setattr(outcome.Outcomes, "read", lambda self: reads.append(len(self.waiting)) or read(self))
+    device = train(replace(c, out=str(tmp_path / "device")), progress=False).history
+    assert [n for n in reads if n] == [3, 3]  # for the two validations
+    assert device["skipped"] == host["skipped"] == [{"step": 2, "mixtures": [4, 5]}]
+    for part in ("train", "valid"):
+        for ours, theirs in zip(device[part], host[part], strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "muon"])
+def test_steps_skipped_on_the_device_change_nothing(corpus, tmp_path, monkeypatch, optimiser):
+    c = config(corpus, tmp_path / "run", steps=2, valid_every=9, ema_decay=0.9, optimiser=optimiser, max_bad_batches=3)
+    monkeypatch.setattr(outcome, "READ_EVERY", {})
+    train(c, progress=False)
+    before = state(tmp_path / "run")
+    monkeypatch.setattr(losses, "si_snr_loss", lambda e, t: e.sum() * float("nan"))
+    resumed = train(replace(c, steps=5), resume=True, progress=False)
+    after = state(tmp_path / "run")
+    assert [s["step"] for s in resumed.history["skipped"]] == [2, 3, 4]
+    for part in ("model", "average"):
+        assert all(torch.equal(after[part][name], value) for name, value in before[part].items())
+    for number, kept in before["optimiser"]["state"].items():
+        now = after["optimiser"]["state"][number]
+        assert all(torch.equal(torch.as_tensor(now[k]), torch.as_tensor(v)) for k, v in kept.items())
+    with pytest.raises(TrainingError, match="4 batches in a row"):
+        train(replace(c, steps=9), resume=True, progress=False)
 
 
 def test_a_skipped_batch_leaves_no_trace_in_batchnorm(corpus, tmp_path, monkeypatch):
@@ -289,6 +333,32 @@ def test_a_run_older_than_a_setting_goes_on_with_its_default(corpus, tmp_path):
     path.write_text(json.dumps(record))
     with pytest.raises(ConfigError, match="repeat_epoch = False, asked for True"):
         train(replace(c, repeat_epoch=True), resume=True, progress=False)
+
+
+def test_rendered_on_the_device_a_run_learns_the_same_and_may_be_resumed_either_way(corpus, tmp_path):
+    c = config(corpus, tmp_path / "workers", mix=MixConfig(segment_seconds=0.5, rir_probability=1.0))
+    workers = train(c, progress=False).history
+    held = replace(c, out=str(tmp_path / "device"), rendering="device")
+    assert train(held, progress=False, stop_after=2).stopped
+    device = train(replace(held, rendering="workers"), resume=True, progress=False).history
+    assert device["valid"][-1] == pytest.approx(workers["valid"][-1], rel=1e-3)
+    assert device["train"][0]["clean"] == pytest.approx(workers["train"][0]["clean"], rel=1e-4)
+
+
+def test_the_order_of_channels_in_memory_changes_only_rounding(corpus, tmp_path):
+    c = config(corpus, tmp_path / "first", steps=3, ema_decay=0.9)
+    first = train(c, progress=False)
+    last = train(replace(c, out=str(tmp_path / "last"), channels_last=True), progress=False)
+    assert last.history["valid"][-1] == pytest.approx(first.history["valid"][-1], rel=1e-3)
+    assert train(replace(c, steps=4, channels_last=True), resume=True, progress=False).history["valid"][-1]["step"] == 4
+
+
+def test_a_long_recording_is_not_rendered_on_the_device(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(mixtures, "LONG", 0.1)
+    with pytest.raises(ConfigError, match="at most 0.1 s, .* is longer"):
+        train(config(corpus, tmp_path, rendering="device"), progress=False)
+    with pytest.raises(ConfigError, match="unknown rendering 'gpu'"):
+        config(corpus, tmp_path, rendering="gpu")
 
 
 @pytest.mark.parametrize("repeat", [False, True])

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dccrn_lib.networks.presets import build_model
+from dccrn_lib.training import muon
 from dccrn_lib.training.muon import Muon, is_matrix, orthogonalise
 
 
@@ -86,3 +87,15 @@ def test_rates_may_be_tensors_and_a_state_can_be_restored():
     run(third, c, 2)
     for p, q in zip(model.parameters(), third.parameters(), strict=True):
         assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("rows, columns", [(4, 8), (16, 160), (64, 130)])
+def test_a_wide_matrix_goes_the_shorter_way_to_the_same_place(rows, columns):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, rows, columns, generator=generator)
+    x[1] = x[1] * 1e-3 + torch.randn(rows, 2, generator=generator) @ torch.randn(2, columns, generator=generator)
+    unit = x / x.square().sum((-2, -1), keepdim=True).sqrt()
+    plain = muon.newton_schulz(unit.double(), 5)
+    assert columns >= muon.WIDE * rows
+    for found in (orthogonalise(x), orthogonalise(x.mT).mT):
+        assert (found - plain).norm() < 3e-4 * plain.norm()

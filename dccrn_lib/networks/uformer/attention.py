@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dccrn_lib.networks.complex_layers import ComplexLinear
+from dccrn_lib.networks.dropout import Dropout
 from dccrn_lib.networks.prelu import PReLU
 from dccrn_lib.runtime.errors import ConfigError
 
@@ -116,6 +117,9 @@ class ComplexHead(nn.Module):
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """softmax(q k' / sqrt(d)) v: (..., sequence, d) each -> (..., sequence, d)."""
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16:  # half as fast as float32 there
+        with torch.autocast("cpu", enabled=False):
+            return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(query.dtype)
     return F.scaled_dot_product_attention(query, key, value)
 
 
@@ -144,7 +148,7 @@ class AttentionBlock(nn.Module):
         self.linear = stacked_linear(parts, hidden, channels)
         self.norm_out = PartLayerNorm(channels, parts)
         self.activation = PReLU()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm_in(x)

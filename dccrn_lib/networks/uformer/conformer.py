@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dccrn_lib.networks.complex_layers import ComplexConv2d
+from dccrn_lib.networks.dropout import Dropout
 from dccrn_lib.networks.prelu import PReLU
 from dccrn_lib.networks.uformer.attention import AttentionBlock, PartLayerNorm, stacked_linear
 from dccrn_lib.networks.uformer.streams import Fusion
@@ -41,7 +42,7 @@ class FeedForward(nn.Module):
         self.expand = stacked_linear(parts, channels, hidden)
         self.activation = PReLU()
         self.contract = stacked_linear(parts, hidden, channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.dropout(self.activation(self.expand(self.norm(x))))
@@ -74,7 +75,7 @@ class DilatedBlock(nn.Module):
         self.gate = _dilated_conv(hidden, narrowing, parts)
         self.norm_gated = PartLayerNorm(hidden, parts)
         self.restore = stacked_linear(parts, hidden, channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.activation(self.reduce(self.norm_in(x)))
