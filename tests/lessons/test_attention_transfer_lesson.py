@@ -70,6 +70,13 @@ def test_distributions_have_one_panel_a_layer_in_the_systems_colours():
     assert figure.axes[0].patches[0].get_edgecolor() == pytest.approx(plt.matplotlib.colors.to_rgba(COLOURS["teacher"]))
 
 
+def test_many_bins_are_drawn_as_pairs():
+    p = {"encoder.0": {"teacher": np.tile([1.0, 3.0], 64) / 256}}
+    axis = attention_transfer.distributions(p).axes[0]
+    assert axis.get_title() == "encoder.0 (128 bins, drawn in pairs)"
+    assert axis.patches[0].get_data().values == pytest.approx(np.full(64, 1 / 128))
+
+
 def test_divergence_bars_sum_to_the_number_in_the_title():
     figure = attention_transfer.divergence(np.array([0.5, 0.5]), np.array([0.25, 0.75]), "encoder.3")
     top, bottom = figure.axes
@@ -80,14 +87,16 @@ def test_divergence_bars_sum_to_the_number_in_the_title():
 
 def test_layer_bars_and_descent_label_their_axes():
     values = {"teacher": [1.0, 2.0], "other": [3.0, 4.0]}
-    figure = attention_transfer.layer_bars(values, ["encoder.0", "decoder.5"], "KL (nat)", log=True)
-    axis = figure.axes[0]
+    axis = attention_transfer.layer_bars(values, ["encoder.0", "decoder.5"], "KL (nat)").axes[0]
     assert [t.get_text() for t in axis.get_xticklabels()] == ["E0", "D5"]
-    assert axis.get_ylabel() == "KL (nat)" and axis.get_yscale() == "log"
+    assert axis.get_ylabel() == "KL (nat)" and axis.get_yscale() == "linear"
     assert sorted(p.get_height() for p in axis.patches) == [1, 2, 3, 4]
+    axis = attention_transfer.layer_bars(values, ["encoder.0", "decoder.5"], "KL (nat)", log=True).axes[0]
+    assert axis.get_yscale() == "log" and not axis.patches  # a bar has no foot on a logarithmic axis
+    assert [list(line.get_ydata()) for line in axis.lines] == [[1.0, 2.0], [3.0, 4.0]]
     left, right = attention_transfer.descent([3.0, 1.0], [3.0], [1.0], ["encoder.0"]).axes
     assert left.get_xlabel() == "step" and left.lines[0].get_ydata().tolist() == [3.0, 1.0]
-    assert [p.get_height() for p in right.patches] == [3.0, 1.0]
+    assert [line.get_ydata()[0] for line in right.lines] == [3.0, 1.0]
 
 
 def test_frame_centres_are_those_of_the_alignment():
@@ -110,7 +119,8 @@ def test_remaining_figures_name_their_axes():
     curves = {"student": (np.arange(4.0), np.array([2.0, 4.0, 6.0, 4.0]))}
     axis = attention_transfer.frame_attention(curves).axes[0]
     assert axis.get_xlabel() == "time (s)" and axis.lines[0].get_ydata().mean() == pytest.approx(1)
-    left, right = attention_transfer.pooling(np.ones((4, 10)), np.ones(4), 100).axes
+    left, right, bar = attention_transfer.pooling(np.ones((4, 10)), np.ones(4), 100).axes
+    assert bar.get_ylabel() == "Q (dB below maximum)"
     assert left.get_ylabel() == "freq (kHz)" and left.images[0].get_extent()[1] == pytest.approx(10 * 100 / 16000)
     assert attention_transfer.short_name("decoder.3") == "D3"
 
@@ -126,6 +136,7 @@ def test_picture_of_at_kl_writes_the_library_number(normalisation):
     features = (torch.tensor(f[None], dtype=torch.float32) for f in (STUDENT, TEACHER))
     expected = AttentionTransferKL(normalisation=normalisation).layer("", *features).item()
     assert f"KL\n{expected:.3f} nat" in words
+    assert "high $f$" in words and "low $f$" in words
     assert "teacher: 4 channels, 2 frames" in words and "student: 2 channels, 3 frames" in words
     assert ("0.75" in words) == (normalisation == "sum")
 

@@ -43,6 +43,10 @@ BLOCKS = {"encoder": (10, 20.0), "bottleneck": (30, 4.0), "decoder": (20, 40.0)}
         (lambda: draw.dependency({"in": np.arange(5) == 2, "out": np.arange(5) > 0}, 2), None),
         (lambda: draw.cost({"m": BLOCKS}), [("parameters (million)", ""), ("GMAC per second of audio", "")]),
         (lambda: draw.explored(SPECTRUM, SPECTRUM, SPECTRUM), None),
+        (
+            lambda: draw.heard({"a": SPECTRUM, "b": SPECTRUM}),
+            [("time (s)", "frequency (kHz)"), ("time (s)", ""), ("", "level (dB)")],
+        ),
         (lambda: draw.part_sizes({"C": np.abs(CLOUD)}), [("largest part of the mask needed", "bins above it (%)")]),
     ],
 )

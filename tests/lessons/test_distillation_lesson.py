@@ -31,17 +31,19 @@ def history(start: float, layers: bool = False) -> dict:
 def test_training_step_says_what_is_frozen_and_what_is_averaged():
     texts = [text.get_text() for text in draw.training_step().axes[0].texts]
     assert "teacher\neval, no gradient" in texts and "student\nlearns" in texts
-    assert "gradient, clipped" in texts and any("average" in text for text in texts)
+    assert "gradient,\nclipped" in texts and any("average" in text for text in texts)
 
 
-def test_curves_have_a_band_a_colour_and_the_noisy_line():
+def test_curves_have_a_band_and_a_panel_for_each_system_and_the_noisy_line():
     figure = draw.learning_curves({"student": history(-3), "teacher": history(-2)})
-    loss, valid = figure.axes
-    assert loss.get_xlabel() == "audio seen (h)" and valid.get_ylabel() == "SI-SNR (dB)"
-    assert [to_hex(line.get_color()) for line in loss.lines] == [COLOURS["student"], COLOURS["teacher"]]
-    band = loss.collections[0].get_paths()[0].vertices
-    assert band[:, 1].min() == pytest.approx(-5.5) and band[:, 1].max() == pytest.approx(-3.5)
+    valid, *panels = figure.axes
+    assert valid.get_xlabel() == "audio seen (h)" and valid.get_ylabel() == "SI-SNR (dB)"
+    assert [to_hex(line.get_color()) for line in valid.lines[:2]] == [COLOURS["student"], COLOURS["teacher"]]
     assert valid.lines[-1].get_ydata()[0] == 4.0
+    assert [len(panel.collections) for panel in panels] == [1, 1]  # one band, and it is the system's own
+    band = panels[0].collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == pytest.approx(-5.5) and band[:, 1].max() == pytest.approx(-3.5)
+    assert [to_hex(line.get_color()) for line in panels[0].lines] == [COLOURS["student"], "#aaaaaa"]
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["student alone", "teacher", "noisy"]
 
 
@@ -52,7 +54,8 @@ def test_schedule_shows_every_step():
 
 def test_distance_figures_name_layers_and_units():
     axis = draw.distance_by_layer({"untrained": {"encoder.0": 1.0}, "student": {"encoder.0": 0.1}}).axes[0]
-    assert axis.get_yscale() == "log" and "nats" in axis.get_ylabel()
+    assert axis.get_yscale() == "log" and "(nat)" in axis.get_ylabel()
+    assert [t.get_text() for t in axis.get_xticklabels()] == ["E0"]
     assert [line.get_ydata()[0] for line in axis.lines] == [1.0, 0.1]
     axis = draw.distance_over_training(history(0, layers=True)).axes[0]
     assert [t.get_text() for t in axis.get_yticklabels()] == ["encoder.0", "decoder.5"]
@@ -76,6 +79,24 @@ def test_sweep_figure_leaves_out_the_baseline():
     axis = draw.sweep(rows).axes[0]
     assert [t.get_text() for t in axis.get_yticklabels()] == ["output (1 seeds)", "at_kl (2 seeds)"]
     assert [list(line.get_xdata()) for line in axis.lines][:3] == [[0.1], [0.3], [-0.1, 0.7]]
+
+
+def test_gains_have_a_panel_a_metric_and_the_first_system_on_top():
+    d = {name: Difference(mean, mean - 0.5, mean + 0.5, 4) for name, mean in (("student", 1.0), ("teacher", 2.0))}
+    axis, other = draw.gains({"si_snr_db": d, "stoi": d}, {"si_snr_db": "SI-SNR (dB)", "stoi": "STOI"}).axes
+    assert (axis.get_xlabel(), other.get_xlabel()) == ("SI-SNR (dB)", "STOI")
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["teacher", "student alone"]
+    assert [list(line.get_xdata()) for line in axis.lines[:4]] == [[2.0], [1.5, 2.5], [1.0], [0.5, 1.5]]
+
+
+def test_seeds_and_their_mean_are_read_from_the_record():
+    rows = [
+        {"seed": "0", "stoi": "+0.0048 [+0.0030, +6.7e-03] better"},
+        {"seed": "mean of 2", "stoi": "-0.001 [-0.005, +0.003] not distinguishable"},
+    ]
+    axis = draw.over_seeds(rows, {"stoi": "STOI"}).axes[0]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["mean of 2", "seed 0"]
+    assert [list(line.get_xdata()) for line in axis.lines[:4]] == [[-0.001], [-0.005, 0.003], [0.0048], [0.003, 0.0067]]
 
 
 # ---- widget

@@ -34,6 +34,14 @@ def test_run_log_draws_every_batch_and_a_mean_of_15():
     assert right.get_ylabel() == "s of audio per second"
 
 
+def test_run_log_takes_no_mean_across_two_stages():
+    left, right = figures.run_log(range(40), [0.0] * 20 + [10.0] * 20, [4.0] * 40, {"one": 0, "two": 20}).axes
+    _dots, first, second, border = left.lines
+    assert first.get_ydata() == pytest.approx(0.0) and second.get_ydata() == pytest.approx(10.0)
+    assert border.get_xdata()[0] == 19.5 and right.lines[2].get_xdata()[0] == 19.5
+    assert [t.get_text() for t in left.texts] == ["one", "two"]
+
+
 def test_lead_draws_the_wanted_lead_over_the_last_value_of_the_student():
     axis = figures.lead({"teacher": ([1, 2], [3.0, 5.0]), "student": ([1, 4], [2.0, 4.5])}, 0.7).axes[0]
     levels = [line.get_ydata()[0] for line in axis.lines[2:]]
@@ -46,9 +54,9 @@ def test_four_sick_logs_draw_the_column_that_gives_the_illness_away():
     drawn = {axis.get_ylabel(): axis.lines[0].get_ydata() for axis in figure.axes}
     assert max(drawn["gain of the output"]) < 0
     assert drawn["skipped batches, in all"][-1] == 1000
-    assert min(drawn["share of the time spent waiting"]) == 0.8
+    assert min(drawn["share of time waiting"]) == 0.8
     assert drawn["KL to the teacher (nat)"][-1] < 0.1
-    assert "SI-SNR (dB)" in drawn
+    assert "SI-SNR (dB), dotted" in drawn
 
 
 # ---- exercises

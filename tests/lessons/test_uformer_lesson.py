@@ -198,7 +198,7 @@ def test_architecture_names_every_layer(model):
     words = [text.get_text() for axis in figure.axes for text in axis.texts]
     for side in ("encoder", "decoder"):
         assert [word for word in words if word.startswith(f"{side}.")] == [f"{side}.{i}" for i in range(6)]
-    assert words.count("2·128\n× 4") == 1 and words.count("1\n× 256") == 1 and words.count("+") == 12
+    assert words.count("2·128 × 4") == 1 and words.count("1 × 256") == 1 and words.count("+") == 12
     assert "time\nattention" in words and "LayerNorm" in words
     assert drawing(figure) is not None  # a vector graphic in the notebook
 
@@ -237,6 +237,16 @@ def test_figures_carry_their_axes(maps, spectrum):
     }
     for label, figure in made.items():
         assert isinstance(figure, Figure) and label in _labels(figure), label
+
+
+def test_exchange_draws_each_weight_as_a_line():
+    figure = attention_figures.exchange(np.array([[0.75, 0.25], [0.5, 0.5]]), ["a", "b"], ["c", "d"])
+    lines = figure.axes[0].lines
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert [line.get_linewidth() for line in lines] == [0.5 + 9 * w for w in (0.75, 0.25, 0.5, 0.5)]
+    assert [list(line.get_ydata()) for line in lines] == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert {"a", "b", "c", "d", "0.75"} <= set(words) and words.count("0.50") == 2
+    assert drawing(figure) is not None
 
 
 def test_dilations_draw_the_reach_they_are_given():

@@ -98,7 +98,7 @@ def pooling(m: np.ndarray, q: np.ndarray, hop: int, layer: str = "", sample_rate
     figure, axes = new_figure(1, 2, height=2.8, width_ratios=(3, 1), sharey=True)
     left, right = axes[0]
     seconds = m.shape[1] * hop / sample_rate
-    left.imshow(
+    image = left.imshow(
         map_db(thinned(m)),
         origin="lower",
         aspect="auto",
@@ -110,12 +110,15 @@ def pooling(m: np.ndarray, q: np.ndarray, hop: int, layer: str = "", sample_rate
     left.grid(False)
     left.set(title=f"Q(f, t), {layer}", xlabel="time (s)", ylabel="freq (kHz)")
     right.stairs(q, _edges(len(q)), orientation="horizontal", fill=True, color=COLOURS["teacher"], alpha=0.6)
-    right.set(title="q(f): mean over frames", xlabel="q")
+    right.set(title="q(f): mean over frames", xlabel="q (linear)")
+    figure.colorbar(image, ax=axes[0], label="Q (dB below maximum)", shrink=0.9)
     return figure
 
 
 def distributions(probabilities: dict[str, dict[str, np.ndarray]], columns: int = 3) -> Figure:
     """Distributions over frequency, one panel per layer, one line per system.
+
+    More than 64 bins are drawn as the means of two neighbours, because single teeth would fill the panel.
 
     Args:
         probabilities: layer -> system -> (freq,), each summing to 1.
@@ -126,10 +129,12 @@ def distributions(probabilities: dict[str, dict[str, np.ndarray]], columns: int 
     for axis, (layer, by_system) in zip(axes.flat, probabilities.items(), strict=False):
         for i, (name, p) in enumerate(by_system.items()):
             p = np.asarray(p)
+            if paired := len(p) > 64 and len(p) % 2 == 0:
+                p = p.reshape(-1, 2).mean(axis=1)
             axis.stairs(p, _edges(len(p)), color=colour_of(name, i), label=LABELS.get(name, name), linewidth=1.4)
         bins = len(next(iter(by_system.values())))
         axis.axhline(1 / bins, color="#999999", linestyle=":", linewidth=1)
-        axis.set_title(f"{layer} ({bins} bins)", fontsize=9)
+        axis.set_title(f"{layer} ({bins} bins{', drawn in pairs' if paired else ''})", fontsize=9)
         axis.set_ylim(bottom=0)
     for axis in axes[-1]:
         axis.set_xlabel("freq (kHz)")
@@ -159,7 +164,7 @@ def divergence(teacher: np.ndarray, student: np.ndarray, layer: str = "") -> Fig
     axes[1, 0].bar(centres, parts, width, color=colours)
     axes[0, 0].set(ylabel="P(f)", title=f"{layer}: KL = {parts.sum():.3f} nat")
     axes[0, 0].legend()
-    axes[1, 0].set(ylabel="P_T log(P_T / P_S)", xlabel="freq (kHz)")
+    axes[1, 0].set(ylabel=r"$P_T \log (P_T / P_S)$ (nat)", xlabel="freq (kHz)")
     return figure
 
 
@@ -177,7 +182,7 @@ def direction(teacher: np.ndarray, forward: np.ndarray, reverse: np.ndarray) -> 
 
 
 def layer_bars(values: dict[str, Sequence[float]], layers: Sequence[str], label: str, log: bool = False) -> Figure:
-    """Grouped bars over the layers.
+    """Grouped bars over the layers; with a logarithmic axis, where a bar has no foot, points on a line.
 
     Args:
         values: series -> one number a layer; a system's name takes its colour.
@@ -190,6 +195,10 @@ def layer_bars(values: dict[str, Sequence[float]], layers: Sequence[str], label:
     width = 0.8 / len(values)
     positions = np.arange(len(layers))
     for i, (name, heights) in enumerate(values.items()):
+        if log:
+            look = {"marker": "os^D"[i % 4], "color": colour_of(name, i), "markersize": 5, "linewidth": 1.0}
+            axis.plot(positions, heights, label=LABELS.get(name, name), **look)
+            continue
         axis.bar(
             positions + (i - (len(values) - 1) / 2) * width,
             heights,
@@ -257,8 +266,8 @@ def descent(curve: Sequence[float], before: Sequence[float], after: Sequence[flo
     left.plot(np.arange(len(curve)), curve, color=COLOURS["student_at_kl"], marker="o", markersize=3)
     left.set(xlabel="step", ylabel="AT-KL (nat)", yscale="log")
     positions = np.arange(len(layers))
-    right.bar(positions - 0.2, before, 0.4, color=COLOURS["student"], label="before")
-    right.bar(positions + 0.2, after, 0.4, color=COLOURS["student_at_kl"], label="after")
+    right.plot(positions, before, "o-", markersize=5, linewidth=1, color=COLOURS["student"], label="before")
+    right.plot(positions, after, "s-", markersize=5, linewidth=1, color=COLOURS["student_at_kl"], label="after")
     right.set_xticks(positions, [short_name(layer) for layer in layers])
     right.set(ylabel="KL (nat)", yscale="log", xlabel="layer")
     right.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
@@ -325,7 +334,7 @@ def at_kl_picture(teacher: np.ndarray, student: np.ndarray, normalisation: str =
         raise ValueError(f"normalisation is one of {', '.join(steps)}, not {normalisation!r}")
     figure, axes = new_figure(1, 1, height=3.9)
     axis = axes[0, 0]
-    axis.set(xlim=(0, 17.6), ylim=(-0.4, 7.9))
+    axis.set(xlim=(-1.1, 17.6), ylim=(-0.4, 7.9))
     axis.axis("off")
     for x, words in (
         (2.5, "feature A\n(chan, freq, frame)"), (7.6, "attention map Q\n(freq, frame)"),
@@ -355,6 +364,8 @@ def _one_side(
     width = min(0.6, (4.8 / chan - 0.15) / frame)
     cell, height = (width, 1.8 / freq), 1.8
     middle = bottom + height / 2
+    for row, word in ((0, "low $f$"), (freq - 1, "high $f$")):
+        axis.text(-0.05, bottom + (row + 0.5) * height / freq, word, ha="right", va="center", fontsize=8)
     for c in range(chan):
         _sheet(axis, feature[c], 0.1 + c * (frame * width + 0.15), bottom, cell, colour, 8)
     words = f"{LABELS.get(name, name).replace(' alone', '')}: {chan} channels, {frame} frames"

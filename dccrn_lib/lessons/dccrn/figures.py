@@ -80,7 +80,7 @@ def block_weight(weight: np.ndarray) -> Figure:
     axis.axvline(columns / 2 - 0.5, color="black", linewidth=2)
     for (i, j), value in np.ndenumerate(weight):
         ink = "white" if abs(value) > 0.6 * limit else "black"
-        axis.text(j, i, f"{value:+.2f}", ha="center", va="center", fontsize=9, color=ink)
+        axis.text(j, i, f"{value:+.3g}" if value else "0", ha="center", va="center", fontsize=10, color=ink)
     for size, ticks in ((columns // 2, axis.set_xticks), (rows // 2, axis.set_yticks)):
         ticks(range(2 * size), [f"{part} {i}" for part in ("re", "im") for i in range(size)])
     axis.set(xlabel="input channel", ylabel="output channel", title="block weight  [[Wr, -Wi], [Wi, Wr]]")
@@ -105,11 +105,12 @@ def stamps(x: Sequence[float], kernel: Sequence[float], stride: int, padding: in
         bottom += part
     kept = full - 2 * padding
     axis.axvspan(-padding - 0.5, -0.5, color=GREY, alpha=0.3)
-    axis.axvspan(kept - 0.5, kept + padding - 0.5, color=GREY, alpha=0.3, label="cut by padding")
+    cut = axis.axvspan(kept - 0.5, kept + padding - 0.5, color=GREY, alpha=0.3, label="cut by padding")
     axis.set_xticks(np.arange(full) - padding)
     axis.set(xlabel="output bin", ylabel="value", title=f"{len(x)} input bins -> {kept} output bins")
-    axis.set_ylim(0, 1.25 * bottom.max())
-    axis.legend(ncols=2)
+    axis.set_ylim(0, 1.08 * bottom.max())
+    handles = [h for h in axis.get_legend_handles_labels()[0] if h is not cut]
+    axis.legend(handles=[*handles, cut], loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -170,7 +171,7 @@ def student(channels: Sequence[int], rnn_units: int, bins: int = 256) -> Figure:
         axis.annotate("", xy=end, xytext=start, arrowprops={"linewidth": 1.3, "shrinkA": 0, "shrinkB": 0, **style})
         if text:
             place = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + 0.06)
-            axis.text(*place, text, ha="center", va="bottom", fontsize=8, color=style["color"])
+            axis.text(*place, text, ha="center", va="bottom", fontsize=9, color=style["color"])
 
     sizes = [2, *channels]
     top = n + 0.6
@@ -209,6 +210,17 @@ def student(channels: Sequence[int], rnn_units: int, bins: int = 256) -> Figure:
     return figure
 
 
+def heard(spectra: Mapping[str, np.ndarray], hop: int = 100) -> Figure:
+    """Spectrograms side by side on one dB scale, tall enough for harmonics: title -> complex (freq, frame)."""
+    figure, axes = new_figure(1, len(spectra), height=3.4, sharey=True)
+    reference = max(float(np.abs(s).max()) for s in spectra.values())
+    for axis, (title, spectrum) in zip(axes[0], spectra.items(), strict=True):
+        image = draw_spectrogram(axis, spectrum, hop, title=title, reference=reference)
+        axis.label_outer()
+    figure.colorbar(image, ax=axes, label="level (dB)", pad=0.01)
+    return figure
+
+
 def training(curves: Mapping[str, Sequence[float]]) -> Figure:
     """Loss over the optimiser's steps: network -> losses."""
     figure, axes = new_figure(height=2.6)
@@ -230,6 +242,8 @@ def mask_reach(outputs: Mapping[str, np.ndarray], bin_value: complex, target: co
         axis.plot(circle.real, circle.imag, ":", color=GREY)
         _arrow(axis, bin_value, "#222222", "Y")
         axis.plot(target.real, target.imag, "*", color=ACCENT, markersize=12)
+        ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+        axis.text(target.real + 0.2, target.imag, "S", color=ACCENT, va="center", bbox=ground)
         _plane(axis, 1.75, title)
     for axis in axes[0, 1:]:
         axis.set_ylabel("")
@@ -288,7 +302,7 @@ def dependency(reached: Mapping[str, np.ndarray], frame: int) -> Figure:
     axis.grid(which="minor", color="white", linewidth=1)
     axis.axvline(0, color=ACCENT, linewidth=1.2)
     axis.tick_params(which="minor", length=0)
-    axis.set(xlabel="frame, counted from the one that was changed")
+    axis.set(xlabel="frame, counted from the one that was changed", title="blue: depends on the changed frame")
     return figure
 
 
@@ -324,8 +338,8 @@ def explored(noisy: np.ndarray, mask: np.ndarray, result: np.ndarray, hop: int =
         origin="lower",
         aspect="auto",
         cmap="RdBu_r",
-        vmin=-30,
-        vmax=30,
+        vmin=-40,
+        vmax=40,
         extent=(0, gain.shape[-1] * hop / 16000, 0, 8),
         interpolation="nearest",
     )

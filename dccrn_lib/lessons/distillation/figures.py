@@ -1,12 +1,14 @@
 """Figures of notebook 05: a training step, all systems on one sentence, curves, learning rate, distance by layer,
-differences by mixture, the sweep.
+differences by mixture, by metric and by seed, the sweep.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
@@ -34,7 +36,7 @@ def training_step() -> Figure:
         look = {"arrowstyle": "->", "color": colour, "linestyle": style, "linewidth": 1.4}
         axis.annotate("", xy=end, xytext=start, arrowprops=look)
 
-    box(0.2, 3.4, 2.2, "noisy $x$", plain)
+    box(0.2, 3.4, 2.2, "noisy $y$", plain)
     box(3.8, 5.6, 3.4, "teacher\neval, no gradient", frozen)
     box(3.8, 3.4, 3.4, "student\nlearns", learnt)
     box(3.8, 0.6, 3.4, "averaged student\nvalidated, saved", plain)
@@ -52,10 +54,12 @@ def training_step() -> Figure:
     arrow((11.4, 1.85), (11.4, 2.55))
     for y, end in ((7.0, 5.5), (5.1, 5.1), (3.2, 4.7)):
         arrow((13.55, y), (14.45, end))
-    arrow((15.1, 4.45), (7.25, 3.8), "#d55e00", "--")
-    axis.text(14.0, 3.55, "gradient, clipped", color="#d55e00", ha="left", va="top", fontsize=9)
-    arrow((5.5, 3.35), (5.5, 1.9), "#0072b2", ":")
-    axis.text(5.7, 2.6, "average, decay $d_k$", color="#0072b2", va="center", fontsize=9)
+    gradient = {"color": "#d55e00", "linestyle": "--", "linewidth": 1.4}
+    axis.plot([15.15, 15.15, 6.5, 6.5], [4.4, 2.2, 2.2, 2.9], **gradient)
+    arrow((6.5, 2.8), (6.5, 3.35), "#d55e00")
+    axis.text(13.8, 2.05, "gradient,\nclipped", color="#d55e00", ha="left", va="top", fontsize=9)
+    arrow((4.7, 3.35), (4.7, 1.9), "#0072b2", ":")
+    axis.text(4.5, 2.6, "average, decay $d_k$", color="#0072b2", ha="right", va="center", fontsize=9)
     return figure
 
 
@@ -97,30 +101,53 @@ def _two_by_two(spectrum: np.ndarray) -> np.ndarray:
 
 
 def learning_curves(histories: Mapping[str, dict]) -> Figure:
-    """Loss on the training batches with its batch-to-batch band (left), SI-SNR on valid (right), over hours of audio.
+    """SI-SNR on valid (left), and the loss on the training batches, over hours of audio.
+
+    Each system has a panel of its own for the loss, with its spread from batch to batch as a band and the mean of the
+    others as grey lines, so that no band covers another.
 
     Args:
         histories: system -> ``TrainResult.history``.
     """
-    figure, axes = new_figure(1, 2, height=3.4)
-    loss, valid = axes[0]
-    for name, history in histories.items():
-        name = _PUBLISHED.get(name, name)
-        colour, label = COLOURS.get(name, "#56b4e9"), LABELS.get(name, name)
-        hours = np.array([row["hours"] for row in history["train"]])
-        mean = np.array([row["clean"] for row in history["train"]])
-        spread = np.array([row.get("clean_std", 0.0) for row in history["train"]])
-        loss.plot(hours, mean, color=colour, label=label)
-        loss.fill_between(hours, mean - spread, mean + spread, color=colour, alpha=0.15, linewidth=0)
+    named = {_PUBLISHED.get(name, name): history for name, history in histories.items()}
+    losses = {name: _loss_curve(history) for name, history in named.items()}
+    figure, axes = new_figure(1, 1 + len(named), height=3.0, width_ratios=(2.2, *[1] * len(named)))
+    valid, *panels = axes[0]
+    for name, history in named.items():
         points = [(row["hours"], row["si_snr_db"]) for row in history["valid"]]
-        valid.plot(*zip(*points, strict=True), "o-", color=colour, label=label, markersize=4)
-    noisy = next(iter(histories.values()))["valid"][0]["noisy_si_snr_db"]
+        colour = COLOURS.get(name, "#56b4e9")
+        valid.plot(*zip(*points, strict=True), "o-", color=colour, label=LABELS.get(name, name), markersize=4)
+    noisy = next(iter(named.values()))["valid"][0]["noisy_si_snr_db"]
     valid.axhline(noisy, color=COLOURS["noisy"], linestyle="--", label=LABELS["noisy"])
-    loss.set(title="training batches, mean and spread", xlabel="audio seen (h)")
-    loss.set_ylabel("loss against clean speech")
     valid.set(title="valid split", xlabel="audio seen (h)", ylabel="SI-SNR (dB)")
+    for axis, name in zip(panels, named, strict=True):
+        colour = COLOURS.get(name, "#56b4e9")
+        for other in named:
+            hours, mean, spread = losses[other]
+            if other == name:
+                axis.fill_between(hours, mean - spread, mean + spread, color=colour, alpha=0.25, linewidth=0)
+            axis.plot(hours, mean, color=colour if other == name else "#aaaaaa", zorder=3 if other == name else 2)
+        axis.sharey(panels[0])
+        axis.sharex(panels[0])
+        axis.set_title(LABELS.get(name, name).replace(" with ", "\nwith "), fontsize=9)
+        axis.set_xlabel("audio (h)")
+        if axis is not panels[0]:
+            axis.tick_params(labelleft=False)
+    panels[0].set_ylabel("loss against clean speech")
     figure.legend(*valid.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
     return figure
+
+
+def _loss_curve(history: Mapping) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hours, mean and batch-to-batch spread of the loss against clean speech."""
+    rows = history["train"]
+    columns = (
+        [row["hours"] for row in rows],
+        [row["clean"] for row in rows],
+        [row.get("clean_std", 0.0) for row in rows],
+    )
+    hours, mean, spread = (np.array(column, dtype=float) for column in columns)
+    return hours, mean, spread
 
 
 def schedule(rates: Sequence[float]) -> Figure:
@@ -144,10 +171,10 @@ def distance_by_layer(distances: Mapping[str, Mapping[str, float]]) -> Figure:
     for name, values in distances.items():
         marker, colour = markers.get(name, ("^", None))
         colour = colour or COLOURS.get(name, "#56b4e9")
-        axis.plot(list(values), list(values.values()), marker=marker, color=colour, label=LABELS.get(name, name))
+        layers = [f"{part[0].upper()}{number}" for part, _, number in (key.partition(".") for key in values)]
+        axis.plot(layers, list(values.values()), marker=marker, color=colour, label=LABELS.get(name, name))
     axis.set_yscale("log")
-    axis.set(xlabel="layer", ylabel="KL to the teacher (nats)")
-    axis.tick_params(axis="x", rotation=35)
+    axis.set(xlabel="layer (E: encoder, D: decoder)", ylabel="KL to the teacher (nat)")
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(axis.lines))
     return figure
 
@@ -191,22 +218,68 @@ def paired_differences(values: Sequence[float], difference: Difference, unit: st
     return figure
 
 
-def sweep(rows: Sequence[Mapping], metric: str = "SI-SNR (dB)") -> Figure:
+def gains(differences: Mapping[str, Mapping[str, Difference]], labels: Mapping[str, str]) -> Figure:
+    """Paired differences to the noisy input: a panel a metric, a point with its 95 % interval a system.
+
+    Args:
+        differences: metric -> system -> from ``evaluation.compare_systems``.
+        labels: metric -> name and unit for its axis.
+    """
+    figure, axes = new_figure(1, len(differences), height=2.0, sharey=True)
+    for axis, (metric, by_system) in zip(axes[0], differences.items(), strict=True):
+        for place, (name, d) in enumerate(reversed(list(by_system.items()))):
+            _interval(axis, place, d.mean, d.low, d.high, COLOURS.get(name, "#56b4e9"))
+        axis.axvline(0, color="#222222", linewidth=0.8)
+        axis.set_yticks(range(len(by_system)), [LABELS.get(name, name) for name in reversed(list(by_system))])
+        axis.set_ylim(-0.6, len(by_system) - 0.4)
+        axis.set_xlabel(labels[metric])
+    return figure
+
+
+def over_seeds(rows: Sequence[Mapping], metrics: Mapping[str, str]) -> Figure:
+    """Differences of two systems, seed by seed and over the seeds: a panel a metric, with 95 % intervals.
+
+    Args:
+        rows: of a record of ``experiment over-seeds``: "seed" and, by metric, text like "+0.5 [+0.3, +0.7] better".
+        metrics: metric -> name and unit for its axis.
+    """
+    figure, axes = new_figure(1, len(metrics), height=2.2, sharey=True)
+    for axis, (metric, label) in zip(axes[0], metrics.items(), strict=True):
+        for place, row in enumerate(reversed(rows)):
+            mean, low, high = (float(v) for v in re.findall(r"[-+]?\d[\d.e+-]*", row[metric])[:3])
+            _interval(axis, place, mean, low, high, "#888888" if row["seed"].isdigit() else COLOURS["student_at_kl"])
+        axis.axvline(0, color="#222222", linewidth=0.8)
+        names = [f"seed {row['seed']}" if row["seed"].isdigit() else row["seed"] for row in reversed(rows)]
+        axis.set_yticks(range(len(rows)), names)
+        axis.set_ylim(-0.6, len(rows) - 0.4)
+        axis.set_xlabel(label)
+    return figure
+
+
+def _interval(axis: Axes, place: float, mean: float | None, low: float | None, high: float | None, colour: str) -> None:
+    """A point with its interval at one height of the vertical axis; nothing where there is no mean."""
+    if mean is not None:
+        axis.plot(mean, place, "o", color=colour)
+    if low is not None and high is not None:
+        axis.plot([low, high], [place, place], color=colour)
+
+
+def sweep(rows: Sequence[Mapping], metric: str = "SI-SNR (dB)", title: str = "") -> Figure:
     """Difference of every method to the baseline, with the 95 % interval over seeds.
 
     Args:
         rows: from ``experiments.grid.compare_methods``.
         metric: name and unit for the axis.
+        title: of the figure.
     """
     shown = [row for row in rows if row["difference"] is not None]
     figure, axes = new_figure(1, 1, height=1.0 + 0.45 * max(len(shown), 1))
     axis = axes[0, 0]
     for place, row in enumerate(shown):
-        axis.plot(row["difference"], place, "o", color="#0072b2")
-        if row["low"] is not None:
-            axis.plot([row["low"], row["high"]], [place, place], color="#0072b2")
+        _interval(axis, place, row["difference"], row["low"], row["high"], "#0072b2")
     axis.axvline(0, color="#222222", linewidth=0.8)
     axis.set_yticks(range(len(shown)), [f"{row['method']} ({row['seeds']} seeds)" for row in shown])
     axis.set_ylim(-0.7, max(len(shown), 1) - 0.3)
     axis.set_xlabel(f"difference to the student alone, {metric}")
+    axis.set_title(title, fontsize=9)
     return figure

@@ -52,20 +52,40 @@ def step_picture() -> Figure:
     return figure
 
 
-def run_log(steps: Sequence[int], loss: Sequence[float], speed: Sequence[float]) -> Figure:
-    """Loss of single batches in dB (left) and speed in seconds of audio per second (right) over the steps of a log."""
-    figure, axes = new_figure(1, 2, height=2.6)
+def run_log(
+    steps: Sequence[int], loss: Sequence[float], speed: Sequence[float], stages: dict[str, int] | None = None
+) -> Figure:
+    """Loss of single batches in dB (left) and speed in seconds of audio per second (right) over the steps of a log.
+
+    Args:
+        steps, loss, speed: the log's lines, in order.
+        stages: name -> its first step, in order; a line is drawn between two, and no mean reaches across it.
+    """
+    figure, axes = new_figure(1, 2, height=3.0)
     left, right = axes[0]
-    left.plot(steps, loss, ".", color=COLOURS["student_at_kl"], alpha=0.6, label="one batch")
-    width = min(15, len(loss))
-    smooth = np.convolve(loss, np.ones(width) / width, mode="valid")
-    left.plot(
-        np.asarray(steps)[width // 2 : width // 2 + len(smooth)], smooth, color="#222222", label=f"mean of {width}"
-    )
+    step, batch, rate = (np.asarray(column, dtype=float) for column in (steps, loss, speed))
+    stages = stages or {"": int(step[0])}
+    starts = [*stages.values(), np.inf]
+    left.plot(step, batch, ".", color=COLOURS["student_at_kl"], alpha=0.6, label="one batch")
+    for i, (name, first) in enumerate(stages.items()):
+        part = (step >= first) & (step < starts[i + 1])
+        width = min(15, int(part.sum()))
+        smooth = np.convolve(batch[part], np.ones(width) / width, mode="valid")
+        label = None if i else f"mean of {width}"
+        left.plot(step[part][width // 2 :][: len(smooth)], smooth, color="#222222", label=label)
+        right.plot(step[part], rate[part], color=COLOURS["student_at_kl"])
+        for axis in axes[0]:
+            if i:
+                border = (first + step[step < first][-1]) / 2
+                axis.axvline(border, color=ALARM, linestyle="--", linewidth=1.2)
+            if name:
+                axis.text(
+                    step[part].mean(), 1.01, name, transform=axis.get_xaxis_transform(), ha="center", va="bottom",
+                    fontsize=8, color=ALARM,
+                )  # fmt: skip
     left.set(xlabel="step", ylabel="loss (dB)")
-    left.legend(fontsize=8)
-    right.plot(steps, speed, color=COLOURS["student_at_kl"])
-    right.set(xlabel="step", ylabel="s of audio per second", ylim=(0, None))
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+    right.set(xlabel="step", ylabel="s of audio per second", ylim=(0, 1.1 * rate.max()))
     return figure
 
 
@@ -81,10 +101,10 @@ def lead(curves: dict[str, tuple[Sequence[float], Sequence[float]]], wanted: flo
     for name, (hours, values) in curves.items():
         axis.plot(hours, values, "o-", markersize=3, color=COLOURS[name], label=LABELS[name])
     final = curves["student"][1][-1]
-    axis.axhline(final, color=COLOURS["student"], linestyle=":", linewidth=1)
+    axis.axhline(final, color=COLOURS["student"], linestyle=":", linewidth=1.4, label="student alone at its end")
     axis.axhline(final + wanted, color=ALARM, linestyle="--", linewidth=1.2, label=f"wanted: {wanted:g} dB more")
     axis.set(xlabel="hours of audio seen", ylabel="SI-SNR on valid (dB)")
-    axis.legend(fontsize=8, loc="lower right")
+    axis.legend(fontsize=9, loc="lower right")
     return figure
 
 
@@ -98,14 +118,14 @@ def four_sick_logs(logs: dict[str, list[dict[str, float]]]) -> Figure:
     columns = {
         "gain": ("gain", "gain of the output"),
         "skipped": ("skipped", "skipped batches, in all"),
-        "loader": ("waiting", "share of the time spent waiting"),
+        "loader": ("waiting", "share of time waiting"),
         "teacher": ("features", "KL to the teacher (nat)"),
     }
     titles = {
         "gain": "polarity: the gain is below 0",
         "skipped": "not finite: every batch is skipped",
         "loader": "loader-bound: the device waits",
-        "teacher": "KL falls, SI-SNR (dotted) does not rise",
+        "teacher": "KL falls, SI-SNR does not rise",
     }
     for axis, (name, (column, label)) in zip(axes.flat, columns.items(), strict=True):
         rows = logs[name]
@@ -113,7 +133,7 @@ def four_sick_logs(logs: dict[str, list[dict[str, float]]]) -> Figure:
         axis.plot(steps, [row[column] for row in rows], "o-", markersize=3, color=ALARM)
         axis.set_title(titles[name], fontsize=9)
         axis.set(xlabel="step", ylabel=label)
-        axis.yaxis.label.set_fontsize(8)
+        axis.yaxis.label.set_fontsize(9)
         if name == "gain":
             axis.axhline(0, color="#222222", linewidth=0.8)
         if name == "loader":
@@ -121,6 +141,6 @@ def four_sick_logs(logs: dict[str, list[dict[str, float]]]) -> Figure:
         if name == "teacher":
             other = axis.twinx()
             other.plot(steps, [row["si_snr_db"] for row in rows], ":", color="#222222")
-            other.set_ylabel("SI-SNR (dB)", fontsize=8)
+            other.set_ylabel("SI-SNR (dB), dotted", fontsize=9)
             other.grid(False)
     return figure

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch
 
 from dccrn_lib.lessons.plotting import COLORMAP, new_figure
 
@@ -24,102 +24,129 @@ FRAME_SECONDS = 0.01  # hop 160 at 16 kHz
 
 
 # ------------------------------------------------------------------------------------------------ the whole network
-def _box(axis: Axes, x: float, y: float, width: float, height: float, colour: str, text: str = "", size: float = 8):
-    """A rounded box centred at (x, y)."""
+ENCODER = {"complex": 2.95, "magnitude": 5.75}  # x of the two streams on the way down, in half inches
+DECODER = {"complex": 13.05, "magnitude": 10.25}  # and on the way up
+INK = "#333333"
+
+
+def _box(axis: Axes, place: tuple[float, float], size: tuple[float, float], colour: str, text: str):
+    """A rounded box with text around a centre."""
+    (x, y), (width, height) = place, size
+    style = "round,pad=0,rounding_size=0.12"
     corner = (x - width / 2, y - height / 2)
-    style = "round,pad=0,rounding_size=0.06"
-    axis.add_patch(FancyBboxPatch(corner, width, height, boxstyle=style, facecolor=colour, edgecolor="white", zorder=3))
-    if text:
-        axis.text(x, y, text, ha="center", va="center", fontsize=size, zorder=4)
+    axis.add_patch(
+        FancyBboxPatch(corner, width, height, boxstyle=style, facecolor=colour, edgecolor=INK, linewidth=0.8)
+    )
+    axis.text(x, y, text, ha="center", va="center", fontsize=9, zorder=4)
 
 
-def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = GREY, style: str = "-|>"):
-    options = {"arrowstyle": style, "color": colour, "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 8}
-    axis.annotate("", xy=end, xytext=start, arrowprops=options, zorder=2)
-
-
-def _height(freq: int) -> float:
-    """Of the box of a layer with so many bins."""
-    return max(0.3, 0.1 * np.log2(freq))
+def _arrow(
+    axis: Axes, start: tuple[float, float], end: tuple[float, float], colour: str = INK, style: str = "-|>", **look
+):
+    options = {"arrowstyle": style, "color": colour, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 9}
+    axis.annotate("", xy=end, xytext=start, arrowprops=options | look, zorder=2)
 
 
 def architecture(channels: Sequence[int], bins: int = 256, stages: Sequence[str] = ()) -> Figure:
-    """The whole Uformer: two U-shaped streams above each other, skips, fusions, and the conformer's stages below.
+    """The whole Uformer as a block diagram: two streams down the encoder, through the conformer, up the decoder.
+
+    Each row is one layer of both streams with the fusion between them; a skip joins two rows of equal height, as in
+    the drawing of the student (:func:`dccrn_lib.lessons.dccrn.figures.student`).
 
     Args:
         channels: magnitude channels at the input and after each encoder layer.
         bins: frequencies at the input.
         stages: names of the conformer's stages.
     """
-    figure, axes = new_figure(1, 1, height=6.6)
-    figure.set_size_inches(10.4, 6.6)
-    axis = axes[0, 0]
     layers = len(channels) - 1
-    columns = []  # (x, name, chan, freq)
-    for i in range(layers):
-        columns.append((1.25 + 0.62 * i, f"encoder.{i}", channels[i + 1], bins >> (i + 1)))
-    middle = 1.25 + 0.62 * layers + 0.15
-    for i in range(layers):
-        columns.append((middle + 0.77 + 0.62 * i, f"decoder.{i}", channels[layers - 1 - i], bins >> (layers - 1 - i)))
-    last = columns[-1][0]
-    rows = {"complex": 4.6, "magnitude": 2.7}
-    for stream, y in rows.items():
-        colour, up = STREAMS[stream], 1 if stream == "complex" else -1
-        light = LIGHT[stream]
-        for x, _, chan, freq in columns:
-            _box(axis, x, y, 0.5, _height(freq), light)
-            shape = f"2·{chan}" if stream == "complex" else f"{chan}"
-            axis.text(x, y, f"{shape}\n× {freq}", ha="center", va="center", fontsize=7.5, zorder=5)
-        xs = [0.58, *(c[0] for c in columns[:layers]), middle, *(c[0] for c in columns[layers:]), last + 0.85]
-        for a, b in zip(xs[:-1], xs[1:], strict=True):
-            _arrow(axis, (a + (0.36 if a == middle else 0.25), y), (b - (0.36 if b == middle else 0.25), y), colour)
-        for i in range(layers):  # encoder i -> decoder layers - 1 - i
-            a, b = columns[i], columns[2 * layers - 1 - i]
-            level = y + up * (0.55 + 0.1 * (layers - i))
-            axis.plot([a[0], a[0], b[0]], [y + up * _height(a[3]) / 2, level, level], color=GREY, linewidth=0.8)
-            _arrow(axis, (b[0], level), (b[0], y + up * _height(b[3]) / 2))
-        axis.text(0.42, y, {"complex": "complex\nstream", "magnitude": "magnitude\nstream"}[stream], color=colour,
-                  ha="center", va="center", fontsize=8.5)  # fmt: skip
-    axis.text(1.0, 5.62, "in a box: channels × bins,\nand all T frames", ha="right", va="center", fontsize=7.5)
-    axis.text(0.42, 4.2, "√|Y|·exp(j arg Y)\n2 × 256", ha="center", va="top", fontsize=7.5)
-    axis.text(0.42, 2.3, "√|Y|\n1 × 256", ha="center", va="top", fontsize=7.5)
-    axis.text(middle, 5.77, "skips of the complex stream", ha="center", fontsize=7.5, color=GREY)
-    axis.text(middle, 1.47, "skips of the magnitude stream", ha="center", va="top", fontsize=7.5, color=GREY)
-    for x, name, *_ in columns:
-        axis.text(x, 3.87, name, ha="center", va="center", fontsize=7.2)
-        _arrow(axis, (x, 3.76), (x, 3.2), FUSED, "<|-|>")
-        axis.add_patch(Circle((x, 3.48), 0.1, facecolor=FUSED, edgecolor="white", zorder=3))
-        axis.text(x, 3.475, "+", ha="center", va="center", color="white", fontsize=8, zorder=4)
-    axis.text(0.42, 3.48, "fusion", ha="center", va="center", color=FUSED, fontsize=8.5)
-    words = f"conformer\n\n{len(stages)} stages\na fusion\nbehind\neach\n\n4 bins"
-    _box(axis, middle, 3.65, 0.72, 2.5, "#d9d9d9", words, 7.5)
-    end = last + 1.0
-    axis.text(last + 0.68, 4.6, "C", ha="center", va="center", color=COMPLEX, fontsize=11)
-    axis.text(last + 0.68, 2.7, "A", ha="center", va="center", color="#b87800", fontsize=11)
-    _arrow(axis, (last + 0.76, 4.5), (end + 0.1, 4.12), COMPLEX)
-    _arrow(axis, (last + 0.76, 2.8), (end + 0.1, 3.18), MAGNITUDE)
-    _box(axis, end + 0.15, 3.65, 1.08, 0.9, "#d9f0e7", "gain of √|Y|:\n½(tanh|C| + σ(A))\nphase + arg C", 7.2)
-    axis.text(end + 0.4, 2.62, "enhanced\nspectrum Ŝ", ha="center", va="center", fontsize=8.5)
-    _arrow(axis, (end + 0.4, 3.2), (end + 0.4, 2.85), FUSED)
-    _stages(axis, stages)
-    axis.set(xlim=(-0.2, 11.2), ylim=(0.2, 5.9), aspect="equal")
+    figure, axes = new_figure(1, 1, height=8.0)
+    axis = axes[0, 0]
     axis.axis("off")
+    top = layers - 0.5  # y of the first encoder layer; a layer is one unit high
+    axis.set(xlim=(0, 16), ylim=(-3.3, top + 2.6))
+    for i in range(layers):
+        _layer(axis, top - i, ENCODER, f"encoder.{i}", (channels[i + 1], bins >> (i + 1)), label_x=0.85, up=False)
+    for i in range(layers):
+        _layer(
+            axis, 0.5 + i, DECODER, f"decoder.{i}", (channels[layers - 1 - i], bins >> (layers - 1 - i)), 15.15, up=True
+        )
+        _arrow(axis, (6.85, 0.5 + i), (9.15, 0.5 + i), "#d55e00", linestyle="--")
+        axis.text(8.0, 0.56 + i, "both skips", ha="center", va="bottom", fontsize=9, color="#d55e00")
+    _ends(axis, top, bins)
+    _conformer(axis, stages, f"conformer: all frames of {bins >> layers} bins, a fusion (+) behind each stage")
+    axis.text(
+        8.0,
+        -3.0,
+        "blue: complex stream, yellow: magnitude stream; in a box: channels × bins, for all $T$ frames",
+        ha="center",
+        va="center",
+        fontsize=9,
+        color=INK,
+    )
     return figure
 
 
-def _stages(axis: Axes, stages: Sequence[str]) -> None:
-    """The row of the conformer's stages below the streams."""
-    kinds = {"feed-forward": "#a6d8f0", "time": "#f2b28c", "frequency": "#e6bcd3", "dilated": "#d9d9d9"}
-    for i, name in enumerate(stages):
+def _layer(
+    axis: Axes, y: float, columns: Mapping[str, float], name: str, shape: tuple[int, int], label_x: float, up: bool
+) -> None:
+    """One layer of both streams, the fusion between them, and the arrows above."""
+    chan, freq = shape
+    for stream, x in columns.items():
+        text = f"2·{chan} × {freq}" if stream == "complex" else f"{chan} × {freq}"
+        _box(axis, (x, y), (2.1, 0.56), LIGHT[stream], text)
+        above = (y + 0.28, y + 0.72) if up else (y + 0.72, y + 0.28)
+        _arrow(axis, (x, above[0]), (x, above[1]), STREAMS[stream])
+    left, right = sorted(columns.values())
+    middle = (left + right) / 2
+    _arrow(axis, (left + 1.06, y), (right - 1.06, y), FUSED, "<|-|>")
+    axis.plot(middle, y, "o", color=FUSED, markersize=11, markeredgecolor="white", zorder=3)
+    axis.text(middle, y - 0.012, "+", ha="center", va="center", color="white", fontsize=10, zorder=4)
+    axis.text(label_x, y, name, ha="center", va="center", fontsize=9)
+
+
+def _ends(axis: Axes, top: float, bins: int) -> None:
+    """The two inputs above the encoder, and the two masks above the decoder."""
+    entries = {
+        "complex": r"$\sqrt{|Y|}\,e^{j\,\arg Y}$, 2 × " + f"{bins}",
+        "magnitude": r"$\sqrt{|Y|}$, 1 × " + f"{bins}",
+    }
+    for stream, x in ENCODER.items():
+        _box(axis, (x, top + 1), (2.62, 0.56), "#eeeeee", entries[stream])
+        _arrow(axis, (4.35, top + 1.72), (x, top + 1.28))
+    _box(axis, (4.35, top + 2), (4.9, 0.56), "#eeeeee", f"noisy spectrum $Y$: {bins + 1} bins")
+    for stream, text in (("complex", r"mask $C$: $\tanh|C|$"), ("magnitude", r"mask $A$: $\sigma(A)$")):
+        x = DECODER[stream]
+        _box(axis, (x, top + 1), (2.62, 0.56), "#eeeeee", text)
+        _arrow(axis, (x, top + 1.28), (11.65 + 0.3 * (x - 11.65), top + 1.72), STREAMS[stream])
+    _box(axis, (11.65, top + 2), (4.9, 0.56), "#d9f0e7", r"$\hat S$: mean of both, squared, times $|Y|$")
+    _arrow(axis, (6.85, top + 2), (9.15, top + 2))
+    axis.text(7.9, top + 2.06, "$Y$", ha="center", va="bottom", fontsize=10)
+
+
+def _conformer(axis: Axes, stages: Sequence[str], title: str) -> None:
+    """The conformer below both halves, its stages in a row; the dilated blocks stand together in one box."""
+    names = [
+        name.replace(" ", "\n", 1).replace("-", "-\n").replace("\n1", " 1").replace("\n2", " 2") for name in stages
+    ]
+    names = [name for name in names if not name.startswith("dilated")]
+    dilated = [name for name in stages if name.startswith("dilated")]
+    if dilated:
+        names.insert(-1, f"dilated 0\nto {len(dilated) - 1}")
+    names = [*names, "LayerNorm"]
+    style = "round,pad=0,rounding_size=0.15"
+    axis.add_patch(FancyBboxPatch((1.6, -2.55), 12.8, 2.1, boxstyle=style, facecolor="#f2f2f2", edgecolor=INK))
+    axis.text(8.0, -0.78, title, ha="center", va="center", fontsize=9)
+    kinds = {"feed": "#a6d8f0", "time": "#f2b28c", "frequency": "#e6bcd3", "dilated": "#ffffff"}
+    step = 12.4 / len(names)
+    for i, name in enumerate(names):
+        x = 1.8 + step * (i + 0.5)
         colour = next((c for word, c in kinds.items() if name.startswith(word)), "#d9d9d9")
-        _box(axis, 0.5 + 0.8 * i, 0.55, 0.68, 0.55, colour, name.replace(" ", "\n", 1).replace("-", "-\n", 1), 7.2)
-        _arrow(axis, (0.5 + 0.8 * i - 0.46, 0.55), (0.5 + 0.8 * i - 0.34, 0.55))
-    if stages:
-        x = 0.5 + 0.8 * len(stages)
-        _box(axis, x, 0.55, 0.68, 0.55, "#bbbbbb", "LayerNorm", 7.2)
-        _arrow(axis, (x - 0.46, 0.55), (x - 0.34, 0.55))
-        words = "inside the conformer, in each stream; a fusion behind every stage, none behind the LayerNorm"
-        axis.text(0.15, 0.95, words, fontsize=8)
+        _box(axis, (x, -1.72), (step - 0.34, 0.9), colour, name)
+        if i:
+            _arrow(axis, (x - step / 2 - 0.17, -1.72), (x - step / 2 + 0.17, -1.72))
+    for columns, ends in ((ENCODER, (0.22, -0.45)), (DECODER, (-0.45, 0.22))):
+        for stream, x in columns.items():
+            _arrow(axis, (x, ends[0]), (x, ends[1]), STREAMS[stream])
 
 
 # --------------------------------------------------------------------------------------------------- streams, fusion
@@ -181,9 +208,9 @@ def fusion_field(gates: Sequence[float] = (4.0, 0.0, -1.5)) -> Figure:
         )
     plane.axhline(0, color=GREY, linewidth=0.6)
     plane.axvline(0, color=GREY, linewidth=0.6)
-    plane.set(xlim=(-2.5, 3), ylim=(-2.5, 3.9), xlabel="real part of C", ylabel="imaginary part of C", aspect="equal")
+    plane.set(xlim=(-2.8, 3.4), ylim=(-2.5, 4.6), xlabel="real part of C", ylabel="imaginary part of C", aspect="equal")
     plane.set_title("complex stream: all push one way")
-    plane.legend(loc="upper left", fontsize=7.5, frameon=True)
+    plane.legend(loc="upper left", fontsize=9, frameon=True)
     size = np.linspace(0, 6, 200)
     curve.plot(size, 1 / (1 + np.exp(-size)), color=MAGNITUDE, label="added to A: $\\sigma(|C|)$")
     curve.axhline(0.5, color=GREY, linestyle=":", label="floor 0.5")
@@ -228,12 +255,14 @@ def dilations(pairs: Sequence[tuple[int, int]], reach: Sequence[int]) -> Figure:
     ticks = [-128, -16, -4, 0, 4, 16, 128]
     taps.set_xticks(ticks, [str(t) for t in ticks])
     taps.set_ylim(len(pairs) - 0.3, -1.7)
-    taps.legend(loc="upper center", fontsize=7.5, ncols=2)
+    taps.legend(loc="upper center", fontsize=9, ncols=2)
     total.barh(blocks, 2 * np.asarray(reach) + 1, left=-np.asarray(reach) - 0.5, height=0.6, color=FUSED)
     for k, frames in enumerate(reach):
-        total.text(reach[-1] + 30, k, f"±{frames} frames, {frames * FRAME_SECONDS:.2f} s", va="center", fontsize=7.5)
+        total.text(reach[-1] + 30, k, f"±{frames}, {frames * FRAME_SECONDS:.2f} s", va="center", fontsize=9)
     total.set(
-        xlabel="frames from the present one", title="seen after block k", xlim=(-1.1 * reach[-1], 2.2 * reach[-1])
+        xlabel="frames from the present one",
+        title="frames seen after block k",
+        xlim=(-1.1 * reach[-1], 2.2 * reach[-1]),
     )
     total.set_xticks([-reach[-1], 0, reach[-1]])
     return figure

@@ -93,7 +93,7 @@ def attention_row(weights: np.ndarray, frame: int, level: np.ndarray, spectrum: 
         linewidth=0,
         label="pause: 30 dB below the loudest frame",
     )
-    below.legend(loc="upper right", fontsize=7.5, frameon=True)
+    below.legend(loc="upper right", fontsize=9, frameon=True)
     return figure
 
 
@@ -173,10 +173,10 @@ def masks(
     figure, axes = new_figure(2, 2, height=2.4, sharex=True, sharey=True)
     heard = np.where(np.asarray(gain) > 0.25, np.degrees(phase), np.nan)  # NaN: below -12 dB, left blank
     panels = [
-        ("tanh |C|", complex_mask, COLORMAP, (0, 1), ""),
-        ("sigmoid(A)", magnitude_mask, COLORMAP, (0, 1), ""),
+        ("complex mask, tanh |C|", complex_mask, COLORMAP, (0, 1), "mask"),
+        ("magnitude mask, sigmoid(A)", magnitude_mask, COLORMAP, (0, 1), "mask"),
         (r"gain $|\hat S|$ / |Y|", 20 * np.log10(np.maximum(gain, 1e-4)), COLORMAP, (-40, 0), "dB"),
-        ("phase turned where it passes", heard, "RdBu_r", (-60, 60), "degrees"),
+        ("phase turned, where it passes", heard, "RdBu_r", (-20, 20), "degrees"),
     ]
     for axis, (title, values, colours, limits, unit) in zip(axes.flat, panels, strict=True):
         part, extent = crop(values, span, 3.0)
@@ -197,4 +197,35 @@ def masks(
         axis.set_xlabel("time (s)")
     for axis in axes[:, 0]:
         axis.set_ylabel("frequency (kHz)")
+    return figure
+
+
+def exchange(weights: np.ndarray, asks: Sequence[str], offers: Sequence[str]) -> Figure:
+    """One small attention as a drawing: lines from the frames that ask to the frames that answer, as wide as the weight.
+
+    Args:
+        weights: (frame, frame), rows sum to 1.
+        asks: what each frame looks for; beside the frames on the left.
+        offers: what each frame is and tells; beside the frames on the right.
+    """
+    table = np.asarray(weights)
+    figure, axes = new_figure(1, 1, height=3.3)
+    axis = axes[0, 0]
+    axis.axis("off")
+    count = len(table)
+    axis.set(xlim=(0, 16), ylim=(count - 0.7, -0.9))
+    colours = (COMPLEX, "#d55e00", "#009e73", "#cc79a7", "#e69f00", GREY)
+    for i, row in enumerate(table):
+        colour = colours[i % len(colours)]
+        for j, weight in enumerate(row):
+            axis.plot([5.4, 10.6], [i, j], color=colour, linewidth=0.5 + 9 * weight, alpha=0.75, solid_capstyle="butt")
+            place = 5.4 + 5.2 * 0.22, i + 0.22 * (j - i)
+            ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+            axis.text(*place, f"{weight:.2f}", ha="center", va="center", fontsize=9, color=colour, bbox=ground)
+    for x, texts, side in ((5.2, asks, "right"), (10.8, offers, "left")):
+        for y, text in enumerate(texts):
+            axis.text(x, y, text, ha=side, va="center", fontsize=10)
+    axis.text(5.2, -0.7, "the frame that asks", ha="right", va="center", fontsize=10, weight="bold")
+    axis.text(10.8, -0.7, "the frame that answers", ha="left", va="center", fontsize=10, weight="bold")
+    axis.text(8.0, -0.7, "weights $P$", ha="center", va="center", fontsize=10, weight="bold")
     return figure

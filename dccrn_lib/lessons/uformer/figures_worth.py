@@ -24,10 +24,10 @@ def parts(parameters: Mapping[tuple[str, str], int], macs: Mapping[tuple[str, st
             axis.barh(names, width, left=left, color=colour, label=stream)
             left += width
         for y, total in enumerate(left):
-            axis.text(total, y, f" {total:,.0f}", va="center", fontsize=8)
+            axis.text(total, y, f" {total:,.0f}", va="center", fontsize=9)
         axis.set(xlabel=unit, xlim=(0, 1.18 * left.max()))
     axes[0, 0].invert_yaxis()
-    axes[0, 1].legend(title="stream", loc="upper right", fontsize=8)
+    axes[0, 1].legend(title="stream", loc="upper right", fontsize=9)
     return figure
 
 
@@ -111,7 +111,7 @@ def future_value(lookahead: Sequence[float], change: Sequence[float], quality: S
     right.plot(marks, table.mean(axis=1), "o-", color=COLOURS["teacher"], linewidth=2.2, label="mean")
     right.set_xticks(marks, names)
     right.set(ylabel="SI-SNR (dB)", ylim=(min(0.0, table.min() - 1), table.max() + 1), title="is it better? each clip")
-    right.legend()
+    right.legend(loc="center right", bbox_to_anchor=(1.0, 0.3))
     for axis in axes[0]:
         axis.set_xlabel("future given")
     return figure
