@@ -97,7 +97,7 @@ class _Layer:
         torch.index_select(self.rows, 0, self.index[turn], out=self.gathered)
         torch.addmm(self.bias, self.matrix, self.weight, out=y)
         if self.slope != 1.0:
-            F.leaky_relu(y, self.slope, inplace=True)
+            F.leaky_relu_(y, self.slope)
 
 
 class _Gates:

@@ -196,7 +196,7 @@ class StreamingEnhancer:
         if self.level_control:
             self._leave_out_offset(self._input[:, overlap : overlap + frames * c.hop_length])
         pieces = self._input.unfold(1, c.window_length, c.hop_length)  # (batch, frame, window)
-        blocks = pieces.split(self.block_frames, dim=1)
+        blocks = [pieces] if frames <= self.block_frames else pieces.split(self.block_frames, dim=1)
         self._ready = torch.cat([self._ready, *(self._process(block, active) for block in blocks)], dim=1)
         self._input = self._input[:, frames * c.hop_length :].clone()
 
@@ -220,8 +220,9 @@ class StreamingEnhancer:
             self._live = live
         gains = self._gains_of(pieces) if self.level_control else None
         out = self._one_by_one(pieces, active, gains) if live else self._at_once(pieces, active, gains)
-        out[:, : self._blank] = 0.0
-        self._blank = max(0, self._blank - out.shape[1])
+        if self._blank:
+            out[:, : self._blank] = 0.0
+            self._blank = max(0, self._blank - out.shape[1])
         return out
 
     def _one_by_one(self, pieces: Tensor, active: float, gains: Gains | None) -> Tensor:
