@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,10 +29,13 @@ from dccrn_lib.enhancement.optimised import optimised
 from dccrn_lib.enhancement.stream import SAMPLE_RATE
 from dccrn_lib.enhancement.stream_step import can_stream
 from dccrn_lib.enhancement.waveform import LIMIT_SECONDS, enhance_waveform
+from dccrn_lib.experiments.campaign import recipe
+from dccrn_lib.experiments.data_speed import measure_data
 from dccrn_lib.experiments.machine_limits import arithmetic_floor, arithmetic_limits, copied_bytes_per_second
 from dccrn_lib.experiments.peers import Timed, onnx_call, parse_onnx, peer_calls
 from dccrn_lib.experiments.streaming_speed import bench_streaming
 from dccrn_lib.experiments.textbook import four_call_convolution, four_pass_lstm, textbook_layers
+from dccrn_lib.experiments.training_speed import measure_training
 from dccrn_lib.networks.complex_layers import ComplexConv2d, ComplexLSTM
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.results.records import save_result
@@ -254,6 +258,38 @@ def bench_memory(name: str, quick: bool = False) -> Rows:
     ]
 
 
+def bench_training(quick: bool = False) -> Rows:
+    """Audio that a training step takes in a second, each system in every precision; the ratio is that to its floor."""
+    size, batch = ("smoke", 2) if quick else ("full", 4)
+    shared = recipe({"speech": "", "noise": "", "rir": ""}, "", size, device="cpu")
+    shared = replace(shared, mix=replace(shared.mix, segment_seconds=0.5 if quick else 1.0))
+    precisions = list(arithmetic_limits(quick=True))
+    record = measure_training(shared, size, [batch], precisions, progress=False)
+    return [
+        _row(
+            f"training {row['system']}, {row['precision']}, 1 thread, batch {row['batch']}, floor = 1",
+            row["audio_seconds_per_second"],
+            "s of audio/s",
+            row["audio_seconds_per_second"] * row["over_floor"],
+            row["over_floor"],
+        )
+        for row in record["rows"]
+    ]
+
+
+def bench_data(quick: bool = False) -> Rows:
+    """Mixtures per second of a generated corpus, planned and rendered; the reference is what the student's step takes."""
+    if find_spec("espeakng_loader") is None:
+        raise ConfigError("a generated corpus needs the extra speech: pip install -e .[speech]")
+    record = measure_data(dict.fromkeys(("speech", "noise", "rir"), ""), "smoke" if quick else "cpu", (0,), "cpu", 1, 4)
+    [student, _teacher] = [key for key in record["rows"][0] if key.startswith("a step of")]
+    return [
+        _row(f"data: mixtures {row['mixtures']}", rate, "1/s", rate / row[student], row[student])
+        for row in record["rows"]
+        for rate in [row["per second"]]
+    ]
+
+
 def _row(
     what: str, value: float, unit: str, reference: float | None = None, ratio: float | None = None
 ) -> dict[str, Any]:
@@ -343,6 +379,7 @@ def _steps(quick: bool) -> list[tuple[str, Callable[[], Rows]]]:
     steps.append((f"textbook {whole}", partial(bench_textbook, whole, quick)))
     for name in _names(quick)[:2]:
         steps.append((f"streaming {name}", partial(bench_streaming, name, quick)))
+    steps += [("training", partial(bench_training, quick)), ("data", partial(bench_data, quick))]
     for name in _names(quick)[:1] + _names(quick)[3:]:
         steps.append((f"memory {name}", partial(bench_memory, name, quick)))
     return steps

@@ -48,6 +48,8 @@ def test_quick_run_measures_everything(record):
         "enhance distil_dccrn_mini, fp32, 1 thread",
         "four calls a layer / ours in fp32",
         "peak memory",
+        "training distil_dccrn, AT-KL, float32",
+        "data: mixtures planned and rendered one by one",
     ):
         assert words in text
     for row in returned["rows"]:
@@ -85,8 +87,8 @@ def test_what_cannot_be_measured_is_named_with_its_reason(monkeypatch):
     def refuse(*_args):
         raise ConfigError("no such thing here")
 
-    for name in ("bench_machine", "bench_layers", "bench_streaming", "bench_offline", "bench_textbook"):
-        monkeypatch.setattr(speed, name, lambda *_args: [])
+    for name in ("machine", "layers", "streaming", "offline", "textbook", "training", "data"):
+        monkeypatch.setattr(speed, f"bench_{name}", lambda *_args: [])
     monkeypatch.setattr(speed, "bench_memory", refuse)
     record = speed.run_benchmarks(quick=True)
     assert record["skipped"] == [{"measurement": "memory distil_dccrn_mini", "reason": "no such thing here"}]
