@@ -1,6 +1,7 @@
 """How long one hop of a stream takes, and how long it must take at least on this machine.
 
-Everything is pushed in turns, a few hops each, so that a busy machine disturbs all alike; p50 and p99 over all hops.
+Everything is pushed in turns of some hundred hops each, so that a busy machine disturbs all alike; p50 and p99 over all
+hops. In shorter turns no system would find its weights in the caches, as a stream that runs alone does.
 
     python -m dccrn_lib bench stream --json results/streaming_speed.json
 """
@@ -32,7 +33,7 @@ from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.errors import ConfigError
 
 Rows = list[dict[str, Any]]
-TURN = 20  # hops in a row of each system
+TURN = 400  # hops in a row of each system: in shorter turns each would find the caches full of the others' weights
 COLUMNS = ["measurement", "value", "unit", "reference", "ratio"]
 
 
@@ -89,9 +90,9 @@ def _pushers(model: DCCRN, folder: Path) -> dict[str, Callable[[Any], Any]]:
     return {name: stream.push for name, stream in streams.items()}
 
 
-def hop_times(pushers: dict[str, Callable[[Any], Any]], hop: int, turns: int) -> dict[str, np.ndarray]:
-    """Milliseconds of every hop of noise, in turns of TURN hops; the first turn only warms up."""
-    noise = 0.1 * np.random.default_rng(0).standard_normal((turns + 1, TURN, hop)).astype(np.float32)
+def hop_times(pushers: dict[str, Callable[[Any], Any]], hop: int, turns: int, length: int) -> dict[str, np.ndarray]:
+    """Milliseconds of every hop of noise, in turns of ``length`` hops; the first turn only warms up."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal((turns + 1, length, hop)).astype(np.float32)
     times: dict[str, list[float]] = {name: [] for name in pushers}
     for turn in noise:
         for name, push in pushers.items():
@@ -99,7 +100,7 @@ def hop_times(pushers: dict[str, Callable[[Any], Any]], hop: int, turns: int) ->
                 start = time.perf_counter()
                 push(samples)
                 times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: np.array(values[TURN:]) for name, values in times.items()}
+    return {name: np.array(values[length:]) for name, values in times.items()}
 
 
 def bench_streaming(name: str, quick: bool = False) -> Rows:
@@ -108,7 +109,7 @@ def bench_streaming(name: str, quick: bool = False) -> Rows:
     hop = model.config.stft.hop_length
     budget = 1e3 * hop / SAMPLE_RATE  # ms
     with tempfile.TemporaryDirectory() as folder:
-        times = hop_times(_pushers(model, Path(folder)), hop, 2 if quick else 80)
+        times = hop_times(_pushers(model, Path(folder)), hop, 2 if quick else 4, 20 if quick else TURN)
     floors = hop_floors(model, quick)
     rows = []
     for kind, values in times.items():

@@ -18,34 +18,50 @@ WAYS = {
 }
 
 
+#: What sets the ways apart where their teachers lead by the same, in dB on the axis of the lead.
+APART = 0.1
+MINIATURE = "mini"  # name of the teacher that is drawn hollow and joined to no other: a network of another size
+
+
 def gain_over_lead(record: Mapping[str, Any]) -> Figure:
     """Two panels, early and late: mean gain and its 95 % interval over the seeds, beside it every seed.
 
     Args:
         record: ``teacher_strength`` of results/ (:mod:`dccrn_lib.experiments.teacher_strength`).
     """
-    figure, axes = new_figure(1, 2, height=3.6, sharey=True)
+    figure, axes = new_figure(1, 2, height=3.8, sharey=True)
     for panel, moment in zip(axes[0], ("early", "late"), strict=True):
         steps = {p["step"] for p in record["points"] if p["moment"] == moment}
-        _panel(panel, record, moment)
+        for k, way in enumerate(WAYS):
+            _draw_way(panel, record, moment, way, APART * (k - 1))
+        panel.axhline(0.0, color="#8c8c8c", linewidth=0.8)
         panel.set_title(f"{moment}: after {', '.join(map(str, sorted(steps)))} steps")
         panel.set_xlabel("lead of the teacher over the student alone (dB)")
     axes[0, 0].set_ylabel("gain: taught minus alone (dB)")
-    axes[0, 1].legend(loc="best", fontsize=8)
+    figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
-def _panel(axes: Axes, record: Mapping[str, Any], moment: str) -> None:
-    axes.axhline(0.0, color="#8c8c8c", linewidth=0.8)
-    for way, (label, colour, mark) in WAYS.items():
-        rows = [r for r in record["rows"] if (r["moment"], r["way"]) == (moment, way)]
-        rows.sort(key=lambda row: row["lead_db"])
-        if not rows:
+def _draw_way(axes: Axes, record: Mapping[str, Any], moment: str, way: str, shift: float) -> None:
+    """Means with intervals, the full-size teachers joined in the order of their lead; every seed as a small mark."""
+    label, colour, mark = WAYS[way]
+    rows = [r for r in record["rows"] if (r["moment"], r["way"]) == (moment, way)]
+    rows.sort(key=lambda row: row["lead_db"])
+    for mini in (False, True):
+        chosen = [r for r in rows if (r["teacher"] == MINIATURE) == mini]
+        if not chosen:
             continue
-        lead, gain = [r["lead_db"] for r in rows], [r["gain_db"] for r in rows]
-        bars = [[r["gain_db"] - r["low"] for r in rows], [r["high"] - r["gain_db"] for r in rows]]
-        axes.errorbar(lead, gain, yerr=bars, color=colour, marker=mark, markersize=6, capsize=3, label=label)
-        points = [p for p in record["points"] if (p["moment"], p["way"]) == (moment, way)]
-        axes.plot(
-            [p["lead_db"] for p in points], [p["gain_db"] for p in points], mark, color=colour, alpha=0.3, markersize=3
-        )
+        lead, gain = [r["lead_db"] + shift for r in chosen], [r["gain_db"] for r in chosen]
+        bars = [[r["gain_db"] - r["low"] for r in chosen], [r["high"] - r["gain_db"] for r in chosen]]
+        look = {
+            "color": colour,
+            "marker": mark,
+            "markersize": 7,
+            "capsize": 3,
+            "markerfacecolor": "white" if mini else colour,
+        }
+        name = f"{label} (hollow: miniature teacher)" if mini and way == "output" else None if mini else label
+        axes.errorbar(lead, gain, yerr=bars, label=name, linewidth=1.2, **look)
+    points = [p for p in record["points"] if (p["moment"], p["way"]) == (moment, way)]
+    place = [p["lead_db"] + shift for p in points]
+    axes.plot(place, [p["gain_db"] for p in points], mark, color=colour, alpha=0.3, markersize=3)
