@@ -25,6 +25,14 @@ def repeatable() -> float:
     return 0.0 if Version(__version__) >= Version("2.11") else 1e-6
 
 
+@pytest.fixture(autouse=True)
+def denormal_numbers() -> Iterator[None]:
+    """Commands that train let the processor treat denormal numbers as 0, for good; the next test has them again."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """torch computes on one thread: what is compared bit by bit must be summed in one order."""

@@ -57,8 +57,8 @@ def test_each_mixture_differs_from_the_trained_one_in_one_thing():
 
 def test_only_the_valid_split_judges(corpus):
     mixtures = training_data.valid_mixtures({"speech": str(corpus.speech), "noise": str(corpus.noise)}, 8)
-    assert {e.split for group in mixtures.speech.entries for e in group} == {"valid"}
-    assert {e.split for group in mixtures.noise.entries for e in group} == {"valid"}
+    assert {e.split for group in mixtures.planner.speech.entries for e in group} == {"valid"}
+    assert {e.split for group in mixtures.planner.noise.entries for e in group} == {"valid"}
 
 
 def test_runs_are_kept_compared_by_seed_and_published(arguments, tmp_path, capsys):

@@ -18,9 +18,9 @@ import os, sys, time
 from dccrn_lib.runtime.locks import only_writer
 with only_writer(sys.argv[1]):
     if os.fork() == 0:  # a worker, which outlives its parent for a while
+        print("held", flush=True)  # by it, for it has closed the parent's lock by now
         time.sleep(20)
         os._exit(0)
-    print("held", flush=True)
     time.sleep(60)
 """
 
