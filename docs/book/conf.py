@@ -59,6 +59,8 @@ toc_object_entries = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_custom_sections = ["Shapes", "Source"]
+# a type in a signature that is also the name of attributes of several classes (samples): no link is better than a guess
+suppress_warnings = ["ref.python"]
 
 # Equations.
 MATHJAX = Path(mathjax.__file__).parent / "static" / "mathjax" / "es5" / "tex-svg-full.js"
