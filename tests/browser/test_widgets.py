@@ -110,7 +110,7 @@ def test_mask_explorer(lesson):
 
 
 def test_attention_explorer(lesson):
-    widget = lesson("03_uformer").show("widgets.attention_explorer(")
+    widget = lesson("03_uformer").show("widgets.attention_explorer(", also=("def my_state(",))
     before = widget.seen()
     widget.picture("03_attention_before")
     at = r"frame at ([\d.]+) s"
