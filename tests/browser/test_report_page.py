@@ -63,7 +63,11 @@ def test_report_fits_the_screen(browser, report: Path, screenshots: Path, width:
         assert page.evaluate(_PAGE_WIDTH) <= width
         assert page.evaluate(_WIDER) == []
     assert page.evaluate(_SIZES) >= 11  # CSS pixels
-    assert page.locator("img, svg").count() > 50 and page.locator("audio").count() > 10 and page.locator("math").count() > 50
+    assert (
+        page.locator("img, svg").count() > 50
+        and page.locator("audio").count() > 10
+        and page.locator("math").count() > 50
+    )
     figure = page.locator(".figure").nth(3)
     figure.scroll_into_view_if_needed()
     page.screenshot(path=screenshots / f"report_{width}.png")
