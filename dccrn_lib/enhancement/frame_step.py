@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dccrn_lib.enhancement.stream_step import FramePairLayer, States, StreamingCore
+from dccrn_lib.enhancement.stream_step import FramePairLayer, States, StreamingCore, masked_parts
 from dccrn_lib.networks.complex_layers import ComplexLSTM
 from dccrn_lib.networks.dccrn import RealBottleneck
 
@@ -284,18 +284,6 @@ class FrameStep(nn.Module):
         if self.delay:
             spectrum, new["spectrum"] = _wait(spectrum, states["spectrum"])
             valid = line[:, 0]
-        enhanced = self._apply_mask(x, spectrum[:, 1:]) * valid
+        enhanced = masked_parts(x, spectrum[:, 1:], self.config.mask, dim=2) * valid
         dc = self.dc if enhanced.shape[0] == 1 else self.dc.expand(enhanced.shape[0], -1, -1)
         return torch.cat([dc, enhanced], dim=1), {name: new[name] for name in states}
-
-    def _apply_mask(self, mask: Tensor, spectrum: Tensor) -> Tensor:
-        """Modes E, C, R of :func:`dccrn_lib.networks.dccrn.apply_mask`, both (batch, freq, 2)."""
-        if self.config.mask == "R":
-            return mask * spectrum
-        m_real, m_imag = mask.split(1, dim=2)
-        x_real, x_imag = spectrum.split(1, dim=2)
-        product = torch.cat([m_real * x_real - m_imag * x_imag, m_real * x_imag + m_imag * x_real], dim=2)
-        if self.config.mask == "C":
-            return product
-        magnitude = (m_real * m_real + m_imag * m_imag + 1e-12).sqrt()
-        return product * (magnitude.tanh() / magnitude)

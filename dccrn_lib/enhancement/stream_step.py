@@ -146,6 +146,28 @@ def _delay(x: Tensor, queue: Tensor) -> tuple[Tensor, Tensor]:
     return line[..., :-delay], line[..., -delay:].clone(memory_format=torch.channels_last)
 
 
+def masked_parts(mask: Tensor, spectrum: Tensor, kind: str, dim: int) -> Tensor:
+    """Modes E, C, R of :func:`dccrn_lib.networks.dccrn.apply_mask` in real arithmetic.
+
+    Args:
+        mask, spectrum: of one shape, 2 long along ``dim``: real and imaginary part.
+        kind: "E", "C" or "R".
+        dim: axis of the two parts.
+
+    Returns:
+        The masked spectrum in the same form.
+    """
+    if kind == "R":
+        return mask * spectrum
+    m_real, m_imag = mask.split(1, dim=dim)
+    x_real, x_imag = spectrum.split(1, dim=dim)
+    product = torch.cat([m_real * x_real - m_imag * x_imag, m_real * x_imag + m_imag * x_real], dim=dim)
+    if kind == "C":
+        return product
+    magnitude = (m_real * m_real + m_imag * m_imag + 1e-12).sqrt()
+    return product * (magnitude.tanh() / magnitude)
+
+
 class StreamingCore(nn.Module):
     """The spectrum-to-spectrum part of a DCCRN as a pure function of (frames, states).
 
@@ -232,7 +254,7 @@ class StreamingCore(nn.Module):
             spectrum, new["spectrum"] = _delay(spectrum, states["spectrum"])
             valid = line[..., : -self.delay]
         mask = F.pad(x.float(), (0, 0, 1, 0))  # (batch, 2, freq, frame): 0 at DC
-        return self._apply_mask(mask, spectrum) * valid, {name: new[name] for name in states}
+        return masked_parts(mask, spectrum, self.config.mask, dim=1) * valid, {name: new[name] for name in states}
 
     forward = stream_step
 
@@ -255,15 +277,3 @@ class StreamingCore(nn.Module):
                 real, imag = rr - ii, ri + ir
             seq = torch.cat([net.project_real(real), net.project_imag(imag)], dim=2)
         return seq.reshape(-1, batch, chan, freq).permute(1, 2, 3, 0)  # (batch, chan, freq, frame)
-
-    def _apply_mask(self, mask: Tensor, spectrum: Tensor) -> Tensor:
-        """Modes E, C, R of :func:`dccrn_lib.networks.dccrn.apply_mask` in real arithmetic, parts along chan."""
-        if self.config.mask == "R":
-            return mask * spectrum
-        m_real, m_imag = mask.chunk(2, dim=1)
-        x_real, x_imag = spectrum.chunk(2, dim=1)
-        product = torch.cat([m_real * x_real - m_imag * x_imag, m_real * x_imag + m_imag * x_real], dim=1)
-        if self.config.mask == "C":
-            return product
-        magnitude = (m_real * m_real + m_imag * m_imag + 1e-12).sqrt()
-        return product * (magnitude.tanh() / magnitude)
