@@ -244,14 +244,15 @@ def shipped_weights(**options: Any) -> Parser:
         metavar="SYSTEM=WEIGHTS",
         help="name in the table = shipped name or path, with @bf16 behind it for that precision",
     )
-    p.add_argument("--speech", required=True, metavar="FILE", help="manifests with a test split, joined by commas")
-    p.add_argument("--noise", required=True, metavar="FILE", help="manifests with a test split, joined by commas")
+    p.add_argument("--speech", required=True, metavar="FILE", help="manifests with that split, joined by commas")
+    p.add_argument("--noise", required=True, metavar="FILE", help="manifests with that split, joined by commas")
+    p.add_argument("--split", default="test", choices=shipped.SEEDS, help="test; valid is for choosing (default: test)")
     p.add_argument("--count", type=count, default=120, metavar="N", help="mixtures")
     p.add_argument("--out", type=folder, metavar="DIR", help="folder for the result files; results/ when not given")
     p.add_argument("--workers", type=count, metavar="N", help="processes that score; all cores when not given")
     p.add_argument("--dnsmos", action="store_true", help="score DNSMOS as well (extra dnsmos)")
     p.add_argument(
-        "--prefix", default="real", metavar="NAME", help="the files are NAME_test.json, NAME_paired.json ..."
+        "--prefix", default="real", metavar="NAME", help="the files are NAME_SPLIT.json, NAME_paired.json ..."
     )
     p.set_defaults(run=_shipped_weights)
     return p
@@ -264,6 +265,6 @@ def _shipped_weights(a: argparse.Namespace) -> int:
     weights = dict(m.split("=", 1) for m in a.models)
     corpus = {"speech": a.speech, "noise": a.noise}
     progress = not a.quiet
-    for path in shipped.publish(weights, corpus, a.count, a.out, a.workers, progress, a.dnsmos, a.prefix):
+    for path in shipped.publish(weights, corpus, a.count, a.out, a.workers, progress, a.dnsmos, a.prefix, a.split):
         print(path)
     return 0

@@ -26,9 +26,12 @@ from dccrn_lib.results.tables import METRICS as METRIC_NAMES
 from dccrn_lib.runtime.devices import PRECISIONS, autocast
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.paths import results_dir
+from dccrn_lib.training.validation import VALID_SEED
 
 #: As the DNS test set without rooms: additive noise, no augmentation; 5 dB lower at the bottom.
 MIX = MixConfig(segment_seconds=6.0, snr_db=(-5.0, 20.0), level_dbfs=(-32.0, -20.0), rir_probability=0.0)
+#: Split -> seed of its mixtures. Choose on valid, as often as you like; publish on test, once.
+SEEDS = {"test": TEST_SEED, "valid": VALID_SEED}
 METRICS = ("pesq_wb", "pesq_nb", "stoi", "si_snr_db", "gain", "polarity")
 DNSMOS = ("dnsmos_ovrl", "dnsmos_sig", "dnsmos_bak")
 #: Means over the eight 10 s clips released with the Distil-DCCRN paper (DNS test set, chosen by its authors), measured
@@ -41,9 +44,15 @@ PAPER_CLIPS = {
 }
 
 
-def real_mixtures(corpus: Mapping[str, str], count: int) -> MixtureDataset:
-    """The fixed mixtures of a corpus's test split: 6 s each, -5..20 dB, dry."""
-    return MixtureDataset(corpus["speech"], corpus["noise"], None, MIX, seed=TEST_SEED, length=count, split="test")
+def real_mixtures(corpus: Mapping[str, str], count: int, split: str = "test") -> MixtureDataset:
+    """The fixed mixtures of a corpus's test or valid split: 6 s each, -5..20 dB, dry.
+
+    Raises:
+        ConfigError: a split that is neither.
+    """
+    if split not in SEEDS:
+        raise ConfigError(f"weights are scored on the split {' or '.join(SEEDS)}, not on {split!r}")
+    return MixtureDataset(corpus["speech"], corpus["noise"], None, MIX, seed=SEEDS[split], length=count, split=split)
 
 
 def breakdown(
@@ -145,30 +154,33 @@ def publish(
     progress: bool = True,
     dnsmos: bool = False,
     prefix: str = "real",
+    split: str = "test",
 ) -> list[Path]:
-    """Score the noisy input and the models on the test split; write the five result files.
+    """Score the noisy input and the models on the test (or valid) split; write the five result files.
 
     Args:
         models: name in the table -> shipped name or path of weights; behind it ``@bf16`` for that precision of the
             layers, as ``enhance --precision bf16`` takes it.
-        corpus: {"speech", "noise"}: manifests with a test split.
+        corpus: {"speech", "noise"}: manifests with that split.
         count: mixtures.
         folder: results/ when None.
         workers: processes that score; all cores when None.
         progress: show progress bars.
         dnsmos: score DNSMOS as well; needs the extra of that name.
-        prefix: the files are ``<prefix>_test.json``, ``<prefix>_paired.json`` and so on.
+        prefix: the files are ``<prefix>_<split>.json``, ``<prefix>_paired.json`` and so on.
+        split: "test"; "valid" is for choosing, e.g. whether a teacher is far enough ahead to teach.
 
     Returns:
         The files.
 
     Raises:
-        ConfigError: "noisy" is taken by a model, or no model is named; bf16 on a CPU that only emulates it.
+        ConfigError: "noisy" is taken by a model, or no model is named; another split; bf16 on a CPU that only
+            emulates it.
     """
     if not models or "noisy" in models:
         raise ConfigError('name the models as system=weights, e.g. student_alone=distil_dccrn; "noisy" is taken')
     metrics = (*METRICS, *(DNSMOS if dnsmos else ()))
-    mixtures = real_mixtures(corpus, count)
+    mixtures = real_mixtures(corpus, count, split)
     chosen = {name: _in_precision(text) for name, text in models.items()}
     systems = {"noisy": None, **{name: InPrecision(load_model(w), kind) for name, (w, kind) in chosen.items()}}
     items = evaluate_systems(systems, mixtures, metrics, workers, progress)
@@ -179,11 +191,11 @@ def publish(
             "models": {name: card["sha256"] for name, card in cards.items()},
             "precision": {name: kind for name, (_, kind) in chosen.items()},
         },
-        "seed": TEST_SEED,
+        "seed": SEEDS[split],
         "data_hash": data_hash({"speech": corpus["speech"], "noise": corpus["noise"], "rir": ""}),
     }
     hours = {name: card["card"].get("hours_of_audio") for name, card in cards.items()}
-    payloads = _payloads(items, metrics, f"Real recordings, {count} mixtures of the test split", hours)
+    payloads = _payloads(items, metrics, split, hours)
     folder = Path(folder or results_dir())
     return [save_result(f"{prefix}_{name}", {**common, **payload}, folder) for name, payload in payloads.items()]
 
@@ -191,17 +203,19 @@ def publish(
 def _payloads(
     items: Mapping[str, Sequence[Mapping[str, Any]]],
     metrics: Sequence[str],
-    title: str,
+    split: str,
     hours: Mapping[str, float | None],
 ) -> dict[str, dict[str, Any]]:
     """Name of a result after its prefix -> its title, note and content, without what all of them share."""
-    trained = ", ".join(f"{name}: {h} h of audio" for name, h in hours.items())
+    title = f"Real recordings, {len(items['noisy'])} mixtures of the {split} split"
+    trained = ", ".join(f"{name}: {'unknown' if h is None else f'{h:g} h'}" for name, h in hours.items())
+    choice = " or choice" if split == "test" else ""
     names = [METRIC_NAMES[metric] for metric in PAPER_CLIPS["noisy"]]
     return {
-        "test": {
+        split: {
             "title": title,
-            "note": "Dry mixtures of speakers and noise recordings that no training or choice has seen. Hours of audio "
-            f"passed through each network ({trained}), mixed from what the manifests hold; the paper trained on the DNS "
+            "note": f"Dry mixtures of speakers and noise recordings that no training{choice} has seen. Hours of audio "
+            f"passed through each network: {trained}, mixed from what the manifests hold; the paper trained on the DNS "
             "Challenge's hundreds of hours of speech and has another test set: these are not the paper's numbers.",
             "columns": list(metrics),
             "systems": {name: {"items": rows} for name, rows in items.items()},

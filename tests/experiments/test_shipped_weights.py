@@ -123,3 +123,23 @@ def test_bf16_is_near_and_not_the_same():
         assert torch.equal(exact, model(x))
     assert fast.dtype == torch.float32 and not torch.equal(fast, exact)
     torch.testing.assert_close(fast, exact, atol=0.02, rtol=0)
+
+
+def test_valid_has_mixtures_of_its_own_and_says_what_it_is_for(tmp_path):
+    made = generated_corpus(0.02, root=tmp_path / "generated", progress=False)
+    weights = save_model(build_model("distil_dccrn_mini"), tmp_path / "m", {})
+    corpus = {"speech": str(made.speech), "noise": str(made.noise)}
+    files = shipped_weights.publish(
+        {"student": str(weights)}, corpus, 2, tmp_path, workers=1, progress=False, prefix="trial", split="valid"
+    )
+    assert files[0].name == "trial_valid.json"
+    whole = json.loads(files[0].read_text())
+    assert whole["title"] == "Real recordings, 2 mixtures of the valid split" and whole["seed"] != 2_000_003
+    assert "no training has seen" in whole["note"] and "student: unknown" in whole["note"]
+    scored = {item["id"] for item in whole["systems"]["noisy"]["items"]}
+    assert not scored & {shipped_weights.real_mixtures(corpus, 2)[k]["id"] for k in range(2)}
+
+
+def test_no_other_split_is_scored():
+    with pytest.raises(ConfigError, match="test or valid, not on 'train'"):
+        shipped_weights.real_mixtures({"speech": "", "noise": ""}, 1, "train")
