@@ -312,6 +312,24 @@ def test_a_cell_that_takes_too_long_fails(write_notebook: Callable[..., Path], t
     assert report.notebooks[0].seconds < 50
 
 
+@pytest.mark.parametrize("in_place", [False, True])
+def test_no_start_up_file_of_the_user_changes_a_lesson_and_the_home_folder_stays_as_it_was(
+    in_place: bool, write_notebook: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    startup = tmp_path / "home" / ".ipython" / "profile_default" / "startup" / "00-mine.py"
+    startup.parent.mkdir(parents=True)
+    startup.write_text("print = lambda *words: None\nmine = 1\n")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("IPYTHONDIR", raising=False)
+    folder = write_notebook("01_a", None, "assert 'mine' not in globals()")
+    if in_place:
+        report = execute_in_place(None, notebooks_dir=folder, progress=False)
+    else:
+        report = run_notebooks("smoke", out=tmp_path / "o", notebooks_dir=folder, progress=False)
+    assert report.errors == []
+    assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == [startup]
+
+
 # ---- executing in place and cleaning
 
 

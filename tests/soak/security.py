@@ -226,11 +226,18 @@ def network(place: Place) -> Row:
         problems = command.talk(0)
         if tried != 0:
             problems.append(f"{tried} attempts to reach a network")
-        if written := sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()):
+        if written := _written(home):
             problems.append(f"wrote into the home folder: {', '.join(written[:4])}")
         row.trial(problems, label)
     row.note = "in a network namespace without a way out; attempts are counted by the kernel"
+    row.note += "; matplotlib may write its list of fonts"
     return row
+
+
+def _written(home: Path) -> list[str]:
+    """The files in a home folder, but for matplotlib's list of fonts in its place among the caches."""
+    found = sorted(path.relative_to(home) for path in home.rglob("*") if path.is_file())
+    return [str(path) for path in found if path.parent != Path(".cache/matplotlib")]
 
 
 def _training(corpus: Path, out: Path) -> list[str]:

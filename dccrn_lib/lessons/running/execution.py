@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -44,7 +45,15 @@ class NotebookRun:
 
 
 class ThisInterpreter(AsyncKernelManager):
-    """Starts kernels of the running interpreter; a kernelspec of the same name elsewhere cannot shadow it."""
+    """Starts kernels of the running interpreter; a kernelspec of the same name elsewhere cannot shadow it.
+
+    IPython finds an empty folder of settings, which ends with the manager: no start-up file of the user changes what a
+    lesson computes, and nothing is written into the home folder.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._settings = tempfile.TemporaryDirectory(prefix="dccrn-ipython-", ignore_cleanup_errors=True)
 
     @property
     def kernel_spec(self) -> KernelSpec:
@@ -54,7 +63,10 @@ class ThisInterpreter(AsyncKernelManager):
             argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=40"],
             display_name="Python 3",
             language="python",
-            env={"PYTHONPATH": os.pathsep.join([package_root, *([inherited] if inherited else [])])},
+            env={
+                "PYTHONPATH": os.pathsep.join([package_root, *([inherited] if inherited else [])]),
+                "IPYTHONDIR": self._settings.name,
+            },
         )
 
 
