@@ -56,12 +56,13 @@ class Target:
 
 def begun(out: Path, command: Command) -> bool:
     """Whether a command has written something, into its folder or beside it; each ``out`` has a folder to itself."""
-    for path in (out.parent, *out.parent.rglob("*")):
-        try:
-            if path.stat().st_mtime > command.begin:
-                return True
-        except OSError:
-            continue  # a temporary file that has gone
+    for folder, _, files in os.walk(out.parent):  # which passes over folders that go away meanwhile
+        for path in (folder, *(os.path.join(folder, name) for name in files)):
+            try:
+                if os.stat(path).st_mtime > command.begin:
+                    return True
+            except OSError:
+                continue  # a temporary file that has gone
     return False
 
 
