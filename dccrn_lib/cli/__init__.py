@@ -52,6 +52,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "dccrn_lib.cli.experiment:teacher_strength_publish",
         "gain of the students over the lead of their teachers, in results/NAME.json",
     ),
+    "experiment teaching-signal": (
+        "dccrn_lib.cli.experiment:signal",
+        "lead of a teacher and direction of its gradients for students of several ages, in results/NAME.json",
+    ),
     "experiment training-data run": (
         "dccrn_lib.cli.experiment:training_data_run",
         "train and score mixtures of data x seeds; resumes where it stopped",

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from dccrn_lib.cli.campaign import DECIDED as DECIDED_BY_STAGES
-from dccrn_lib.cli.checks import count, folder, named
+from dccrn_lib.cli.checks import count, folder, named, positive
 from dccrn_lib.cli.fields import FieldParser, changed, recorded
 from dccrn_lib.cli.parser import Parser
-from dccrn_lib.experiments import methods, over_seeds, teacher_strength, teaching, training_data
+from dccrn_lib.experiments import methods, over_seeds, teacher_strength, teaching, teaching_signal, training_data
 from dccrn_lib.experiments import shipped_weights as shipped
 from dccrn_lib.experiments.campaign import recipe
 from dccrn_lib.experiments.executors import cluster_executor
@@ -139,7 +139,7 @@ def _teacher_strength_run(a: argparse.Namespace) -> int:
     import torch
 
     torch.set_flush_denormal(True)
-    teachers, seeds = teacher_strength.parse_teachers(a.teachers), parse_seeds(a.seeds)
+    teachers, seeds = teacher_strength.parse_weights(a.teachers), parse_seeds(a.seeds)
     if teacher_strength.run(a.fields, teachers, seeds, a.steps, a.ways.split(","), not a.quiet):
         return 0
     print(f"stopped; the same command resumes in {a.out}")
@@ -154,6 +154,35 @@ def teacher_strength_publish(**options: Any) -> Parser:
 
 def _teacher_strength_publish(a: argparse.Namespace) -> int:
     print(teacher_strength.publish(a.out, a.name, a.results))
+    return 0
+
+
+def signal(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument(
+        "students", nargs="+", metavar="NAME=WEIGHTS", help='name in the table = shipped name or path, or "untrained"'
+    )
+    p.add_argument("--speech", required=True, metavar="FILE", help="manifests with a valid split, joined by commas")
+    p.add_argument("--noise", required=True, metavar="FILE", help="manifests with a valid split, joined by commas")
+    p.add_argument("--rir", default="", metavar="FILE", help="manifests of rooms; none when not given")
+    p.add_argument("--teacher", default="uformer", metavar="WEIGHTS", help="shipped name or path")
+    p.add_argument("--batches", type=count, default=24, metavar="N", help="gradients for each student, at least 2")
+    p.add_argument("--batch-size", type=count, default=4, metavar="N", help="mixtures in a batch")
+    p.add_argument("--seconds", type=positive, default=2.0, metavar="S", help="length of a mixture")
+    p.add_argument("--name", default="teaching_signal", metavar="NAME", help="of the result")
+    p.add_argument("--results", type=folder, metavar="DIR", help="folder for the result; results/ when not given")
+    p.set_defaults(run=_signal)
+    return p
+
+
+def _signal(a: argparse.Namespace) -> int:
+    import torch
+
+    torch.set_flush_denormal(True)
+    students = teacher_strength.parse_weights(",".join(a.students))
+    shared = recipe({"speech": a.speech, "noise": a.noise, "rir": a.rir}, "", batch_size=a.batch_size)
+    shared = replace(shared, mix=replace(shared.mix, segment_seconds=a.seconds))
+    print(teaching_signal.publish(students, a.teacher, shared, a.batches, a.name, a.results, not a.quiet))
     return 0
 
 

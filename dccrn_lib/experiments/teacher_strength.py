@@ -48,22 +48,22 @@ RECIPE = (
 )  # fmt: skip
 
 
-def parse_teachers(text: str) -> dict[str, str]:
+def parse_weights(text: str) -> dict[str, str]:
     """From ``name=weights,name=weights``.
 
-    >>> parse_teachers("1h=runs/a/best,final=uformer")
+    >>> parse_weights("1h=runs/a/best,final=uformer")
     {'1h': 'runs/a/best', 'final': 'uformer'}
 
     Raises:
         ConfigError: a part that is not name=weights, or a name given twice.
     """
-    teachers: dict[str, str] = {}
+    networks: dict[str, str] = {}
     for part in text.split(","):
         name, found, weights = part.strip().partition("=")
-        if not (name and found and weights) or name in teachers or "/" in name:
-            raise ConfigError(f"teachers are written name=weights,name=weights with different names, got {part!r}")
-        teachers[name] = weights
-    return teachers
+        if not (name and found and weights) or name in networks or "/" in name:
+            raise ConfigError(f"networks are written name=weights,name=weights with different names, got {part!r}")
+        networks[name] = weights
+    return networks
 
 
 def strength_stage(shared: TrainConfig, teachers: Mapping[str, str], seed: int, ways: Sequence[str]) -> Stage:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dccrn_lib.cli import main as cli
-from dccrn_lib.experiments.teacher_strength import WAYS, parse_teachers, points
+from dccrn_lib.experiments.teacher_strength import WAYS, parse_weights, points
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import save_model
 from dccrn_lib.runtime.errors import ConfigError
@@ -67,7 +67,7 @@ def test_another_question_wants_another_folder(command):
 @pytest.mark.parametrize("text", ["uformer", "a=", "=b", "a=b,a=c", "a/b=c"])
 def test_teachers_need_different_names(text):
     with pytest.raises(ConfigError, match="name=weights"):
-        parse_teachers(text)
+        parse_weights(text)
 
 
 def test_a_folder_without_a_finished_seed_has_no_points(tmp_path):
