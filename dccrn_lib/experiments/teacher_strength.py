@@ -191,7 +191,8 @@ def publish(out: str | Path, name: str = "teacher_strength", folder: str | Path 
         "title": "Gain of a miniature student over the lead of its teacher",
         "note": "Valid split of real recordings. Lead: SI-SNR of the teacher minus that of the student alone at that step. "
         "Gain: taught minus alone, same seed, same mixtures; intervals are Student's t over the seeds at 95 %.",
-        "command": "python -m dccrn_lib experiment teacher-strength run",
+        "command": "python -m dccrn_lib experiment teacher-strength run --speech S --noise N --rir R "
+        "--teachers NAME=WEIGHTS,... --out DIR",
         "config": {
             "teachers": list(plan["teachers"]),
             "steps": plan["steps"],

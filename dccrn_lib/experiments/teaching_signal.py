@@ -208,7 +208,7 @@ def publish(
         "note": "Valid split. Cosines between gradients over all parameters of the student, network in eval mode, float32: "
         "with_clean: to the clean gradient of the same batch; to_others: to the mean clean gradient of all other batches. "
         "Intervals: Student's t over the batches, the lead's by bootstrap over the mixtures, 95 %.",
-        "command": "python -m dccrn_lib experiment teaching-signal",
+        "command": "python -m dccrn_lib experiment teaching-signal NAME=WEIGHTS ... --speech S --noise N --rir R",
         "config": {
             "teacher": read_card(teacher)["sha256"], "students": cards, "batches": batches, "batch_size": size,
             "mix": repr(shared.mix), "output_weight": shared.output_weight, "feature_share": shared.feature_share,

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,6 +20,8 @@ from contextlib import contextmanager, nullcontext
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
+from multiprocessing.queues import SimpleQueue
+from types import FrameType
 from typing import Any
 
 from tqdm import tqdm
@@ -62,6 +65,10 @@ class _Leash:
 _idle = threading.Event()  # in a worker process: between two tasks
 _idle.set()
 _ending = threading.Event()  # in a worker process: its parent has let go or ended
+_asked = threading.Event()  # in a worker process: a signal came between two tasks
+
+#: A worker that shall end while it sends a result has so long for it.
+SENDING_SECONDS = 2.0
 
 
 def is_ending() -> bool:
@@ -90,21 +97,39 @@ def _start_process(
         initializer(*initargs)
 
 
-def _end(number: int, _frame: object) -> None:
-    if _idle.is_set():
+def _end(number: int, frame: FrameType | None) -> None:
+    """What a signal does in the main thread of a worker: end its task, or the worker if it has none.
+
+    A result that is being sent is sent to its end: of half a result the parent would wait for the other half for ever.
+    The watching thread asks again.
+    """
+    if not _idle.is_set():
+        raise Terminated(number)
+    _asked.set()
+    if not _sends(frame):
         os._exit(128 + number)
-    raise Terminated(number)
+
+
+def _sends(frame: FrameType | None) -> bool:
+    """Whether a result is on its way in this frame or one that called it."""
+    while frame is not None and frame.f_code is not SimpleQueue.put.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _watch(parent: int, reader: Connection, grace: float) -> None:
-    """End this process when the one that started it lets go or has ended."""
-    while os.getppid() == parent and not wait([reader], timeout=1.0):
+    """End this process when the one that started it lets go or has ended, or when it was asked to while it was sending."""
+    while os.getppid() == parent and not _asked.is_set() and not wait([reader], timeout=0.2):
         pass  # nothing is ever sent: the pipe becomes readable when its other end is closed
     _ending.set()
     if not _idle.is_set():
         os.kill(os.getpid(), signal.SIGTERM)
         _idle.wait(grace)
-    os._exit(128 + signal.SIGTERM)
+    latest = time.monotonic() + SENDING_SECONDS
+    while time.monotonic() < latest:
+        os.kill(os.getpid(), signal.SIGTERM)  # the main thread knows whether it is sending
+        time.sleep(0.02)
+    os._exit(128 + signal.SIGTERM)  # nobody takes the result
 
 
 def _do(function: Callable, /, *args: Any, **kwargs: Any) -> Any:

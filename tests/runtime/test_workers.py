@@ -118,3 +118,33 @@ def test_a_failed_task_ends_the_others_at_once():
         with worker_pool(2) as run, tqdm(disable=True) as bar:
             run(time.sleep, [-1, 0, 60, 60], bar)
     assert time.monotonic() - begun < 50  # else they sleep for 120 s
+
+
+_LARGE_RESULTS = """
+import sys
+from tqdm import tqdm
+from dccrn_lib.runtime.interrupts import tidy_ending
+from dccrn_lib.runtime.workers import worker_pool
+
+def work(k):
+    return bytes(16_000_000)
+
+with tidy_ending(), worker_pool(2) as run:
+    print("begun", flush=True)
+    run(work, range(10_000), tqdm(disable=True))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_worker_that_is_told_to_end_while_it_sends_a_result_sends_it_to_its_end(number):
+    """Else the parent waits for the rest of it for ever."""
+    for k in range(3):
+        with subprocess.Popen([sys.executable, "-c", _LARGE_RESULTS], stdout=subprocess.PIPE) as process:
+            try:
+                assert process.stdout is not None and process.stdout.readline() == b"begun\n"
+                time.sleep(0.2 + 0.05 * k)
+                process.send_signal(number)
+                assert process.wait(timeout=30) != 0
+            finally:
+                process.kill()

@@ -26,6 +26,8 @@ def signalled(place: Place, name: str) -> Row:
         number, out = NUMBERS[row.tried % 3], place.new(f"signal-{name}") / "out"
         with subject.start(out) as command:
             command.wait(partial(begun, out, command))
+            if stepped := isinstance(subject, Train) and row.tried % 2 == 0:
+                command.wait(partial(subject.step, out))
             command.wait(seconds=random.uniform(0, 0.8 * subject.span))
             if not command.running():
                 early += 1  # it was done before; no trial
@@ -40,7 +42,7 @@ def signalled(place: Place, name: str) -> Row:
         problems += leftovers(out) + subject.whole(out)
         if in_time and command.process.returncode == 0:
             problems += subject.same(out)  # it was so late that the work was done
-        elif isinstance(subject, Train) and subject.step(out) == 0:
+        elif isinstance(subject, Train) and stepped and subject.step(out) == 0:
             problems.append("no checkpoint")
         if isinstance(subject, Train):
             with subject.start(out) as last:
