@@ -155,7 +155,7 @@ def _count(found: Sequence[tuple[Any, Any, Tensor]]) -> int:
 
 def _mean(values: Sequence[float]) -> str:
     low, high = t_interval(values)
-    return f"{sum(values) / len(values):.3f} {bracketed(low, high, '.3f')}"
+    return f"{sum(values) / len(values):+.3f}{bracketed(low, high, '+.3f')}"
 
 
 def publish(
