@@ -127,9 +127,9 @@ def split_assignments(assignments: list[str]) -> dict[str, str]:
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise ConfigError(f"-p {text}: write it as name=value")
+            raise ConfigError(f"-p {shown(text)}: write it as name=value")
         if name.strip() in values:
-            raise ConfigError(f"-p {name.strip()} is given twice")
+            raise ConfigError(f"-p {shown(name.strip())} is given twice")
         values[name.strip()] = value
     return values
 

@@ -137,9 +137,9 @@ def test_an_unknown_name_is_refused_with_the_nearest_and_who_has_it():
     assert assign({"seed": "1"}, known, Path(".")) == {"04_x": {}, "05_x": {"seed": 1}}
 
 
-@pytest.mark.parametrize("texts", [["seed"], ["=1"], ["seed=1", "seed=2"]])
+@pytest.mark.parametrize("texts", [["seed"], ["=1"], ["seed=1", "seed=2"], ["\n=1"], ["a\nb=1", "a\nb=2"]])
 def test_assignments_must_be_name_equals_value_once(texts: list[str]):
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=r"^[^\n]*$"):  # in one line, whatever the text holds
         split_assignments(texts)
 
 
@@ -359,6 +359,17 @@ def test_in_place_leaves_a_failing_notebook_as_it_was(write_notebook: Callable[.
     report = execute_in_place(["01"], notebooks_dir=folder, progress=False)
     assert report.errors == ["01_a: cell 1: ZeroDivisionError: division by zero"]
     assert (folder / "01_a.ipynb").read_bytes() == before
+
+
+def test_cleaning_refuses_what_the_format_does_not_know_and_leaves_the_file(write_notebook: Callable[..., Path]):
+    path = write_notebook("01_a", None, "1 + 1") / "01_a.ipynb"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "mine": {}}))
+    before = path.read_bytes()
+    with pytest.raises(
+        DccrnError, match=r"^01_a\.ipynb: Additional properties .*'mine'.*; take out what is not of the format$"
+    ):
+        clean_notebook(path)
+    assert path.read_bytes() == before
 
 
 def test_cleaning_makes_project_paths_relative(write_notebook: Callable[..., Path], root: Path):

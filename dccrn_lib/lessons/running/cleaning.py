@@ -21,7 +21,7 @@ _KEPT_METADATA = ("tags", "jupyter", "slideshow")
 
 
 def clean_notebook(path: str | os.PathLike) -> Path:
-    """Clean a notebook file where it lies; see :func:`cleaned`."""
+    """Clean a notebook file where it lies; errors as of :func:`cleaned` and :func:`write_notebook`."""
     path = Path(path)
     write_notebook(cleaned(read_notebook(path), path.name), path)
     return path
@@ -86,7 +86,16 @@ def _text_of(output: nbformat.NotebookNode) -> str:
 
 
 def write_notebook(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Validate and write a notebook atomically."""
-    nbformat.validate(notebook)
+    """Validate and write a notebook atomically.
+
+    Raises:
+        DccrnError: it has parts that the format does not know; nothing is written.
+    """
+    try:
+        nbformat.validate(notebook)
+    except nbformat.ValidationError as error:
+        raise DccrnError(
+            f"{path.name}: {' '.join(str(error).split())[:200]}; take out what is not of the format"
+        ) from None
     with atomic_path(path) as temporary:
         nbformat.write(notebook, temporary)
