@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -134,7 +135,7 @@ class Command:
         """Problems of what it said: a traceback, an unexpected exit code, a failure without an error's line."""
         problems, last = [], (self.output.strip().splitlines() or [""])[-1][:200]
         if "Traceback (most recent call last)" in self.output:
-            problems.append(f"a traceback, {last!r}")
+            problems.append(f"a traceback, {last!r}, from {_frames(self.output)}")
         codes = None if code is None else [code] if isinstance(code, int) else list(code)
         ended = self.process.returncode
         if codes is not None and ended not in codes:
@@ -142,6 +143,14 @@ class Command:
         if ended in (1, 2) and "error: " not in self.output:
             problems.append(f"exit code {ended} without an error's line, {last!r}")
         return problems
+
+
+def _frames(output: str) -> str:
+    """Where the first traceback came from: its innermost frames and its last line, without folders."""
+    lines = output.partition("Traceback (most recent call last)")[2].splitlines()[1:]
+    end = next((k for k, line in enumerate(lines) if line and not line.startswith(" ")), len(lines))
+    found = re.findall(r'File "(?:.*/)?(.+?)", line (\d+), in (.+)', "\n".join(lines[:end]))
+    return " > ".join([*(f"{file}:{line} {name}" for file, line, name in found[-6:]), *lines[end : end + 1]])
 
 
 def run(words: Sequence[str | os.PathLike], **options) -> Command:

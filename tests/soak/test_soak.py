@@ -68,6 +68,7 @@ def test_a_traceback_and_a_silent_failure_are_problems():
         "exit code 1 instead of 0",
         "exit code 1 without an error's line",
     ]
+    assert command.talk(0)[0].endswith("from <string>:1 <module> > ValueError: so")
 
 
 def test_what_is_half_written_or_left_is_a_problem(tmp_path: Path):
