@@ -283,6 +283,9 @@ def shipped_weights(**options: Any) -> Parser:
     p.add_argument(
         "--prefix", default="real", metavar="NAME", help="the files are NAME_SPLIT.json, NAME_paired.json ..."
     )
+    p.add_argument(
+        "--reuse", action="store_true", help="keep the scores of weights that stand in the result file already"
+    )
     p.set_defaults(run=_shipped_weights)
     return p
 
@@ -294,6 +297,9 @@ def _shipped_weights(a: argparse.Namespace) -> int:
     weights = dict(m.split("=", 1) for m in a.models)
     corpus = {"speech": a.speech, "noise": a.noise}
     progress = not a.quiet
-    for path in shipped.publish(weights, corpus, a.count, a.out, a.workers, progress, a.dnsmos, a.prefix, a.split):
+    where = {"folder": a.out, "prefix": a.prefix, "split": a.split, "reuse": a.reuse}
+    for path in shipped.publish(
+        weights, corpus, a.count, workers=a.workers, progress=progress, dnsmos=a.dnsmos, **where
+    ):
         print(path)
     return 0

@@ -21,9 +21,10 @@ from dccrn_lib.evaluation.intervals import bracketed, compare_systems, summarise
 from dccrn_lib.evaluation.systems import evaluate_systems
 from dccrn_lib.experiments.paper import TEST_SEED, data_hash
 from dccrn_lib.networks.weights import load_model, read_card
-from dccrn_lib.results.records import save_result
+from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.results.tables import METRICS as METRIC_NAMES
 from dccrn_lib.runtime.devices import PRECISIONS, autocast
+from dccrn_lib.runtime.environment import environment_record
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.paths import results_dir
 from dccrn_lib.training.validation import VALID_SEED
@@ -155,6 +156,7 @@ def publish(
     dnsmos: bool = False,
     prefix: str = "real",
     split: str = "test",
+    reuse: bool = False,
 ) -> list[Path]:
     """Score the noisy input and the models on the test (or valid) split; write the five result files.
 
@@ -169,6 +171,8 @@ def publish(
         dnsmos: score DNSMOS as well; needs the extra of that name.
         prefix: the files are ``<prefix>_<split>.json``, ``<prefix>_paired.json`` and so on.
         split: "test"; "valid" is for choosing, e.g. whether a teacher is far enough ahead to teach.
+        reuse: take the scores of the file that stands there where the weights, their precision, the mixtures, the
+            metrics and the versions of all packages are the same, and score the other systems only.
 
     Returns:
         The files.
@@ -183,7 +187,6 @@ def publish(
     mixtures = real_mixtures(corpus, count, split)
     chosen = {name: _in_precision(text) for name, text in models.items()}
     systems = {"noisy": None, **{name: InPrecision(load_model(w), kind) for name, (w, kind) in chosen.items()}}
-    items = evaluate_systems(systems, mixtures, metrics, workers, progress)
     cards = {name: read_card(weights) for name, (weights, _) in chosen.items()}
     common = {
         "config": {
@@ -194,10 +197,37 @@ def publish(
         "seed": SEEDS[split],
         "data_hash": data_hash({"speech": corpus["speech"], "noise": corpus["noise"], "rir": ""}),
     }
+    folder = Path(folder or results_dir())
+    known = _scored_before(folder / f"{prefix}_{split}.json", common, metrics, count) if reuse else {}
+    todo = {name: model for name, model in systems.items() if name not in known}
+    new = evaluate_systems(todo, mixtures, metrics, workers, progress) if todo else {}
+    items = {name: known.get(name) or new[name] for name in systems}
     hours = {name: card["card"].get("hours_of_audio") for name, card in cards.items()}
     payloads = _payloads(items, metrics, split, hours)
-    folder = Path(folder or results_dir())
     return [save_result(f"{prefix}_{name}", {**common, **payload}, folder) for name, payload in payloads.items()]
+
+
+def _scored_before(
+    file: Path, common: Mapping[str, Any], metrics: Sequence[str], count: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Items of the systems in a former result that would be scored alike today; none where there is no such file."""
+    if not file.is_file():
+        return {}
+    record = load_result(file.stem, file.parent)
+    then, now = record["config"], common["config"]
+    same = (
+        then["mix"] == now["mix"]
+        and all(record[key] == common[key] for key in ("seed", "data_hash"))
+        and record["environment"]["versions"] == environment_record()["versions"]
+    )
+    found = {}
+    for name, system in record["systems"].items() if same else ():
+        weights = then["models"].get(name) == now["models"].get(name)  # the noisy input has none
+        kind = then.get("precision", {}).get(name, "fp32") == now["precision"].get(name, "fp32")
+        items = system["items"]
+        if weights and kind and len(items) == count and all(set(metrics) <= item.keys() for item in items):
+            found[name] = items
+    return found
 
 
 def _payloads(

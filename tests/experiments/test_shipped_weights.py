@@ -7,6 +7,7 @@ import torch
 
 from dccrn_lib.cli import main as cli
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
+from dccrn_lib.evaluation.systems import evaluate_systems
 from dccrn_lib.experiments import shipped_weights
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import save_model
@@ -104,6 +105,38 @@ def test_five_files_from_a_corpus(tmp_path):
     for file in files[3:]:
         rows = json.loads(file.read_text())["rows"]
         assert sum(r["n"] for r in rows if r["system"] == "noisy") == 3
+
+
+def test_scores_of_a_former_result_are_taken_for_the_same_weights_alone(tmp_path, monkeypatch):
+    made = generated_corpus(0.02, root=tmp_path / "generated", progress=False)
+    corpus = {"speech": str(made.speech), "noise": str(made.noise)}
+    weights = {}
+    for seed, name in enumerate(("a", "other")):
+        torch.manual_seed(seed)
+        weights[name] = str(save_model(build_model("distil_dccrn_mini"), tmp_path / name, {}))
+    asked = []
+
+    def publish(reuse, count=2, **models):
+        def counted(systems, *rest):
+            asked.append(list(systems))
+            return evaluate_systems(systems, *rest)
+
+        monkeypatch.setattr(shipped_weights, "evaluate_systems", counted)
+        options = {"workers": 1, "progress": False, "reuse": reuse}
+        [whole, *_] = shipped_weights.publish(models, corpus, count, tmp_path / "results", **options)
+        return {name: system["items"] for name, system in json.loads(whole.read_text())["systems"].items()}
+
+    first = publish(True, student=weights["a"])
+    second = publish(True, student=weights["a"], more=weights["other"])
+    third = publish(True, student=weights["other"])  # another file under the same name
+    publish(True, count=3, student=weights["other"])
+    publish(False, count=3, student=weights["other"])
+    assert asked == [["noisy", "student"], ["more"], ["student"], *[["noisy", "student"]] * 2]
+    assert first["noisy"] == second["noisy"] and first["student"] == second["student"]
+    assert third["student"] == second["more"] != first["student"]
+    monkeypatch.setattr(shipped_weights, "environment_record", lambda: {"versions": {"pesq": "another"}})
+    publish(True, count=3, student=weights["other"])
+    assert asked[-1] == ["noisy", "student"]
 
 
 def test_weights_may_name_a_precision():
