@@ -55,9 +55,9 @@ def short_files(place: Place) -> Row:
         row.trial([] if good else [f"{path.name} is not done"])
     half = (started + command.seconds) / 2
     parts = [[mb for now, mb in command.series if now < half], [mb for now, mb in command.series if now >= half]]
-    grown = max(parts[1], default=0.0) - max(parts[0], default=0.0)
+    grown = np.median(parts[1] or [0.0]) - np.median(parts[0] or [0.0])
     row.trial(command.talk(0) + ([f"memory grew by {grown:.0f} MB"] if grown > 50 else []), "the call")
-    memory = f"at most {command.peak:.0f} MB, {grown:+.0f} MB in the second half of the time"
+    memory = f"at most {command.peak:.0f} MB, {grown:+.0f} MB from the first to the second half (medians)"
     row.note = f"{command.seconds:.0f} s with a miniature network, {memory}"
     return row
 
