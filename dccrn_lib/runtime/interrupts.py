@@ -5,10 +5,12 @@ SIGHUP comes when a terminal closes; a process that was told to ignore it (``noh
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,6 +28,29 @@ def without_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+@contextmanager
+def deferred_interrupts() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP are heard after the block, where a Python function hears them.
+
+    For what must not be left in its middle, such as the start of a process that is to be waited for later.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread is interrupted
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING)}
+    before = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in before:
+        signal.signal(number, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
 #: Seconds in which further signals are echoes of the first: torchrun and Slurm send theirs on to every process.
 ECHO_SECONDS = 3.0
 
@@ -41,13 +66,49 @@ class Terminated(KeyboardInterrupt):
         self.number = number
 
 
+#: An interrupt that came in a finalizer comes again after so many seconds.
+AGAIN_SECONDS = 0.01
+
+
+def send_lost_interrupts_again(forget: Callable[[], None] = lambda: None) -> Callable:
+    """From now on an interrupt that is raised in a finalizer (``__del__``) is not lost with a printed traceback.
+
+    Python drops exceptions there, so the signal is sent to this process once more, a moment later.
+
+    Args:
+        forget: called before that.
+
+    Returns:
+        The ``sys.unraisablehook`` that was there before.
+    """
+    before = sys.unraisablehook
+
+    def again(lost: sys.UnraisableHookArgs) -> None:
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            before(lost)
+            return
+        forget()
+        number = lost.exc_value.number if isinstance(lost.exc_value, Terminated) else signal.SIGINT
+        timer = threading.Timer(AGAIN_SECONDS, os.kill, (os.getpid(), number))
+        timer.daemon = True
+        timer.start()
+
+    sys.unraisablehook = again
+    return before
+
+
 @contextmanager
 def tidy_ending() -> Iterator[None]:
     """SIGTERM and SIGHUP raise :class:`Terminated` in the block, so that it ends as at Ctrl-C instead of at once.
 
     Signals that are ignored or that somebody else handles are left as they are; so are all outside the main thread.
+    None is lost in a finalizer, Ctrl-C neither.
     """
     raised = False
+
+    def forget() -> None:
+        nonlocal raised
+        raised = False
 
     def end(number: int, _frame: object) -> None:
         nonlocal raised
@@ -59,9 +120,11 @@ def tidy_ending() -> Iterator[None]:
     ours = [number for number in ENDING if main and signal.getsignal(number) == signal.SIG_DFL]
     for number in ours:
         signal.signal(number, end)
+    before = send_lost_interrupts_again(forget)
     try:
         yield
     finally:
+        sys.unraisablehook = before
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
@@ -27,7 +27,13 @@ from typing import Any
 from tqdm import tqdm
 
 from dccrn_lib.runtime.errors import WorkerError
-from dccrn_lib.runtime.interrupts import ENDING, Terminated, without_interrupts
+from dccrn_lib.runtime.interrupts import (
+    ENDING,
+    Terminated,
+    deferred_interrupts,
+    send_lost_interrupts_again,
+    without_interrupts,
+)
 
 
 def usable_cores() -> int:
@@ -92,6 +98,7 @@ def _start_process(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in ENDING:  # the parent hears of a terminal that closes; SIGTERM may be for this process alone
         signal.signal(number, _end if number == signal.SIGTERM else signal.SIG_IGN)
+    send_lost_interrupts_again()
     threading.Thread(target=_watch, args=(parent, reader, grace), daemon=True).start()
     if initializer is not None:
         initializer(*initargs)
@@ -158,8 +165,8 @@ class SpawnPool(ProcessPoolExecutor):
         self._shielded = shielded
 
     def submit(self, function: Callable, /, *args: Any, **kwargs: Any) -> Future:
-        """As of every executor. A process may start here; it inherits whether Ctrl-C is heard."""
-        with without_interrupts() if self._shielded else nullcontext():
+        """As of every executor. A process may start here, whole; it inherits whether Ctrl-C is heard."""
+        with deferred_interrupts(), without_interrupts() if self._shielded else nullcontext():
             return super().submit(_do, function, *args, **kwargs)
 
 
@@ -225,10 +232,14 @@ def worker_pool(workers: int) -> Iterator[Callable]:
         warnings.filterwarnings("ignore", message=".*multi-threaded.*fork.*", category=DeprecationWarning)
         started = (*leash.initargs(), True, None, ())
         with ProcessPoolExecutor(workers, context, _start_process, started) as executor:
+
+            def run(function: Callable, tasks: Iterable, bar: tqdm) -> list:
+                with deferred_interrupts():  # the processes start here
+                    results = executor.map(partial(_do, function), tasks, chunksize=2)
+                return _counted(results, bar)
+
             try:
-                yield lambda function, tasks, bar: _counted(
-                    executor.map(partial(_do, function), tasks, chunksize=2), bar
-                )
+                yield run
             except BaseException as error:
                 leash.let_go()
                 executor.shutdown(wait=True, cancel_futures=True)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from dccrn_lib.runtime.interrupts import StopSignal, Terminated, tidy_ending
+from dccrn_lib.runtime.interrupts import StopSignal, Terminated, deferred_interrupts, tidy_ending
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
@@ -34,6 +34,64 @@ def test_a_command_that_is_ended_says_so_and_has_the_code_of_the_signal(number):
         [sys.executable, "-c", _COMMAND, str(int(number))], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (128 + number, f"error: ended by {number.name}\n")
+
+
+_IN_A_FINALIZER = """
+import os, sys, time
+from dccrn_lib.runtime.interrupts import tidy_ending
+class Struck:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(0.001)
+with tidy_ending():
+    Struck()
+    try:
+        time.sleep(30)
+    finally:
+        print("tidied")
+print("not ended")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_comes_in_a_finalizer_is_not_lost(number):
+    command = [sys.executable, "-c", _IN_A_FINALIZER, str(int(number))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=_hears_interrupts)
+    assert (done.stdout, done.returncode != 0) == ("tidied\n", True)
+    assert "ignored" not in done.stderr and done.stderr.count("Traceback") == 1  # that of the script, at its end
+
+
+def _hears_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start the tests with it ignored
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def test_other_errors_in_a_finalizer_are_told_as_ever(capsys):
+    told = []
+    before, sys.unraisablehook = sys.unraisablehook, lambda lost: told.append(lost.exc_type)
+    try:
+        with tidy_ending():
+            hook = sys.unraisablehook
+
+            class Broken:
+                def __del__(self):
+                    raise ValueError
+
+            Broken()
+        assert told == [ValueError] and sys.unraisablehook is not hook
+    finally:
+        sys.unraisablehook = before
+
+
+def test_a_signal_may_wait_for_the_end_of_a_block():
+    reached = []
+    with tidy_ending(), pytest.raises(Terminated) as caught:
+        with deferred_interrupts():
+            signal.raise_signal(signal.SIGTERM)
+            reached.append("end of the block")
+        reached.append("behind it")
+    assert reached == ["end of the block"] and caught.value.number == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_nohup_goes_on_being_heeded():

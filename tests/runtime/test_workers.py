@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 from tqdm import tqdm
 
 from dccrn_lib.runtime.errors import WorkerError
+from dccrn_lib.runtime.interrupts import Terminated, tidy_ending
 from dccrn_lib.runtime.workers import spawn_pool, worker_pool
 
 
@@ -42,6 +44,37 @@ def test_leaving_early_waits_for_what_runs_and_cancels_the_rest():
             futures[0].result()
             raise KeyboardInterrupt
     assert futures[-1].cancelled() and all(future.done() for future in futures)
+
+
+def test_a_process_that_starts_is_started_whole_before_a_signal_is_heard(monkeypatch):
+    started = []
+
+    def submit(pool, *_task):
+        signal.raise_signal(signal.SIGTERM)
+        started.append(pool)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", submit)
+    with tidy_ending(), pytest.raises(Terminated):
+        with spawn_pool(1, shielded=False) as pool:
+            pool.submit(int)
+    assert started == [pool]
+
+
+class _Struck:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.001)
+
+
+def _struck_in_a_finalizer():
+    _Struck()
+    time.sleep(30)
+
+
+def test_a_worker_hears_a_signal_that_comes_in_a_finalizer(capfd):
+    with spawn_pool(1) as pool, pytest.raises(Terminated):
+        pool.submit(_struck_in_a_finalizer).result(timeout=25)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 _PARENT = """
