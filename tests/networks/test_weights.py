@@ -10,6 +10,7 @@ import torch
 from dccrn_lib.networks.cost import count_macs, count_parameters
 from dccrn_lib.networks.presets import PRESETS, build_model, config_from_dict, config_to_dict
 from dccrn_lib.networks.weights import find_weights, load_model, read_card, save_model, starting_model
+from dccrn_lib.results.records import load_result
 from dccrn_lib.runtime.errors import ConfigError, WeightsError
 from dccrn_lib.runtime.paths import weights_dir
 
@@ -155,3 +156,12 @@ def test_training_starts_from_weights_of_the_model_it_names():
     assert starting_model("uformer_mini").config == build_model("uformer_mini").config
     with pytest.raises(ConfigError, match="init distil_dccrn holds another network than model uformer_mini"):
         starting_model("uformer_mini", "distil_dccrn")
+
+
+def test_cards_state_the_scores_of_the_published_table():
+    table = load_result("real_test")
+    cards = {read_card(p)["sha256"]: (p.stem, read_card(p)["card"]) for p in weights_dir().glob("*.safetensors")}
+    for system, sha256 in table["config"]["models"].items():
+        name, card = cards[sha256]  # each row of the table is of weights that ship
+        mean = table["systems"][system]["mean"]
+        assert card["test"]["enhanced"] == {k: round(v, 3) for k, v in mean.items() if v is not None}, name
