@@ -326,7 +326,7 @@ def test_an_exception_that_is_shown_or_raised_again_is_not_swallowed(lesson: Les
 def nbval(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess:
     """One run over three notebooks of one cell: a good one, one that raises, one that prints something else now."""
     makefile = (paths.project_root() / "Makefile").read_text()
-    flags = re.search(r"(?:-m pytest|PYTEST\)) ((?:--nbval\S* )+)notebooks;", makefile)[1].split()
+    flags = re.search(r"PYTEST\) --no-loadscope-reorder ((?:--nbval\S* )+)", makefile)[1].split()
     folder = tmp_path_factory.mktemp("nbval")
     mark = "# NBVAL_CHECK_OUTPUT\n"
     sources = {"good": mark + "print(1)", "raises": "raise ValueError(1)", "changed": mark + "print(2)"}
