@@ -1,6 +1,6 @@
 """Would its test notice if a mended fault came back? Each mend is taken out again, and the test named must fail.
 
-    python -m tests.faults                 all of them, about ten minutes on one core
+    python -m tests.faults                 all of them, about a quarter of an hour on one core
     python -m tests.faults --only 1,5,33
     python -m tests.faults --list
 

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Protocol
 
@@ -62,9 +63,10 @@ def package(mutation: Edit | None) -> Iterator[Path]:
     """A temporary folder with a copy of dccrn_lib, broken by ``mutation`` (None leaves it whole)."""
     with tempfile.TemporaryDirectory(prefix="mutation_") as name:
         folder = Path(name)
-        shutil.copytree(ROOT / "dccrn_lib", folder / "dccrn_lib", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "dccrn_lib", folder / "dccrn_lib")  # with what is compiled already
         if mutation is not None:
             file = folder / "dccrn_lib" / mutation.file
+            Path(cache_from_source(str(file))).unlink(missing_ok=True)
             file.write_text(mutated(mutation, file.read_text(encoding="utf-8")), encoding="utf-8")
         yield folder
 
