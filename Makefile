@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install tutorial test check quick lint lesson-lint unit library nbval mutations soak browser demo book lab notebooks bench results train-real clean
+.PHONY: help install tutorial test check quick lint lesson-lint unit library nbval mutations faults soak browser demo book lab notebooks bench results train-real clean
 
 VENV    ?= .venv
 EXTRAS  ?= notebooks,metrics,speech,export,dev
@@ -87,6 +87,9 @@ nbval: $(STAMP)  ## the committed notebooks: they run, and their checked outputs
 
 mutations: $(STAMP)  ## break the library in known ways: a unit test and a notebook check must see each (minutes)
 	"$(PY)" -m tests.mutations
+
+faults: $(STAMP)  ## take every mend of the 36 faults out again: its test must notice, into results/faults.json (minutes)
+	"$(PY)" -m tests.faults --json results/faults.json
 
 soak: $(STAMP)  ## try to break it: kills, full disks, damaged inputs, load, into results/reliability.json (most of an hour)
 	"$(PY)" -m tests.soak $(SOAK_ARGS)

@@ -296,6 +296,23 @@ def test_odd_file_names_survive_the_manifest(name, tmp_path):
     assert os.fsencode(root) + b"/" + name in [os.fsencode(e.path) for e in read_manifest(tmp_path / "m.jsonl")]
 
 
+SEPARATORS = "\u2028\u2029\x85\x1c\x0b"
+
+
+def test_a_file_is_one_line_however_lines_are_told_apart(tmp_path):
+    entries = [Entry(str(tmp_path / f"{mark}.wav"), "noise", "c", 1.0, 16000, "train") for mark in SEPARATORS]
+    text = write_manifest(tmp_path / "m.jsonl", entries).read_text(encoding="utf-8")
+    assert len(text.splitlines()) == len(entries)
+    assert [e.path for e in read_manifest(tmp_path / "m.jsonl")] == [e.path for e in entries]
+
+
+def test_a_separator_that_stands_in_a_manifest_ends_no_line(tmp_path):
+    line = {"kind": "noise", "seconds": 1, "sample_rate": 16000, "split": "train", "path": f"a{SEPARATORS[:3]}.wav"}
+    (tmp_path / "m.jsonl").write_text(json.dumps(line, ensure_ascii=False) + "\n", encoding="utf-8")
+    (entry,) = read_manifest(tmp_path / "m.jsonl")
+    assert entry.path == str(tmp_path / line["path"])
+
+
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3", ".aiff"])
 def test_cut_recordings_are_bad_files(suffix, tmp_path):
     rng = np.random.default_rng(0)

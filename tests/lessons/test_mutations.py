@@ -136,7 +136,7 @@ def test_an_unknown_name_is_refused(capsys):
 
 def test_a_test_that_does_not_exist_is_no_catch(monkeypatch, tmp_path: Path):
     # 4 is what pytest returns for an unknown test
-    monkeypatch.setattr(running, "_call", lambda *_: subprocess.CompletedProcess([], 4, "", "ERROR: not found\n"))
+    monkeypatch.setattr(running, "_call", lambda *_, **__: subprocess.CompletedProcess([], 4, "", "ERROR: not found\n"))
     with pytest.raises(MutationError, match="did not run: ERROR: not found"):
         ask_tests(tmp_path, "tests/audio/test_stft.py::test_nothing")
 

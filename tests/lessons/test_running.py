@@ -130,6 +130,20 @@ def test_relative_paths_are_taken_from_the_callers_folder(tmp_path: Path):
     assert assign({"speech": ""}, known, tmp_path)["05_x"] == {"speech": ""}
 
 
+@pytest.mark.parametrize("name", ["model_name", "extra"])
+def test_weights_are_found_from_the_callers_folder_or_refused(name: str, tmp_path: Path):
+    known = {"00_x": parse_cell(f'{name}: str = ""  # weights: a shipped name, or a path')}
+    (tmp_path / "mine").mkdir()
+    file = tmp_path / "mine" / "best.safetensors"
+    file.write_bytes(b"")
+    for given, value in (("mine/best.safetensors", str(file.resolve())), ("mine", str(file.resolve())), ("", "")):
+        assert assign({name: given}, known, tmp_path)["00_x"] == {name: value}
+    assert assign({name: "distil_dccrn"}, known, tmp_path)["00_x"] == {name: "distil_dccrn"}
+    for absent in ("yours/best.safetensors", "distil_dcrn", "a" * 5000):
+        with pytest.raises(ConfigError, match=f"parameter {name}: no weights"):
+            assign({name: absent}, known, tmp_path)
+
+
 def test_an_unknown_name_is_refused_with_the_nearest_and_who_has_it():
     known = {"04_x": [], "05_x": parse_cell(CELL)}
     with pytest.raises(ConfigError, match=r"'sed'.*seed.*in 05_x"):

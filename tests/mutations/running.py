@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import cache_from_source
 from pathlib import Path
-
-from .catalogue import Mutation
+from typing import Protocol
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 900.0  # that one test or lesson may take
@@ -21,6 +22,19 @@ SECONDS = 900.0  # that one test or lesson may take
 
 class MutationError(Exception):
     """A mutation that says nothing: its text is not there once, or the unbroken library fails its checks."""
+
+
+class Edit(Protocol):
+    """One way to break the library: ``old`` stands exactly once in ``dccrn_lib/<file>`` and becomes ``new``."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def file(self) -> str: ...
+    @property
+    def old(self) -> str: ...
+    @property
+    def new(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,7 @@ class Answer:
     why: str = ""
 
 
-def mutated(mutation: Mutation, source: str) -> str:
+def mutated(mutation: Edit, source: str) -> str:
     """The source of the file with the mutation in it.
 
     Raises:
@@ -45,19 +59,20 @@ def mutated(mutation: Mutation, source: str) -> str:
 
 
 @contextmanager
-def package(mutation: Mutation | None) -> Iterator[Path]:
+def package(mutation: Edit | None) -> Iterator[Path]:
     """A temporary folder with a copy of dccrn_lib, broken by ``mutation`` (None leaves it whole)."""
     with tempfile.TemporaryDirectory(prefix="mutation_") as name:
         folder = Path(name)
-        shutil.copytree(ROOT / "dccrn_lib", folder / "dccrn_lib", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "dccrn_lib", folder / "dccrn_lib")  # with what is compiled already
         if mutation is not None:
             file = folder / "dccrn_lib" / mutation.file
+            Path(cache_from_source(str(file))).unlink(missing_ok=True)
             file.write_text(mutated(mutation, file.read_text(encoding="utf-8")), encoding="utf-8")
         yield folder
 
 
-def _call(folder: Path, *command: str) -> subprocess.CompletedProcess:
-    """Run Python in ``folder`` with its copy of the package first, and the checkout's data."""
+def _call(folder: Path, *command: str, seconds: float = SECONDS) -> subprocess.CompletedProcess:
+    """Run Python in ``folder`` with its copy of the package first, and the checkout's data. No process of it is left."""
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {
         "PYTHONPATH": path,
@@ -66,22 +81,26 @@ def _call(folder: Path, *command: str) -> subprocess.CompletedProcess:
         "MPLBACKEND": "agg",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    try:
-        return subprocess.run(
-            [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        raise MutationError(f"no answer after {SECONDS:g} s: {' '.join(command)}") from None
+    started = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen([sys.executable, *command], cwd=folder, env=environment, **started) as process:
+        try:
+            out, errors = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise MutationError(f"no answer after {seconds:g} s: {' '.join(command)}") from None
+        finally:
+            with suppress(ProcessLookupError):  # a broken library may leave workers behind
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
 
-def ask_tests(folder: Path, *nodes: str) -> Answer:
+def ask_tests(folder: Path, *nodes: str, seconds: float = SECONDS) -> Answer:
     """Run tests of the checkout against the package in ``folder``.
 
     Raises:
-        MutationError: pytest did not run them (no such test, an error while collecting).
+        MutationError: pytest did not run them (no such test, an error while collecting), or not within so many seconds.
     """
     options = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-p", "no:cacheprovider", "-qx", "--tb=line"]
-    done = _call(folder, "-m", "pytest", *options, *(f"{ROOT}/{node}" for node in nodes))
+    done = _call(folder, "-m", "pytest", *options, *(f"{ROOT}/{node}" for node in nodes), seconds=seconds)
     if done.returncode not in (0, 1):
         raise MutationError(f"{nodes[0]}: pytest did not run: {(done.stdout + done.stderr).strip().splitlines()[-1]}")
     failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]

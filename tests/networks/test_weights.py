@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from dccrn_lib.networks import weights
 from dccrn_lib.networks.cost import count_macs, count_parameters
 from dccrn_lib.networks.presets import PRESETS, build_model, config_from_dict, config_to_dict
 from dccrn_lib.networks.weights import find_weights, load_model, read_card, save_model, starting_model
@@ -117,6 +118,27 @@ def test_unknown_keys_in_a_card():
         config_from_dict({**record, "colour": 1})
     with pytest.raises(WeightsError, match="family"):
         config_from_dict({**record, "family": "gtcrn"})
+
+
+@pytest.mark.parametrize("config", ["a", [], 3, None])
+def test_a_config_that_is_no_object_is_refused(config):
+    with pytest.raises(WeightsError, match="config must be an object"):
+        config_from_dict(config)
+
+
+def test_large_sizes_are_compared_before_memory_is_asked_for(saved, monkeypatch):
+    def built(config):
+        assert torch.empty(0).device.type == "meta", "memory is asked for"
+        return real(config)
+
+    real = weights.build_from_config
+    monkeypatch.setattr(weights, "build_from_config", built)
+    card = saved.with_suffix(".json")
+    record = json.loads(card.read_text())
+    record["config"]["rnn_units"] = 12000
+    card.write_text(json.dumps(record))
+    with pytest.raises(WeightsError, match="does not fit its config"):
+        load_model(saved)
 
 
 def test_folder_with_two_weights(saved):

@@ -13,8 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from dccrn_lib.lessons.running.notebook_file import read_notebook
-from dccrn_lib.runtime.errors import ConfigError, nearest_name
+from dccrn_lib.networks.weights import find_weights
+from dccrn_lib.runtime.errors import ConfigError, WeightsError, nearest_name
+from dccrn_lib.runtime.paths import weights_dir
 from dccrn_lib.runtime.settings import TYPES, Parameter, article, has_type, shown
+
+#: Parameters that name weights: a shipped name, or a path.
+WEIGHTS = ("model_name", "extra")
 
 
 def read_parameters(notebook: str | Path) -> list[Parameter]:
@@ -90,7 +95,8 @@ def assign(values: dict[str, Any], notebooks: dict[str, list[Parameter]], base: 
         notebook name -> {parameter name: typed value}.
 
     Raises:
-        ConfigError: a name that no notebook has (the nearest one and its owners are named), or a wrong type.
+        ConfigError: a name that no notebook has (the nearest one and its owners are named), a wrong type, or weights
+            that are not there: a lesson would take others in their place.
     """
     owners: dict[str, list[str]] = {}
     for notebook, parameters in notebooks.items():
@@ -109,7 +115,19 @@ def assign(values: dict[str, Any], notebooks: dict[str, list[Parameter]], base: 
     for given in assigned.values():
         for name, value in given.items():
             require_text(name, value)
+            if name in WEIGHTS and value:
+                given[name] = _weights(name, value, base)
     return assigned
+
+
+def _weights(name: str, value: str, base: Path) -> str:
+    """A shipped name as it is; a path as seen from anywhere."""
+    if value in {path.stem for path in weights_dir().glob("*.safetensors")}:
+        return value
+    try:
+        return str(find_weights(base / Path(value).expanduser()).resolve())
+    except WeightsError as error:
+        raise ConfigError(f"parameter {name}: {error}") from None
 
 
 def require_text(name: str, value: Any) -> None:
