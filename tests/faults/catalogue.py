@@ -305,11 +305,11 @@ FAULTS = (
     ),
     Fault(
         16,
-        "with workers, an unreadable file is a traceback",
+        "what goes wrong in a data worker is a traceback in one line",
         "corpus/loading.py",
         "        except (DccrnError, OSError) as error:\n            return _Failure(error)",
         "        except ZeroDivisionError as error:\n            return _Failure(error)",
-        "tests/training/test_failures.py::test_an_unreadable_file_is_named_with_its_reason_whoever_reads_it[1]",
+        "tests/training/test_failures.py::test_the_error_of_an_item_leaves_a_worker_as_it_was_raised[1]",
     ),
     Fault(
         17,
