@@ -524,9 +524,9 @@ FAULTS = (
     Fault(
         30,
         "enhance on a full disk says something else",
-        "audio/files.py",
-        'raise self._sink.error or AudioError(f"cannot write {self.path}: {error}") from error',
-        'raise AudioError(f"cannot write {self.path}: {error}") from error',
+        "enhancement/batch.py",
+        'return f"{error.filename or destination}: {error.strerror or error}"',
+        'return f"cannot write {destination}: unknown format"',
         "tests/enhancement/test_enhance.py::test_a_full_disk_is_told_as_such_and_keeps_the_file_of_an_earlier_run",
     ),
     Fault(
