@@ -305,11 +305,11 @@ FAULTS = (
     ),
     Fault(
         16,
-        "with workers, an unreadable file is a traceback",
+        "what goes wrong in a data worker is a traceback in one line",
         "corpus/loading.py",
         "        except (DccrnError, OSError) as error:\n            return _Failure(error)",
         "        except ZeroDivisionError as error:\n            return _Failure(error)",
-        "tests/training/test_failures.py::test_an_unreadable_file_is_named_with_its_reason_whoever_reads_it[1]",
+        "tests/training/test_failures.py::test_the_error_of_an_item_leaves_a_worker_as_it_was_raised[1]",
     ),
     Fault(
         17,
@@ -437,8 +437,8 @@ FAULTS = (
         26,
         "a killed data worker is a traceback of torch",
         "corpus/loading.py",
-        '_KILLED = ("exited unexpectedly", "killed by signal")',
-        '_KILLED = ("no such words",)',
+        "except (RuntimeError, OSError, EOFError) as error:",
+        "except ZeroDivisionError as error:",
         "tests/training/test_failures.py::test_a_killed_data_worker_is_an_error_that_comes_in_its_turn",
     ),
     Fault(
@@ -524,9 +524,9 @@ FAULTS = (
     Fault(
         30,
         "enhance on a full disk says something else",
-        "audio/files.py",
-        'raise self._sink.error or AudioError(f"cannot write {self.path}: {error}") from error',
-        'raise AudioError(f"cannot write {self.path}: {error}") from error',
+        "enhancement/batch.py",
+        'return f"{error.filename or destination}: {error.strerror or error}"',
+        'return f"cannot write {destination}: unknown format"',
         "tests/enhancement/test_enhance.py::test_a_full_disk_is_told_as_such_and_keeps_the_file_of_an_earlier_run",
     ),
     Fault(

@@ -185,6 +185,20 @@ def test_an_unreadable_file_is_named_with_its_reason_whoever_reads_it(config, tm
     assert text.count("\n") == 0
 
 
+class _Unreadable(torch.utils.data.Dataset):
+    def __getitem__(self, index: int) -> torch.Tensor:
+        raise AudioError("a.wav is cut off")
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_error_of_an_item_leaves_a_worker_as_it_was_raised(workers):
+    with pytest.raises(AudioError, match="^a.wav is cut off$"):
+        next(Batches(_Unreadable(), 1, range(1), workers))
+
+
 class _Items(torch.utils.data.Dataset):
     def __init__(self, ends: int) -> None:
         self.ends = ends
