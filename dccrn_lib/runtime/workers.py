@@ -207,8 +207,14 @@ def spawn_pool(
             leash.let_go()
         raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        leash.let_go()
+        try:
+            pool.shutdown(wait=True, cancel_futures=True)
+        except KeyboardInterrupt:  # a process may be starting: it is waited for all the same, but told to end
+            leash.let_go()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        finally:
+            leash.let_go()
 
 
 @contextmanager

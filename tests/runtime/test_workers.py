@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from dccrn_lib.runtime.errors import WorkerError
 from dccrn_lib.runtime.interrupts import Terminated, tidy_ending
-from dccrn_lib.runtime.workers import spawn_pool, worker_pool
+from dccrn_lib.runtime.workers import SpawnPool, spawn_pool, worker_pool
 
 
 @pytest.mark.parametrize(("shielded", "handler"), [(True, signal.SIG_IGN), (False, signal.default_int_handler)])
@@ -60,6 +60,24 @@ def test_a_process_that_starts_is_started_whole_before_a_signal_is_heard(monkeyp
     assert started == [pool]
 
 
+def test_a_signal_while_the_pool_ends_leaves_no_process_that_is_starting(monkeypatch):
+    calls, shutdown = [], SpawnPool.shutdown
+
+    def struck(pool, **options):
+        calls.append(options)
+        if len(calls) == 1:
+            signal.raise_signal(signal.SIGTERM)  # as it waits
+        shutdown(pool, **options)
+
+    monkeypatch.setattr(SpawnPool, "shutdown", struck)
+    with tidy_ending(), pytest.raises(Terminated):
+        with spawn_pool(1, tasks_per_process=1, shielded=False) as pool:
+            pool.submit(int).result()
+            started = pool._processes
+    assert calls == [{"wait": True, "cancel_futures": True}] * 2
+    assert not any(process.is_alive() for process in started.values())
+
+
 class _Struck:
     def __del__(self):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -83,7 +101,7 @@ from pathlib import Path
 from tqdm import tqdm
 from dccrn_lib.runtime.files import atomic_path
 from dccrn_lib.runtime.interrupts import tidy_ending
-from dccrn_lib.runtime.workers import spawn_pool, worker_pool
+from dccrn_lib.runtime.workers import SpawnPool, spawn_pool, worker_pool
 
 def work(name):
     with atomic_path(Path(sys.argv[2]) / f"{name}.txt") as temporary:
