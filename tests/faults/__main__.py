@@ -81,6 +81,9 @@ def main(arguments: list[str] | None = None) -> int:
     except MutationError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("error: stopped; the record keeps the rows so far", file=sys.stderr)
+        return 130
     noticed = sum(row["noticed"] for row in rows)
     print(f"{len({fault.number for fault in chosen})} faults, {noticed} of {len(rows)} tests noticed")
     return 0 if noticed == len(rows) else 1
