@@ -179,7 +179,7 @@ def publish(
 
     Raises:
         ConfigError: "noisy" is taken by a model, or no model is named; another split; bf16 on a CPU that only
-            emulates it.
+            emulates it; with ``reuse``, the file that stands there is no such table.
     """
     if not models or "noisy" in models:
         raise ConfigError('name the models as system=weights, e.g. student_alone=distil_dccrn; "noisy" is taken')
@@ -214,6 +214,16 @@ def _scored_before(
     if not file.is_file():
         return {}
     record = load_result(file.stem, file.parent)
+    try:
+        return _scored_alike(record, common, metrics, count)
+    except (AttributeError, KeyError, TypeError):
+        raise ConfigError(f"{file} is no table of shipped-weights; move it away, or leave --reuse out") from None
+
+
+def _scored_alike(
+    record: Mapping[str, Any], common: Mapping[str, Any], metrics: Sequence[str], count: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Items of the systems of a record with the same weights, precision, mixtures, metrics and versions."""
     then, now = record["config"], common["config"]
     same = (
         then["mix"] == now["mix"]

@@ -139,6 +139,13 @@ def test_scores_of_a_former_result_are_taken_for_the_same_weights_alone(tmp_path
     assert asked[-1] == ["noisy", "student"]
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", '{"config": {"mix": 1}}', '{"config": [], "systems": 3}'])
+def test_a_former_result_of_another_form_is_refused_with_its_name(text, tmp_path):
+    (tmp_path / "real_test.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"real_test\.json is no table of shipped-weights; move it away"):
+        shipped_weights._scored_before(tmp_path / "real_test.json", {"config": {"mix": 1}}, ("stoi",), 2)
+
+
 def test_weights_may_name_a_precision():
     assert shipped_weights._in_precision("distil_dccrn") == ("distil_dccrn", "fp32")
     assert shipped_weights._in_precision("runs/a@b/best@bf16") == ("runs/a@b/best", "bf16")
