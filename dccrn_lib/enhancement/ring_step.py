@@ -9,7 +9,8 @@ turns:
 
 A layer gathers its rows from there, by a list of row numbers prepared for each slot, multiplies, and its product is written
 where the next layer gathers. The neighbouring frame, the frames that a skip waits for, the noisy spectrum that waits for
-its mask: all of them lie where they were written. Three operations a layer remain.
+its mask: all of them lie where they were written. Three operations a layer remain, six where a large complex matrix is read
+by half.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from torch import Tensor
 
 from dccrn_lib.enhancement.frame_step import ComplexBottleneckStep, FrameStep, GatedStep, RealBottleneckStep, RowProduct
 from dccrn_lib.enhancement.stream_step import States
+
+LARGE_MATRIX = 40_000  # numbers, from which on reading half of them is faster
 
 
 class _Stage:
@@ -98,6 +101,77 @@ class _Layer:
         torch.addmm(self.bias, self.matrix, self.weight, out=y)
         if self.slope != 1.0:
             F.leaky_relu_(y, self.slope)
+
+
+class _ComplexLayer(_Layer):
+    """A layer with a complex matrix, of which half is stored.
+
+    All matrices of a frame together are larger than a core's cache, so a frame waits for them more than for anything else.
+    The real and the imaginary parts of the input become rows of one product with [A, B] (taps * chan / 2, chan'):
+
+        y_r = x_r A - x_i B + b_r          y_i = scale (x_r B + x_i A) + b_i
+
+    Args:
+        halves: [A, B] and scale, from :func:`complex_halves`.
+        others: as in _Layer.
+    """
+
+    def __init__(self, halves: tuple[Tensor, Tensor], product: RowProduct, stage: _Stage, *others: Any) -> None:
+        super().__init__(product, stage, *others)
+        self.weight, self.scale = halves
+        half, out, device = product.chan // 2, product.out // 2, stage.rows.device
+        self.rows = stage.rows.view(-1, half)  # a real and an imaginary row in turns
+        self.index = [torch.cat([2 * index, 2 * index + 1]) for index in self.index]
+        self.gathered = torch.zeros(self.index[0].numel(), half, device=device)
+        self.matrix = self.gathered.view(-1, self.weight.shape[0])  # (2 * freq' * batch, taps * chan / 2)
+        self.product = torch.zeros(self.matrix.shape[0], self.weight.shape[1], device=device)
+        (rr, ri), (ir, ii) = (x.unbind(2) for x in self.product.view(2, self.matrix.shape[0] // 2, -1, 2, out))
+        self.joined = torch.zeros(self.matrix.shape[0] // 2, self.weight.shape[1], device=device)
+        real, imag = self.joined.view(self.joined.shape[0], -1, 2, out).unbind(2)
+        self.difference, self.sum = (rr, ii, real), (ri, ir, imag)
+
+    def __call__(self, turn: int) -> None:
+        y = self.targets[turn]
+        torch.index_select(self.rows, 0, self.index[turn], out=self.gathered)
+        torch.mm(self.matrix, self.weight, out=self.product)
+        (rr, ii, real), (ri, ir, imag) = self.difference, self.sum
+        torch.sub(rr, ii, out=real)
+        torch.add(ri, ir, out=imag)
+        torch.addcmul(self.bias, self.joined, self.scale, out=y)
+        if self.slope != 1.0:
+            F.leaky_relu_(y, self.slope)
+
+
+def complex_halves(product: RowProduct) -> tuple[Tensor, Tensor] | None:
+    """The halves of a layer's matrix, where it is complex.
+
+    Complex weights are [[A, B], [-B, A]] from (real, imaginary) inputs to (real, imaginary) outputs. A plain BatchNorm
+    scales the outputs one by one, which leaves a factor between the two columns; complex BatchNorm mixes them.
+
+    Args:
+        product: the layer; ``weight`` (taps * chan, bins * chan'), both bins of a product in the decoder.
+
+    Returns:
+        [A, B] (taps * chan / 2, bins * chan') and the factors (bins * chan'), 1 at real outputs; None where the matrix is
+        not of that form, to the rounding of float32.
+    """
+    half, out, like = product.chan // 2, product.out // 2, product.weight
+    # (tap, part, chan / 2, bin, part', chan' / 2)
+    weight = like.double().cpu().unflatten(0, (-1, 2, half)).unflatten(3, (-1, 2, out))
+    a, b = weight[:, 0, :, :, 0], -weight[:, 1, :, :, 0]  # to the real outputs, (tap, chan / 2, bin, chan' / 2)
+    scaled_a, scaled_b = weight[:, 1, :, :, 1], weight[:, 0, :, :, 1]  # to the imaginary ones
+    scale = (a * scaled_a + b * scaled_b).sum((0, 1)) / (a * a + b * b).sum((0, 1))  # (bin, chan' / 2)
+    error = ((scaled_a - scale * a) ** 2 + (scaled_b - scale * b) ** 2).sum((0, 1))
+    if not (error <= 1e-12 * (scaled_a**2 + scaled_b**2).sum((0, 1))).all():  # so also where nothing reaches an output
+        return None
+    halves = torch.stack([a, b], dim=3).flatten(2).flatten(0, 1)
+    return halves.to(like), torch.stack([torch.ones_like(scale), scale], dim=1).flatten().to(like)
+
+
+def _layer(product: RowProduct, *others: Any) -> _Layer:
+    """Of a large complex matrix the form that reads half of it; at small ones its three operations more cost more."""
+    halves = complex_halves(product) if product.weight.numel() >= LARGE_MATRIX else None
+    return _ComplexLayer(halves, product, *others) if halves else _Layer(product, *others)
 
 
 class _Gates:
@@ -196,7 +270,7 @@ class RingStep:
         stages += [_Stage(step.bins[k], 0, step.sizes[k], batch, self.slots, k < n, device) for k in range(1, n + 1)]
         self.stages, turns = stages, range(self.slots)
         self.encoder = [
-            _Layer(product, stages[i], [((t - 1) % self.slots, t) for t in turns], list(stages[i + 1].encoder))
+            _layer(product, stages[i], [((t - 1) % self.slots, t) for t in turns], list(stages[i + 1].encoder))
             for i, product in enumerate(cast("list[RowProduct]", step.encoder))
         ]
         self.bottleneck = _Bottleneck(cast(Any, step.bottleneck), stages[n])
@@ -207,7 +281,7 @@ class RingStep:
             slots = [((t - 1) % 2, (late[t] - 1) % self.slots, t % 2, late[t]) for t in turns]
             frames = stages[n - 1 - i].decoder if i < n - 1 else [mask, mask]
             pairs = [frame.view(-1, 2 * product.out) for frame in frames]  # both bins of a product in a row
-            self.decoder.append(_Layer(product, stages[n - i], slots, [pairs[t % 2] for t in turns]))
+            self.decoder.append(_layer(product, stages[n - i], slots, [pairs[t % 2] for t in turns]))
         self._view_spectra(mask)
         self.reset()
 

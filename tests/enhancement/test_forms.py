@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from dccrn_lib.audio.stft import STFTConfig
+from dccrn_lib.enhancement import ring_step
 from dccrn_lib.enhancement.frame_step import FrameStep
 from dccrn_lib.enhancement.optimised import OptimisedDCCRN, core_of, optimised
-from dccrn_lib.enhancement.ring_step import RingStep
+from dccrn_lib.enhancement.ring_step import RingStep, complex_halves
 from dccrn_lib.enhancement.stream import FEW, MANY, StreamingEnhancer
 from dccrn_lib.enhancement.stream_step import StreamingCore
 from dccrn_lib.enhancement.waveform import enhance_waveform
@@ -71,7 +72,7 @@ def ring_frames(ring: RingStep, frames: Tensor, active: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("lstm", "norm", "mask", "lookahead", "batch"), SWITCHES)
-def test_every_form_of_the_step_is_the_same(lstm, norm, mask, lookahead, batch):
+def test_every_form_of_the_step_is_the_same(monkeypatch, lstm, norm, mask, lookahead, batch):
     core = StreamingCore(tiny(lstm=lstm, norm=norm, mask=mask, decoder_lookahead=lookahead))
     frames = noise(batch, 2, 257, FRAMES)
     expected, active = reference(core, frames)
@@ -85,9 +86,30 @@ def test_every_form_of_the_step_is_the_same(lstm, norm, mask, lookahead, batch):
         rows.append(y.transpose(1, 2))
     torch.testing.assert_close(torch.stack(rows, dim=3)[..., :end], expected[..., :end], atol=1e-5, rtol=0)
 
-    out = ring_frames(RingStep(step, batch), frames, active)
-    torch.testing.assert_close(out[..., :end], expected[..., :end], atol=1e-5, rtol=0)
-    assert not out[..., : core.delay].any()
+    for large in (ring_step.LARGE_MATRIX, 0):  # none of these matrices is large, or all of them
+        monkeypatch.setattr(ring_step, "LARGE_MATRIX", large)
+        out = ring_frames(RingStep(step, batch), frames, active)
+        torch.testing.assert_close(out[..., :end], expected[..., :end], atol=1e-5, rtol=0)
+        assert not out[..., : core.delay].any()
+
+
+@pytest.mark.parametrize(("norm", "complex_layers"), [("batch", 12), ("complex_batch", 1)])
+def test_half_of_a_complex_matrix_is_enough_where_the_norm_scales_only(norm, complex_layers):
+    step = FrameStep(StreamingCore(tiny(norm=norm)))
+    halves = [complex_halves(layer) for layer in [*step.encoder, *step.decoder]]
+    assert sum(h is not None for h in halves) == complex_layers  # the last layer has no norm
+    weight, scale = halves[-1]
+    assert 2 * weight.numel() == step.decoder[-1].weight.numel()
+    torch.testing.assert_close(scale, torch.ones_like(scale))
+    if norm == "batch":
+        assert (halves[0][1] - 1).abs().max() > 0.05  # real and imaginary outputs have variances of their own
+
+
+def test_an_output_that_nothing_reaches_takes_the_whole_matrix():
+    step = FrameStep(StreamingCore(tiny()))
+    layer = step.encoder[0]
+    layer.weight[:, 0] = 0.0
+    assert complex_halves(layer) is None
 
 
 @pytest.mark.parametrize("lookahead", [0, 1])
