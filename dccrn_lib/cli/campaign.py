@@ -13,12 +13,15 @@ from dccrn_lib.experiments.campaign import SIZES, SYSTEMS, plan, recipe, search
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.settings import parse_seeds
-from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.config import ALONE_ONLY, TrainConfig
 
 STAGES = ("all", "search", "teacher", "students", "speed")
 
-#: Fields that the stages decide, system by system; ``steps`` is the length of a stage here.
-DECIDED = ("out", "model", "init", "method", "teacher", "reading", "normalisation", "seed", "steps", "tensorboard")
+#: Fields that are no options here: the stages decide them, system by system (``steps`` is the length of a stage), or they
+#: have no effect on networks that are trained side by side.
+DECIDED = (
+    "out", "model", "init", "method", "teacher", "reading", "normalisation", "seed", "steps", *ALONE_ONLY,
+)  # fmt: skip
 
 
 def campaign(**options: Any) -> Parser:

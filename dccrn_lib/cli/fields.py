@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -53,7 +53,7 @@ class FieldParser(Parser, Generic[Config]):
     Args:
         kind: the dataclass; its fields are int, float, bool, str, pairs of float, or dataclasses of such.
         base: from the own options to the instance that gives the defaults; text fields that have to be given are "".
-        skip: fields without an option, since the command decides them.
+        skip: fields without an option, since the command decides them or does without; they are refused by name.
         options: as of :class:`Parser`.
     """
 
@@ -82,6 +82,7 @@ class FieldParser(Parser, Generic[Config]):
 
     def parse_args(self, args: Sequence[str], namespace: Any = None) -> Any:
         """The own options, with the dataclass in ``fields`` and the names that were given in ``given``."""
+        self._refuse_skipped(word[2:].partition("=")[0] for word in args if word.startswith("--"))
         names = list(self._reader()._option_string_actions)
         self.refuse_unknown(args, [*self._option_string_actions, *names, *(name.replace("_", "-") for name in names)])
         if {"-h", "--help"} & set(args):
@@ -99,6 +100,7 @@ class FieldParser(Parser, Generic[Config]):
         except (OverflowError, UnicodeEncodeError) as error:  # a number of hundreds of digits; bytes that are no text
             self.error(f"a value is out of range or no text ({error})")
         assigned = split_assignments(given.set)
+        self._refuse_skipped(assigned, owned=True)
         given.given = {word[2:].partition("=")[0] for word in rest if word.startswith("--")}
         twice = sorted(given.given & set(assigned))
         if twice:
@@ -109,6 +111,14 @@ class FieldParser(Parser, Generic[Config]):
         if missing:
             self.error(f"the following arguments are required: {', '.join(f'--{name}' for name in missing)}")
         return given
+
+    def _refuse_skipped(self, names: Iterable[str], owned: bool = False) -> None:
+        """End with an error that names the first of these fields that the command skips; ``owned``: its own options too."""
+        for name in (name.replace("-", "_") for name in names):
+            own = f"--{name}" in self._option_string_actions
+            if name.partition(".")[0] in self.skip and (owned or not own):
+                cure = f"write it as --{name}" if own else "leave it out"
+                self.error(f"{name} is no setting here: {self.prog} decides it itself or does without it; {cure}")
 
     def reader(self, base: Config) -> Reader:
         """The parser of the fields, with the values of ``base`` as defaults."""

@@ -27,6 +27,7 @@ from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import write_json
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.lockstep import Lockstep, Stage, run_stage
+from dccrn_lib.training.validation import validate
 
 STUDENT = "distil_dccrn_mini"
 
@@ -127,7 +128,7 @@ def _teacher_scores(stage: Stage, folder: Path, teachers: Mapping[str, str]) -> 
     lock = Lockstep(stage, folder, graphs=False, progress=False)
     amp = lock.configs["alone"].amp
     return {
-        name: lock.valid.score_network(load_model(weights, lock.device).eval(), amp)["si_snr_db"]
+        name: validate(load_model(weights, lock.device), lock.valid, amp)["si_snr_db"]
         for name, weights in teachers.items()
     }
 

@@ -39,6 +39,11 @@ class Batch:
     teacher_features: dict[str, Tensor] | None = None
 
 
+def mixture_index(i: int, config: TrainConfig) -> int:
+    """Index in the dataset of mixture ``i`` of a run, counted over the epochs."""
+    return i % config.epoch_mixtures if config.repeat_epoch else i
+
+
 class RankSampler(Sampler):
     """Indices of the mixtures that one rank takes from every micro-batch of every global batch.
 
@@ -58,11 +63,7 @@ class RankSampler(Sampler):
     def __iter__(self) -> Iterator[int]:
         for number in range(self.start * self.config.accumulation, self.config.steps * self.config.accumulation):
             first = number * self.micro_batch + self.ranks.rank * self.size
-            yield from (self.index(i) for i in range(first, first + self.size))
-
-    def index(self, i: int) -> int:
-        """Index in the dataset of mixture ``i`` of the run."""
-        return i % self.config.epoch_mixtures if self.config.repeat_epoch else i
+            yield from (mixture_index(i, self.config) for i in range(first, first + self.size))
 
     def __len__(self) -> int:
         return (self.config.steps - self.start) * self.config.accumulation * self.size

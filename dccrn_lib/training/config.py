@@ -38,6 +38,7 @@ _INTERVALS = {
 _WHERE = {"decides": False}  # where and how a run computes: the outcome is the same, up to rounding
 _CONTENTS = {"decides": "contents"}  # names of files: what they hold decides, not where they lie
 _MAY_CHANGE = {"may_change": True}  # decides, and may differ when a run is resumed
+_ALONE = {"alone": True}  # read where a network is trained on its own (``train``), not side by side with others
 
 
 @dataclass(frozen=True)
@@ -128,15 +129,15 @@ class TrainConfig:
     rendering: str = field(default="auto", metadata=_WHERE)
     epoch_mixtures: int = 2000
     repeat_epoch: bool = False
-    valid_every: int = field(default=200, metadata=_MAY_CHANGE)
+    valid_every: int = field(default=200, metadata=_MAY_CHANGE | _ALONE)
     valid_mixtures: int = 16
     checkpoint_minutes: float = field(default=5.0, metadata=_WHERE)
-    max_bad_batches: int = 10
-    compile: bool = field(default=False, metadata=_WHERE)
+    max_bad_batches: int = field(default=10, metadata=_ALONE)
+    compile: bool = field(default=False, metadata=_WHERE | _ALONE)
     channels_last: bool = field(default=False, metadata=_WHERE)
-    sync_batch_norm: bool = True
-    teacher_cache: str = field(default="", metadata=_WHERE)
-    tensorboard: bool = field(default=False, metadata=_WHERE)
+    sync_batch_norm: bool = field(default=True, metadata=_ALONE)
+    teacher_cache: str = field(default="", metadata=_WHERE | _ALONE)
+    tensorboard: bool = field(default=False, metadata=_WHERE | _ALONE)
     mix: MixConfig = field(default_factory=MixConfig)
 
     def __post_init__(self) -> None:
@@ -174,3 +175,6 @@ MAY_CHANGE = {
     for f in dataclasses.fields(TrainConfig)
     if not f.metadata.get("decides", True) or f.metadata.get("may_change")
 }
+
+#: Fields that ``campaign`` and others that train networks side by side do not honour.
+ALONE_ONLY = tuple(f.name for f in dataclasses.fields(TrainConfig) if f.metadata.get("alone"))

@@ -1,25 +1,20 @@
-"""What the networks of a lockstep see: batches and valid mixtures in tensors that stay where they are on the device."""
+"""What the networks of a lockstep are trained on: batches in tensors that stay where they are on the device."""
 
 from __future__ import annotations
 
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dccrn_lib.corpus.decoded import DecodedCorpus
 from dccrn_lib.corpus.loading import Batches
 from dccrn_lib.corpus.mixing import MixtureDataset
-from dccrn_lib.losses import compressed_spectral_loss, si_snr_db
+from dccrn_lib.training.batches import mixture_index
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.mixtures import DeviceBatches
-from dccrn_lib.training.trainee import Trainee, autocast
-from dccrn_lib.training.validation import VALID_SEED
-
-VALID_SECONDS = 4.0
 
 
 class Feed:
@@ -53,7 +48,8 @@ class Feed:
         self.stream = torch.cuda.Stream(device) if self.cuda else None
         self.ready = torch.cuda.Event() if self.cuda else None
         self.waited = 0.0  # seconds for the workers
-        indices, prefetch = itertools.count(start * config.batch_size), 4 if workers else None
+        indices = (mixture_index(i, config) for i in itertools.count(start * config.batch_size))
+        prefetch = 4 if workers else None
         self.rendered: DeviceBatches | None = None
         if held is not None:
             self.rendered = DeviceBatches(
@@ -84,42 +80,3 @@ class Feed:
 
 def _pair(items: list[dict]) -> tuple[Tensor, Tensor]:
     return torch.stack([i["noisy"] for i in items]), torch.stack([i["clean"] for i in items])
-
-
-class ValidSet:
-    """The fixed valid mixtures, held on the device."""
-
-    def __init__(self, config: TrainConfig, decoded: DecodedCorpus, device: torch.device) -> None:
-        seconds = VALID_SECONDS if config.mix.segment_seconds >= 1 else config.mix.segment_seconds
-        mix = replace(
-            config.mix, segment_seconds=seconds, speed_probability=0.0, equaliser_probability=0.0,
-            wide_level_probability=0.0, offset_probability=0.0,
-        )  # fmt: skip
-        mixtures = MixtureDataset(
-            config.speech, config.noise, config.rir or None, mix, VALID_SEED, config.valid_mixtures, "valid",
-            decoded=decoded,
-        )  # fmt: skip
-        items = [mixtures[i] for i in range(config.valid_mixtures)]
-        self.noisy, self.clean = (t.to(device) for t in _pair(items))
-
-    def score(self, trainee: Trainee) -> dict[str, float]:
-        """As :meth:`score_network`, of the averaged weights of a network in training."""
-        if trainee.average is not trainee.model:
-            return self.score_network(trainee.finished_average(), trainee.config.amp)
-        found = self.score_network(trainee.model.eval(), trainee.config.amp)
-        trainee.model.train()
-        return found
-
-    def score_network(self, network: nn.Module, amp: bool, batch: int = 50) -> dict[str, float]:
-        """Mean SI-SNR of output and input in dB, gain and compressed spectral distance of a network in eval mode."""
-        sums = torch.zeros(4, dtype=torch.float64)
-        with torch.no_grad():
-            for noisy, clean in zip(self.noisy.split(batch), self.clean.split(batch), strict=True):
-                with autocast(noisy.device, amp):
-                    estimate = network(noisy).float()
-                gain = (estimate * clean).sum(-1) / (clean * clean).sum(-1)
-                spectral = compressed_spectral_loss(estimate, clean) * len(noisy)
-                rows = [si_snr_db(estimate, clean).sum(), si_snr_db(noisy, clean).sum(), gain.sum(), spectral]
-                sums += torch.stack(rows).double().cpu()
-        names = ("si_snr_db", "noisy_si_snr_db", "gain", "spectral")
-        return dict(zip(names, (sums / len(self.noisy)).tolist(), strict=True))

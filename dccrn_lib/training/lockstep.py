@@ -3,8 +3,10 @@
     workers mix (or plan, and the device renders) -> batch of each seed -> teacher of each seed
     -> every network's step, on streams of their own
 
-Networks of one seed see the same mixtures in the same order, those of a resumed run included. The length is given in
-steps or in minutes; the learning rate follows the fraction that has passed, so that a run of any length ends cooled down.
+Terms of the loss, averages, balance, learning rates and validation are those of a training on its own
+(``dccrn_lib.training.loop``). Networks of one seed see the same mixtures in the same order, those of a resumed run
+included. The length is given in steps or in minutes; the learning rate follows the fraction that has passed, so that a
+run of any length ends cooled down.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -27,12 +29,14 @@ from dccrn_lib.runtime.errors import ConfigError, DccrnError
 from dccrn_lib.runtime.files import read_json, write_json
 from dccrn_lib.runtime.interrupts import StopSignal
 from dccrn_lib.runtime.locks import only_writer
-from dccrn_lib.training.config import TrainConfig
-from dccrn_lib.training.feeds import Feed, ValidSet
+from dccrn_lib.runtime.settings import shown
+from dccrn_lib.training.config import ALONE_ONLY, MAY_CHANGE, TrainConfig
+from dccrn_lib.training.feeds import Feed
 from dccrn_lib.training.mixtures import corpus_entries, renders_on_device
-from dccrn_lib.training.run_folder import load_checkpoint, save_checkpoint, write_config
+from dccrn_lib.training.run_folder import load_checkpoint, require_same, save_checkpoint, write_config
 from dccrn_lib.training.schedule import rate_factor
 from dccrn_lib.training.trainee import TeacherView, Trainee
+from dccrn_lib.training.validation import valid_batches, valid_mixtures, validate
 
 
 @dataclass(frozen=True)
@@ -45,29 +49,58 @@ class Stage:
     snapshot_hours: tuple[float, ...] = ()
 
 
+#: Fields that the systems of a stage share: they see the same mixtures and the same teachers.
+SHARED = (
+    "speech", "noise", "rir", "mix", "batch_size", "epoch_mixtures", "repeat_epoch", "valid_mixtures", "device", "amp",
+)  # fmt: skip
 VALIDATIONS = 10  # a stage
 LOG_EVERY = 200  # steps
+
+
+def require_resumable(stage: Stage) -> None:
+    """Raise if the systems of a stage cannot be trained side by side, or their folders hold runs by other recipes.
+
+    Raises:
+        ConfigError: systems that see other mixtures than the first; a field that only a training on its own honours; a
+            folder whose run was asked for otherwise.
+        DamagedFileError: a ``config.json`` is empty, cut off or holds something else.
+    """
+    first = next(iter(stage.systems.values()))
+    for system, config in stage.systems.items():
+        for name in SHARED:
+            if getattr(config, name) != getattr(first, name):
+                raise ConfigError(f"stage {stage.name}: its systems must share {name}, and {system} has another one")
+        for name, default in ((f.name, f.default) for f in fields(config) if f.name in ALONE_ONLY):
+            if getattr(config, name) != default:
+                raise ConfigError(
+                    f"{system}: {name} = {shown(getattr(config, name))} has no effect on networks that are trained side by "
+                    f"side; leave it at {shown(default)}, or train the network on its own (`train`)"
+                )
+        require_same(Path(config.out), config, MAY_CHANGE)
 
 
 class Lockstep:
     """The networks of a stage, their batches and teachers.
 
     Args:
-        stage: systems of one batch size and one way of mixing.
+        stage: its systems have the same values in the fields of :data:`SHARED`.
         out: folder of the campaign.
         graphs: capture steps as CUDA graphs.
         progress: show a bar while files are decoded, and print a line for every system at each validation.
+
+    Raises:
+        ConfigError, DamagedFileError: as of :func:`require_resumable`, or the checkpoint lacks a system. Nothing was
+            written then.
     """
 
     def __init__(self, stage: Stage, out: str | Path, graphs: bool = True, progress: bool = True) -> None:
         first = next(iter(stage.systems.values()))
-        if any((c.batch_size, c.mix) != (first.batch_size, first.mix) for c in stage.systems.values()):
-            raise ConfigError(f"stage {stage.name}: its systems must share batch_size and mix")
+        require_resumable(stage)
         self.stage, self.out, self.device, self.talks = stage, Path(out), pick_device(first.device), progress
         self.configs, self.graphs = self._fit_to_device(stage.systems), graphs
         self._prepare_device()
         self.file = self.out / f"stage_{stage.name}.pt"
-        saved = load_checkpoint(self.file, ("step", "seconds", "systems")) if self.file.is_file() else None
+        saved = self._checkpoint()
         self.stepping = False  # networks are being changed
         self.step, self.spent = (saved["step"], saved["seconds"]) if saved else (0, 0.0)
         self.kept = self.step
@@ -77,7 +110,7 @@ class Lockstep:
         self.on_device = renders_on_device(first, self.device, decoded.samples.nbytes)
         held = decoded.tensor().to(self.device) if self.on_device else None
         self.feeds = {s: Feed(of_seed[s], decoded, self.device, workers, self.step, held) for s in sorted(of_seed)}
-        self.valid = ValidSet(first, decoded, self.device)
+        self.valid = list(valid_batches(valid_mixtures(first, "plain", decoded), self.device, size=50))
         self.teachers: dict[tuple[str, int], TeacherView] = {}
         for feed in self.feeds.values():
             feed.advance(())
@@ -87,6 +120,18 @@ class Lockstep:
         self.fresh = True  # the first batch is on the device already
         self.validated = -1
         self.ticks: deque = deque()
+
+    def _checkpoint(self) -> dict | None:
+        """What an earlier call kept of these systems, or None."""
+        if not self.file.is_file():
+            return None
+        saved = load_checkpoint(self.file, ("step", "seconds", "systems"))
+        missing = [name for name in self.configs if name not in saved["systems"]]
+        if missing:
+            raise ConfigError(
+                f"{self.file}: holds no {missing[0]}; resume with the same systems, or choose another folder"
+            )
+        return saved
 
     def _fit_to_device(self, systems: Mapping[str, TrainConfig]) -> dict[str, TrainConfig]:
         """The configs as this device can carry them out."""
@@ -125,10 +170,6 @@ class Lockstep:
         feed = self.feeds[config.seed]
         trainee = Trainee(config, feed.noisy, feed.clean, self._teacher(config), self.graphs)
         if saved:
-            if name not in saved["systems"]:
-                raise ConfigError(
-                    f"{self.file}: holds no {name}; resume with the same systems, or choose another folder"
-                )
             trainee.restore(saved["systems"][name], self.file)
         else:
             trainee.balance()
@@ -189,24 +230,27 @@ class Lockstep:
         for name, t in self.trainees.items():
             run, folder = t.state, Path(t.config.out)
             now = {"step": self.step, "hours": self.hours()}
-            means, found = t.means(), self.valid.score(t)
+            t.settle()
+            means, scores = t.means(), validate(t.average, self.valid, t.config.amp)
             run.history["train"].append({**now, "learning_rate": float(t.rates[0]), **means})
-            run.history["valid"].append({**now, **found})
+            run.history["valid"].append({**now, **scores})
             run.history["seconds"] = seconds
-            if found["si_snr_db"] > run.best:
-                run.best = found["si_snr_db"]
-                save_model(t.average, folder / "best", {"step": self.step, "hours": self.hours(), "valid": found})
+            if scores["si_snr_db"] > run.best:
+                run.best = scores["si_snr_db"]
+                save_model(t.average, folder / "best", {"step": self.step, "hours": self.hours(), "valid": scores})
             write_json(folder / "history.json", run.history)
             terms = " ".join(f"{k} {means[k]:.4g}" for k in ("clean", "teacher", "features") if k in means)
             self.say(
                 f"[{self.stage.name} {seconds:.0f} s, step {self.step}, {self.hours():.1f} h] {name}: valid "
-                f"{found['si_snr_db']:.3f} dB (noisy {found['noisy_si_snr_db']:.2f}), spectral {found['spectral']:.4f}, "
-                f"gain {found['gain']:.3f}; train {terms}; skipped {run.history['skipped']}"
+                f"{scores['si_snr_db']:.3f} dB (noisy {scores['noisy_si_snr_db']:.2f}), spectral {scores['spectral']:.4f}, "
+                f"gain {scores['gain']:.3f}; train {terms}; skipped {len(run.history['skipped'])}"
             )
 
     def save(self, seconds: float) -> None:
         """One checkpoint of all networks, so that none of them runs ahead of the others after a stop."""
         self.wait()
+        for t in self.trainees.values():
+            t.settle()
         systems = {name: t.state.state() for name, t in self.trainees.items()}
         for state in systems.values():  # rates are set by the schedule
             for group in state["optimiser"]["param_groups"]:
@@ -236,7 +280,7 @@ class Lockstep:
         self.wait()
         for t in self.trainees.values():
             card = {"step": self.step, "hours": self.hours()}
-            save_model(t.finished_average(), Path(t.config.out) / f"after_{hours:g}h", card)
+            save_model(t.average, Path(t.config.out) / f"after_{hours:g}h", card)
 
     def record(self, seconds: float, minutes: float | None) -> dict:
         """What the stage did and cost so far."""
@@ -271,7 +315,7 @@ def run_stage(
     """Train a stage to its end, or resume it where an earlier call stopped.
 
     Args:
-        stage: its systems share device, batch_size, mix, valid_mixtures and checkpoint_minutes.
+        stage: its systems have the same values in the fields of :data:`SHARED`.
         out: folder of the campaign.
         minutes: length of the stage, over all calls; validation counts, loading does not.
         steps: length in steps instead.
@@ -283,7 +327,8 @@ def run_stage(
         What it did and cost, as ``stage_<name>.json`` says it; {"stopped": True, ...} if a signal ended it early.
 
     Raises:
-        ConfigError: neither minutes nor steps, or both; another process trains in this folder.
+        ConfigError: neither minutes nor steps, or both; another process trains in this folder; as of
+            :func:`require_resumable`, a finished stage included; the checkpoint lacks a system. Nothing was written then.
         DamagedFileError: the checkpoint or the report of an earlier call is cut off or empty.
 
     An exception between two steps loses none where the disk takes a checkpoint; a note on it says where to resume.
@@ -292,6 +337,7 @@ def run_stage(
         raise ConfigError("give the length of a campaign in minutes or in steps")
     if not 0 < (minutes or steps or 0) < math.inf:
         raise ConfigError(f"the length of a campaign must be above 0 and finite, got {minutes or steps}")
+    require_resumable(stage)
     report = Path(out) / f"stage_{stage.name}.json"
     if report.is_file():
         finished = read_json(report, "remove it to resume the stage")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
-from torch import nn
-from torch.utils.data import Dataset, default_collate
+from torch import Tensor, nn
 
 from dccrn_lib.distillation.loss import METHODS, DistillationLoss
 from dccrn_lib.distillation.taps import FeatureTap
@@ -52,6 +53,31 @@ def build_teacher(config: TrainConfig, network: nn.Module | None, tapped: bool) 
     return CachedTeacher(network, tapped, config.teacher_cache, key)
 
 
+def autocast(device: torch.device, enabled: bool, cached: bool = True) -> torch.autocast:
+    """bfloat16 for the layers. A CUDA graph must cast the weights anew at every replay: not ``cached``."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=cached)
+
+
+def named_terms(terms: dict) -> tuple[list[str], Tensor]:
+    """Names and values of the terms, and of the distance of each tapped layer: (names, float64 (term,))."""
+    values = {k: terms[k] for k in ("total", "clean", "teacher", "features") if k in terms}
+    values |= {f"layer {name}": value for name, value in terms.get("layers", {}).items()}
+    stacked = torch.stack([value.detach() for value in values.values()])
+    return list(values), stacked if stacked.device.type == "mps" else stacked.double()
+
+
+def buffers_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of the buffers (BatchNorm statistics) by name, for :func:`put_back`."""
+    return {name: value.clone() for name, value in model.named_buffers()}
+
+
+@torch.no_grad()
+def put_back(model: nn.Module, buffers: dict[str, Tensor], where: Tensor | None = None) -> None:
+    """The buffers as they were; with ``where``, bool (), only if that is true on the device."""
+    for name, value in model.named_buffers():
+        value.copy_(buffers[name] if where is None else torch.where(where, buffers[name], value))
+
+
 class Objective:
     """From a mixture to the terms of the loss: the teacher answers, the network answers, the loss compares.
 
@@ -59,19 +85,29 @@ class Objective:
         config: method, weights of the terms, teacher and precision.
         model: the network to be trained; its layers are watched where the method compares features.
         device: where the network is.
+        teacher: the config's teacher, where its answers come with the batches; None loads it, to answer in :meth:`batch`.
+        cached: see :func:`autocast`.
     """
 
-    def __init__(self, config: TrainConfig, model: nn.Module, device: torch.device) -> None:
-        self.config, self.model, self.device = config, model, device
-        teacher = load_model(config.teacher, device) if config.method != "none" else None
-        self.loss = build_loss(config, model, teacher)
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: nn.Module,
+        device: torch.device,
+        teacher: nn.Module | None = None,
+        cached: bool = True,
+    ) -> None:
+        self.config, self.model, self.device, self.cached = config, model, device, cached
+        answers = teacher is None and config.method != "none"
+        network = load_model(config.teacher, device) if answers else teacher
+        self.loss = build_loss(config, model, network)
         self.compares_features = self.loss.feature_loss is not None
         self.tap = FeatureTap(model) if self.compares_features else None
-        self.teacher = build_teacher(config, teacher, self.compares_features)
+        self.teacher = build_teacher(config, network, self.compares_features) if answers else None
 
     def autocast(self) -> torch.autocast:
         """bfloat16 for the layers, if the config wants it."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.amp)
+        return autocast(self.device, self.config.amp, self.cached)
 
     def batch(self, mixtures: dict) -> Batch:
         """Mixtures as the data loader collates them -> a batch on the device, with the teacher's answer."""
@@ -92,24 +128,44 @@ class Objective:
         features = self.tap.features if self.tap else None
         return self.loss(estimate, batch.clean, batch.target, features, batch.teacher_features)
 
-    def balance(self, dataset: Dataset) -> dict[str, float]:
-        """Build adapters and choose b on the first mixtures, the same on every rank; the model is left as it was."""
-        config, loss = self.config, self.loss
-        count = min(config.batch_size // config.accumulation, 4)
-        batch = self.batch(default_collate([dataset[i] for i in range(count)]))
-        buffers = {name: value.clone() for name, value in self.model.named_buffers()}
+    def backward(self, network: nn.Module, batches: Iterable[Batch]) -> tuple[list[str], Tensor]:
+        """Forward and backward over the ``config.accumulation`` micro-batches of a step; gradients add up to their mean.
+
+        Args:
+            network: as for :meth:`terms`; of several ranks, which exchange gradients in the last micro-batch only.
+            batches: the micro-batches.
+
+        Returns:
+            Names and means of the terms over the micro-batches: (names, float64 (term,)).
+        """
+        count, names = self.config.accumulation, []
+        means: Tensor | float = 0.0
+        for number, batch in enumerate(batches, 1):
+            apart = number < count and isinstance(network, nn.parallel.DistributedDataParallel)
+            with network.no_sync() if apart else contextlib.nullcontext():
+                terms = self.terms(network, batch)
+                (terms["total"] / count).backward()
+            names, values = named_terms(terms)
+            means = means + values / count
+        return names, cast(Tensor, means)
+
+    def balance(self, batch: Batch) -> dict[str, float]:
+        """Build adapters and choose b on a batch; the model is left as it was.
+
+        Returns:
+            {"waveform_norm", "feature_norm", "feature_weight"}, see :meth:`DistillationLoss.balance`.
+        """
+        loss, buffers = self.loss, buffers_of(self.model)
+        assert loss.feature_loss is not None and self.tap is not None and batch.teacher_features is not None
         with self.autocast():
             self.model(batch.noisy)
-        assert loss.feature_loss is not None and self.tap is not None and batch.teacher_features is not None
         loss.feature_loss.prepare(self.tap.features, batch.teacher_features)
         terms = self.terms(self.model, batch)
         # (1 - a) L(student, clean) + a L(student, teacher)
         a = loss.output_weight
         waveform = (1 - a) * terms["clean"] + a * terms["teacher"]
-        balance = loss.balance(list(self.model.parameters()), waveform, terms["features"], config.feature_share)
-        for name, value in self.model.named_buffers():
-            value.copy_(buffers[name])
-        torch.manual_seed(config.seed)
+        balance = loss.balance(list(self.model.parameters()), waveform, terms["features"], self.config.feature_share)
+        put_back(self.model, buffers)
         return balance
 
     def close(self) -> None:

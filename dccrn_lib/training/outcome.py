@@ -7,9 +7,12 @@ empty; the outcomes of several steps are therefore read together.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from dccrn_lib.training.config import TrainConfig
 
 #: Steps between two readings, by kind of device.
 READ_EVERY = {"cpu": 1}
@@ -68,6 +71,13 @@ class Outcomes:
             for (_, o), row in zip(waiting, rows, strict=True)
         )
         return [(step, terms) for (step, _), terms in zip(waiting, named, strict=True)]
+
+
+def skipped_batch(step: int, config: TrainConfig) -> dict[str, Any]:
+    """Which mixtures of the epoch a step skipped, as ``history["skipped"]`` lists it: {"step", "mixtures"}."""
+    first = step * config.batch_size
+    mixtures = [i % config.epoch_mixtures for i in range(first, first + config.batch_size)]
+    return {"step": step, "mixtures": mixtures}
 
 
 def steps_between_readings(device: torch.device) -> int:

@@ -82,6 +82,19 @@ class Run:
         self.optimiser.load_state_dict(saved["optimiser"])
         torch.set_rng_state(saved["rng"])
         self.step, self.best, self.history, self.sums = (saved[k] for k in ("step", "best", "history", "sums"))
+        self.history["skipped"] = skipped_batches(self.history)
+
+
+def skipped_batches(history: dict) -> list[dict]:
+    """The batches that a run skipped, {"step", "mixtures"} each.
+
+    The histories of earlier campaigns hold their number only: such batches have the step None and no mixtures.
+
+    >>> skipped_batches({"skipped": 1})
+    [{'step': None, 'mixtures': []}]
+    """
+    skipped = history["skipped"]
+    return [{"step": None, "mixtures": []} for _ in range(skipped)] if isinstance(skipped, int) else skipped
 
 
 def open_run(out: Path, config: Any, resume: bool, may_change: set[str]) -> dict | None:
@@ -101,19 +114,34 @@ def open_run(out: Path, config: Any, resume: bool, may_change: set[str]) -> dict
     if (out / CONFIG).is_file():
         if not resume:
             raise ConfigError(f"{out} already holds a run: resume it, or choose another folder")
-        old = read_json(out / CONFIG, "remove it to resume with the settings given now")
-        now, default = _record(config), _defaults(config)
-        mix = old.get("mix", {})
-        old = {**default, **old, "mix": {**default["mix"], **mix} if isinstance(mix, dict) else mix}
-        differing = [k for k in now if k not in may_change and old.get(k) != now[k]]
-        if differing:
-            key = differing[0]
-            raise ConfigError(
-                f"{out}: the run there has {key} = {shown(old.get(key))}, asked for {shown(now[key])}; "
-                "resume with the same config or choose another folder"
-            )
+        require_same(out, config, may_change)
     checkpoint = out / CHECKPOINT
     return load_checkpoint(checkpoint, _KEYS) if resume and checkpoint.is_file() else None
+
+
+def require_same(out: Path, config: Any, may_change: set[str]) -> None:
+    """Raise if the run in a folder, if there is one, was asked for otherwise.
+
+    Args:
+        out, config, may_change: as of :func:`open_run`.
+
+    Raises:
+        ConfigError: a field differs that may not.
+        DamagedFileError: ``config.json`` is empty, cut off or holds something else.
+    """
+    if not (out / CONFIG).is_file():
+        return
+    old = read_json(out / CONFIG, "remove it to resume with the settings given now")
+    now, default = _record(config), _defaults(config)
+    mix = old.get("mix", {})
+    old = {**default, **old, "mix": {**default["mix"], **mix} if isinstance(mix, dict) else mix}
+    differing = [k for k in now if k not in may_change and old.get(k) != now[k]]
+    if differing:
+        key = differing[0]
+        raise ConfigError(
+            f"{out}: the run there has {key} = {shown(old.get(key))}, asked for {shown(now[key])}; "
+            "resume with the same config or choose another folder"
+        )
 
 
 def is_finished(saved: dict | None, steps: int) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.utils.data import default_collate
 from tqdm.auto import tqdm
 
 from dccrn_lib.corpus.decoded import DecodedCorpus
@@ -31,11 +32,11 @@ from dccrn_lib.training.batches import Batch, Prefetcher, RankSampler
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.mixtures import DeviceBatches, decoded_for_device
 from dccrn_lib.training.objective import Objective, build_optimiser, in_memory
-from dccrn_lib.training.outcome import Outcome, Outcomes, steps_between_readings
+from dccrn_lib.training.outcome import Outcome, Outcomes, skipped_batch, steps_between_readings
 from dccrn_lib.training.run_folder import CHECKPOINT, Run, last_validation, write_config
 from dccrn_lib.training.schedule import hours_of_audio, learning_rate
 from dccrn_lib.training.tensorboard import ScalarLog
-from dccrn_lib.training.validation import valid_mixtures, validate
+from dccrn_lib.training.validation import valid_batches, valid_mixtures, validate
 
 WEIGHTS = "best.safetensors"
 
@@ -178,9 +179,7 @@ class Session:
             for name, value in (terms or {}).items():
                 state.sums.setdefault(name, []).append(value)
             if terms is None:
-                first = step * config.batch_size
-                mixtures = [i % config.epoch_mixtures for i in range(first, first + config.batch_size)]
-                state.history["skipped"].append({"step": step, "mixtures": mixtures})
+                state.history["skipped"].append(skipped_batch(step, config))
         if most > config.max_bad_batches:
             raise TrainingError(
                 f"{most} batches in a row up to step {state.step - 1} gave a non-finite loss or gradient; "
@@ -216,7 +215,8 @@ class Session:
             means["clean_std"] = statistics.stdev(state.sums["clean"])
         now = {"step": state.step, "hours": hours_of_audio(config, state.step)}
         train = {**now, "learning_rate": learning_rate(state.step - 1, config), **means}
-        valid = {**now, **validate(state.average, self.valid_set, config, self.ranks)}
+        batches = valid_batches(self.valid_set, self.device, ranks=self.ranks)
+        valid = {**now, **validate(state.average, batches, config.amp, self.ranks)}
         history["train"].append(train)
         history["valid"].append(valid)
         state.sums = {}
@@ -300,7 +300,10 @@ def open_session(
     objective = Objective(config, model, device)
     history = {"balance": {}, "train": [], "valid": [], "skipped": [], "seconds": 0.0}
     if objective.compares_features:
-        history["balance"] = objective.balance(train_set)
+        count = min(config.batch_size // config.accumulation, 4)  # the same on every rank
+        first = default_collate([train_set[i] for i in range(count)])
+        history["balance"] = objective.balance(objective.batch(first))
+        torch.manual_seed(config.seed)
         if progress and ranks.rank == 0:
             print(_balance_in_words(history["balance"]))
     trained = [*model.parameters(), *objective.loss.parameters()]

@@ -11,29 +11,25 @@ looks the queue of the device never drains.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dccrn_lib.distillation.freezing import freeze
 from dccrn_lib.distillation.taps import FeatureTap
 from dccrn_lib.distillation.teacher import CACHED_METHODS
 from dccrn_lib.networks.weights import load_model, starting_model
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.training.average import average_decay, update_average
+from dccrn_lib.training.batches import Batch
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.muon import Muon
-from dccrn_lib.training.objective import build_loss, in_memory
+from dccrn_lib.training.objective import Objective, autocast, buffers_of, in_memory, put_back
+from dccrn_lib.training.outcome import skipped_batch
 from dccrn_lib.training.run_folder import Run
-
-TERMS = ("total", "clean", "teacher", "features")
-
-
-def autocast(device: torch.device, enabled: bool) -> torch.autocast:
-    """bfloat16 for the layers. Cast weights are not cached: a graph must cast them anew at every replay."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
 
 
 class OnStream:
@@ -97,7 +93,7 @@ class TeacherView(OnStream):
         self.features: dict[str, Tensor] = {}
 
     def compute(self) -> None:
-        with torch.no_grad(), autocast(self.device, self.amp):
+        with torch.no_grad(), autocast(self.device, self.amp, cached=False):
             output = self.network(self.noisy)
         if self.output is None:
             self.output = output.clone()
@@ -108,6 +104,10 @@ class TeacherView(OnStream):
             self.features[name].copy_(value)
 
 
+#: Steps after which the outcomes kept on the device are read, at the latest.
+READ_WITHIN = 1000
+
+
 class Trainee(OnStream):
     """A network with its loss, optimiser and averaged weights, on one batch that stays where it is.
 
@@ -116,6 +116,9 @@ class Trainee(OnStream):
         noisy, clean: (batch, sample) on the device; new batches are copied into them.
         teacher: for methods that need one; it must have run once.
         graphs: capture the step on CUDA.
+
+    Raises:
+        ConfigError: another method.
     """
 
     def __init__(
@@ -125,13 +128,14 @@ class Trainee(OnStream):
         if config.method not in ("none", *CACHED_METHODS):
             raise ConfigError(f"a campaign trains the methods none, {', '.join(CACHED_METHODS)}, not {config.method}")
         torch.manual_seed(config.seed)
-        self.config, self.noisy, self.clean, self.teacher = config, noisy, clean, teacher
+        self.config, self.teacher = config, teacher
         fresh = starting_model(config.model, config.init)
         self.model = in_memory(fresh.to(self.device).train(), config)
         # a copy that never computes gradients; its BatchNorm statistics are the model's
         self.average = freeze(copy.deepcopy(self.model)) if config.ema_decay else self.model
-        self.loss = build_loss(config, self.model, teacher.network if teacher else None)
-        self.tap = FeatureTap(self.model) if self.loss.feature_loss is not None else None
+        network = teacher.network if teacher else None
+        self.objective = Objective(config, self.model, self.device, network, cached=False)
+        self.batches = self._micro_batches(noisy, clean)
         self.parameters = list(self.model.parameters())
         self.rates = torch.zeros(2, device=self.device)  # of matrices, of the rest
         self.decay = torch.zeros((), device=self.device)
@@ -145,14 +149,30 @@ class Trainee(OnStream):
             config.muon_learning_rate if config.optimiser == "muon" else config.learning_rate,
             config.learning_rate,
         )
-        self.next_controls = (0.0, 0.0)
-        history = {"balance": {}, "train": [], "valid": [], "skipped": 0, "seconds": 0.0}
-        self.state = Run(self.model, self.average, self.loss, optimiser, history)
+        self.next_controls = (0.0, 0.0, 0)
+        history = {"balance": {}, "train": [], "valid": [], "skipped": [], "seconds": 0.0}
+        self.state = Run(self.model, self.average, self.objective.loss, optimiser, history)
         self._point_rates()
         self.names: list[str] = []
         self.sums = torch.zeros(0)
         self.good = torch.zeros((), device=self.device)
-        self.bad = torch.zeros((), device=self.device)
+        # of the steps since the last reading: whether they were finite, and the place of the coming one
+        self.fine = torch.ones(READ_WITHIN, dtype=torch.bool, device=self.device)
+        self.place = torch.zeros(1, dtype=torch.int64, device=self.device)
+        self.read_step = 0
+
+    def _micro_batches(self, noisy: Tensor, clean: Tensor) -> list[Batch]:
+        """The batch with the teacher's answer, in ``config.accumulation`` parts; views, which see every new batch."""
+        parts = self.config.accumulation
+        output = (
+            self.teacher.output.chunk(parts) if self.teacher and self.teacher.output is not None else [None] * parts
+        )
+        features = self.teacher.features if self.teacher and self.objective.compares_features else {}
+        cut = {name: value.chunk(parts) for name, value in features.items()}
+        return [
+            Batch(*waves, target, {name: value[i] for name, value in cut.items()} or None)
+            for i, (*waves, target) in enumerate(zip(noisy.chunk(parts), clean.chunk(parts), output, strict=True))
+        ]
 
     def _point_rates(self) -> None:
         """The optimiser reads its rates from tensors that the host fills."""
@@ -161,93 +181,72 @@ class Trainee(OnStream):
 
     def control(self, factor: float) -> None:
         """Set the factor in [0, 1] on the highest learning rates for the coming step."""
-        step = self.state.step
-        self.next_controls = (factor, min(self.config.ema_decay, (1 + step) / (10 + step)))
+        if self.state.step - self.read_step == READ_WITHIN:
+            if self.stream is not None:
+                self.stream.synchronize()
+            self.settle()
+        place = self.state.step - self.read_step
+        self.next_controls = (factor, average_decay(self.state.step, self.config.ema_decay), place)
 
     def before(self) -> None:
-        factor, decay = self.next_controls
+        factor, decay, place = self.next_controls
         for rate, highest in zip(self.rates, self.highest, strict=True):
             rate.fill_(highest * factor)
         self.decay.fill_(decay)
+        self.place.fill_(place)
 
     def terms(self) -> dict:
-        """Forward pass and loss of the batch."""
-        with autocast(self.device, self.config.amp):
-            estimate = self.model(self.noisy)
-        output, features = (self.teacher.output, self.teacher.features) if self.teacher else (None, None)
-        return self.loss(estimate.float(), self.clean, output, self.tap.features if self.tap else None, features)
+        """Forward pass and loss of the first micro-batch."""
+        return self.objective.terms(self.model, self.batches[0])
 
     def balance(self) -> None:
         """Choose b of the feature term on the batch at hand; the network is left as it was."""
-        if self.loss.feature_loss is None or self.loss.feature_weight is not None:
-            return
-        buffers = [b.clone() for b in self.model.buffers()]
-        found = self.terms()
-        a = self.loss.output_weight
-        waveform = (1 - a) * found["clean"] + a * found["teacher"]
-        self.state.history["balance"] = self.loss.balance(
-            self.parameters, waveform, found["features"], self.config.feature_share
-        )
-        for buffer, value in zip(self.model.buffers(), buffers, strict=True):
-            buffer.copy_(value)
+        if self.objective.compares_features:
+            self.state.history["balance"] = self.objective.balance(self.batches[0])
 
     def compute(self) -> None:
         """Forward, loss, backward, clip, step, average: every decision on the device."""
         for p in self.parameters:
             p.grad = None
-        found = self.terms()
-        found["total"].backward()
+        buffers = buffers_of(self.model)
+        names, terms = self.objective.backward(self.model, self.batches)
         with torch.no_grad():
             gradients = [p.grad for p in self.parameters if p.grad is not None]
             norm = torch.stack(torch._foreach_norm(gradients)).square().sum().sqrt()
-            fine = torch.isfinite(norm) & torch.isfinite(found["total"])
+            fine = torch.isfinite(norm) & torch.isfinite(terms[names.index("total")])
+            put_back(self.model, buffers, ~fine)
             # a batch without a finite gradient counts as one with none: momentum continues, nothing is poisoned
             shrink = (self.config.gradient_clip / (norm + 1e-6)).clamp(max=1.0)
             for gradient in gradients:
                 gradient.copy_(torch.where(fine, gradient * shrink, 0.0))
             self.state.optimiser.step()
-            self._update_average()
-            self._note(found, fine)
+            update_average(self.average, self.model, self.decay)
+            self._note(names, terms, fine)
 
-    def _update_average(self) -> None:
-        if self.average is self.model:
-            return
-        averages: list[Tensor] = list(self.average.parameters())
-        values: list[Tensor] = list(self.parameters)
-        torch._foreach_mul_(averages, self.decay)
-        torch._foreach_add_(averages, torch._foreach_mul(values, 1 - self.decay))
-        pairs = [(a, b) for a, b in zip(self.average.buffers(), self.model.buffers(), strict=True)]
-        statistics = [(a, b) for a, b in pairs if a.is_floating_point()]
-        if statistics:
-            torch._foreach_copy_([a for a, _ in statistics], [b for _, b in statistics])
-
-    def _note(self, found: Mapping, fine: Tensor) -> None:
-        """Add the terms to sums on the device."""
-        values = {k: found[k] for k in TERMS if k in found}
-        values |= {f"layer {name}": value for name, value in found.get("layers", {}).items()}
+    def _note(self, names: list[str], terms: Tensor, fine: Tensor) -> None:
+        """Add the terms to sums on the device, and keep there whether they were finite."""
         if not self.names:
-            self.names, self.sums = list(values), torch.zeros(len(values), device=self.device)
-        stacked = torch.stack([v.detach().float() for v in values.values()])
-        self.sums.add_(torch.where(fine, stacked, 0.0))
+            self.names, self.sums = names, torch.zeros_like(terms)
+        self.sums.add_(torch.where(fine, terms, 0.0))
         self.good.add_(fine)
-        self.bad.add_(~fine)
+        self.fine.index_copy_(0, self.place, fine[None])
+
+    def settle(self) -> None:
+        """Name the batches skipped since the last reading in ``history["skipped"]``; the device has done them."""
+        for step, fine in enumerate(self.fine[: self.state.step - self.read_step].tolist(), self.read_step):
+            if not fine:
+                self.state.history["skipped"].append(skipped_batch(step, self.config))
+        self.read_step = self.state.step
 
     def means(self) -> dict[str, float]:
-        """Means of the terms since the last call; waits for the device. ``history["skipped"]`` counts bad batches."""
-        good = float(self.good)
-        found = dict(zip(self.names, (self.sums / max(good, 1.0)).tolist(), strict=True))
-        self.state.history["skipped"] += int(self.bad)
-        for value in (self.sums, self.good, self.bad):
+        """Means of the terms since the last call; the device has done all steps."""
+        means = dict(zip(self.names, (self.sums / max(float(self.good), 1.0)).tolist(), strict=True))
+        for value in (self.sums, self.good):
             value.zero_()
-        return found
+        return means
 
     def restore(self, saved: dict, file: Path) -> None:
         """Resume from a state of :class:`Run` that lies in ``file``."""
         self.state.restore(saved, file)
+        self.read_step = self.state.step
         self._point_rates()
-
-    def finished_average(self) -> nn.Module:
-        """The averaged network in eval mode, ready to be saved."""
-        for a, b in zip(self.average.buffers(), self.model.buffers(), strict=True):
-            a.copy_(b)
-        return self.average.eval()

@@ -337,7 +337,8 @@ def test_weights_and_their_card_are_replaced_together_or_not_at_all(tmp_path, mo
 
 @pytest.fixture
 def stage(config) -> Stage:
-    return Stage("one", {"student": replace(config, out=config.out + "/student", workers=0)}, 1.0)
+    student = replace(config, out=config.out + "/student", workers=0, valid_every=TrainConfig.valid_every)
+    return Stage("one", {"student": student}, 1.0)
 
 
 def test_a_lockstep_keeps_its_steps_too(config, stage, monkeypatch):

@@ -13,6 +13,8 @@ from dccrn_lib.experiments.campaign import SEARCH, STUDENTS, plan, recipe, searc
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import load_model, save_model
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.training import objective, trainee
+from dccrn_lib.training.config import ALONE_ONLY
 from dccrn_lib.training.lockstep import Stage, run_stage
 from dccrn_lib.training.loop import train
 from dccrn_lib.training.schedule import rate_factor
@@ -113,21 +115,136 @@ def test_rate_rises_stays_and_falls(corpus, tmp_path):
     assert rate_factor(99, 1.0, c) == pytest.approx(0.02)
 
 
-def test_a_batch_without_a_finite_gradient_poisons_nothing(corpus, tmp_path, monkeypatch):
-    from dccrn_lib.training import trainee
+def test_a_batch_without_a_finite_gradient_poisons_nothing_and_is_named(corpus, tmp_path, monkeypatch):
+    plain, calls = objective.Objective.terms, []
 
-    plain = trainee.Trainee.terms
+    def sick(self, network, batch):
+        calls.append(1)
+        if len(calls) in (2, 3):
+            batch = replace(batch, noisy=batch.noisy * float("nan"))  # what BatchNorm sees too
+        return plain(self, network, batch)
 
-    def sick(self):
-        found = plain(self)
-        if self.state.step == 1:
-            found["total"] = found["total"] * float("nan")
-        return found
+    monkeypatch.setattr(objective.Objective, "terms", sick)
+    monkeypatch.setattr(trainee, "READ_WITHIN", 2)  # steps: in between two validations
+    stage = Stage("sick", {"a": config(corpus, tmp_path / "a", epoch_mixtures=5)}, 1.0)
+    run_stage(stage, tmp_path, steps=30, stop_after=5, progress=False)
+    skipped = torch.load(tmp_path / "stage_sick.pt", weights_only=True)["systems"]["a"]["history"]["skipped"]
+    assert skipped == [
+        {"step": 1, "mixtures": [2, 3]},
+        {"step": 2, "mixtures": [4, 0]},
+    ]  # as a training on its own says it
+    run_stage(stage, tmp_path, steps=6, progress=False)
+    assert history(tmp_path / "a")["skipped"] == skipped
+    best = load_model(tmp_path / "a" / "best")
+    assert all(value.isfinite().all() for value in best.state_dict().values())
 
-    monkeypatch.setattr(trainee.Trainee, "terms", sick)
-    run_stage(Stage("sick", {"a": config(corpus, tmp_path / "a")}, 1.0), tmp_path, steps=3, progress=False)
-    assert history(tmp_path / "a")["skipped"] == 1
-    assert all(p.isfinite().all() for p in load_model(tmp_path / "a" / "best").parameters())
+
+def test_the_count_of_skipped_batches_of_an_earlier_campaign_is_read(corpus, tmp_path):
+    stage = Stage("old", {"a": config(corpus, tmp_path / "a")}, 1.0)
+    run_stage(stage, tmp_path, steps=3, stop_after=1, progress=False)
+    saved = torch.load(tmp_path / "stage_old.pt", weights_only=True)
+    saved["systems"]["a"]["history"]["skipped"] = 2
+    torch.save(saved, tmp_path / "stage_old.pt")
+    run_stage(stage, tmp_path, steps=3, progress=False)
+    assert history(tmp_path / "a")["skipped"] == [{"step": None, "mixtures": []}] * 2
+
+
+@pytest.mark.parametrize("method, options", [("at_kl", {"accumulation": 2}), ("none", {"repeat_epoch": True})])
+def test_micro_batches_and_repeated_epochs_are_honoured(corpus, teacher, tmp_path, method, options):
+    c = config(corpus, tmp_path / "a", method=method, teacher=teacher if method != "none" else "", **options)
+    c = replace(c, optimiser="adam", epoch_mixtures=4, warmup_steps=1, decay_fraction=1e-9)
+    run_stage(Stage("one", {"a": c}, 1.0), tmp_path, steps=4, progress=False)
+    alone = train(replace(c, out=str(tmp_path / "b"), steps=4, valid_every=1), progress=False).history
+    together = history(tmp_path / "a")
+    assert together["balance"] == pytest.approx(alone["balance"], rel=1e-5)
+    for ours, theirs in zip(together["train"], alone["train"], strict=True):
+        assert ours["total"] == pytest.approx(theirs["total"], rel=1e-4)
+    plain = replace(c, out=str(tmp_path / "c"), accumulation=1, repeat_epoch=False)
+    run_stage(Stage("plain", {"c": plain}, 1.0), tmp_path, steps=4, progress=False)
+    assert history(tmp_path / "c")["train"][-1]["total"] != pytest.approx(together["train"][-1]["total"], rel=1e-4)
+
+
+def test_a_network_without_an_average_trains_on_after_a_snapshot(corpus, tmp_path):
+    c = config(corpus, tmp_path / "a", ema_decay=0.0)
+    run_stage(Stage("kept", {"a": c}, 1.0, snapshot_hours=(1e-9,)), tmp_path, steps=3, progress=False)
+    assert load_model(tmp_path / "a" / "after_1e-09h") is not None
+    run_stage(Stage("plain", {"b": replace(c, out=str(tmp_path / "b"))}, 1.0), tmp_path, steps=3, progress=False)
+    assert history(tmp_path / "a")["train"] == history(tmp_path / "b")["train"]
+
+
+# ---- what is refused
+
+
+def files(folder) -> dict:
+    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.parent.name != "decoded"}
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize("change", [{"learning_rate": 0.5}, {"model": "uformer_mini"}, {"ema_decay": 0.5}])
+def test_a_stage_by_another_recipe_is_not_resumed(corpus, tmp_path, finished, change):
+    def stage(**changes):
+        systems = {"a": config(corpus, tmp_path / "a"), "b": config(corpus, tmp_path / "b", **changes)}
+        return Stage("two", systems, 1.0)
+
+    run_stage(stage(), tmp_path, steps=2, stop_after=None if finished else 1, progress=False)
+    before = files(tmp_path)
+    name, value = next(iter(change.items()))
+    with pytest.raises(ConfigError, match=f"/b: the run there has {name} = .*, asked for {value!r}"):
+        run_stage(stage(**change), tmp_path, steps=2, progress=False)
+    assert files(tmp_path) == before
+    run_stage(stage(checkpoint_minutes=9.0, workers=1), tmp_path, steps=2, progress=False)  # decides nothing
+
+
+def test_a_system_that_a_checkpoint_lacks_is_refused_before_anything_is_written(corpus, tmp_path):
+    a, b = (config(corpus, tmp_path / name) for name in "ab")
+    run_stage(Stage("s", {"a": a}, 1.0), tmp_path, steps=2, stop_after=1, progress=False)
+    before = files(tmp_path)
+    with pytest.raises(ConfigError, match=r"stage_s.pt: holds no b; resume with the same systems"):
+        run_stage(Stage("s", {"a": a, "b": b}, 1.0), tmp_path, steps=2, progress=False)
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"valid_every": 7}, {"max_bad_batches": 3}, {"compile": True}, {"sync_batch_norm": False}, {"tensorboard": True},
+        {"teacher_cache": "kept", "repeat_epoch": True, "method": "output", "teacher": "uformer"},
+    ],
+)  # fmt: skip
+def test_what_only_a_training_on_its_own_honours_is_refused_by_name(corpus, tmp_path, change):
+    name = next(iter(change))
+    assert set(change) & set(ALONE_ONLY) == {name}
+    with pytest.raises(ConfigError, match=f"a: {name} = .* has no effect on networks that are trained side by side"):
+        run_stage(Stage("x", {"a": config(corpus, tmp_path / "a", **change)}, 1.0), tmp_path, steps=1, progress=False)
+    assert not files(tmp_path)
+
+
+def test_systems_that_would_see_other_mixtures_are_refused(corpus, tmp_path):
+    systems = {"a": config(corpus, tmp_path / "a"), "b": config(corpus, tmp_path / "b", epoch_mixtures=9)}
+    with pytest.raises(ConfigError, match="must share epoch_mixtures, and b has another one"):
+        run_stage(Stage("x", systems, 1.0), tmp_path, steps=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    "command", [["campaign"], ["experiment", "teacher-strength", "run", "--teachers", "a=uformer"]]
+)
+@pytest.mark.parametrize(
+    "words, name, cure",
+    [
+        (["--valid-every", "7"], "valid_every", "leave it out"),
+        (["--compile=true"], "compile", "leave it out"),
+        (["--set", "max_bad_batches=3"], "max_bad_batches", "leave it out"),
+        (["--teacher_cache", "kept"], "teacher_cache", "leave it out"),
+        (["--set", "steps=3"], "steps", "write it as --steps"),
+    ],
+)
+def test_the_commands_refuse_by_name_what_they_do_not_honour(corpus, tmp_path, capsys, command, words, name, cure):
+    given = [f"--{kind}={path}" for kind, path in corpus.items()]
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*command, *given, "--out", str(tmp_path / "c"), "--steps", "1", *words])
+    assert stopped.value.code == 2 and not (tmp_path / "c").exists()
+    error = capsys.readouterr().err
+    assert f"error: {name} is no setting here" in error and cure in error
 
 
 def test_the_plan_gives_every_system_the_same_recipe(corpus, tmp_path):

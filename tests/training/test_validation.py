@@ -1,0 +1,43 @@
+"""The two valid sets, and what validating leaves and measures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dccrn_lib.experiments.campaign import recipe
+from dccrn_lib.losses import si_snr_db
+from dccrn_lib.networks.presets import build_model
+from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.training.validation import VALID_SEED, VALID_SETS, valid_batches, valid_mixtures, validate
+
+
+@pytest.fixture
+def config(corpus, tmp_path):
+    c = recipe(corpus, tmp_path, "smoke", valid_mixtures=3)
+    return replace(c, mix=replace(c.mix, segment_seconds=1.0))
+
+
+def test_the_two_sets_differ_in_length_level_and_offset_only(config):
+    as_trained, plain = (valid_mixtures(config, kind) for kind in VALID_SETS)
+    off = {"speed_probability": 0.0, "equaliser_probability": 0.0}
+    assert as_trained.config == replace(config.mix, **off)
+    off |= {"wide_level_probability": 0.0, "offset_probability": 0.0}
+    assert plain.config == replace(config.mix, segment_seconds=4.0, **off)
+    assert as_trained.seed == plain.seed == VALID_SEED and len(as_trained) == len(plain) == 3
+    short = replace(config, mix=replace(config.mix, segment_seconds=0.5))
+    assert valid_mixtures(short, "plain").config.segment_seconds == 0.5
+    with pytest.raises(ConfigError, match="unknown valid set 'plan'.*plain"):
+        valid_mixtures(config, "plan")
+
+
+def test_batches_of_any_size_give_the_same_means(config):
+    torch.manual_seed(0)
+    model, mixtures = build_model("distil_dccrn_mini").train(), valid_mixtures(config)
+    one, two = (validate(model, valid_batches(mixtures, torch.device("cpu"), size), amp=False) for size in (1, 2))
+    assert model.training
+    assert two == pytest.approx(one, rel=1e-4)
+    noisy = [si_snr_db(mixtures[i]["noisy"], mixtures[i]["clean"]).item() for i in range(3)]
+    assert one["noisy_si_snr_db"] == pytest.approx(sum(noisy) / 3, rel=1e-5)
