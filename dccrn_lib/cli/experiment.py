@@ -10,6 +10,7 @@ from dccrn_lib.cli.campaign import DECIDED as DECIDED_BY_STAGES
 from dccrn_lib.cli.checks import count, folder, named, positive
 from dccrn_lib.cli.fields import FieldParser, changed, recorded
 from dccrn_lib.cli.parser import Parser
+from dccrn_lib.cli.train import for_its_steps
 from dccrn_lib.experiments import methods, over_seeds, teacher_strength, teaching, teaching_signal, training_data
 from dccrn_lib.experiments import shipped_weights as shipped
 from dccrn_lib.experiments.campaign import recipe
@@ -56,6 +57,7 @@ def _methods_base(a: argparse.Namespace) -> TrainConfig:
 
 def _methods_run(a: argparse.Namespace) -> int:
     base = _student(a.profile)
+    a.fields = for_its_steps(a, a.profile)
     a.changed = changed(a.fields, base)
     a.changes = {name: getattr(a.fields, name) for name in dict.fromkeys(n.partition(".")[0] for n in a.changed)}
     with cluster_executor(a.cluster) as executor:
@@ -130,7 +132,8 @@ def teacher_strength_run(**options: Any) -> Parser:
 
 def _strength_base(a: argparse.Namespace) -> TrainConfig:
     corpus = {"speech": "", "noise": "", "rir": ""}
-    base = recipe(corpus, a.out or "", batch_size=4, workers=0, valid_mixtures=60, warmup_steps=20, ema_decay=0.99)
+    sizes = {"batch_size": 4, "workers": 0, "valid_mixtures": 60, "ema_decay": 0.99}
+    base = recipe(corpus, a.out or "", **sizes, warmup_steps=min(20, a.steps // 10))
     base = replace(base, decay_fraction=0.35, mix=replace(base.mix, segment_seconds=1.0))
     return base if a.config is None else recorded(a.config, base, DECIDED_BY_STAGES)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from dccrn_lib.cli.checks import device, folder
@@ -11,7 +12,7 @@ from dccrn_lib.cli.fields import FieldParser, recorded
 from dccrn_lib.cli.parser import Parser
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.training.config import TrainConfig
-from dccrn_lib.training.profiles import get_profile
+from dccrn_lib.training.profiles import FOLLOW_STEPS, get_profile
 
 
 def train(**options: Any) -> Parser:
@@ -36,13 +37,34 @@ def _base(a: argparse.Namespace) -> TrainConfig:
     return base
 
 
+def for_its_steps(a: argparse.Namespace, profile: str) -> TrainConfig:
+    """The fields; where --steps was given, warm-up and validations follow it, unless they (or a record) were given too."""
+    config: TrainConfig = a.fields
+    if a.config is not None or "steps" not in a.given:
+        return config
+    settings = get_profile(profile).settings(config.model, config.steps)
+    return dataclasses.replace(config, **{name: settings[name] for name in FOLLOW_STEPS if name not in a.given})
+
+
+def _resumed(a: argparse.Namespace, config: TrainConfig) -> TrainConfig:
+    """The fields; a run that is resumed keeps its warm-up, however far --steps extends it, unless another was given."""
+    from dccrn_lib.runtime.files import read_json
+    from dccrn_lib.training.run_folder import CONFIG
+
+    file = Path(config.out) / CONFIG
+    if not a.resume or a.config is not None or "warmup_steps" in a.given or not file.is_file():
+        return config
+    kept = read_json(file, "remove it to resume with the settings given now").get("warmup_steps")
+    return dataclasses.replace(config, warmup_steps=kept) if isinstance(kept, int) else config
+
+
 def _train(a: argparse.Namespace) -> int:
     import torch
 
     from dccrn_lib.runtime.devices import require_device
     from dccrn_lib.training.loop import train
 
-    config: TrainConfig = a.fields
+    config = _resumed(a, for_its_steps(a, a.profile or "quick"))
     for name, check in (("out", folder), ("device", device)):
         try:
             check(getattr(config, name))
@@ -50,8 +72,6 @@ def _train(a: argparse.Namespace) -> int:
             raise ConfigError(f"argument --{name}: {error}") from None
     if config.device != "auto":
         require_device(config.device)
-    if "steps" in a.given and "valid_every" not in a.given and a.config is None:
-        config = dataclasses.replace(config, valid_every=max(1, config.steps // 8))
     torch.set_flush_denormal(True)  # numbers below 1e-38 slow a CPU down many times
     result = train(config, resume=a.resume, progress=not a.quiet)
     last = result.history["valid"][-1] if result.history["valid"] else None

@@ -28,7 +28,7 @@ from dccrn_lib.runtime.files import atomic_path
 from dccrn_lib.training import TrainConfig, get_profile, train
 
 #: What differs from the profile: a short training, and a teacher whose weights ship with the project.
-SETTING = {"steps": 150, "warmup_steps": 15, "valid_mixtures": 64}
+SETTING = {"steps": 150, "valid_mixtures": 64}
 TAUGHT = {"method": "at_kl", "normalisation": "softmax", "teacher": "uformer", "feature_share": 0.5}
 CHOSEN_WITH = (100, 101)
 TITLE = "Generated speech, miniature student of 150 steps, taught by the shipped full-size Uformer"
@@ -52,9 +52,9 @@ def student_config(
         seed: of initial weights and mixtures.
         steps: optimiser steps; 0 takes the experiment's.
     """
-    steps = steps or min(SETTING["steps"], get_profile(profile).student_steps)
-    settings = {**SETTING, "steps": steps, "valid_every": max(1, steps // 5)}
-    settings["warmup_steps"] = max(1, steps // 10)
+    sizes = get_profile(profile)
+    steps = steps or min(SETTING["steps"], sizes.student_steps)
+    settings = sizes.settings(steps=steps) | {"valid_every": max(1, steps // 5)}
     settings["valid_mixtures"] = min(SETTING["valid_mixtures"], 8 * steps)
     name = "student_at_kl" if taught else "student"
     return paper.train_config(name, profile, dict(corpus), out, seed=seed, **settings, **(TAUGHT if taught else {}))
@@ -111,12 +111,13 @@ def publish(out: str | Path, name: str = "teaching_quick", folder: str | Path | 
                 metric: row["mean"],
                 f"{metric} minus none": difference["difference"] and difference,
             }
+    warmup = {"warmup_steps": get_profile("quick").settings(steps=SETTING["steps"])["warmup_steps"]}
     payload = {
         "title": TITLE,
         "note": NOTE,
         "command": "python -m dccrn_lib experiment teaching run --out runs/teaching --seeds "
         + ",".join(map(str, seeds)),
-        "config": {"profile": "quick", **SETTING, **TAUGHT, "chosen on valid with seeds": list(CHOSEN_WITH)},
+        "config": {"profile": "quick", **SETTING, **warmup, **TAUGHT, "chosen on valid with seeds": list(CHOSEN_WITH)},
         "seed": seeds,
         "data_hash": paper.data_hash(corpus),
         "columns": ["method", "seeds", *METRICS],

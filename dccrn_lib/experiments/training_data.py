@@ -80,24 +80,14 @@ def train_config(
         kind: ",".join([path, *([str(Path(generated) / f"{kind}.jsonl")] if kind in mixture.generated else [])])
         for kind, path in corpus.items()
     }
-    return TrainConfig(
-        out=out,
-        **sources,
-        model=quick.student,
-        method="none",
-        steps=steps,
-        batch_size=cpu.batch_size,
-        seed=seed,
-        learning_rate=quick.learning_rate,
-        warmup_steps=steps // 10,
-        decay_fraction=quick.decay_fraction,
-        amp=False,
-        spectral_weight=cpu.spectral_weight,
-        ema_decay=quick.ema_decay,
-        valid_every=steps,
-        valid_mixtures=8,
-        mix=dataclasses.replace(cpu.mix(cpu.segment_seconds), **mixture.changes),
-    )
+    settings = quick.settings(steps=steps) | {
+        "batch_size": cpu.batch_size,
+        "spectral_weight": cpu.spectral_weight,
+        "valid_every": steps,
+        "valid_mixtures": 8,
+        "mix": dataclasses.replace(cpu.mix(cpu.segment_seconds), **mixture.changes),
+    }
+    return TrainConfig(out=out, **sources, seed=seed, **settings)
 
 
 def valid_mixtures(corpus: Mapping[str, str], count: int) -> MixtureDataset:

@@ -9,6 +9,9 @@ from dccrn_lib.corpus.mixing import MixConfig
 from dccrn_lib.networks.presets import preset
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
 
+#: Fields of ``TrainConfig`` that follow the number of steps, see :meth:`Profile.settings`.
+FOLLOW_STEPS = ("warmup_steps", "valid_every")
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -74,30 +77,33 @@ class Profile:
             babble_probability=self.babble_probability if training else 0.0,
         )  # fmt: skip
 
-    def settings(self, model: str = "") -> dict[str, Any]:
+    def settings(self, model: str = "", steps: int | None = None) -> dict[str, Any]:
         """The fields of ``TrainConfig`` that this profile decides.
 
         Args:
             model: preset that will be trained, the student when empty: the teacher's family makes the teacher's steps.
+            steps: length of the training in optimiser steps; the profile's when None. Warm-up (a tenth, at most 100
+                steps) and validations (eight) follow it; a teacher of the profile's length has those of the student.
 
         Raises:
             ConfigError: no such preset.
         """
         model = model or self.student
+        length = self.student_steps if steps is None else steps
         like_teacher = preset(model).family == preset(self.teacher).family
         return {
             "model": model,
-            "steps": self.teacher_steps if like_teacher else self.student_steps,
+            "steps": steps or (self.teacher_steps if like_teacher else self.student_steps),
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
-            "warmup_steps": min(100, self.student_steps // 10),
+            "warmup_steps": min(100, length // 10),
             "decay_fraction": self.decay_fraction,
             "amp": self.amp,
             "device": self.device,
             "workers": self.workers,
             "spectral_weight": self.spectral_weight,
             "ema_decay": self.ema_decay,
-            "valid_every": max(1, self.student_steps // 8),  # eight points on the student's curve
+            "valid_every": max(1, length // 8),  # eight points on the curve
             "valid_mixtures": self.valid_mixtures,
             "mix": self.mix(self.segment_seconds),
         }
