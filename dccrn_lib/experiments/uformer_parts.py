@@ -42,6 +42,9 @@ def train_briefly(
 ) -> list[float]:
     """One Adam step a batch on negative SI-SNR plus the level term; leaves the model in eval mode.
 
+    The plain loop of lesson 03, for any network and without a folder, a config or a teacher; ``dccrn_lib.training`` has
+    the one for everything else.
+
     Args:
         model: waveform in, waveform out; trained in place.
         batches: (noisy, clean), each (batch, sample).

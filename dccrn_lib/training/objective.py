@@ -141,8 +141,8 @@ class Objective:
         count, names = self.config.accumulation, []
         means: Tensor | float = 0.0
         for number, batch in enumerate(batches, 1):
-            apart = number < count and isinstance(network, nn.parallel.DistributedDataParallel)
-            with network.no_sync() if apart else contextlib.nullcontext():
+            several = isinstance(network, nn.parallel.DistributedDataParallel)
+            with network.no_sync() if several and number < count else contextlib.nullcontext():
                 terms = self.terms(network, batch)
                 (terms["total"] / count).backward()
             names, values = named_terms(terms)

@@ -163,15 +163,15 @@ class Trainee(OnStream):
 
     def _micro_batches(self, noisy: Tensor, clean: Tensor) -> list[Batch]:
         """The batch with the teacher's answer, in ``config.accumulation`` parts; views, which see every new batch."""
-        parts = self.config.accumulation
-        output = (
-            self.teacher.output.chunk(parts) if self.teacher and self.teacher.output is not None else [None] * parts
-        )
-        features = self.teacher.features if self.teacher and self.objective.compares_features else {}
+        parts, view = self.config.accumulation, self.teacher
+        output = view.output.chunk(parts) if view is not None and view.output is not None else [None] * parts
+        features = view.features if view is not None and self.objective.compares_features else {}
         cut = {name: value.chunk(parts) for name, value in features.items()}
         return [
-            Batch(*waves, target, {name: value[i] for name, value in cut.items()} or None)
-            for i, (*waves, target) in enumerate(zip(noisy.chunk(parts), clean.chunk(parts), output, strict=True))
+            Batch(noisy_part, clean_part, target, {name: value[i] for name, value in cut.items()} or None)
+            for i, (noisy_part, clean_part, target) in enumerate(
+                zip(noisy.chunk(parts), clean.chunk(parts), output, strict=True)
+            )
         ]
 
     def _point_rates(self) -> None:

@@ -124,10 +124,21 @@ def test_the_command_trains_scores_and_publishes(tmp_path, capsys):
     assert record["config"]["mix.snr_db"] == [-1.0, 5.0]
     trained = json.loads((tmp_path / "lab" / "none" / "seed1" / "config.json").read_text())
     assert trained["mix"]["snr_db"] == [-1.0, 5.0] and trained["mix"]["segment_seconds"] == 1.0
-    assert "--steps=2 --warmup_steps=0 --valid_every=1 --mix.snr_db=-1.0,5.0" in record["command"]
+    assert "--steps=2 --mix.snr_db=-1.0,5.0" in record["command"]
     assert "--speech speech.jsonl" in record["command"] and "--seeds 0,1" in record["command"]
     assert str(tmp_path) not in record["command"]  # it is published: nobody's folders
     assert all(len(run["si_snr_db"]) == 4 for run in record["runs"])
+
+
+def test_a_shorter_run_warms_up_within_its_steps(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("dccrn_lib.experiments.methods.run", lambda a, executor: asked.append(a.changes))
+    command = ["experiment", "methods", "run", "--out", str(tmp_path), "--profile", "quick", "--steps", "40"]
+    assert cli.main(command) == cli.main([*command, "--warmup-steps", "100", "--valid_every", "9"]) == 0
+    assert asked == [
+        {"steps": 40, "warmup_steps": 4, "valid_every": 5},
+        {"steps": 40, "valid_every": 9},
+    ]  # 100: profile's
 
 
 def test_the_command_trains_on_a_cluster(tmp_path):

@@ -56,6 +56,14 @@ def test_gain_and_lead_come_from_the_histories(command, capsys):
     assert str(folder) not in json.dumps(record).replace(os.sep, "/")
 
 
+@pytest.mark.parametrize("steps, warmup", [(300, 20), (40, 4)])
+def test_a_short_training_warms_up_within_its_steps(command, monkeypatch, steps, warmup):
+    asked = []
+    monkeypatch.setattr("dccrn_lib.experiments.teacher_strength.run", lambda shared, *_: asked.append(shared) or True)
+    assert cli.main([*command[1], "--steps", str(steps)]) == 0
+    assert asked[0].warmup_steps == warmup
+
+
 def test_another_question_wants_another_folder(command):
     folder, run = command
     (folder / "runs").mkdir(exist_ok=True)
