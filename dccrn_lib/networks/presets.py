@@ -45,7 +45,7 @@ def preset(name: str) -> DCCRNConfig | UformerConfig:
     return PRESETS[name]
 
 
-def build_model(name: str, **overrides) -> DCCRN | Uformer:
+def build_model(name: str, **overrides: Any) -> DCCRN | Uformer:
     """A freshly initialised model.
 
     Args:
@@ -68,19 +68,23 @@ def build_model(name: str, **overrides) -> DCCRN | Uformer:
 
 
 def build_from_config(config: DCCRNConfig | UformerConfig) -> DCCRN | Uformer:
-    """A freshly initialised model from its config."""
+    """A freshly initialised model from its config.
+
+    Raises:
+        ConfigError: not a config of a known family.
+    """
     family = getattr(config, "family", None)
     if family not in _CLASSES:
         raise ConfigError(f"expected a DCCRNConfig or UformerConfig, got {type(config).__name__}")
     return _CLASSES[family][1](config)
 
 
-def config_to_dict(config: DCCRNConfig | UformerConfig) -> dict:
+def config_to_dict(config: DCCRNConfig | UformerConfig) -> dict[str, Any]:
     """JSON-ready form of a config: {"family": "dccrn" | "uformer", field: value, ...}."""
     return {"family": config.family, **dataclasses.asdict(config)}
 
 
-def config_from_dict(record: dict) -> DCCRNConfig | UformerConfig:
+def config_from_dict(record: dict[str, Any]) -> DCCRNConfig | UformerConfig:
     """Inverse of :func:`config_to_dict`.
 
     Raises:

@@ -28,7 +28,7 @@ _USUAL = 512  # no size in the config of a shipped network is larger
 _CARD: dict[str, type] = {"config": dict, "sha256": str, "card": dict}
 
 
-def save_model(model: nn.Module, path: str | Path, card: dict | None = None) -> Path:
+def save_model(model: nn.Module, path: str | Path, card: dict[str, Any] | None = None) -> Path:
     """Write ``<path>.safetensors`` and ``<path>.json`` (config, hash, card): both, or where one fails neither.
 
     Args:
@@ -89,8 +89,15 @@ def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
     )
 
 
-def read_card(name_or_path: str | os.PathLike[str]) -> dict:
-    """The JSON beside the weights: config, sha256, parameters, card."""
+def read_card(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The JSON beside the weights: config, sha256, parameters, card.
+
+    Args:
+        name_or_path: as for :func:`find_weights`.
+
+    Raises:
+        WeightsError: no weights there, no JSON beside them, or one that is not of a model.
+    """
     weights = find_weights(name_or_path)
     config = weights.with_suffix(".json")
     if not config.is_file():
