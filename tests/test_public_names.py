@@ -87,3 +87,30 @@ def test_pyright_knows_the_types_of_public_names(root: Path, tmp_path: Path):
     assert lookahead.endswith('-> (int | float)"'), lookahead
     (error,) = [report for report in reports if report["severity"] == "error"]
     assert "load_modle" in error["message"] and error["rule"] == "reportAttributeAccessIssue"
+
+
+def test_every_module_that_is_imported_exists(root: Path):
+    """pyright is told to pass over missing imports, as extras need not be installed; ours have to be there."""
+    missing = []
+    for path in sorted((root / "dccrn_lib").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for module in modules:
+                file = root / module.replace(".", "/")
+                if module.split(".")[0] == "dccrn_lib" and not (file.with_suffix(".py").is_file() or file.is_dir()):
+                    missing.append(f"{path.relative_to(root)}:{node.lineno}: {module}")
+    assert missing == []
+
+
+def test_what_is_kept_from_pyright_says_why(root: Path):
+    """A comment on the line or above it; no ignore without a rule."""
+    without = []
+    for path in sorted((root / "dccrn_lib").rglob("*.py")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for above, line in zip(["", *lines], lines, strict=False):
+            code, mark, rest = line.partition("# pyright: ignore[")
+            said = above.lstrip().startswith("# ") or "  # " in code or "  # " in rest
+            if mark and not said or "# type: ignore" in line or line.endswith("# pyright: ignore"):
+                without.append(f"{path.relative_to(root)}: {line.strip()}")
+    assert without == []

@@ -90,9 +90,9 @@ def evaluate_directories(
     check_lengths(pairs)
     estimates = None
     if enhanced is not None:
-        found = pair_files(clean, enhanced)
-        check_lengths(found)
-        estimates = {reference: path for _, reference, path in found}
+        matched = pair_files(clean, enhanced)
+        check_lengths(matched)
+        estimates = {reference: path for _, reference, path in matched}
         inputs += estimates.values()
     if json_path is not None:
         _refuse_input(Path(json_path), inputs, model)

@@ -113,8 +113,8 @@ def _values(like: Any, record: Any) -> dict[str, Any]:
     values = {}
     for name, value in record.items():
         default = getattr(like, name)
-        found = tuple(value) if isinstance(value, list) else value
-        whole = float(found) if isinstance(default, float) and type(found) is int and abs(found) < 2**53 else found
+        given = tuple(value) if isinstance(value, list) else value
+        whole = float(given) if isinstance(default, float) and type(given) is int and abs(given) < 2**53 else given
         parts = whole if isinstance(default, tuple) and isinstance(whole, tuple) else ()
         if type(whole) is not type(default) or any(type(part) is not int for part in parts):
             raise WeightsError(f"{name} of the model's config is {shown(value)}, which is not like {shown(default)}")
