@@ -48,19 +48,20 @@ install: $(STAMP)  ## create .venv and install the package with its extras (abou
 tutorial: $(STAMP)  ## run all notebooks at PROFILE=quick into runs/quick, with one HTML report
 	"$(PY)" -m dccrn_lib run-notebooks --profile "$(PROFILE)" --out "$(OUT)"
 
-test: lint unit nbval  ## ruff, import directions, types, the tests, and the committed notebooks under nbval
+test: lint unit nbval  ## ruff, import directions, types, examples in docstrings, the tests, and the committed notebooks under nbval
 
-lint: $(STAMP)  ## ruff (rules and format), the direction of imports between the packages, and types (pyright)
+lint: $(STAMP)  ## ruff (rules and format), import directions, types (pyright), and the examples in docstrings
 	"$(PY)" -m ruff check .
 	"$(PY)" -m ruff format --check .
 	"$(VENV)/bin/lint-imports" --no-cache
 	"$(PY)" -m pyright --pythonpath "$(PY)"
+	"$(PY)" -m pytest -q tests/test_doctests.py
 
 # What the quick tests leave out: processes, notebooks, whole trainings, the generated corpus, ONNX.
-QUICK = tests/test_doctests.py tests/test_house.py tests/test_losses.py tests/audio tests/cli tests/distillation tests/networks tests/results \
+QUICK = tests/test_public_names.py tests/test_house.py tests/test_losses.py tests/audio tests/cli tests/distillation tests/networks tests/results \
 	tests/corpus/test_decoded.py tests/corpus/test_manifest.py tests/corpus/test_mixing.py tests/training/test_muon.py tests/training/test_profiles.py
 
-check: $(STAMP)  ## lint, the examples in docstrings and the quick tests, side by side: under a minute, for while you work
+check: $(STAMP)  ## lint and the quick tests, side by side: under a minute, for while you work
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint quick
 
 quick: $(STAMP)

@@ -11,14 +11,14 @@ True
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from dccrn_lib.runtime.doors import door
+from dccrn_lib.runtime.version import __version__ as __version__
 
 # ONNX Runtime writes a device id into the home folder and looks up a telemetry host as soon as it is imported, unless
 # this stands in the environment before; a value that is set already is kept
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-__version__ = "0.2.0"
 
 # name -> module that defines it; with a colon, the name stands for the module itself
 _PUBLIC = {
@@ -44,4 +44,27 @@ _PUBLIC = {
 }
 
 __all__ = sorted([*_PUBLIC, "__version__"])
-__getattr__, __dir__ = door(__name__, _PUBLIC)
+if TYPE_CHECKING:  # for type checkers and lint-imports, which do not follow a table
+    from dccrn_lib.audio.stft import ComplexSTFT as ComplexSTFT
+    from dccrn_lib.audio.stft import STFTConfig as STFTConfig
+    from dccrn_lib.distillation.at_kl import AttentionTransferKL as AttentionTransferKL
+    from dccrn_lib.distillation.loss import DistillationLoss as DistillationLoss
+    from dccrn_lib.distillation.taps import FeatureTap as FeatureTap
+    from dccrn_lib.enhancement.files import enhance_file as enhance_file
+    from dccrn_lib.enhancement.stream import StreamingEnhancer as StreamingEnhancer
+    from dccrn_lib.evaluation.scores import score_pair as score_pair
+    from dccrn_lib.losses import si_snr_db as si_snr_db
+    from dccrn_lib.losses import si_snr_loss as si_snr_loss
+    from dccrn_lib.networks import lookahead
+    from dccrn_lib.networks.authors import load_authors_dccrn as load_authors_dccrn
+    from dccrn_lib.networks.authors import load_authors_uformer as load_authors_uformer
+    from dccrn_lib.networks.cost import count_macs as count_macs
+    from dccrn_lib.networks.cost import count_parameters as count_parameters
+    from dccrn_lib.networks.presets import PRESETS as PRESETS
+    from dccrn_lib.networks.presets import build_model as build_model
+    from dccrn_lib.networks.weights import load_model as load_model
+    from dccrn_lib.networks.weights import save_model as save_model
+
+    probes = lookahead
+else:
+    __getattr__, __dir__ = door(__name__, _PUBLIC)

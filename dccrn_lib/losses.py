@@ -27,6 +27,9 @@ def si_snr_db(estimate: Tensor, target: Tensor, eps: float = 1e-8) -> Tensor:
     Returns:
         dB, (...): for (batch, sample) one value an item.
 
+    Raises:
+        MetricError: the shapes differ, or there is no axis.
+
     Source: Luo and Mesgarani 2019, eq. 15. The authors' DCCRN code leaves the means in; we remove them.
 
     >>> s = torch.sin(torch.arange(800.0))[None]
@@ -46,7 +49,13 @@ def si_snr_db(estimate: Tensor, target: Tensor, eps: float = 1e-8) -> Tensor:
 
 
 def si_snr_loss(estimate: Tensor, target: Tensor) -> Tensor:
-    """Negative mean SI-SNR in dB, a scalar."""
+    """Negative mean SI-SNR in dB.
+
+    Shapes: (..., sample) twice -> scalar.
+
+    Raises:
+        MetricError: the shapes differ.
+    """
     return -si_snr_db(estimate, target).mean()
 
 
@@ -56,7 +65,12 @@ def level_loss(estimate: Tensor, target: Tensor, eps: float = 1e-8) -> Tensor:
     SI-SNR cannot tell s from -0.3 s, and all eight clips released with DCCRN are polarity-inverted. This term is
     zero for the right gain and grows to 4 for an inverted copy; SI-SNR is free to satisfy it at no cost.
 
-    Shapes: (batch, sample) twice -> scalar. Source: ours.
+    Shapes: (batch, sample) twice -> scalar.
+
+    Raises:
+        MetricError: the shapes differ.
+
+    Source: ours.
     """
     _check(estimate, target)
     estimate, target = estimate.float(), target.float()
@@ -79,7 +93,12 @@ def compressed_spectral_loss(
         sizes: FFT sizes; the hop is a quarter of each.
 
     Returns:
-        Scalar. Gradients are finite for silence. Source: Ephrat et al. 2018; Braun and Tashev 2021 (weights).
+        Scalar. Gradients are finite for silence.
+
+    Raises:
+        MetricError: the shapes differ.
+
+    Source: Ephrat et al. 2018; Braun and Tashev 2021 (weights).
     """
     _check(estimate, target)
     scale = target.float().square().mean(-1, keepdim=True).sqrt().clamp_min(1e-3) * 10
@@ -119,6 +138,7 @@ class WaveformLoss:
         self.level_weight, self.spectral_weight = level_weight, spectral_weight
 
     def __call__(self, estimate: Tensor, target: Tensor) -> Tensor:
+        """(batch, sample) twice -> scalar; MetricError where the shapes differ."""
         loss = si_snr_loss(estimate, target)
         if self.level_weight:
             loss = loss + self.level_weight * level_loss(estimate, target)

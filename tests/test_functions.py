@@ -34,6 +34,29 @@ def functions(root: Path) -> Iterator[tuple[int, str]]:
                 yield lines_of_code(node, text.splitlines()), name
 
 
+#: Packages in which every public function and method says what it does.
+DESCRIBED = ("audio", "distillation", "enhancement", "evaluation", "losses.py", "networks", "results")
+
+
+def undescribed(node: ast.Module | ast.ClassDef, prefix: str = "") -> Iterator[str]:
+    """Public functions, and those of public classes, without a docstring; overloads leave it to the last one."""
+    for child in node.body:
+        if isinstance(child, ast.ClassDef) and not child.name.startswith("_"):
+            yield from undescribed(child, f"{prefix}{child.name}.")
+        elif isinstance(child, _FUNCTION) and not child.name.startswith("_") and not ast.get_docstring(child):
+            if not any(ast.unparse(decorator) == "overload" for decorator in child.decorator_list):
+                yield f"{prefix}{child.name}"
+
+
+def test_public_functions_have_docstrings(root: Path):
+    missing = []
+    for part in DESCRIBED:
+        place = root / "dccrn_lib" / part
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            missing += [f"{path.relative_to(root)}: {name}" for name in undescribed(ast.parse(path.read_text()))]
+    assert missing == []
+
+
 def test_lines_of_code_are_counted_without_prose():
     text = (
         'def f(a):\n    """Prose.\n\n    More.\n    """\n    # remark\n\n    def g():\n        "One."\n'

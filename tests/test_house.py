@@ -62,6 +62,11 @@ def test_make_target_is_documented_and_named_in_the_readme(target: str, root: Pa
     assert any(f"make {target}" in (root / name).read_text() for name in ("README.md", "docs/guide.md"))
 
 
+def test_lint_runs_the_examples_in_docstrings(root: Path):
+    steps = subprocess.run(["make", "-n", "-C", str(root), "lint"], capture_output=True, text=True, check=True).stdout
+    assert all(tool in steps for tool in ("ruff check", "ruff format", "lint-imports", "pyright", "test_doctests.py"))
+
+
 def test_make_says_what_is_missing_without_a_python(root: Path, tmp_path: Path):
     command = ["make", "-C", str(root), "install", "PYTHON=no-such-python", f"VENV={tmp_path}/venv"]
     done = subprocess.run(command, capture_output=True, text=True)

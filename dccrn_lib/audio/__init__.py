@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dccrn_lib.runtime.doors import door
 
 # name -> module that defines it
@@ -20,4 +22,17 @@ _PUBLIC = {
 }
 
 __all__ = sorted(_PUBLIC)
-__getattr__, __dir__ = door(__name__, _PUBLIC)
+if TYPE_CHECKING:  # for type checkers and lint-imports, which do not follow a table
+    from dccrn_lib.audio.files import AudioInfo as AudioInfo
+    from dccrn_lib.audio.files import AudioWriter as AudioWriter
+    from dccrn_lib.audio.files import audio_info as audio_info
+    from dccrn_lib.audio.files import list_audio_files as list_audio_files
+    from dccrn_lib.audio.files import read_audio as read_audio
+    from dccrn_lib.audio.files import read_blocks as read_blocks
+    from dccrn_lib.audio.files import write_audio as write_audio
+    from dccrn_lib.audio.resampling import StreamingResampler as StreamingResampler
+    from dccrn_lib.audio.resampling import resample as resample
+    from dccrn_lib.audio.stft import ComplexSTFT as ComplexSTFT
+    from dccrn_lib.audio.stft import STFTConfig as STFTConfig
+else:
+    __getattr__, __dir__ = door(__name__, _PUBLIC)

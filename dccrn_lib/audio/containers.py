@@ -27,8 +27,8 @@ _BEGINS = 2  # flag of a page: first of a logical stream
 
 def shortfall(notes: str) -> str | None:
     """Why a file is not whole by libsndfile's notes (``SoundFile.extra_info``), or None."""
-    for found in _TOO_SHORT.finditer(notes):
-        promised, there = map(int, found.groups())
+    for match in _TOO_SHORT.finditer(notes):
+        promised, there = map(int, match.groups())
         if promised < _UNKNOWN_LENGTH and there < min(0.98 * promised, promised - _SLACK):
             return (
                 f"is cut off: its header promises {promised} bytes of audio, {there} are there; copy or record it again"

@@ -293,7 +293,7 @@ def list_audio_files(folder: PathLike, recursive: bool = True, repeats: bool = T
     folder = Path(folder)
     if not folder.is_dir():
         raise AudioError(f"no such folder: {folder}" if not folder.exists() else f"{folder} is a file, not a folder")
-    found: list[Path] = []
+    paths: list[Path] = []
     above: dict[str, tuple[str, ...]] = {os.fspath(folder): ()}  # folder -> the real folders it lies in
     seen: set[str] = set()
     for where, folders, names in os.walk(folder, followlinks=True):
@@ -304,9 +304,9 @@ def list_audio_files(folder: PathLike, recursive: bool = True, repeats: bool = T
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
         above |= {os.path.join(where, name): (*outer, real) for name in folders}
-        found += [
+        paths += [
             Path(where) / n
             for n in names
             if not n.startswith(".") and Path(n).suffix.lower() in AUDIO_SUFFIXES + FOREIGN_SUFFIXES
         ]
-    return sorted(found)
+    return sorted(paths)

@@ -109,7 +109,11 @@ class Recording:
         return samples
 
     def go_to(self, sample: int) -> None:
-        """Stand at this sample, or at the end if there are fewer."""
+        """Stand at this sample, or at the end if there are fewer.
+
+        Raises:
+            AudioError: the file can only be read in order, and is past that sample.
+        """
         if self.seekable:
             self._at = self._file.seek(min(sample, self.samples))
             return

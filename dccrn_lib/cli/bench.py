@@ -10,6 +10,7 @@ from dccrn_lib.cli.parser import Parser
 
 
 def speed(**options: Any) -> Parser:
+    """The parser of ``bench speed``."""
     p = Parser(**options)
     p.add_argument("--json", type=file, metavar="FILE", help="result file to write; the table is printed in any case")
     p.add_argument("--smoke", action="store_true", help="seconds instead of minutes; the numbers mean nothing")
@@ -44,6 +45,7 @@ def _speed(a: argparse.Namespace) -> int:
 
 
 def stream(**options: Any) -> Parser:
+    """The parser of ``bench stream``."""
     p = Parser(**options)
     p.add_argument("--json", type=file, metavar="FILE", help="result file to write; the table is printed in any case")
     p.add_argument("--smoke", action="store_true", help="seconds instead of minutes; the numbers mean nothing")
@@ -64,6 +66,7 @@ def _stream(a: argparse.Namespace) -> int:
 
 
 def precision(**options: Any) -> Parser:
+    """The parser of ``bench precision``."""
     p = Parser(**options)
     p.add_argument("--json", type=file, metavar="FILE", help="result file to write; the table is printed in any case")
     p.add_argument(
@@ -87,6 +90,7 @@ def _precision(a: argparse.Namespace) -> int:
 
 
 def int8(**options: Any) -> Parser:
+    """The parser of ``bench int8``."""
     p = Parser(**options)
     p.add_argument("noisy", type=named, metavar="NOISY", help="audio file")
     p.add_argument(

@@ -17,6 +17,7 @@ from dccrn_lib.runtime.settings import shown
 
 
 def data(**options: Any) -> Parser:
+    """The parser of ``bench data``."""
     p = Parser(**options)
     for kind in ("speech", "noise", "rir"):
         p.add_argument(
@@ -53,6 +54,7 @@ def _data(a: argparse.Namespace) -> int:
 
 
 def train(**options: Any) -> Parser:
+    """The parser of ``bench train``."""
     p = Parser(**options)
     p.add_argument("--device", type=device, default="auto", metavar="NAME", help="cpu, cuda or auto")
     p.add_argument("--batches", default="", metavar="N,N", help="batches to try; 1,2,4,8 on a CPU, 8 to 64 on a GPU")
@@ -105,6 +107,7 @@ def _train(a: argparse.Namespace) -> int:
 
 
 def alternatives(**options: Any) -> Parser:
+    """The parser of ``bench alternatives``."""
     p = Parser(**options)
     p.add_argument(
         "--json", type=_record_file, metavar="FILE", help="result file to write; every pair is printed in any case"
@@ -127,6 +130,7 @@ def _alternatives(a: argparse.Namespace) -> int:
 
 
 def operations(**options: Any) -> Parser:
+    """The parser of ``bench operations``."""
     p = Parser(**options)
     p.add_argument("--model", type=named, default="uformer", metavar="PRESET", help="network")
     p.add_argument("--batch-size", type=count, default=4, metavar="N", help="mixtures in the batch")

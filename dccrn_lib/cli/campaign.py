@@ -38,7 +38,7 @@ def campaign(**options: Any) -> Parser:
         help="all: teacher, then students; search: recipes side by side; speed: what a step costs on this device",
     )
     p.add_argument(
-        "--teacher-share", type=float, default=0.35, metavar="F", help="share of the minutes for the teacher"
+        "--teacher-share", type=float, default=0.35, metavar="F", help="fraction of the minutes for the teacher"
     )
     p.add_argument("--teacher", default="", metavar="WEIGHTS", help="a teacher that is there already: none is trained")
     p.add_argument("--seeds", default="0,1,2", metavar="S,S", help="seeds of the students")

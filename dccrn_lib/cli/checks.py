@@ -1,4 +1,4 @@
-"""Types of arguments: each checks a text before the work begins."""
+"""Types of arguments: each checks a text before the work begins, and raises ``argparse.ArgumentTypeError``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dccrn_lib.runtime.settings import LARGEST_COUNT, LARGEST_SEED, shown
 
 
 def positive(text: str) -> float:
+    """A finite number above 0."""
     value = _number(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not above 0 and finite")

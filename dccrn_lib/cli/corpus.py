@@ -10,6 +10,7 @@ from dccrn_lib.cli.parser import Parser
 
 
 def synth(**options: Any) -> Parser:
+    """The parser of ``corpus synth``."""
     p = Parser(**options)
     p.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder to write")
     p.add_argument("--hours", type=positive, default=1.0, metavar="H", help="hours of speech")
@@ -29,13 +30,18 @@ def _synth(a: argparse.Namespace) -> int:
 
 
 def scan(**options: Any) -> Parser:
+    """The parser of ``corpus scan``."""
     p = Parser(**options)
     p.add_argument("folder", type=named, metavar="DIR", help="folder of recordings, searched with its subfolders")
     p.add_argument("--kind", required=True, choices=["speech", "noise", "rir"], help="what the recordings are")
     p.add_argument("--out", type=file, required=True, metavar="FILE", help="manifest to write (.jsonl)")
     p.add_argument("--split", choices=["train", "valid", "test"], help="put all files in one split")
-    p.add_argument("--valid-fraction", type=fraction, default=0.05, metavar="F", help="share of speakers for valid")
-    p.add_argument("--test-fraction", type=fraction, default=0.05, metavar="F", help="share of speakers for test")
+    p.add_argument(
+        "--valid-fraction", type=fraction, default=0.05, metavar="F", help="fraction of the speakers for valid"
+    )
+    p.add_argument(
+        "--test-fraction", type=fraction, default=0.05, metavar="F", help="fraction of the speakers for test"
+    )
     p.add_argument("--licence", default="unknown", metavar="TEXT", help="licence of the recordings")
     p.add_argument("--corpus", metavar="NAME", help="name of the collection; the folder's name when not given")
     p.add_argument(
@@ -72,6 +78,7 @@ def _scan(a: argparse.Namespace) -> int:
 
 
 def pack(**options: Any) -> Parser:
+    """The parser of ``corpus pack``."""
     p = Parser(**options)
     p.add_argument(
         "manifests", nargs="+", metavar="FILE", help="manifests of speech, noise and room responses (.jsonl)"
@@ -101,6 +108,7 @@ def _pack(a: argparse.Namespace) -> int:
 
 
 def unpack(**options: Any) -> Parser:
+    """The parser of ``corpus unpack``."""
     p = Parser(**options)
     p.add_argument("manifests", nargs="+", metavar="FILE", help="packed manifests (.jsonl)")
     p.add_argument("--out", type=folder, required=True, metavar="DIR", help="new folder for files and manifests")

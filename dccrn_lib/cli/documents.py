@@ -12,6 +12,7 @@ from dccrn_lib.runtime.files import atomic_path
 
 
 def results(**options: Any) -> Parser:
+    """The parser of ``results``."""
     p = Parser(**options)
     p.add_argument("files", nargs="+", type=named, metavar="FILE", help="Markdown file with table markers")
     p.set_defaults(run=_results)
@@ -27,6 +28,7 @@ def _results(a: argparse.Namespace) -> int:
 
 
 def commands(**options: Any) -> Parser:
+    """The parser of ``commands``."""
     p = Parser(**options)
     p.add_argument("--out", type=file, metavar="FILE", help="file to write; printed when not given")
     p.set_defaults(run=_commands)

@@ -13,6 +13,7 @@ from dccrn_lib.runtime.errors import AudioError, ConfigError, DccrnError
 
 
 def enhance(**options: Any) -> Parser:
+    """The parser of ``enhance``."""
     p = Parser(**options)
     p.add_argument(
         "inputs", nargs="+", type=named, metavar="IN", help="audio files or folders; or one file and the file to write"
@@ -73,6 +74,7 @@ def _enhance_one(a: argparse.Namespace) -> int:
 
 
 def export(**options: Any) -> Parser:
+    """The parser of ``export``."""
     p = Parser(**options)
     p.add_argument(
         "--model", type=named, default="distil_dccrn", metavar="NAME_OR_PATH", help="shipped weights or a file"
@@ -105,6 +107,7 @@ def _export(a: argparse.Namespace) -> int:
 
 
 def run_onnx(**options: Any) -> Parser:
+    """The parser of ``run-onnx``."""
     p = Parser(**options)
     p.add_argument("model", type=named, metavar="MODEL", help="file written by export (.onnx)")
     p.add_argument("source", type=named, metavar="IN", help="audio file at the model's sample rate")

@@ -11,6 +11,7 @@ from dccrn_lib.cli.parser import Parser
 
 
 def evaluate(**options: Any) -> Parser:
+    """The parser of ``evaluate``."""
     p = Parser(**options)
     p.add_argument("--clean", type=named, required=True, metavar="DIR", help="clean references")
     p.add_argument("--noisy", type=named, required=True, metavar="DIR", help="noisy files of the same names")

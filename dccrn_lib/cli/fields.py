@@ -36,6 +36,7 @@ class Reader(jsonargparse.ArgumentParser):
     """jsonargparse for the fields of a dataclass, with errors like those of all other options."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """End the process with one line on stderr and exit code 2; a value of the wrong type is named in our words."""
         bad = re.match(
             r'Parser key "([\w.]+)":\s+Expected an? (?:<class )?(.*?)>?\. Got value: (.*)', message, re.DOTALL
         )
@@ -141,7 +142,8 @@ class FieldParser(Parser, Generic[Config]):
     def required_fields(self) -> list[dataclasses.Field]:
         """The fields that have no default, so that they have to be given."""
         missing = dataclasses.MISSING
-        fields = dataclasses.fields(self.kind)  # type: ignore[arg-type]
+        # ``kind`` is a dataclass
+        fields = dataclasses.fields(self.kind)  # pyright: ignore[reportArgumentType]
         return [f for f in fields if f.default is missing and f.default_factory is missing and f.name not in self.skip]
 
 
@@ -164,7 +166,8 @@ def recorded(path: str, base: Config, skip: Collection[str] = ()) -> Config:
     if not isinstance(record, dict):
         raise ConfigError(f"{path}: holds no fields; give the config.json of a run")
     known = _flat(base)
-    fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}  # type: ignore[arg-type]
+    # ``base`` is one of a dataclass
+    fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}  # pyright: ignore[reportArgumentType]
     for name, value in record.items():
         if name not in fields:
             raise ConfigError(f"{path}: no setting {shown(name)}; {nearest_name(name, list(fields))}")

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 
-from dccrn_lib import __version__
 from dccrn_lib.cli import ALIASES, COMMANDS
 from dccrn_lib.cli.parser import Parser
 from dccrn_lib.runtime.errors import ConfigError, DccrnError, nearest_name
 from dccrn_lib.runtime.interrupts import Terminated, tidy_ending
+from dccrn_lib.runtime.version import __version__
 
 _EXTRAS = {
     "metrics": ("pesq", "pystoi", "scipy"),

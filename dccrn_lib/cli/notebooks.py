@@ -12,6 +12,7 @@ from dccrn_lib.runtime.errors import ConfigError
 
 
 def run_notebooks(**options: Any) -> Parser:
+    """The parser of ``run-notebooks``."""
     p = Parser(**options)
     p.add_argument("--profile", default="quick", metavar="NAME", help="smoke, quick, cpu or gpu")
     p.add_argument("--only", metavar="WHICH", help="numbers or names, comma-separated: 05,06")

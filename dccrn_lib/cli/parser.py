@@ -25,6 +25,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
+        """End the process with one line on stderr and exit code 2."""
         self.exit(2, f"error: {' '.join(message.split())} (see: {self.prog} --help)\n")
 
     def parse_args(self, args: Sequence[str], namespace: Any = None) -> Any:

@@ -40,7 +40,7 @@ class DeviceCorpus:
         self.pack, self.samples, self.device = Packer(entries, decoded), samples, samples.device
 
     def gather(self, pieces: Pieces, rows: int, samples: int) -> Tensor:
-        """Pieces in their places, zeros elsewhere: float32 (rows, samples)."""
+        """Pieces in their places, zeros elsewhere: float32 (row, sample) of shape (rows, samples)."""
         flat = torch.zeros(rows * samples, device=self.device)
         if self.device.type == "cpu":  # one copy for each piece; on a GPU all of them in one
             numbers = (pieces.source.tolist(), pieces.target.tolist(), pieces.count.tolist(), pieces.scale.tolist())
@@ -154,6 +154,7 @@ def resample(x: Tensor, up: int, down: int) -> Tensor:
 def _phases(up: int, down: int) -> tuple[Tensor, int]:
     """Kernels (up, tap) of the outputs p = 0 .. up - 1, and the input sample of their first tap (negative)."""
     half = _FILTER_REACH * max(up, down)
+    # a window may be a pair of name and parameter; scipy's stubs know names only
     h = firwin(2 * half + 1, 1 / max(up, down), window=_FILTER_WINDOW) * up  # pyright: ignore[reportArgumentType]
     first, last = ceil(-half / up), floor(((up - 1) * down + half) / up)
     index = half + np.arange(up)[:, None] * down - np.arange(first, last + 1)[None] * up  # (up, tap)

@@ -68,7 +68,7 @@ def to_int16(x: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def from_int16(samples: np.ndarray, scale: float = 1.0) -> np.ndarray:
-    """The inverse of :func:`to_int16`, float32, to 1/32767 of full scale."""
+    """The inverse of :func:`to_int16`, float32 of the same shape, to 1/32767 of full scale."""
     x = samples.astype(np.float32) / 32767
     return x if scale == 1.0 else x * np.float32(scale)
 

@@ -63,7 +63,16 @@ FIELDS = tuple(Entry.__dataclass_fields__)
 
 
 def parse_entry(line: str, where: str, folder: str) -> Entry:
-    """One line of a manifest as an entry; ``where`` names file and line in errors."""
+    """One line of a manifest as an entry.
+
+    Args:
+        line: a JSON object.
+        where: file and line, for errors.
+        folder: of the manifest; a relative path starts there.
+
+    Raises:
+        ManifestError: not an object, a key that is missing, or a value that cannot be.
+    """
     try:
         record = parse_object(line)
     except ValueError as error:

@@ -81,9 +81,14 @@ class Batches(Iterator):
         **options: Any,
     ) -> None:
         loader = DataLoader(
-            _Caught(dataset), batch_size, sampler=sampler, num_workers=workers, collate_fn=_Collate(collate),
-            worker_init_fn=_start_worker, **options,
-        )  # fmt: skip
+            _Caught(dataset),
+            batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            collate_fn=_Collate(collate),
+            worker_init_fn=_start_worker,
+            **options,
+        )
         with _signals_kept():
             self.loader = iter(loader)
 

@@ -21,9 +21,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from dccrn_lib.audio.files import AUDIO_SUFFIXES
 from dccrn_lib.corpus.entry import FIELDS, KINDS, SPLITS, Entry, parse_entry
 from dccrn_lib.corpus.scanning import (
-    SUFFIXES,
     assign_splits,
     find_audio,
     group_name,
@@ -151,8 +151,8 @@ def scan_folder(
         kind: "speech", "noise" or "rir".
         out: manifest to write (.jsonl).
         split: put everything into this split; None divides the groups.
-        valid_fraction: share of the groups for "valid", in [0, 1).
-        test_fraction: share of the groups for "test", in [0, 1).
+        valid_fraction: fraction of the groups for "valid", in [0, 1).
+        test_fraction: fraction of the groups for "test", in [0, 1).
         licence: written into every line.
         corpus: name of the collection; default: the folder's name.
         group_level: how many folder levels below ``folder`` name a speaker or recording; None takes all of
@@ -175,7 +175,7 @@ def scan_folder(
     _check_names(split, kind or "")
     if not (valid_fraction >= 0 and test_fraction >= 0 and valid_fraction + test_fraction < 1):
         raise ManifestError(f"valid_fraction {valid_fraction} and test_fraction {test_fraction} leave no train")
-    if out.suffix.lower() in SUFFIXES:
+    if out.suffix.lower() in AUDIO_SUFFIXES:
         raise ManifestError(f"{out}: a manifest is no recording; name a file that ends in .jsonl")
     if not folder.is_dir():
         raise ManifestError(f"{folder}: no such folder; name the folder that holds the recordings")
@@ -212,7 +212,7 @@ def _grouped(
         names, rule = [without_suffix(path, folder) for path in files], "file, as asked for"
     elif by_name:
         rule = by_name[0]
-        names = [found or name for found, name in zip(by_name[1], names, strict=True)]
+        names = [speaker or name for speaker, name in zip(by_name[1], names, strict=True)]
     alone = [without_suffix(path, folder) for path in files]
     few = not per_file and not by_name and split is None and len(set(names)) < 3 <= len(files)
     if kind == "speech" and not per_file and split is None and len(files) > 1 and (few or names == alone):
@@ -243,7 +243,7 @@ def _usable_files(
     """Audio files with (frames, rate), and the bad ones with the reason; ManifestError where none is good."""
     files = find_audio(folder)
     if not files:
-        raise ManifestError(f"{folder}: no audio file in it ({', '.join(SUFFIXES)})")
+        raise ManifestError(f"{folder}: no audio file in it ({', '.join(AUDIO_SUFFIXES)})")
     probes = probe_all(files, workers or 4 * (os.cpu_count() or 1), progress)
     bad = [(path, probe) for path, probe in zip(files, probes, strict=True) if isinstance(probe, str)]
     good = [(path, probe) for path, probe in zip(files, probes, strict=True) if not isinstance(probe, str)]

@@ -105,7 +105,15 @@ class MixtureDataset(Dataset):
         return Recordings(self.planner.entries, self._cache)
 
     def plan(self, index: int) -> MixturePlan:
-        """All that decides a mixture; nothing of it is computed yet."""
+        """All that decides a mixture; nothing of it is computed yet.
+
+        Args:
+            index: from 0; beyond the length the next epoch begins.
+
+        Raises:
+            IndexError: a negative index.
+            AudioError: as of drawing it, see ``planning``.
+        """
         if index < 0:
             raise IndexError(index)
         return self.planner.draw(self.epoch + index // self.length, index % self.length, self.recordings)

@@ -115,11 +115,11 @@ def pack_corpus(
     ):
         for name, entries in sources.items():
             task = partial(_encoded, codec=codec, bitrate=bitrate)
-            found, failed = _write_shards(folder, name, entries, task, shard_mb * 2**20, run, bar)
-            if not found:
+            written, failed = _write_shards(folder, name, entries, task, shard_mb * 2**20, run, bar)
+            if not written:
                 raise ManifestError(f"{name}.jsonl: none of its files can be packed; the first, {': '.join(failed[0])}")
-            packed[name] = found
-            write_manifest(folder / f"{name}.jsonl", found)
+            packed[name] = written
+            write_manifest(folder / f"{name}.jsonl", written)
             write_bad(folder / f"{name}.jsonl.bad.txt", failed)
             bad += failed
     every = [entry for entries in packed.values() for entry in entries]

@@ -146,15 +146,26 @@ class Packer:
         equalised = [(row, s.equaliser_db) for row, s in enumerate(sounds) if s.equaliser_db is not None]
         points = [db for _, db in equalised]
         return PlanBatch(
-            [plan.id for plan in plans], len(plans), samples, len(sounds),
-            self._pieces(sounds, plans[0].seconds), _by_speed(plans),
-            _whole([row for row, _ in equalised]), _real(points).reshape(-1, EQUALISER_POINTS),
-            _whole([mixture for mixture, _, _ in rooms]), room_pieces, room_samples,
-            _whole(before)[:, None], _whole([early for _, _, early in rooms])[:, None],
+            [plan.id for plan in plans],
+            len(plans),
+            samples,
+            len(sounds),
+            self._pieces(sounds, plans[0].seconds),
+            _by_speed(plans),
+            _whole([row for row, _ in equalised]),
+            _real(points).reshape(-1, EQUALISER_POINTS),
+            _whole([mixture for mixture, _, _ in rooms]),
+            room_pieces,
+            room_samples,
+            _whole(before)[:, None],
+            _whole([early for _, _, early in rooms])[:, None],
             [(_whole(rows), _whole(owners)) for rows, owners in layers],
-            _whole(voices), _whole(second), _whole(second_of), _real(second_snr)[:, None],
+            _whole(voices),
+            _whole(second),
+            _whole(second_of),
+            _real(second_snr)[:, None],
             *(_real([getattr(plan, name) or 0.0 for plan in plans])[:, None] for name in _LEVELS),
-        )  # fmt: skip
+        )
 
     def _pieces(self, sounds: Sequence[Sound], seconds: float) -> Pieces:
         """The cuts of all sounds, without what lies outside their segments."""
@@ -171,6 +182,7 @@ class Packer:
         """Responses with the direct sound at sample 0, the length of their rows, and what was before it."""
         places = [self.decoded.place(self.entries[number]) for number in numbers]
         longest = max((length for _, length, _ in places), default=1)
+        # scipy's stubs do not say that the length is an int
         size: int = next_fast_len(samples + longest - 1, real=True)  # pyright: ignore[reportAssignmentType]
         before, rows = [self._peak(number) for number in numbers], []
         for row, ((first, length, scale), peak) in enumerate(zip(places, before, strict=True)):

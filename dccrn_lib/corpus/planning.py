@@ -102,9 +102,23 @@ class Planner:
         level = float(rng.uniform(*(c.wide_level_dbfs if wide else c.level_dbfs)))
         shifted = c.offset_probability > 0 and rng.random() < c.offset_probability
         return MixturePlan(
-            self.seed, epoch, index, c.segment_seconds, self.speech.entries[speaker][0].group, label, speech, speed,
-            room, self.early, noises, babble, second, snr, level, float(rng.uniform(-1, 1)) if shifted else None,
-        )  # fmt: skip
+            self.seed,
+            epoch,
+            index,
+            c.segment_seconds,
+            self.speech.entries[speaker][0].group,
+            label,
+            speech,
+            speed,
+            room,
+            self.early,
+            noises,
+            babble,
+            second,
+            snr,
+            level,
+            float(rng.uniform(-1, 1)) if shifted else None,
+        )
 
     def _any_speech(self, rng: np.random.Generator, recordings: Recordings) -> tuple[int, tuple[Cut, ...]]:
         """A speaker and a segment; a speaker of whom nothing is heard is left out, and another one drawn."""

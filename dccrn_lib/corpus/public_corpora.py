@@ -117,6 +117,9 @@ def esc50(root: str | os.PathLike, out: str | os.PathLike, progress: bool = True
     """Noise manifest of ESC-50 (Piczak 2015): audio/*.wav and meta/esc50.csv.
 
     Folds 1 to 3 become train, 4 valid, 5 test (clips of one source share a fold); the category is the label.
+
+    Raises:
+        ManifestError: the table of its clips is not there.
     """
     root = _inside(root, "ESC-50-master")
     table = root / "meta" / "esc50.csv"
@@ -143,7 +146,7 @@ def dns_challenge(
         root: the folder ``datasets``, or the one that holds it: clean/*.wav, noise/*.wav,
             impulse_responses/**/*.wav (later editions).
         out: folder for speech.jsonl, noise.jsonl and rir.jsonl.
-        valid_fraction: share of the readers and recordings for valid. The published test set is the test:
+        valid_fraction: fraction of the readers and recordings for valid. The published test set is the test:
             see ``dns_test_pairs``.
         progress: show a bar.
 
@@ -178,10 +181,10 @@ def dns_test_pairs(folder: str | os.PathLike) -> list[Pair]:
     """
 
     def file_id(path: Path) -> str:
-        found = re.search(r"fileid_(\d+)$", path.stem)
-        if not found:
+        match = re.search(r"fileid_(\d+)$", path.stem)
+        if not match:
             raise ManifestError(f"{path}: the name has no fileid_<number>; is this the synthetic test set?")
-        return f"fileid_{int(found.group(1))}"
+        return f"fileid_{int(match.group(1))}"
 
     return _pair(Path(folder) / "noisy", Path(folder) / "clean", file_id)
 
@@ -197,7 +200,11 @@ def copy_pairs(pairs: Iterable[Pair], out: str | os.PathLike) -> Path:
 
 
 def combine(manifests: Iterable[str | os.PathLike], out: str | os.PathLike) -> ScanReport:
-    """One manifest of several of the same kind, each file's split kept."""
+    """One manifest of several of the same kind, each file's split kept.
+
+    Raises:
+        ManifestError: speech and noise, or other kinds, are mixed, or there is no entry.
+    """
     entries: list[Entry] = []
     for path in manifests:
         entries += read_manifest(path)
@@ -277,5 +284,5 @@ def _natural(name: str) -> list[str | int]:
 
 def _dns_reader(path: Path) -> str:
     """Reader of a DNS-2020 clean file (book_..._reader_06709_3.wav); the whole name where there is none."""
-    found = re.search(r"reader_(\d+)", path.stem)
-    return f"reader_{found.group(1)}" if found else path.stem
+    match = re.search(r"reader_(\d+)", path.stem)
+    return f"reader_{match.group(1)}" if match else path.stem

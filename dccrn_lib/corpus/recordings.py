@@ -33,5 +33,5 @@ class Recordings:
 
 
 def as_float(samples: np.ndarray, scale: float) -> np.ndarray:
-    """What :meth:`Recordings.view` gives, as float32."""
+    """What :meth:`Recordings.view` gives, (sample,), as float32 of the same shape."""
     return from_int16(samples, scale) if samples.dtype == np.int16 else samples

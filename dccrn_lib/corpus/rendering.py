@@ -117,7 +117,7 @@ def equalise(x: np.ndarray, points_db: tuple[float, ...]) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def octaves_of(samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Octaves above 30 Hz of every bin of a spectrum, and where the points of an equaliser lie."""
+    """Octaves above 30 Hz of every bin of a spectrum, (freq,), and where the points of an equaliser lie, (point,)."""
     octaves = np.log2(np.fft.rfftfreq(samples, 1 / SAMPLE_RATE).clip(30) / 30)  # 0 .. 8
     return octaves, np.linspace(0, octaves[-1], EQUALISER_POINTS)
 

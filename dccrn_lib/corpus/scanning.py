@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from dccrn_lib.audio.files import AUDIO_SUFFIXES, list_audio_files
+from dccrn_lib.audio.files import list_audio_files
 from dccrn_lib.audio.recording import foreign_hint, opened
 from dccrn_lib.runtime.errors import AudioError
 
-SUFFIXES = AUDIO_SUFFIXES
 #: File names that say who speaks, by collection: the first group is the speaker.
 SPEAKER_NAMES = {
     "LibriSpeech's names, SPEAKER-CHAPTER-UTTERANCE": re.compile(r"(\d+)-\d+-\d+"),
@@ -84,9 +83,9 @@ def speaker_by_name(files: list[str]) -> tuple[str, list[str | None]] | None:
         (what the names follow, the speaker of each file or None), or None where no collection fits.
     """
     for collection, pattern in SPEAKER_NAMES.items():
-        found = [pattern.fullmatch(Path(path).stem) for path in files]
-        if 2 * sum(match is not None for match in found) >= len(files) > 0:
-            return collection, [match[1] if match else None for match in found]
+        matches = [pattern.fullmatch(Path(path).stem) for path in files]
+        if 2 * sum(match is not None for match in matches) >= len(files) > 0:
+            return collection, [match[1] if match else None for match in matches]
     return None
 
 
@@ -95,8 +94,8 @@ def assign_splits(groups: list[str], valid_fraction: float, test_fraction: float
 
     Args:
         groups: names, repeats allowed.
-        valid_fraction: share for "valid".
-        test_fraction: share for "test".
+        valid_fraction: fraction of the groups for "valid".
+        test_fraction: fraction of the groups for "test".
 
     Returns:
         {group: split}. Every split of positive fraction gets a group if there are enough: train first, then
@@ -132,6 +131,7 @@ def probe_all(files: list[str], workers: int, progress: bool) -> list[tuple[int,
 
 
 def without_suffix(path: str, folder: Path) -> str:
+    """A file below ``folder`` as "a/b/name", whatever the system's separator."""
     relative = Path(os.path.relpath(path, os.path.abspath(folder)))
     return relative.with_suffix("").as_posix()
 

@@ -103,5 +103,5 @@ def open_audio(entry: Entry) -> Iterator[Recording]:
 
 
 def suffix_of(entry: Entry) -> str:
-    """ ".opus", ".flac" ...: of the member of a packed entry."""
+    """The suffix, with its dot: ".opus", ".flac" ...; of a packed entry that of its member."""
     return Path(entry.path.rpartition(SEPARATOR)[-1]).suffix

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dccrn_lib.runtime.doors import door
 
 # name -> module that defines it
@@ -29,4 +31,26 @@ _PUBLIC = {
 }
 
 __all__ = sorted(_PUBLIC)
-__getattr__, __dir__ = door(__name__, _PUBLIC)
+if TYPE_CHECKING:  # for type checkers and lint-imports, which do not follow a table
+    from dccrn_lib.distillation.at_kl import READINGS as READINGS
+    from dccrn_lib.distillation.at_kl import AttentionTransferKL as AttentionTransferKL
+    from dccrn_lib.distillation.at_kl import CentredAttentionTransferKL as CentredAttentionTransferKL
+    from dccrn_lib.distillation.attention import NORMALISATIONS as NORMALISATIONS
+    from dccrn_lib.distillation.attention import align_frames as align_frames
+    from dccrn_lib.distillation.attention import channel_attention as channel_attention
+    from dccrn_lib.distillation.attention import frequency_attention as frequency_attention
+    from dccrn_lib.distillation.attention import kl_divergence as kl_divergence
+    from dccrn_lib.distillation.attention import log_distribution as log_distribution
+    from dccrn_lib.distillation.feature_loss import FeatureLoss as FeatureLoss
+    from dccrn_lib.distillation.freezing import assert_frozen as assert_frozen
+    from dccrn_lib.distillation.freezing import freeze as freeze
+    from dccrn_lib.distillation.freezing import frozen as frozen
+    from dccrn_lib.distillation.loss import METHODS as METHODS
+    from dccrn_lib.distillation.loss import DistillationLoss as DistillationLoss
+    from dccrn_lib.distillation.other_methods import AttentionTransfer as AttentionTransfer
+    from dccrn_lib.distillation.other_methods import ChannelKL as ChannelKL
+    from dccrn_lib.distillation.other_methods import FitNets as FitNets
+    from dccrn_lib.distillation.other_methods import SelfSimilarity as SelfSimilarity
+    from dccrn_lib.distillation.taps import FeatureTap as FeatureTap
+else:
+    __getattr__, __dir__ = door(__name__, _PUBLIC)

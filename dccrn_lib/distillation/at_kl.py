@@ -10,7 +10,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dccrn_lib.distillation.attention import NORMALISATIONS, channel_attention, kl_divergence, log_distribution
+from dccrn_lib.distillation.attention import (
+    NORMALISATIONS,
+    FrameGrid,
+    channel_attention,
+    kl_divergence,
+    log_distribution,
+)
 from dccrn_lib.distillation.feature_loss import FeatureLoss
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
 
@@ -27,7 +33,10 @@ class AttentionTransferKL(FeatureLoss):
         normalisation: "sum" or "softmax", see :func:`log_distribution`.
         power: p of the channel attention.
         temperature: of the softmax.
-        student_stft, teacher_stft: needed for "time_frequency".
+        student_stft, teacher_stft: STFTConfig of the two networks, needed for "time_frequency".
+
+    Raises:
+        ConfigError: unknown reading or normalisation, a power or temperature that is not above 0.
 
     Source: Han et al. 2024 for the idea; both readings are ours.
     """
@@ -38,8 +47,8 @@ class AttentionTransferKL(FeatureLoss):
         normalisation: str = "sum",
         power: float = 2.0,
         temperature: float = 1.0,
-        student_stft=None,
-        teacher_stft=None,
+        student_stft: FrameGrid | None = None,
+        teacher_stft: FrameGrid | None = None,
     ) -> None:
         super().__init__(student_stft, teacher_stft)
         if reading not in READINGS:
@@ -57,6 +66,7 @@ class AttentionTransferKL(FeatureLoss):
         return kl_divergence(*log_p)
 
     def layer(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
+        """KL over freq of features (batch, chan, freq, frame), and over frame in the reading "time_frequency"; in nats."""
         m_student, m_teacher = channel_attention(student, self.power), channel_attention(teacher, self.power)
         # q(f) = mean_t Q(f, t);  L = KL(P_teacher || P_student) over freq
         loss = self._kl(m_teacher.mean(-1), m_student.mean(-1))
@@ -75,6 +85,7 @@ class CentredAttentionTransferKL(AttentionTransferKL):
     """
 
     def layer(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
+        """As of AT-KL, for features (batch, chan, freq, frame) without their mean over frame."""
         # A(c, f, t) - mean_t A(c, f, t)
         student, teacher = (a.float() - a.float().mean(-1, keepdim=True) for a in (student, teacher))
         return super().layer(name, student, teacher)

@@ -6,6 +6,8 @@ chan of x^2 is half the mean of |A|^2, a factor that every normalisation removes
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,11 +19,29 @@ EPS = 1e-8
 NORMALISATIONS = ("sum", "softmax")
 
 
+class FrameGrid(Protocol):
+    """Where the frames of a network lie in time: what is asked of its STFTConfig."""
+
+    @property
+    def window_length(self) -> int:
+        """Samples of a frame."""
+        ...
+
+    @property
+    def hop_length(self) -> int:
+        """Samples from one frame to the next."""
+        ...
+
+
 def channel_attention(feature: Tensor, power: float = 2.0) -> Tensor:
     """Q(f, t) = mean over chan of |A|^p: (batch, chan, freq, frame) -> (batch, freq, frame).
 
     Real and imaginary parts are channels of their own here. For p = 2 that is half the mean of the complex |A|^2; for
     any other p, |re|^p + |im|^p is no multiple of |A|^p and changes when the phase turns.
+
+    Args:
+        feature: (batch, chan, freq, frame), of any floating type; the map is float32.
+        power: p > 0.
 
     Source: Zagoruyko and Komodakis 2017, eq. 1 (mean instead of sum over chan: a factor).
     """
@@ -59,6 +79,12 @@ def log_distribution(q: Tensor, normalisation: str = "sum", temperature: float =
         normalisation: "sum": P = q / sum q; "softmax": P = softmax(q / ||q||_2 / temperature).
         temperature: of the softmax. At 1, an L2-normalised vector gives a nearly flat P.
 
+    Returns:
+        (..., n), in nats.
+
+    Raises:
+        ConfigError: unknown normalisation.
+
     >>> log_distribution(torch.tensor([1.0, 3.0])).exp()
     tensor([0.2500, 0.7500])
     """
@@ -75,6 +101,9 @@ def log_distribution(q: Tensor, normalisation: str = "sum", temperature: float =
 def kl_divergence(log_teacher: Tensor, log_student: Tensor) -> Tensor:
     """KL(P_teacher || P_student) = sum P_t (log P_t - log P_s) over the last axis, mean over all others, in nats.
 
+    Args:
+        log_teacher, log_student: log P, both (..., n).
+
     The reduction matters: on one tensor "sum", "batchmean" and "mean" of torch's kl_div differ by the number of rows
     and of elements, a factor beyond 10,000. Here a value does not depend on batch or size of the maps.
 
@@ -84,7 +113,7 @@ def kl_divergence(log_teacher: Tensor, log_student: Tensor) -> Tensor:
     return (log_teacher.exp() * (log_teacher - log_student)).sum(-1).mean()
 
 
-def align_frames(x: Tensor, from_stft, to_stft, frames: int) -> Tensor:
+def align_frames(x: Tensor, from_stft: FrameGrid, to_stft: FrameGrid, frames: int) -> Tensor:
     """Bring frames of one hop to another by linear interpolation, so that their centres in time agree.
 
     Args:

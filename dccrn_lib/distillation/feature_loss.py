@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dccrn_lib.distillation.attention import align_frames
+from dccrn_lib.distillation.attention import FrameGrid, align_frames
 from dccrn_lib.runtime.errors import ConfigError
 
 
@@ -20,25 +20,40 @@ def _check_pair(name: str, student: Tensor, teacher: Tensor) -> None:
 class FeatureLoss(nn.Module):
     """Distance between the features of student and teacher, averaged over the layers.
 
-    ``forward(student, teacher)`` takes two dicts from :class:`FeatureTap` with the same keys and returns
-    (scalar, {layer: scalar}). Teachers are detached. Subclasses define :meth:`layer`, which takes the features in the type
-    that the networks computed them in, and returns float32.
+    Called with two dicts from :class:`FeatureTap` it gives (scalar, {layer: scalar}). Teachers are detached. Subclasses
+    define :meth:`layer`, which takes the features in the type that the networks computed them in.
 
     Args:
         student_stft, teacher_stft: STFTConfig of the networks, needed where frames are brought together.
     """
 
-    def __init__(self, student_stft=None, teacher_stft=None) -> None:
+    def __init__(self, student_stft: FrameGrid | None = None, teacher_stft: FrameGrid | None = None) -> None:
         super().__init__()
         self.student_stft, self.teacher_stft = student_stft, teacher_stft
 
     def prepare(self, student: dict[str, Tensor], teacher: dict[str, Tensor]) -> None:
-        """Called once with the first batch's features, before training; adapters are built here."""
+        """Called once with the first batch's features, {layer: (batch, chan, freq, frame)}; adapters are built here."""
 
     def layer(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
+        """Distance of one layer, a float32 scalar.
+
+        Args:
+            name: of the layer, as :class:`FeatureTap` calls it: "encoder.0" .. "decoder.5".
+            student: (batch, chan, freq, frame).
+            teacher: (batch, chan, freq, frame) with the same batch and freq, detached.
+        """
         raise NotImplementedError
 
     def forward(self, student: dict[str, Tensor], teacher: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean over the layers, and the distance of each.
+
+        Args:
+            student, teacher: {layer: (batch, chan, freq, frame)} with the same keys.
+
+        Raises:
+            ConfigError: the layers differ, a layer's batch or freq differ, or frames have to be brought together and
+                the STFTConfigs are not given.
+        """
         if set(student) != set(teacher) or not student:
             raise ConfigError(f"layers of student and teacher differ: {sorted(set(student) ^ set(teacher))}")
         losses = {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +47,8 @@ class DistillationLoss(nn.Module):
         method: str = "at_kl",
         output_weight: float = 0.5,
         feature_weight: float | None = None,
-        base_loss=si_snr_loss,
-        **options,
+        base_loss: Callable[[Tensor, Tensor], Tensor] = si_snr_loss,
+        **options: Any,
     ) -> None:
         super().__init__()
         if method not in METHODS:
@@ -70,7 +72,11 @@ class DistillationLoss(nn.Module):
         return self.method != "none"
 
     def waveform_term(self, student: Tensor, clean: Tensor, teacher: Tensor | None) -> dict[str, Tensor]:
-        """The two waveform losses: {"clean": ..., "teacher": ...}."""
+        """The two waveform losses, scalars: {"clean": ..., "teacher": ...}.
+
+        Args:
+            student, clean, teacher: waveforms (batch, sample); teacher None only for method "none".
+        """
         terms = {"clean": self.base_loss(student, clean)}
         if self.needs_teacher:
             # ``needs_teacher`` says that there is one
@@ -85,10 +91,13 @@ class DistillationLoss(nn.Module):
         Args:
             parameters: the student's.
             waveform, features: the two scalars of one batch, graph attached (it is kept).
-            share: 0.1: a tenth.
+            share: fraction wanted; 0.1 is a tenth.
 
         Returns:
             {"waveform_norm", "feature_norm", "feature_weight"}: to be printed and kept.
+
+        Raises:
+            ConfigError: the feature term has no gradient.
         """
         norms = []
         for term in (waveform, features):
@@ -109,7 +118,7 @@ class DistillationLoss(nn.Module):
         teacher: Tensor | None = None,
         student_features: dict[str, Tensor] | None = None,
         teacher_features: dict[str, Tensor] | None = None,
-    ) -> dict[str, Tensor | dict]:
+    ) -> dict[str, Any]:
         """All terms of one batch.
 
         Args:
@@ -119,10 +128,13 @@ class DistillationLoss(nn.Module):
         Returns:
             {"total", "clean", ["teacher"], ["features", "layers": {name: scalar}]}; "total" is what to minimise.
             While b is None, "total" lacks the feature term: call :meth:`balance` first.
+
+        Raises:
+            ConfigError: the method needs a teacher's output and there is none, or as of :meth:`FeatureLoss.forward`.
         """
         if self.needs_teacher and teacher is None:
             raise ConfigError(f"method {self.method} needs the teacher's output")
-        terms: dict = self.waveform_term(student, clean, teacher)
+        terms: dict[str, Any] = self.waveform_term(student, clean, teacher)
         a = self.output_weight
         total = (1 - a) * terms["clean"] + (a * terms["teacher"] if self.needs_teacher else 0)
         if self.feature_loss is not None:

@@ -18,6 +18,7 @@ class AttentionTransfer(FeatureLoss):
     """
 
     def layer(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
+        """Of features (batch, chan, freq, frame), mean over the batch."""
         m_student = channel_attention(student)
         m_teacher = self._teacher_at_student_rate(channel_attention(teacher), m_student.shape[-1])
         maps = [
@@ -30,6 +31,7 @@ class _Projected(FeatureLoss):
     """Methods that compare channels: a learned 1x1 convolution brings the student's channels to the teacher's."""
 
     def prepare(self, student: dict[str, Tensor], teacher: dict[str, Tensor]) -> None:
+        """Build one 1x1 convolution a layer from the channels of the first batch's features (batch, chan, freq, frame)."""
         self.adapters = nn.ModuleDict(
             {n.replace(".", "_"): nn.Conv2d(student[n].shape[1], teacher[n].shape[1], 1) for n in student}
         ).to(next(iter(student.values())).device)
@@ -48,6 +50,7 @@ class FitNets(_Projected):
     """
 
     def layer(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
+        """Of features (batch, chan, freq, frame), over the teacher's mean power."""
         projected, target = self._pair(name, student, teacher)
         power = mean_over_processes(target.square().mean())  # of the whole batch, however many processes share it
         return (projected - target).square().mean() / (power + EPS)
@@ -60,6 +63,7 @@ class ChannelKL(_Projected):
     """
 
     def layer(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
+        """KL over (freq, frame) of features (batch, chan, freq, frame), mean over batch and chan; in nats."""
         projected, target = self._pair(name, student, teacher)
         log_p = [F.log_softmax(x.flatten(2), dim=-1) for x in (target, projected)]
         return kl_divergence(*log_p)
@@ -75,6 +79,7 @@ class SelfSimilarity(FeatureLoss):
     """
 
     def layer(self, name: str, student: Tensor, teacher: Tensor) -> Tensor:
+        """Of features (batch, chan, freq, frame), mean over the pairs of bins."""
         grams = []
         for x in (student.float(), teacher.float()):
             rows = x.transpose(1, 2).flatten(2)  # (batch, freq, chan * frame)

@@ -21,6 +21,9 @@ class FeatureTap:
     ``features`` maps "encoder.0" .. "decoder.5" to (batch, chan, freq, frame) of the latest forward pass, with its
     gradient history. Use it as a context manager or call :meth:`close`.
 
+    Raises:
+        ConfigError: unknown stream.
+
     >>> from dccrn_lib import build_model
     >>> model = build_model("distil_dccrn_mini")
     >>> with FeatureTap(model) as tap:

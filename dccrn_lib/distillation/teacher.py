@@ -71,6 +71,7 @@ class CachedTeacher(Teacher):
         self.folder = Path(folder) / digest.hexdigest()[:16]
 
     def __call__(self, noisy: Tensor, ids: Sequence[str]) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """As of :class:`Teacher`; a feature is (batch, 1, freq, frame)."""
         files = [self.folder / f"{name}.safetensors" for name in ids]
         if not all(file.is_file() for file in files):
             self._keep(files, *super().__call__(noisy, ids))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dccrn_lib.runtime.doors import door
 
 # name -> module that defines it
@@ -16,4 +18,13 @@ _PUBLIC = {
 }
 
 __all__ = sorted(_PUBLIC)
-__getattr__, __dir__ = door(__name__, _PUBLIC)
+if TYPE_CHECKING:  # for type checkers and lint-imports, which do not follow a table
+    from dccrn_lib.enhancement.batch import EnhanceReport as EnhanceReport
+    from dccrn_lib.enhancement.batch import enhance_files as enhance_files
+    from dccrn_lib.enhancement.files import EnhancedFile as EnhancedFile
+    from dccrn_lib.enhancement.files import enhance_file as enhance_file
+    from dccrn_lib.enhancement.stream import StreamingEnhancer as StreamingEnhancer
+    from dccrn_lib.enhancement.stream import latency_samples as latency_samples
+    from dccrn_lib.enhancement.waveform import enhance_waveform as enhance_waveform
+else:
+    __getattr__, __dir__ = door(__name__, _PUBLIC)

@@ -136,9 +136,8 @@ def enhance_files(
         out_dir: folder to write to; made if need be.
         model: shipped name, path of weights, or a network.
         device: cpu, cuda, cuda:1 ...
-        workers: files at a time, each in a process of its own with its share of the cores. More than one
-        needs an
-            `if __name__ == "__main__":` in a script that calls this.
+        workers: files processed in parallel, each in its own process with its part of the cores. A script that asks
+            for more than one must guard its entry point with ``if __name__ == "__main__":``.
         progress: show a progress bar in seconds of audio on stderr.
         overwrite: replace existing outputs.
         precision: "fp32" or "bf16", as in ``enhance_waveform``.

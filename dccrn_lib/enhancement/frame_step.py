@@ -57,6 +57,7 @@ class RowProduct(nn.Module):
         self.slope = layer.slope
 
     def forward(self, previous: Tensor, frame: Tensor) -> Tensor:
+        """One frame, ``previous`` the one before it: (batch, row, chan) each -> (batch, freq', chan')."""
         batch = int(frame.shape[0])  # a plain number, also where the step is traced for export
         zero = self.zero if batch == 1 else self.zero.expand(batch, -1, -1)
         line = torch.cat([zero, previous, frame], dim=1)  # (batch, 1 + 2 row, chan)
@@ -123,6 +124,7 @@ class GatedStep(nn.Module):
         self.register_buffer("bias", (b_x + b_h)[sort])
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """x (batch, size), h and c (batch, units) -> new h and c."""
         gates = torch.addmm(self.bias, torch.cat([x, h], dim=1), self.weight)  # (batch, 4 units)
         gates, candidate = gates.split([3 * self.units, self.units], dim=1)
         i, f, o = gates.sigmoid().split(self.units, dim=1)
@@ -147,6 +149,7 @@ class RealBottleneckStep(nn.Module):
         self.register_buffer("bias", net.project.bias.detach().cpu()[order])
 
     def forward(self, x: Tensor, states: States, new: States) -> Tensor:
+        """One frame (batch, freq, chan) -> same; reads ``states`` and writes ``new``, name -> (batch, units)."""
         y = x.flatten(1)  # (batch, freq * chan)
         for i, layer in enumerate(self.layers):
             h, c = f"lstm.{i}.h", f"lstm.{i}.c"
@@ -182,6 +185,7 @@ class ComplexBottleneckStep(nn.Module):
             self.register_buffer(f"bias_{part}", project.bias.detach().cpu()[order])
 
     def forward(self, x: Tensor, states: States, new: States) -> Tensor:
+        """One frame (batch, freq, chan) -> same; reads ``states`` and writes ``new``, name -> (2 * batch, units)."""
         batch, half = int(x.shape[0]), self.chan // 2
         y = x.reshape(batch, self.freq, 2, half).permute(2, 0, 1, 3).reshape(2 * batch, -1)  # x_r above x_i
         for i, pair in enumerate(cast("list[nn.ModuleList]", self.layers)):

@@ -29,7 +29,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import dccrn_lib
 from dccrn_lib.enhancement.frame_step import FrameStep
 from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer
 from dccrn_lib.enhancement.optimised import core_of
@@ -39,6 +38,7 @@ from dccrn_lib.networks.dccrn import DCCRN
 from dccrn_lib.networks.presets import config_to_dict
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.version import __version__
 
 OPSET = 17
 PRECISIONS = ("float32", "float16", "int8")  # of the weights
@@ -174,7 +174,7 @@ def _metadata(model: DCCRN, kind: str, precision: str) -> dict[str, str]:
         "latency_samples": latency_samples(model.config),
         "config": json.dumps(config_to_dict(model.config)),
         "precision": precision,
-        "dccrn_lib": dccrn_lib.__version__,
+        "dccrn_lib": __version__,
     }
     return {key: str(values[key]) for key in METADATA}
 

@@ -174,7 +174,7 @@ class OnnxEnhancer:
         return self._emit(x.size)
 
     def flush(self) -> np.ndarray:
-        """End the signal: the last ``latency_samples`` samples; then as after :meth:`reset`."""
+        """End the signal: the last samples, (latency_samples,); then as after :meth:`reset`."""
         hop = self.hop_length
         padding = self._frame_count(self._received) * hop - self._received
         self._consume(np.full(padding, self._offset.latest[0], np.float32), 1.0)  # 0 once the offset is left out

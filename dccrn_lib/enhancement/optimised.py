@@ -91,4 +91,5 @@ def core_of(model: nn.Module) -> StreamingCore:
     Raises:
         ConfigError: the network is not causal, or no DCCRN at all.
     """
+    # another network than a DCCRN is refused there
     return model.core if isinstance(model, OptimisedDCCRN) else StreamingCore(model)  # pyright: ignore[reportArgumentType]

@@ -217,6 +217,7 @@ class _Bottleneck:
     def __init__(self, net: RealBottleneckStep | ComplexBottleneckStep, stage: _Stage) -> None:
         parts = 2 if isinstance(net, ComplexBottleneckStep) else 1
         batch, freq, chan = stage.batch, stage.freq, stage.chan // parts
+        # with two parts a layer is a ModuleList of two
         steps = [list(pair) if parts == 2 else [pair] for pair in net.layers]  # pyright: ignore[reportArgumentType]
         self.layers = [_Gates(cast("list[GatedStep]", pair), parts * batch) for pair in steps]
         last = torch.zeros(parts * batch, self.layers[-1].h.shape[2], device=stage.rows.device)

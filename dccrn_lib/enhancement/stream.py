@@ -170,7 +170,11 @@ class StreamingEnhancer:
 
     @torch.no_grad()
     def flush(self) -> Tensor | np.ndarray:
-        """End the signal: give the last ``latency_samples`` samples, of the kind last pushed, and reset."""
+        """End the signal and reset.
+
+        Returns:
+            The last ``latency_samples`` samples, of the kind last pushed: (sample,) or (batch, sample).
+        """
         hop = self.config.stft.hop_length
         frames = self.frame_count(self.received)  # as many as the offline STFT makes
         padding = torch.from_numpy(self._offset.latest).to(self.window)[:, None]  # 0 once the offset is left out

@@ -90,6 +90,7 @@ class FramePairLayer(nn.Module):
         self.slope = float(layer.act.weight) if isinstance(layer.act, nn.PReLU) else 1.0  # of PReLU; 1 is none
 
     def forward(self, parts: list[Tensor], previous: Tensor) -> tuple[Tensor, Tensor]:
+        """Parts (batch, chan, freq, frame), joined along chan, behind the ``previous`` frame -> output and last frame."""
         if parts[0].shape[-1] == 1:
             x = torch.cat(parts, dim=1)
             line = torch.cat([previous, x], dim=1).contiguous(memory_format=torch.channels_last)

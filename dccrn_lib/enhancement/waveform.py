@@ -1,7 +1,6 @@
 """From samples at any rate to enhanced samples at the same rate, block by block and without a seam.
 
-    input -> resampler to 16 kHz -> network, each channel on its own -> resampler back -> cut to the input's
-    length
+    input -> 16 kHz -> network (each channel alone) -> input rate -> cut to the input's length
 
 Short signals go through the network whole. Longer ones stream if the network is a DCCRN, with the states
 carried along, so that memory does not grow with length; the result is the whole-signal one to 1e-4 and

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from tqdm import tqdm
@@ -51,7 +52,7 @@ def evaluate_directories(
     workers: int | None = None,
     progress: bool = True,
     metrics: Sequence[str] | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Score a folder of files against clean references.
 
     With ``model``, the noisy files are enhanced in memory and scored; with ``enhanced``, the files of that
@@ -89,9 +90,9 @@ def evaluate_directories(
     check_lengths(pairs)
     estimates = None
     if enhanced is not None:
-        found = pair_files(clean, enhanced)
-        check_lengths(found)
-        estimates = {reference: path for _, reference, path in found}
+        matched = pair_files(clean, enhanced)
+        check_lengths(matched)
+        estimates = {reference: path for _, reference, path in matched}
         inputs += estimates.values()
     if json_path is not None:
         _refuse_input(Path(json_path), inputs, model)
@@ -120,7 +121,7 @@ def _refuse_input(json_path: Path, inputs: list[Path], model: str | os.PathLike 
         raise ConfigError(f"{json_path}: the result is no recording; name a file that ends in .json")
 
 
-def _text(result: dict) -> str:
+def _text(result: dict[str, Any]) -> str:
     """JSON; names that are not valid text (Linux allows them) are escaped."""
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
     if any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -136,13 +137,13 @@ def _load(model: str | os.PathLike[str] | nn.Module | None, device: str) -> tupl
     return load_model(model, device), Path(model).name
 
 
-def _summary(items: list[dict], metrics: tuple[str, ...]) -> dict:
+def _summary(items: list[dict[str, Any]], metrics: tuple[str, ...]) -> dict[str, Any]:
     """Everything of the result but the model's name."""
     for item in items:
         for scores in (item, item.get("noisy", {})):
             scores |= {m: round(scores[m], 6) for m in metrics if scores.get(m) is not None}
     summary = summarise([{m: item[m] for m in metrics} for item in items])
-    result: dict = {
+    result: dict[str, Any] = {
         "n": len(items),
         "n_scored": sum(all(item[m] is not None for m in metrics) for item in items),
         "sample_rate": SAMPLE_RATE,

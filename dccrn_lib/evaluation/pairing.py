@@ -71,8 +71,8 @@ def _stem_key(path: Path, folder: Path) -> str | None:
 
 
 def _id_key(path: Path, folder: Path) -> str | None:
-    found = _FILE_ID.findall(path.stem)
-    return str(int(found[-1])) if found else None
+    numbers = _FILE_ID.findall(path.stem)
+    return str(int(numbers[-1])) if numbers else None
 
 
 def check_lengths(pairs: list[tuple[str, Path, Path]]) -> None:

@@ -199,7 +199,7 @@ def score_pair(
     estimate: np.ndarray | Tensor,
     sample_rate: int = SAMPLE_RATE,
     metrics: Sequence[str] | None = None,
-) -> dict:
+) -> dict[str, Any]:
     """Compare an estimate with the clean signal.
 
     Args:
@@ -240,6 +240,6 @@ def score_pair(
     if any(name in DNSMOS_METRICS for name in names):
         outcomes |= _dnsmos(signal)
     outcomes = {name: _finite(name, outcome) for name, outcome in outcomes.items()}
-    result: dict = {name: outcomes[name][0] for name in names}
+    result: dict[str, Any] = {name: outcomes[name][0] for name in names}
     result["reasons"] = {name: outcomes[name][1] for name in names if outcomes[name][0] is None}
     return result

@@ -23,8 +23,9 @@ from dccrn_lib.runtime.files import hash_files, read_json, write_json
 from dccrn_lib.runtime.paths import weights_dir
 from dccrn_lib.runtime.workers import spawn_pool, usable_cores
 from dccrn_lib.training.config import TrainConfig
-from dccrn_lib.training.loop import TrainResult, train
+from dccrn_lib.training.loop import train
 from dccrn_lib.training.profiles import Profile, get_profile
+from dccrn_lib.training.session import TrainResult
 
 #: Systems that are trained, in the order they must be.
 TRAINED = ("teacher", "student", "student_at_kl")

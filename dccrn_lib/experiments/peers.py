@@ -135,7 +135,7 @@ def peer_calls(clip: np.ndarray) -> tuple[dict[str, Timed], list[dict[str, str]]
         except PackageNotFoundError:
             skipped.append({"measurement": name, "reason": f"not installed (pip install {package})"})
         # foreign code: what it raises beside another torch is its own, and the table says so
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             reason = f"{package} {found} does not run here: {type(error).__name__}: {str(error).splitlines()[0]}"
             skipped.append({"measurement": name, "reason": reason})
         else:

@@ -1,8 +1,8 @@
 """Graders of the exercises: ``check_<name>(answer)`` says whether the answer is right and, if not, what is wrong.
 
 A grader returns a :class:`Verdict`; in a notebook it shows as one line. It recognises the typical mistakes of its
-exercise by their results, never by looking at the code. Solutions live in ``<topic>_solutions`` functions that the
-tests run, so that they stay right. Modules are named after the notebooks' topics; import graders from those.
+exercise by their results, never by looking at the code. Each ``check_<name>`` has a ``solution_<name>`` that the tests
+grade, so that it stays right. Both stand in the ``exercises`` module of the lesson's package; import graders from there.
 """
 
 from __future__ import annotations

@@ -236,8 +236,8 @@ def _piece_shape(target: Tensor, pieces: int) -> tuple[int, ...]:
 def _take(theirs: Mapping[str, Tensor], name: str, shape: tuple[int, ...]) -> Tensor:
     if name not in theirs:
         raise WeightsError(f"{name!r} is missing in the checkpoint; does the configuration fit it?")
-    found = tuple(theirs[name].shape)
+    their_shape = tuple(theirs[name].shape)
     # A 1 x 1 convolution is a linear map; one row may keep its axis.
-    if found not in (shape, (*shape, 1, 1), (1, *shape)):
-        raise WeightsError(f"{name!r} has shape {found}, the configuration needs {shape}")
+    if their_shape not in (shape, (*shape, 1, 1), (1, *shape)):
+        raise WeightsError(f"{name!r} has shape {their_shape}, the configuration needs {shape}")
     return theirs[name]

@@ -56,7 +56,7 @@ class _ComplexWeight(nn.Module):
         return torch.cat([top, bottom], dim=0)
 
     def block_bias(self) -> Tensor:
-        """Each of the two real maps has its own bias: b = (br - bi) + j(br + bi)."""
+        """(2 out,): each of the two real maps has its own bias, b = (br - bi) + j(br + bi)."""
         return torch.cat([self.bias_real - self.bias_imag, self.bias_real + self.bias_imag])
 
 
@@ -89,6 +89,7 @@ class ComplexConv2d(_ComplexWeight):
         self.stride, self.padding, self.dilation, self.causal_frames = stride, padding, dilation, causal_frames
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve (batch, in_channels, freq, frame) -> (batch, out_channels, freq', frame')."""
         if self.causal_frames:
             x = F.pad(x, (self.causal_frames, 0))
         return F.conv2d(x, self.block_weight(), self.block_bias(), self.stride, self.padding, self.dilation)
@@ -123,6 +124,7 @@ class ComplexConvTranspose2d(_ComplexWeight):
         return torch.cat([from_real, from_imag], dim=0)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve (batch, in_channels, freq, frame) -> (batch, out_channels, freq', frame')."""
         return F.conv_transpose2d(
             x, self.block_weight(), self.block_bias(), self.stride, self.padding, self.output_padding
         )
@@ -141,6 +143,7 @@ class ComplexLinear(_ComplexWeight):
         super().__init__((out_features, in_features), out_features, std=in_features**-0.5)
 
     def forward(self, real: Tensor, imag: Tensor) -> tuple[Tensor, Tensor]:
+        """Map both parts, (..., in_features) each -> (..., out_features) each."""
         x = torch.cat([real, imag], dim=-1)
         y = F.linear(x, self.block_weight(), self.block_bias())
         real, imag = y.chunk(2, dim=-1)
@@ -184,6 +187,7 @@ class ComplexBatchNorm2d(nn.Module):
         return x.mean((0, 2, 3))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Whiten and map (batch, chan, freq, frame) -> same, by the statistics of the batch in training."""
         dtype = x.dtype
         real, imag = x.float().chunk(2, dim=1)  # each (batch, chan / 2, freq, frame); statistics want fp32
         if self.training:
@@ -236,6 +240,7 @@ class ComplexLSTM(nn.Module):
         self.lstm_imag = nn.LSTM(input_size, hidden_size)
 
     def forward(self, real: Tensor, imag: Tensor) -> tuple[Tensor, Tensor]:
+        """Run over the frames, from zero states: (frame, batch, input_size) each -> (frame, batch, hidden_size) each."""
         x = torch.cat([real, imag], dim=1)  # (frame, 2 * batch, input_size)
         rr, ri = self.lstm_real(x)[0].chunk(2, dim=1)  # LSTM_r(x_r), LSTM_r(x_i)
         ir, ii = self.lstm_imag(x)[0].chunk(2, dim=1)  # LSTM_i(x_r), LSTM_i(x_i)

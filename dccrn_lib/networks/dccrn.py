@@ -103,6 +103,7 @@ class EncoderLayer(nn.Module):
         self.act = PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Encode (batch, in, freq, frame) -> (batch, out, freq / 2, frame)."""
         return self.act(self.norm(self.conv(x)))
 
 
@@ -123,6 +124,7 @@ class DecoderLayer(nn.Module):
         self.lookahead = lookahead
 
     def forward(self, x: Tensor) -> Tensor:
+        """Decode (batch, in, freq, frame), joined with its skip -> (batch, out, 2 freq, frame)."""
         y = self.conv(x)  # (batch, out, 2 freq, frame + 1)
         y = y[..., 1:] if self.lookahead else y[..., :-1]  # (batch, out, 2 freq, frame)
         return self.act(self.norm(y))
@@ -137,6 +139,7 @@ class RealBottleneck(nn.Module):
         self.project = nn.Linear(units, channels * freqs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run over the frames: (batch, chan, freq, frame) -> same."""
         batch, chan, freq, frame = x.shape
         seq = x.permute(3, 0, 1, 2).reshape(frame, batch, chan * freq)  # (frame, batch, chan * freq)
         seq = self.project(self.lstm(seq)[0])
@@ -154,6 +157,7 @@ class ComplexBottleneck(nn.Module):
         self.project_imag = nn.Linear(hidden, size)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Run over the frames: (batch, chan, freq, frame) -> same."""
         batch, chan, freq, frame = x.shape
         seq = x.permute(3, 0, 1, 2).reshape(frame, batch, 2, chan // 2 * freq)  # (frame, batch, re/im, size)
         real, imag = seq[:, :, 0], seq[:, :, 1]
@@ -164,7 +168,10 @@ class ComplexBottleneck(nn.Module):
 
 
 def concat_skip(x: Tensor, skip: Tensor) -> Tensor:
-    """Join along chan, real with real and imaginary with imaginary, ``x`` first in each half."""
+    """Join along chan, real with real and imaginary with imaginary, ``x`` first in each half.
+
+    Shapes: (batch, chan, freq, frame) twice -> (batch, 2 chan, freq, frame).
+    """
     x_real, x_imag = x.chunk(2, dim=1)
     s_real, s_imag = skip.chunk(2, dim=1)
     return torch.cat([x_real, s_real, x_imag, s_imag], dim=1)

@@ -40,6 +40,7 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> same: elements are set to 0 with probability p, the others divided by 1 - p."""
         dropped = round(self.p * _LEVELS)
         quick = self.training and x.device.type == "cpu" and not torch.compiler.is_compiling()
         return _Masked.apply(x, dropped) if quick and 0 < dropped < _LEVELS else super().forward(x)

@@ -46,6 +46,7 @@ class PReLU(nn.PReLU):
         super().__init__(num_parameters=1, init=slope)
 
     def forward(self, x: Tensor) -> Tensor:
+        """max(x, 0) + slope * min(x, 0), any shape -> same."""
         if self.training and torch.is_grad_enabled() and x.device.type == "cpu" and not torch.compiler.is_compiling():
             return _SlopedRectifier.apply(x, self.weight)
         return super().forward(x)

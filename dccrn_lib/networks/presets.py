@@ -45,7 +45,7 @@ def preset(name: str) -> DCCRNConfig | UformerConfig:
     return PRESETS[name]
 
 
-def build_model(name: str, **overrides) -> DCCRN | Uformer:
+def build_model(name: str, **overrides: Any) -> DCCRN | Uformer:
     """A freshly initialised model.
 
     Args:
@@ -68,19 +68,23 @@ def build_model(name: str, **overrides) -> DCCRN | Uformer:
 
 
 def build_from_config(config: DCCRNConfig | UformerConfig) -> DCCRN | Uformer:
-    """A freshly initialised model from its config."""
+    """A freshly initialised model from its config.
+
+    Raises:
+        ConfigError: not a config of a known family.
+    """
     family = getattr(config, "family", None)
     if family not in _CLASSES:
         raise ConfigError(f"expected a DCCRNConfig or UformerConfig, got {type(config).__name__}")
     return _CLASSES[family][1](config)
 
 
-def config_to_dict(config: DCCRNConfig | UformerConfig) -> dict:
+def config_to_dict(config: DCCRNConfig | UformerConfig) -> dict[str, Any]:
     """JSON-ready form of a config: {"family": "dccrn" | "uformer", field: value, ...}."""
     return {"family": config.family, **dataclasses.asdict(config)}
 
 
-def config_from_dict(record: dict) -> DCCRNConfig | UformerConfig:
+def config_from_dict(record: dict[str, Any]) -> DCCRNConfig | UformerConfig:
     """Inverse of :func:`config_to_dict`.
 
     Raises:
@@ -109,8 +113,8 @@ def _values(like: Any, record: Any) -> dict[str, Any]:
     values = {}
     for name, value in record.items():
         default = getattr(like, name)
-        found = tuple(value) if isinstance(value, list) else value
-        whole = float(found) if isinstance(default, float) and type(found) is int and abs(found) < 2**53 else found
+        given = tuple(value) if isinstance(value, list) else value
+        whole = float(given) if isinstance(default, float) and type(given) is int and abs(given) < 2**53 else given
         parts = whole if isinstance(default, tuple) and isinstance(whole, tuple) else ()
         if type(whole) is not type(default) or any(type(part) is not int for part in parts):
             raise WeightsError(f"{name} of the model's config is {shown(value)}, which is not like {shown(default)}")

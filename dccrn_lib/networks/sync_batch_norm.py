@@ -1,11 +1,11 @@
 """BatchNorm over the whole batch when several processes share it: the same numbers as one process would get.
 
-Each process holds a share of the batch. Mean and variance are averaged over the processes, and so are their gradients,
+Each process holds a part of the batch. Mean and variance are averaged over the processes, and so are their gradients,
 so that forward and backward pass, running statistics and trained weights are those of one process with the whole batch
 up to rounding. It needs nothing but all-reduce: gloo on CPUs, nccl on GPUs (torch's SyncBatchNorm wants CUDA, and knows
 neither complex statistics nor shared ones).
 
-All processes must hold shares of one size. In eval mode, and in one process, the layers are the plain ones.
+All processes must hold parts of one size. In eval mode, and in one process, the layers are the plain ones.
 
 Source: Ioffe and Szegedy 2015 for the statistics; ours.
 """
@@ -26,6 +26,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     """``nn.BatchNorm2d`` with the statistics of all processes: (batch, chan, freq, frame) -> same."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise (batch, chan, freq, frame) -> same; ``batch`` is this process's part of the whole one."""
         if not self.training or process_count() == 1:
             return super().forward(x)
         count = x.numel() // x.shape[1] * process_count()
@@ -53,6 +54,7 @@ class SyncComplexBatchNorm2d(ComplexBatchNorm2d):
     """:class:`ComplexBatchNorm2d` with the means and covariances of all processes."""
 
     def batch_mean(self, x: Tensor) -> Tensor:
+        """Mean over batch, freq, frame and the processes: (batch, chan / 2, freq, frame) -> (chan / 2,)."""
         return mean_over_processes(super().batch_mean(x))
 
 

@@ -28,7 +28,7 @@ _USUAL = 512  # no size in the config of a shipped network is larger
 _CARD: dict[str, type] = {"config": dict, "sha256": str, "card": dict}
 
 
-def save_model(model: nn.Module, path: str | Path, card: dict | None = None) -> Path:
+def save_model(model: nn.Module, path: str | Path, card: dict[str, Any] | None = None) -> Path:
     """Write ``<path>.safetensors`` and ``<path>.json`` (config, hash, card): both, or where one fails neither.
 
     Args:
@@ -76,10 +76,10 @@ def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
     if str(name_or_path) in shipped:
         return weights_dir() / f"{name_or_path}.safetensors"
     if path.is_dir():
-        found = sorted(path.glob("*.safetensors"))
-        if len(found) != 1:
-            raise WeightsError(f"{path}: expected one .safetensors file, found {len(found)}; name the file itself")
-        return found[0]
+        files = sorted(path.glob("*.safetensors"))
+        if len(files) != 1:
+            raise WeightsError(f"{path}: expected one .safetensors file, found {len(files)}; name the file itself")
+        return files[0]
     for candidate in (path, path.with_name(path.name + ".safetensors")):
         if candidate.is_file():
             return candidate.with_suffix(".safetensors") if candidate.suffix == ".json" else candidate
@@ -89,8 +89,15 @@ def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
     )
 
 
-def read_card(name_or_path: str | os.PathLike[str]) -> dict:
-    """The JSON beside the weights: config, sha256, parameters, card."""
+def read_card(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The JSON beside the weights: config, sha256, parameters, card.
+
+    Args:
+        name_or_path: as for :func:`find_weights`.
+
+    Raises:
+        WeightsError: no weights there, no JSON beside them, or one that is not of a model.
+    """
     weights = find_weights(name_or_path)
     config = weights.with_suffix(".json")
     if not config.is_file():
@@ -164,9 +171,9 @@ def starting_model(name: str, init: str = "") -> DCCRN | Uformer:
     if not init:
         return build_model(name)
     model = load_model(init)
-    wanted, found = config_to_dict(preset(name)), config_to_dict(model.config)
-    if wanted != found:
-        differing = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
+    wanted, held = config_to_dict(preset(name)), config_to_dict(model.config)
+    if wanted != held:
+        differing = [key for key in wanted.keys() | held.keys() if wanted.get(key) != held.get(key)]
         raise ConfigError(
             f"init {init} holds another network than model {name} (they differ in {', '.join(sorted(differing)[:4])}); "
             "name the model that the weights are of, or leave init out"

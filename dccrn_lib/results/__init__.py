@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dccrn_lib.runtime.doors import door
 
 # name -> module that defines it
@@ -15,4 +17,12 @@ _PUBLIC = {
 }
 
 __all__ = sorted(_PUBLIC)
-__getattr__, __dir__ = door(__name__, _PUBLIC)
+if TYPE_CHECKING:  # for type checkers and lint-imports, which do not follow a table
+    from dccrn_lib.results.records import load_result as load_result
+    from dccrn_lib.results.records import save_result as save_result
+    from dccrn_lib.results.tables import inject_tables as inject_tables
+    from dccrn_lib.results.tables import stale_tables as stale_tables
+    from dccrn_lib.results.tables import table as table
+    from dccrn_lib.results.tables import with_tables as with_tables
+else:
+    __getattr__, __dir__ = door(__name__, _PUBLIC)

@@ -26,7 +26,15 @@ def require_device(name: str) -> torch.device:
 
 
 def pick_device(name: str, local_rank: int = 0) -> torch.device:
-    """ "auto" takes a GPU if there is one; ConfigError when "cuda" is asked for and there is none."""
+    """The device of that name; "auto" takes a GPU if there is one.
+
+    Args:
+        name: "auto", "cpu", "cuda", "cuda:1" ...
+        local_rank: of this process on its machine: which GPU "cuda" is.
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():

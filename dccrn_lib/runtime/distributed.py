@@ -1,8 +1,8 @@
-"""The processes of one run: who am I, what do the others have, and when does somebody want us to stop.
+"""Distributed training: the rank of this process and the world size, and collectives, with gradients where needed.
 
-torchrun starts the processes and describes them in the environment; without it there is one. Every process holds the
-same weights and works on its share of each batch. What is a mean over the batch is then the mean of the processes'
-means, because all shares have one size.
+torchrun starts the processes (ranks) and describes them in the environment; without it there is one. Every rank holds
+the same weights and works on an equal part of each batch. A mean over the batch is therefore the mean over the ranks of
+their means.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Processes:
         return dict(zip(values, (tensor / self.world).tolist(), strict=True))
 
     def mean_of(self, values: Tensor) -> Tensor:
-        """Mean over the processes, element by element; it stays on the device."""
+        """Mean over the processes, element by element; any shape, and it stays on the device."""
         if self.world == 1:
             return values
         dist.all_reduce(values)
@@ -133,7 +133,7 @@ class Processes:
         return make()
 
     def wait(self) -> None:
-        """Go on when all processes are here."""
+        """Continue when all processes are here: a barrier."""
         if self.world > 1:
             dist.barrier()
 

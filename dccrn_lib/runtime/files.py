@@ -171,8 +171,8 @@ def remove_stale(folder: str | os.PathLike, once: bool = False) -> None:
         return
     _swept.add(name)
     with os.scandir(name) as entries:
-        found = [entry.path for entry in entries if _PARTIAL.fullmatch(entry.name) and not entry.is_symlink()]
-    for path in found:
+        stale = [entry.path for entry in entries if _PARTIAL.fullmatch(entry.name) and not entry.is_symlink()]
+    for path in stale:
         if _is_stale(path):
             shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else Path(path).unlink(missing_ok=True)
 

@@ -1,6 +1,6 @@
 """Signals that ask a process to end (Ctrl-C, SIGTERM, SIGHUP): tidy up, finish the step, or keep them from others.
 
-SIGHUP comes when a terminal closes; a process that was told to ignore it (``nohup``) goes on ignoring it.
+SIGHUP comes when a terminal closes; a process that was told to ignore it (``nohup``) continues to ignore it.
 """
 
 from __future__ import annotations

@@ -215,6 +215,7 @@ def _from_text(text: str, kind: str) -> Any:
 
 
 def has_type(value: Any, kind: str) -> bool:
+    """Whether a value is of a kind: "int", "float", "str", "bool" or "list[...]" of one; numbers have to be finite."""
     if kind.startswith("list"):
         return isinstance(value, list) and all(has_type(item, kind[5:-1]) for item in value)
     if kind == "float":
@@ -225,4 +226,5 @@ def has_type(value: Any, kind: str) -> bool:
 
 
 def article(kind: str) -> str:
+    """The word with its article: "an int", "a dict"."""
     return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

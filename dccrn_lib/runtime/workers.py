@@ -158,8 +158,9 @@ class SpawnPool(ProcessPoolExecutor):
 
     context = multiprocessing.get_context("spawn")
 
-    def __init__(self, workers: int, shielded: bool, leash: _Leash, initializer: Callable | None, initargs: tuple,
-                 **options: Any) -> None:  # fmt: skip
+    def __init__(
+        self, workers: int, shielded: bool, leash: _Leash, initializer: Callable | None, initargs: tuple, **options: Any
+    ) -> None:
         started = (*leash.initargs(), shielded, initializer, initargs)
         super().__init__(workers, self.context, initializer=_start_process, initargs=started, **options)
         self._shielded = shielded
@@ -258,8 +259,8 @@ def worker_pool(workers: int) -> Iterator[Callable]:
 
 def _counted(results: Iterator, bar: tqdm) -> list:
     """All results, the bar moved on by each."""
-    found = []
+    gathered = []
     for result in results:
-        found.append(result)
+        gathered.append(result)
         bar.update()
-    return found
+    return gathered

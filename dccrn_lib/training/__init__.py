@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from dccrn_lib.runtime.doors import door
 
 # name -> module that defines it
@@ -18,4 +20,15 @@ _PUBLIC = {
 }
 
 __all__ = sorted(_PUBLIC)
-__getattr__, __dir__ = door(__name__, _PUBLIC)
+if TYPE_CHECKING:  # for type checkers and lint-imports, which do not follow a table
+    from dccrn_lib.training.config import TrainConfig as TrainConfig
+    from dccrn_lib.training.loop import train as train
+    from dccrn_lib.training.profiles import PROFILES as PROFILES
+    from dccrn_lib.training.profiles import Profile as Profile
+    from dccrn_lib.training.profiles import get_profile as get_profile
+    from dccrn_lib.training.schedule import hours_of_audio as hours_of_audio
+    from dccrn_lib.training.schedule import learning_rate as learning_rate
+    from dccrn_lib.training.session import TrainingError as TrainingError
+    from dccrn_lib.training.session import TrainResult as TrainResult
+else:
+    __getattr__, __dir__ = door(__name__, _PUBLIC)

@@ -15,16 +15,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from dccrn_lib.networks.weights import load_model
-from dccrn_lib.runtime.devices import pick_device
 from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.locks import only_writer
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
 from dccrn_lib.training.run_folder import is_finished, open_run
-from dccrn_lib.training.schedule import hours_of_audio, learning_rate
-from dccrn_lib.training.session import WEIGHTS, TrainingError, TrainResult, fit_to_device, open_session
+from dccrn_lib.training.session import WEIGHTS, TrainResult, fit_to_device, open_session
 from dccrn_lib.training.step import optimise
-
-__all__ = ["TrainConfig", "TrainResult", "TrainingError", "hours_of_audio", "learning_rate", "pick_device", "train"]
 
 
 def train(

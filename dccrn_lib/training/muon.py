@@ -75,7 +75,7 @@ def newton_schulz_factor(x: Tensor, steps: int) -> Tensor:
 
 
 def is_matrix(parameter: Tensor) -> bool:
-    """Whether Muon takes this parameter: as (out, rest), at least four rows and columns."""
+    """Whether Muon takes this parameter, (out, ...): as a matrix (out, rest), at least four rows and columns."""
     return parameter.dim() >= 2 and min(parameter.shape[0], parameter[0].numel()) >= LEAST_SIDE
 
 

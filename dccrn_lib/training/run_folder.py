@@ -27,9 +27,7 @@ from dccrn_lib.runtime.settings import shown
 
 CONFIG, CHECKPOINT = "config.json", "checkpoint.pt"
 _ANEW = "restore it from a copy, or remove it to train from the start"
-_KEYS = (
-    "step", "best", "history", "model", "loss", "average", "optimiser", "rng", "feature_weight", "sums",
-)  # fmt: skip
+_KEYS = ("step", "best", "history", "model", "loss", "average", "optimiser", "rng", "feature_weight", "sums")
 
 
 @dataclass
@@ -51,11 +49,17 @@ class Run:
     def state(self) -> dict:
         """Everything needed to resume exactly from here."""
         return {
-            "step": self.step, "best": self.best, "history": self.history, "model": self.model.state_dict(),
-            "loss": self.loss.state_dict(), "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(), "rng": torch.get_rng_state(),
-            "feature_weight": self.loss.feature_weight, "sums": self.sums,
-        }  # fmt: skip
+            "step": self.step,
+            "best": self.best,
+            "history": self.history,
+            "model": self.model.state_dict(),
+            "loss": self.loss.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "rng": torch.get_rng_state(),
+            "feature_weight": self.loss.feature_weight,
+            "sums": self.sums,
+        }
 
     def save(self, out: Path) -> None:
         """Write the checkpoint and the history."""
@@ -196,7 +200,10 @@ def _record(config: Any) -> dict:
 
 def _defaults(config: Any) -> dict:
     """Those fields that have a default, with it."""
-    fields = [f for f in dataclasses.fields(config) if f.default is not f.default_factory]  # MISSING twice: no default
-    missing = dataclasses.MISSING
-    # a field has a default or a factory, as filtered above
-    return _record({f.name: f.default if f.default is not missing else f.default_factory() for f in fields})  # pyright: ignore[reportCallIssue]
+    defaults = {}
+    for each in dataclasses.fields(config):
+        if each.default is not dataclasses.MISSING:
+            defaults[each.name] = each.default
+        elif each.default_factory is not dataclasses.MISSING:
+            defaults[each.name] = each.default_factory()
+    return _record(defaults)

@@ -35,9 +35,14 @@ def main() -> None:
     axes = figure.subplots(1, 3, sharey=True)
     for axis, (title, spectrum) in zip(axes, spectra.items(), strict=True):
         image = axis.imshow(
-            to_db(spectrum, reference), origin="lower", aspect="auto", cmap="magma", vmin=-70, vmax=0,
+            to_db(spectrum, reference),
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=-70,
+            vmax=0,
             extent=(0, spectrum.shape[-1] * HOP / RATE, 0, RATE / 2000),
-        )  # fmt: skip
+        )
         axis.set(title=title, xlabel="time in s")
     axes[0].set_ylabel("frequency in kHz")
     figure.colorbar(image, ax=axes, label="dB", pad=0.01)

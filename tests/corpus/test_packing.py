@@ -185,9 +185,15 @@ def test_training_reads_shards(corpus, flac, tmp_path):
     losses = []
     for name, manifests in (("files", corpus), ("shards", [flac / p.name for p in corpus])):
         c = TrainConfig(
-            str(tmp_path / name), *map(str, manifests), model="distil_dccrn_mini", steps=2, batch_size=2, valid_every=2,
-            valid_mixtures=1, mix=MixConfig(segment_seconds=0.5),
-        )  # fmt: skip
+            str(tmp_path / name),
+            *map(str, manifests),
+            model="distil_dccrn_mini",
+            steps=2,
+            batch_size=2,
+            valid_every=2,
+            valid_mixtures=1,
+            mix=MixConfig(segment_seconds=0.5),
+        )
         losses.append(train(c, progress=False).history["train"][-1])
     assert losses[0] == losses[1]
 

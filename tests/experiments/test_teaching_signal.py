@@ -46,9 +46,17 @@ def test_the_gradients_are_those_of_the_training_loss(networks, config, normalis
 
     # the loss that a training of this method minimises, with fixed weights of its parts
     taught = TrainConfig(
-        out="", speech="", noise="", method="at_kl", normalisation=normalisation, teacher="x", output_weight=0.3,
-        feature_weight=2.0, spectral_weight=config.spectral_weight, level_weight=config.level_weight,
-    )  # fmt: skip
+        out="",
+        speech="",
+        noise="",
+        method="at_kl",
+        normalisation=normalisation,
+        teacher="x",
+        output_weight=0.3,
+        feature_weight=2.0,
+        spectral_weight=config.spectral_weight,
+        level_weight=config.level_weight,
+    )
     loss, tap, watched = build_loss(taught, student, teacher), FeatureTap(student), FeatureTap(teacher)
     with torch.no_grad():
         target = teacher(noisy)

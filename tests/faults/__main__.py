@@ -37,8 +37,11 @@ def write_record(out: Path, new: list[dict]) -> None:
     payload = {
         "title": "Faults whose mend was taken out again, and the tests that noticed",
         "config": {"faults": len({row["fault"] for row in rows}), "tests": len(rows), "noticed": noticed},
-        "seed": 0, "data_hash": "", "columns": ["fault", "what", "test"], "rows": rows,
-    }  # fmt: skip
+        "seed": 0,
+        "data_hash": "",
+        "columns": ["fault", "what", "test"],
+        "rows": rows,
+    }
     save_result(out.stem, payload, out.parent)
 
 

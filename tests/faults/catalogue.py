@@ -146,7 +146,7 @@ FAULTS = (
         6,
         "weights of another network are trained under the name of --model",
         "networks/weights.py",
-        "if wanted != found:",
+        "if wanted != held:",
         "if False:",
         "tests/networks/test_weights.py::test_training_starts_from_weights_of_the_model_it_names",
     ),

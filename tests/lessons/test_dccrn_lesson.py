@@ -6,12 +6,12 @@ import torch
 
 pytest.importorskip("matplotlib", reason="the extra notebooks is not installed")
 
-from dccrn_lib.lessons.built.dccrn import MyStudent  # noqa: E402
-from dccrn_lib.lessons.dccrn import exercises  # noqa: E402
-from dccrn_lib.lessons.dccrn import figures as draw  # noqa: E402
-from dccrn_lib.lessons.dccrn import widgets as explorer  # noqa: E402
-from dccrn_lib.lessons.plotting import drawing  # noqa: E402
-from dccrn_lib.runtime.errors import ConfigError  # noqa: E402
+from dccrn_lib.lessons.built.dccrn import MyStudent
+from dccrn_lib.lessons.dccrn import exercises
+from dccrn_lib.lessons.dccrn import figures as draw
+from dccrn_lib.lessons.dccrn import widgets as explorer
+from dccrn_lib.lessons.plotting import drawing
+from dccrn_lib.runtime.errors import ConfigError
 
 
 def labels(figure) -> list[tuple[str, str]]:

@@ -71,8 +71,11 @@ def write_record(out: Path, new: list[dict], seed: int) -> list[dict]:
     payload = {
         "title": "What was tried to break it, and what held",
         "config": {"device": device(), **total, "seconds": round(sum(row["seconds"] for row in rows), 1)},
-        "seed": seed, "data_hash": "", "columns": ["kind", "case", "tried", "held", "failed", "note"], "rows": rows,
-    }  # fmt: skip
+        "seed": seed,
+        "data_hash": "",
+        "columns": ["kind", "case", "tried", "held", "failed", "note"],
+        "rows": rows,
+    }
     save_result(out.stem, payload, out.parent)
     return rows
 

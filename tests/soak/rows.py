@@ -38,9 +38,14 @@ class Row:
     def record(self) -> dict:
         """The line as it stands in results/."""
         return {
-            "kind": self.kind, "case": self.name, "tried": self.tried, "held": self.held,
-            "failed": len(self.failures), "note": self.note, "failures": self.failures[:20],
-        }  # fmt: skip
+            "kind": self.kind,
+            "case": self.name,
+            "tried": self.tried,
+            "held": self.held,
+            "failed": len(self.failures),
+            "note": self.note,
+            "failures": self.failures[:20],
+        }
 
     def __str__(self) -> str:
         note = f" ({self.note})" if self.note else ""

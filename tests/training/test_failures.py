@@ -28,7 +28,8 @@ from dccrn_lib.runtime.locks import only_writer
 from dccrn_lib.training import run_folder, session, step
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.lockstep import Stage, run_stage
-from dccrn_lib.training.loop import TrainingError, train
+from dccrn_lib.training.loop import train
+from dccrn_lib.training.session import TrainingError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -26,7 +26,9 @@ from dccrn_lib.runtime.errors import ConfigError, ManifestError
 from dccrn_lib.training import mixtures, outcome, session
 from dccrn_lib.training.batches import RankSampler
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
-from dccrn_lib.training.loop import TrainingError, learning_rate, train
+from dccrn_lib.training.loop import train
+from dccrn_lib.training.schedule import learning_rate
+from dccrn_lib.training.session import TrainingError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

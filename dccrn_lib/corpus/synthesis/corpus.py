@@ -36,7 +36,7 @@ from dccrn_lib.runtime.json_text import parse_object
 from dccrn_lib.runtime.workers import usable_cores, worker_pool
 
 GENERATOR_VERSION = 3
-SHARE = {"train": 0.84, "valid": 0.08, "test": 0.08}
+_FRACTIONS = {"train": 0.84, "valid": 0.08, "test": 0.08}
 NOISE_PER_SPEECH = 1.0
 _LICENCE = "CC0-1.0 (generated)"
 _CORPUS = "generated"
@@ -98,7 +98,7 @@ def synthesise_corpus(
     load_sentences()
     with atomic_folder(out, first_wins=True) as partial:
         _generate(partial, hours, seed, workers or usable_cores(), progress)
-        record = {"config": config, "share": SHARE, "licence": _LICENCE, "made_with": _versions()}
+        record = {"config": config, "share": _FRACTIONS, "licence": _LICENCE, "made_with": _versions()}
         (partial / "corpus.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     if not _already_there(out, config):
         raise ConfigError(f"{out}: another process wrote a different corpus here; choose another folder")
@@ -109,7 +109,7 @@ def plan_voices(root: Path, hours: float, seed: int) -> list[VoiceTask]:
     """Work orders for the speech: about 25 s a voice in train, at least 6 voices a split."""
     tasks = []
     for which, split in enumerate(SPLITS):
-        seconds = 3600 * hours * SHARE[split]
+        seconds = 3600 * hours * _FRACTIONS[split]
         count = int(np.clip(round(seconds / 25), 12, 1200) if split == "train" else np.clip(round(seconds / 20), 6, 80))
         for index, voice in enumerate(make_voices(split, count, seed)):
             folder = str(root / "speech" / split / voice.name)
@@ -121,7 +121,7 @@ def plan_noises(root: Path, hours: float, seed: int, speech: dict[str, list[Entr
     """Work orders for the noise: all kinds but babble, or babble alone where ``speech`` is given by split."""
     tasks = []
     for which, split in enumerate(SPLITS):
-        seconds = 3600 * hours * SHARE[split] * NOISE_PER_SPEECH / len(LABELS)
+        seconds = 3600 * hours * _FRACTIONS[split] * NOISE_PER_SPEECH / len(LABELS)
         count = max(2, round(seconds / 4))  # many short recordings rather than few long ones
         length = round(float(np.clip(seconds / count, 4.0, 12.0)), 1)
         for kind, label in enumerate(LABELS):
@@ -206,11 +206,11 @@ def _already_there(out: Path, config: dict) -> bool:
             raise ConfigError(f"{out}: holds something that is not a generated corpus; choose another folder")
         return False
     try:
-        found = dict(parse_object(record.read_text(encoding="utf-8"))["config"])
+        former = dict(parse_object(record.read_text(encoding="utf-8"))["config"])
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"{record}: cannot be read; delete the folder {out} to make the corpus again") from None
-    if found != config:
-        changed = ", ".join(f"{k} {found.get(k)} instead of {v}" for k, v in config.items() if found.get(k) != v)
+    if former != config:
+        changed = ", ".join(f"{k} {former.get(k)} instead of {v}" for k, v in config.items() if former.get(k) != v)
         raise ConfigError(f"{out}: holds another corpus ({changed}); choose another folder or delete this one")
     if not CorpusPaths.of(out).complete:
         raise ConfigError(f"{out}: manifests are missing; delete the folder to make the corpus again")

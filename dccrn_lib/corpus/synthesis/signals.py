@@ -57,7 +57,7 @@ def random_equaliser(x: np.ndarray, rng: np.random.Generator, depth_db: float) -
 
 
 def slow_curve(n: int, rng: np.random.Generator, hz: float, low: float = 0.0, high: float = 1.0) -> np.ndarray:
-    """Smooth random curve between ``low`` and ``high`` that turns about ``hz`` times a second."""
+    """Smooth random curve between ``low`` and ``high`` that turns about ``hz`` times per second."""
     knots = max(4, int(np.ceil(n / RATE * hz * 2)) + 3)
     place = np.arange(n) * ((knots - 3) / n) + 1.0
     left = place.astype(int)
@@ -67,7 +67,7 @@ def slow_curve(n: int, rng: np.random.Generator, hz: float, low: float = 0.0, hi
 
 
 def tone(frequency: np.ndarray, phase: float = 0.0) -> np.ndarray:
-    """Sine of a time-varying frequency in Hz."""
+    """Sine of a time-varying frequency in Hz, (sample,) -> same."""
     return np.sin(2 * np.pi * np.cumsum(frequency) / RATE + phase)
 
 
@@ -87,7 +87,7 @@ def convolve(x: np.ndarray, h: np.ndarray) -> np.ndarray:
 
 
 def modes(hz: np.ndarray, decay: np.ndarray, gain: np.ndarray, seconds: float) -> np.ndarray:
-    """Struck object: sum of decaying sines (frequencies in Hz, decay times in s)."""
+    """Struck object: sum of decaying sines, frequencies in Hz and decay times in s, (mode,) each -> (sample,)."""
     t = np.arange(int(seconds * RATE)) / RATE
     return (gain[:, None] * np.exp(-t / decay[:, None]) * np.sin(2 * np.pi * hz[:, None] * t)).sum(0)
 

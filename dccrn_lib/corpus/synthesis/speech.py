@@ -187,7 +187,11 @@ def speak_voice(task: VoiceTask) -> list[tuple[str, float]]:
 
 
 def render(voice: Voice, text: str, rng: np.random.Generator) -> np.ndarray:
-    """Speak ``text``: float32 (sample,) at 16 kHz, speed and pitch a little different each time."""
+    """Speak ``text``: float32 (sample,) at 16 kHz, speed and pitch a little different each time.
+
+    Raises:
+        ConfigError: eSpeak NG made no sound.
+    """
     from scipy.signal import resample_poly  # comes with the extra `speech`, as eSpeak NG does
 
     audio = espeak(
@@ -232,7 +236,7 @@ def espeak(text: str, voice: str, rate: int = 170, pitch: int = 50, spread: int 
     chunks: list[np.ndarray] = []
 
     @_SynthCallback
-    def collect(samples, count, _events):  # noqa: ANN001
+    def collect(samples, count, _events):
         if samples and count > 0:
             chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
@@ -250,9 +254,9 @@ def espeak(text: str, voice: str, rate: int = 170, pitch: int = 50, spread: int 
     ]
     try:
         synchronous, no_exit = 2, 0x8000
-        found = library.espeak_Initialize(synchronous, 0, loader.get_data_path().encode(), no_exit)
-        if found != _ESPEAK_RATE:
-            raise ConfigError(f"eSpeak NG did not start (code {found}); reinstall the package espeakng-loader")
+        rate_or_code = library.espeak_Initialize(synchronous, 0, loader.get_data_path().encode(), no_exit)
+        if rate_or_code != _ESPEAK_RATE:
+            raise ConfigError(f"eSpeak NG did not start (code {rate_or_code}); reinstall the package espeakng-loader")
         library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # its own random numbers
         _c_library().srand(1)  # breath noise comes from the C library's
         library.espeak_SetSynthCallback(collect)

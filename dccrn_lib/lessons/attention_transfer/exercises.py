@@ -30,6 +30,7 @@ def check_channel_attention(answer: Callable[[Tensor, float], Tensor] | None) ->
     if got.is_complex():
         return wrong("the result is complex: A^p keeps the phase; take the magnitude |A| first")
     if got.shape != (2, 5, 7):
+        # a shape of another number of axes is simply not among the keys
         pooled = {(2, 3, 5): "frame", (2, 3, 7): "freq", (3, 5, 7): "batch"}.get(tuple(got.shape))  # pyright: ignore[reportArgumentType]
         if pooled:
             return wrong(f"the axis {pooled} is gone; chan must go: feature is (batch, chan, freq, frame), so dim=1")

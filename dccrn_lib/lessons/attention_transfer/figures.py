@@ -214,7 +214,11 @@ def layer_bars(values: dict[str, Sequence[float]], layers: Sequence[str], label:
 
 
 def short_name(layer: str) -> str:
-    """ "encoder.3" -> "E3"."""
+    """A layer's name as axes show it.
+
+    >>> short_name("encoder.3")
+    'E3'
+    """
     part, _, number = layer.partition(".")
     return f"{part[:1].upper()}{number}"
 
@@ -337,9 +341,11 @@ def at_kl_picture(teacher: np.ndarray, student: np.ndarray, normalisation: str =
     axis.set(xlim=(-1.1, 17.6), ylim=(-0.4, 7.9))
     axis.axis("off")
     for x, words in (
-        (2.5, "feature A\n(chan, freq, frame)"), (7.6, "attention map Q\n(freq, frame)"),
-        (10.8, "profile q\n(freq)"), (13.9, "distribution P\n(freq)"),
-    ):  # fmt: skip
+        (2.5, "feature A\n(chan, freq, frame)"),
+        (7.6, "attention map Q\n(freq, frame)"),
+        (10.8, "profile q\n(freq)"),
+        (13.9, "distribution P\n(freq)"),
+    ):
         axis.text(x, 7.9, words, ha="center", va="top", fontsize=9, linespacing=1.4)
     stages = {name: at_kl_stages(feature, normalisation) for name, feature in features.items()}
     for name, bottom in (("teacher", 4.2), ("student", 0.5)):
@@ -347,9 +353,14 @@ def at_kl_picture(teacher: np.ndarray, student: np.ndarray, normalisation: str =
     p_t, p_s = (stages[name]["distribution"] for name in ("teacher", "student"))
     kl = float(sum(t * np.log(t / s) for t, s in zip(p_t, p_s, strict=True) if t > 0))
     axis.text(
-        16.6, 3.4, f"KL\n{kl:.3f} nat", ha="center", va="center", fontsize=10,
+        16.6,
+        3.4,
+        f"KL\n{kl:.3f} nat",
+        ha="center",
+        va="center",
+        fontsize=10,
         bbox={"boxstyle": "round,pad=0.5", "facecolor": "#f3f3f3", "edgecolor": "#444444"},
-    )  # fmt: skip
+    )
     _arrow(axis, (14.7, 5.1), (16.3, 4.2))
     _arrow(axis, (14.7, 1.6), (16.3, 2.6))
     return figure

@@ -142,11 +142,11 @@ def improvements(
                 continue
             key = group(row) if group else "all"
             values.setdefault(key, {}).setdefault(system, []).append(row[metric] - noisy[metric])
-    found = {
+    summaries = {
         key: {name: (float(np.mean(v)), *bootstrap_ci(v), len(v)) for name, v in by_system.items()}
         for key, by_system in values.items()
     }
-    return dict(sorted(found.items(), key=lambda pair: -next(iter(pair[1].values()))[3]))
+    return dict(sorted(summaries.items(), key=lambda pair: -next(iter(pair[1].values()))[3]))
 
 
 def band_view(items: Mapping, metric: str, low: float, high: float) -> tuple[str, Figure | None]:

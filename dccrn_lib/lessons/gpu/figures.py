@@ -80,9 +80,15 @@ def run_log(
                 axis.axvline(border, color=ALARM, linestyle="--", linewidth=1.2)
             if name:
                 axis.text(
-                    step[part].mean(), 1.01, name, transform=axis.get_xaxis_transform(), ha="center", va="bottom",
-                    fontsize=8, color=ALARM,
-                )  # fmt: skip
+                    step[part].mean(),
+                    1.01,
+                    name,
+                    transform=axis.get_xaxis_transform(),
+                    ha="center",
+                    va="bottom",
+                    fontsize=8,
+                    color=ALARM,
+                )
     left.set(xlabel="step", ylabel="loss (dB)")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     right.set(xlabel="step", ylabel="s of audio per second", ylim=(0, 1.1 * rate.max()))

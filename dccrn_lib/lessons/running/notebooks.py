@@ -77,19 +77,19 @@ def find_notebooks(only: list[str] | None = None, folder: str | os.PathLike | No
         ConfigError: no notebooks there, or one asked for does not exist.
     """
     folder = Path(folder or notebooks_dir()).resolve()
-    found = {path.stem: path for path in sorted(folder.glob("*.ipynb")) if not path.name.startswith(".")}
-    if not found:
+    notebooks = {path.stem: path for path in sorted(folder.glob("*.ipynb")) if not path.name.startswith(".")}
+    if not notebooks:
         raise ConfigError(f"{folder}: no notebooks there")
     chosen: set[str] = set()
-    for text in only if only is not None else found:
+    for text in only if only is not None else notebooks:
         name = text.removesuffix(".ipynb")
         number = re.fullmatch(r"(\d+)([a-z]?)", name)  # "5", "05" or "05b"
         start = f"{int(number[1]):02d}{number[2]}_" if number else None
-        hits = [stem for stem in found if stem == name or (start and stem.startswith(start))]
+        hits = [stem for stem in notebooks if stem == name or (start and stem.startswith(start))]
         if not hits:
-            raise ConfigError(f"no notebook {text!r}; {nearest_name(name, list(found))}")
+            raise ConfigError(f"no notebook {text!r}; {nearest_name(name, list(notebooks))}")
         chosen.update(hits)
-    return [path for stem, path in found.items() if stem in chosen]
+    return [path for stem, path in notebooks.items() if stem in chosen]
 
 
 def describe_parameters(only: list[str] | None = None, notebooks_dir: str | os.PathLike | None = None) -> str:

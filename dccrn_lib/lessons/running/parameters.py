@@ -56,7 +56,7 @@ def parse_cell(source: str, where: str = "parameters cell") -> list[Parameter]:
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
-    found: dict[str, Parameter] = {}
+    parameters: dict[str, Parameter] = {}
     for statement in statements:
         spot = f"{where}: parameters cell line {statement.lineno}"
         if (
@@ -68,7 +68,7 @@ def parse_cell(source: str, where: str = "parameters cell") -> list[Parameter]:
         name, kind = statement.target.id, ast.unparse(statement.annotation)
         if kind not in TYPES:
             raise ConfigError(f"{spot}: {name} has type {kind[:80]}; known: {', '.join(TYPES)}")
-        if name in found:
+        if name in parameters:
             raise ConfigError(f"{spot}: {name} is given twice")
         try:
             default = ast.literal_eval(statement.value)
@@ -79,8 +79,8 @@ def parse_cell(source: str, where: str = "parameters cell") -> list[Parameter]:
         assert statement.end_lineno is not None  # ast.parse always sets it
         if not helps.get(statement.end_lineno):
             raise ConfigError(f"{spot}: {name} has no help; write `# what it does` behind it")
-        found[name] = Parameter(name, kind, default, helps[statement.end_lineno])
-    return list(found.values())
+        parameters[name] = Parameter(name, kind, default, helps[statement.end_lineno])
+    return list(parameters.values())
 
 
 def assign(values: dict[str, Any], notebooks: dict[str, list[Parameter]], base: Path) -> dict[str, dict[str, Any]]:

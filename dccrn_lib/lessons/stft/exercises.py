@@ -136,8 +136,8 @@ def check_phase_sensitive_mask(answer: Callable[[Tensor, Tensor], Tensor | None]
     for message, values in candidates.items():
         if any(torch.allclose(mask, value, atol=1e-4) for value in values):
             return wrong(message)
-    share = float((mask - truth).abs().lt(1e-3).float().mean())
-    return wrong(f"{100 * share:.0f} % of the bins are right; project S on Y, divide by |Y|, clip to [0, 1].")
+    fraction = float((mask - truth).abs().lt(1e-3).float().mean())
+    return wrong(f"{100 * fraction:.0f} % of the bins are right; project S on Y, divide by |Y|, clip to [0, 1].")
 
 
 def solution_phase_sensitive_mask(clean: Tensor, noisy: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def explorer_view(x: np.ndarray, window_length: int, overlap: float, window: str
     Args:
         x: (sample,) at 16 kHz.
         window_length: in samples, 32 to 4096.
-        overlap: share of a window that its neighbour covers too, [0, 1).
+        overlap: fraction of a window that its neighbour covers too, [0, 1).
         window: "hann" or "sqrt_hann".
     """
     wave = torch.as_tensor(np.asarray(x), dtype=torch.float32)[None]

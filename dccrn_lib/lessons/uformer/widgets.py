@@ -47,7 +47,7 @@ def reading(weights: np.ndarray, frame: int) -> dict[str, float]:
         frame: the asking frame.
 
     Returns:
-        {"future": share of the weight on later frames, "within_50ms": share on the 5 frames either side and itself,
+        {"future": fraction of the weight on later frames, "within_50ms": fraction on the 5 frames either side and itself,
         "looked_at": the frame with the largest weight, "effective": frames it is spread over, exp(entropy)}.
     """
     row = np.asarray(weights, dtype=np.float64)[frame]

@@ -31,6 +31,7 @@ class StackedComplexLinear(ComplexLinear):
     """:class:`ComplexLinear` on stacked parts: (..., 2 * in_features) -> (..., 2 * out_features)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map the channels: (..., 2 * in_features) -> (..., 2 * out_features)."""
         # [[Wr, -Wi], [Wi, Wr]] [xr, xi]
         return F.linear(x, self.block_weight(), self.block_bias())
 
@@ -56,6 +57,7 @@ class PartLayerNorm(nn.LayerNorm):
         self.parts = parts
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise the channels of each part: (..., parts * channels) -> same."""
         return super().forward(x.unflatten(-1, (self.parts, -1))).flatten(-2)
 
 
@@ -72,6 +74,7 @@ class RealHead(nn.Module):
         self.value = nn.Linear(channels, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Attend along the sequence: (batch, sequence, chan) -> (batch, sequence, d)."""
         return attend(self.query(x), self.key(x), self.value(x))
 
 
@@ -108,6 +111,7 @@ class ComplexHead(nn.Module):
         return rows.unflatten(-2, (3, 8)).permute(2, 0, 3, 1, 4)  # (3, batch, 8, sequence, d)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Attend along the sequence: (batch, sequence, 2 * chan) -> (batch, sequence, 2 * d)."""
         query, key, value = self.project(x)
         results = attend(query, key, value).unflatten(1, (2, 4))  # (batch, part, attention, sequence, d)
         signs = self.signs[:, :, None, None].to(results.dtype)  # (part, attention, 1, 1)
@@ -151,6 +155,7 @@ class AttentionBlock(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Attend along the axis: (batch, freq, frame, parts * chan) -> same."""
         y = self.norm_in(x)
         if self.axis == "freq":
             y = y.transpose(1, 2)  # (batch, frame, freq, parts * chan)

@@ -45,6 +45,7 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map the channels: (batch, freq, frame, parts * chan) -> same."""
         y = self.dropout(self.activation(self.expand(self.norm(x))))
         return x + 0.5 * self.dropout(self.contract(y))
 
@@ -78,6 +79,7 @@ class DilatedBlock(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve over freq and frame: (batch, freq, frame, parts * chan) -> same."""
         y = self.activation(self.reduce(self.norm_in(x)))
         y = y.permute(0, 3, 1, 2)  # (batch, parts * hidden, freq, frame), channels-last memory
         y = self.dilated(y) * torch.sigmoid(self.gate(y))
@@ -138,6 +140,7 @@ class Conformer(nn.Module):
         self.fusion = Fusion(fusion, chan_axis=-1)
 
     def forward(self, complex_stream: Tensor, magnitude_stream: Tensor) -> tuple[Tensor, Tensor]:
+        """All stages: (batch, 2 * chan, freq, frame), (batch, chan, freq, frame) -> the same two."""
         complex_stream = complex_stream.permute(0, 2, 3, 1).contiguous()  # (batch, freq, frame, 2 * chan)
         magnitude_stream = magnitude_stream.permute(0, 2, 3, 1).contiguous()  # (batch, freq, frame, chan)
         for complex_stage, magnitude_stage in zip(self.complex_stages, self.magnitude_stages, strict=True):

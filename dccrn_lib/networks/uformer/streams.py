@@ -22,6 +22,8 @@ KERNEL, STRIDE, PADDING, OUTPUT_PADDING = (5, 2), (2, 1), (2, 0), (1, 0)  # (fre
 def magnitude(real: Tensor, imag: Tensor) -> Tensor:
     """|z| = sqrt(max(re^2 + im^2, EPS)); never below 3.5e-4, so that the gradient is finite (0) at z = 0.
 
+    Shapes: all alike.
+
     >>> magnitude(torch.tensor([3.0, 0.0]), torch.tensor([4.0, 0.0]))
     tensor([5.0000e+00, 3.4527e-04])
     """
@@ -66,6 +68,7 @@ class Fusion(nn.Module):
         self.enabled, self.chan_axis = enabled, chan_axis
 
     def forward(self, complex_stream: Tensor, magnitude_stream: Tensor) -> tuple[Tensor, Tensor]:
+        """Couple (batch, 2 * chan, freq, frame) and (batch, chan, freq, frame) -> the same two."""
         if not self.enabled:
             return complex_stream, magnitude_stream
         # Both right-hand sides use the streams as they were before:
@@ -91,6 +94,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise (batch, 2 * chan, freq, frame) -> same."""
         batch, chan, freq, frame = x.shape
         halves = x.reshape(2 * batch, chan // 2, freq, frame)  # (2 * batch, chan, freq, frame)
         return super().forward(halves).view(batch, chan, freq, frame)
@@ -121,6 +125,7 @@ class EncoderLayer(nn.Module):
         self.fusion = Fusion(fusion)
 
     def forward(self, complex_stream: Tensor, magnitude_stream: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode (batch, 2 * in, freq, frame), (batch, in, freq, frame) -> the two with ``out`` for ``in`` and freq / 2."""
         complex_stream = self.complex_activation(self.complex_conv(complex_stream))
         # One zero frame on the left (as one on both sides and the first T frames kept): t sees t - 1 and t.
         magnitude_stream = self.magnitude_activation(self.magnitude_conv(F.pad(magnitude_stream, (1, 0))))
@@ -152,6 +157,7 @@ class DecoderLayer(nn.Module):
     def forward(
         self, complex_stream: Tensor, magnitude_stream: Tensor, complex_skip: Tensor, magnitude_skip: Tensor
     ) -> tuple[Tensor, Tensor]:
+        """Decode streams and skips, (batch, 2 * in or in, freq, frame) -> the two with ``out`` for ``in`` and 2 * freq."""
         real, imag = complex_stream.chunk(2, dim=1)
         skip_real, skip_imag = complex_skip.chunk(2, dim=1)
         complex_stream = torch.cat([skip_real, real, skip_imag, imag], dim=1)  # (batch, 4 * in, freq, frame)

@@ -68,7 +68,7 @@ def build(out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent) as work:
         model, folder = Path(work) / "model.onnx", Path(work) / "demo"
-        export_onnx(load_model(WEIGHTS), model, "streaming")  # pyright: ignore[reportArgumentType]
+        export_onnx(load_model(WEIGHTS), model, "streaming")
         command = [node, str(HERE / "bundle.mjs"), str(folder), str(model), *clip_arguments()]
         subprocess.run(command, check=True)
         if out.exists():
