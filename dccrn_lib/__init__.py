@@ -39,7 +39,7 @@ _PUBLIC = {
     "StreamingEnhancer": "enhancement.stream",
     "enhance_file": "enhancement.files",
     "ComplexSTFT": "audio.stft",
-    "STFTConfig": "audio.stft",
+    "STFTConfig": "audio.stft_config",
     "probes": "networks.lookahead:",
 }
 

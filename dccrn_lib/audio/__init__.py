@@ -18,7 +18,7 @@ _PUBLIC = {
     "StreamingResampler": "resampling",
     "resample": "resampling",
     "ComplexSTFT": "stft",
-    "STFTConfig": "stft",
+    "STFTConfig": "stft_config",
 }
 
 __all__ = sorted(_PUBLIC)

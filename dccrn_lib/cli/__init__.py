@@ -18,6 +18,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run-notebooks": ("dccrn_lib.cli.notebooks:run_notebooks", "execute the notebooks with parameters, write a report"),
     "corpus synth": ("dccrn_lib.cli.corpus:synth", "generate speech, noise and rooms; needs no network"),
     "corpus scan": ("dccrn_lib.cli.corpus:scan", "list a folder of recordings in a manifest"),
+    "corpus public": (
+        "dccrn_lib.cli.corpus:public",
+        "list LibriSpeech, VoiceBank, DEMAND, MUSAN, ESC-50 or DNS as its authors split it, in manifests",
+    ),
+    "corpus pairs": (
+        "dccrn_lib.cli.corpus:pairs",
+        "copy the test pairs of VoiceBank-DEMAND or DNS to noisy/ and clean/, for evaluate",
+    ),
     "corpus pack": (
         "dccrn_lib.cli.corpus:pack",
         "write the audio of manifests into compact tar shards that training reads",

@@ -79,7 +79,7 @@ TRAINING_COLUMNS = [
 def _train(a: argparse.Namespace) -> int:
     import torch
 
-    from dccrn_lib.experiments.campaign import recipe
+    from dccrn_lib.experiments.recipe import recipe
     from dccrn_lib.experiments.training_speed import PRECISIONS, measure_training
     from dccrn_lib.results.tables import table
 

@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from dccrn_lib.cli.checks import count, folder
+from dccrn_lib.cli.checks import count, folder, positive
 from dccrn_lib.cli.fields import FieldParser, recorded
 from dccrn_lib.cli.parser import Parser
-from dccrn_lib.experiments.campaign import SIZES, SYSTEMS, plan, recipe, search
+from dccrn_lib.experiments.recipe import SIZES, SYSTEMS, recipe
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.settings import parse_seeds
@@ -29,7 +29,7 @@ def campaign(**options: Any) -> Parser:
     p.add_argument(
         "--out", type=folder, required=True, metavar="DIR", help="its folder; what is unfinished there is resumed"
     )
-    p.add_argument("--minutes", type=float, metavar="M", help="length of all stages asked for, together")
+    p.add_argument("--minutes", type=positive, metavar="M", help="length of all stages asked for, together")
     p.add_argument("--steps", type=count, metavar="N", help="length of each stage in steps instead")
     p.add_argument(
         "--stage",
@@ -58,17 +58,19 @@ def _base(a: argparse.Namespace) -> TrainConfig:
 
 
 def _campaign(a: argparse.Namespace) -> int:
-    import torch
-
-    from dccrn_lib.experiments.training_speed import measure_training
-    from dccrn_lib.training.lockstep import run_stage
-
-    torch.set_flush_denormal(True)
     seeds = parse_seeds(a.seeds)
     if not 0 < a.teacher_share < 1:
         raise ConfigError(f"--teacher-share must lie between 0 and 1, got {a.teacher_share}")
     if a.teacher and a.stage == "teacher":
         raise ConfigError("--teacher names a teacher that is there already: --stage teacher would train none")
+    # below what is refused, which needs no torch
+    import torch
+
+    from dccrn_lib.experiments.campaign import plan, search
+    from dccrn_lib.experiments.training_speed import measure_training
+    from dccrn_lib.training.lockstep import run_stage
+
+    torch.set_flush_denormal(True)
     shared: TrainConfig = a.fields
     if a.stage == "speed":
         file = Path(a.out) / "training_speed.json"

@@ -7,6 +7,7 @@ from typing import Any
 
 from dccrn_lib.cli.checks import count, file, folder, fraction, named, positive, seed
 from dccrn_lib.cli.parser import Parser
+from dccrn_lib.runtime.errors import ConfigError
 
 
 def synth(**options: Any) -> Parser:
@@ -74,6 +75,55 @@ def _scan(a: argparse.Namespace) -> int:
         speaker_per_file=a.speaker_per_file,
     )
     print(report)
+    return 0
+
+
+#: As ``dccrn_lib.corpus.preparation`` has them, which imports more than help needs.
+COLLECTIONS = ("librispeech", "voicebank", "demand", "musan", "esc50", "dns")
+PAIRED = ("voicebank", "dns")
+
+
+def public(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("name", choices=COLLECTIONS, metavar="NAME", help=f"{', '.join(COLLECTIONS)}")
+    p.add_argument("folder", type=named, metavar="DIR", help="where the collection was unpacked to; nothing is fetched")
+    p.add_argument(
+        "--out", type=folder, required=True, metavar="DIR", help="folder for speech.jsonl, noise.jsonl or rir.jsonl"
+    )
+    p.add_argument("--no-music", action="store_true", help="of musan: its noise alone")
+    p.set_defaults(run=_public)
+    return p
+
+
+def _public(a: argparse.Namespace) -> int:
+    if a.no_music and a.name != "musan":
+        raise ConfigError(f"--no-music is for musan; {a.name} has no music: leave it out")
+    from dccrn_lib.corpus.preparation import prepare
+
+    for report in prepare(a.name, a.folder, a.out, not a.no_music, not a.quiet):
+        print(report)
+    return 0
+
+
+def pairs(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("name", choices=PAIRED, metavar="NAME", help=f"{' or '.join(PAIRED)}")
+    p.add_argument(
+        "folder",
+        type=named,
+        metavar="DIR",
+        help="where VoiceBank-DEMAND was unpacked to, or a synthetic test set of the DNS Challenge",
+    )
+    p.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder for noisy/ and clean/")
+    p.set_defaults(run=_pairs)
+    return p
+
+
+def _pairs(a: argparse.Namespace) -> int:
+    from dccrn_lib.corpus.preparation import copy_test_pairs
+
+    out, count = copy_test_pairs(a.name, a.folder, a.out)
+    print(f"{out}: {count} pairs in noisy and clean")
     return 0
 
 

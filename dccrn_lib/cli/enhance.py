@@ -44,7 +44,8 @@ def _enhance(a: argparse.Namespace) -> int:
     for source, reason in report.failed:
         named = reason if str(source) in reason else f"{source}: {reason}"
         print(f"error: {' '.join(named.split())}", file=sys.stderr)
-    print(f"{report}: {a.out}")
+    if report.done or len(report.failed) > 1:  # one failure is its line
+        print(f"{report}: {a.out}")
     return 1 if report.failed else 0
 
 

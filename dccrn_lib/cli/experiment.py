@@ -1,4 +1,7 @@
-"""The experiments behind results/: each is run with seeds and published as one JSON file."""
+"""The experiments behind results/: each is run with seeds and published as one JSON file.
+
+An experiment is imported when its command runs: help and usage errors need no torch.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,7 @@ from dccrn_lib.cli.checks import count, folder, named, positive
 from dccrn_lib.cli.fields import FieldParser, changed, recorded
 from dccrn_lib.cli.parser import Parser
 from dccrn_lib.cli.train import for_its_steps
-from dccrn_lib.experiments import methods, over_seeds, teacher_strength, teaching, teaching_signal, training_data
-from dccrn_lib.experiments import shipped_weights as shipped
-from dccrn_lib.experiments.campaign import recipe
-from dccrn_lib.experiments.executors import cluster_executor
+from dccrn_lib.experiments.recipe import DEFAULT_METHODS, SPLITS, WAYS, recipe
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.settings import parse_seeds, parse_share
 from dccrn_lib.training.config import TrainConfig
@@ -30,7 +30,7 @@ def methods_run(**options: Any) -> Parser:
     p = FieldParser(TrainConfig, _methods_base, skip=DECIDED, **options)
     p.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder of the runs")
     p.add_argument("--profile", default="quick", metavar="NAME", help="size of a run")
-    p.add_argument("--methods", default=",".join(methods.DEFAULT_METHODS), metavar="M,M", help="joined by commas")
+    p.add_argument("--methods", default=",".join(DEFAULT_METHODS), metavar="M,M", help="joined by commas")
     p.add_argument("--seeds", default="0,1,2,3,4", metavar="S,S", help="joined by commas")
     p.add_argument("--share", default="0/1", metavar="I/N", help="take every N-th run, from I on")
     _add_cluster(p)
@@ -56,6 +56,9 @@ def _methods_base(a: argparse.Namespace) -> TrainConfig:
 
 
 def _methods_run(a: argparse.Namespace) -> int:
+    from dccrn_lib.experiments import methods
+    from dccrn_lib.experiments.executors import cluster_executor
+
     base = _student(a.profile)
     a.fields = for_its_steps(a, a.profile)
     a.changed = changed(a.fields, base)
@@ -76,7 +79,9 @@ def methods_publish(**options: Any) -> Parser:
 
 
 def _methods_publish(a: argparse.Namespace) -> int:
-    print(methods.publish(a.out, a.name, a.title, a.results))
+    from dccrn_lib.experiments.methods import publish
+
+    print(publish(a.out, a.name, a.title, a.results))
     return 0
 
 
@@ -102,6 +107,8 @@ def teaching_run(**options: Any) -> Parser:
 def _teaching_run(a: argparse.Namespace) -> int:
     import torch
 
+    from dccrn_lib.experiments import teaching
+
     torch.set_num_threads(1)  # a miniature gains nothing from a second thread
     torch.set_flush_denormal(True)
     teaching.run(a.out, parse_seeds(a.seeds), parse_share(a.share), a.profile)
@@ -115,15 +122,19 @@ def teaching_publish(**options: Any) -> Parser:
 
 
 def _teaching_publish(a: argparse.Namespace) -> int:
-    print(teaching.publish(a.out, a.name, a.results))
+    from dccrn_lib.experiments.teaching import publish
+
+    print(publish(a.out, a.name, a.results))
     return 0
 
 
 def teacher_strength_run(**options: Any) -> Parser:
     p = FieldParser(TrainConfig, _strength_base, skip=DECIDED_BY_STAGES, **options)
     p.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder of the runs")
-    p.add_argument("--teachers", default="", metavar="NAME=WEIGHTS,...", help="shipped names or paths, weakest first")
-    p.add_argument("--ways", default=",".join(teacher_strength.WAYS), metavar="W,W", help="of teaching")
+    p.add_argument(
+        "--teachers", required=True, metavar="NAME=WEIGHTS,...", help="shipped names or paths, weakest first"
+    )
+    p.add_argument("--ways", default=",".join(WAYS), metavar="W,W", help="of teaching")
     p.add_argument("--seeds", default="0,1,2,3,4", metavar="S,S", help="joined by commas")
     p.add_argument("--steps", type=count, default=300, metavar="N", help="steps of each student")
     p.set_defaults(run=_teacher_strength_run)
@@ -141,8 +152,10 @@ def _strength_base(a: argparse.Namespace) -> TrainConfig:
 def _teacher_strength_run(a: argparse.Namespace) -> int:
     import torch
 
+    from dccrn_lib.experiments import teacher_strength
+
     torch.set_flush_denormal(True)
-    teachers, seeds = teacher_strength.parse_weights(a.teachers), parse_seeds(a.seeds)
+    teachers, seeds = _weights("--teachers", a.teachers), parse_seeds(a.seeds)
     if teacher_strength.run(a.fields, teachers, seeds, a.steps, a.ways.split(","), not a.quiet):
         return 0
     print(f"stopped; the same command resumes in {a.out}")
@@ -156,8 +169,20 @@ def teacher_strength_publish(**options: Any) -> Parser:
 
 
 def _teacher_strength_publish(a: argparse.Namespace) -> int:
-    print(teacher_strength.publish(a.out, a.name, a.results))
+    from dccrn_lib.experiments.teacher_strength import publish
+
+    print(publish(a.out, a.name, a.results))
     return 0
+
+
+def _weights(option: str, text: str) -> dict[str, str]:
+    """Networks written as NAME=WEIGHTS,...; an error names the option."""
+    from dccrn_lib.experiments.teacher_strength import parse_weights
+
+    try:
+        return parse_weights(text)
+    except ConfigError as error:
+        raise ConfigError(f"argument {option}: {error}") from None
 
 
 def signal(**options: Any) -> Parser:
@@ -181,11 +206,13 @@ def signal(**options: Any) -> Parser:
 def _signal(a: argparse.Namespace) -> int:
     import torch
 
+    from dccrn_lib.experiments.teaching_signal import publish
+
     torch.set_flush_denormal(True)
-    students = teacher_strength.parse_weights(",".join(a.students))
+    students = _weights("NAME=WEIGHTS", ",".join(a.students))
     shared = recipe({"speech": a.speech, "noise": a.noise, "rir": a.rir}, "", batch_size=a.batch_size)
     shared = replace(shared, mix=replace(shared.mix, segment_seconds=a.seconds))
-    print(teaching_signal.publish(students, a.teacher, shared, a.batches, a.name, a.results, not a.quiet))
+    print(publish(students, a.teacher, shared, a.batches, a.name, a.results, not a.quiet))
     return 0
 
 
@@ -201,11 +228,13 @@ def over_seeds_publish(**options: Any) -> Parser:
 
 
 def _over_seeds(a: argparse.Namespace) -> int:
+    from dccrn_lib.experiments.over_seeds import publish
+
     try:
         named = {int(seed): result for seed, _, result in (part.partition("=") for part in a.results)}
     except ValueError:
         raise ConfigError(f"write SEED=RESULT with a whole number for the seed, not {' '.join(a.results)}") from None
-    print(over_seeds.publish(named, a.system, a.minus, a.name, a.results_folder))
+    print(publish(named, a.system, a.minus, a.name, a.results_folder))
     return 0
 
 
@@ -225,6 +254,9 @@ def training_data_run(**options: Any) -> Parser:
 
 
 def _training_data_run(a: argparse.Namespace) -> int:
+    from dccrn_lib.experiments import training_data
+    from dccrn_lib.experiments.executors import cluster_executor
+
     with cluster_executor(a.cluster) as executor:
         training_data.run(a, executor)
     return 0
@@ -239,7 +271,9 @@ def training_data_publish(**options: Any) -> Parser:
 
 
 def _training_data_publish(a: argparse.Namespace) -> int:
-    print(training_data.publish(a.out, a.results))
+    from dccrn_lib.experiments.training_data import publish
+
+    print(publish(a.out, a.results))
     return 0
 
 
@@ -257,6 +291,7 @@ def uformer_parts(**options: Any) -> Parser:
 def _uformer_parts(a: argparse.Namespace) -> int:
     import torch
 
+    from dccrn_lib.experiments.executors import cluster_executor
     from dccrn_lib.experiments.uformer_parts import run_study
     from dccrn_lib.results.records import save_result
 
@@ -278,7 +313,7 @@ def shipped_weights(**options: Any) -> Parser:
     )
     p.add_argument("--speech", required=True, metavar="FILE", help="manifests with that split, joined by commas")
     p.add_argument("--noise", required=True, metavar="FILE", help="manifests with that split, joined by commas")
-    p.add_argument("--split", default="test", choices=shipped.SEEDS, help="test; valid is for choosing (default: test)")
+    p.add_argument("--split", default="test", choices=SPLITS, help="test; valid is for choosing (default: test)")
     p.add_argument("--count", type=count, default=120, metavar="N", help="mixtures")
     p.add_argument("--out", type=folder, metavar="DIR", help="folder for the result files; results/ when not given")
     p.add_argument("--workers", type=count, metavar="N", help="processes that score; all cores when not given")
@@ -294,6 +329,8 @@ def shipped_weights(**options: Any) -> Parser:
 
 
 def _shipped_weights(a: argparse.Namespace) -> int:
+    from dccrn_lib.experiments.shipped_weights import publish
+
     wrong = [m for m in a.models if "=" not in m]
     if wrong:
         raise ConfigError(f"{wrong[0]!r} is not SYSTEM=WEIGHTS")
@@ -301,8 +338,6 @@ def _shipped_weights(a: argparse.Namespace) -> int:
     corpus = {"speech": a.speech, "noise": a.noise}
     progress = not a.quiet
     where = {"folder": a.out, "prefix": a.prefix, "split": a.split, "reuse": a.reuse}
-    for path in shipped.publish(
-        weights, corpus, a.count, workers=a.workers, progress=progress, dnsmos=a.dnsmos, **where
-    ):
+    for path in publish(weights, corpus, a.count, workers=a.workers, progress=progress, dnsmos=a.dnsmos, **where):
         print(path)
     return 0

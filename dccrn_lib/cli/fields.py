@@ -137,6 +137,9 @@ class FieldParser(Parser, Generic[Config]):
             prog=self.prog, usage=argparse.SUPPRESS, add_help=False, allow_abbrev=False, formatter_class=_Help
         )
         reader.add_class_arguments(self.kind, skip=set(self.skip))
+        options = reader._option_string_actions
+        for outer in {name.partition(".")[0] for name in options if "." in name}:
+            options.pop(outer).help = argparse.SUPPRESS  # jsonargparse's file of an inner dataclass; ours is --config
         return reader
 
     def required_fields(self) -> list[dataclasses.Field]:

@@ -41,5 +41,6 @@ class Parser(argparse.ArgumentParser):
                 return
             name = word.partition("=")[0]
             if name.startswith("--") and name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
+                inner = [option for option in known if option.startswith(f"{name}.")]
+                close = inner[:1] or difflib.get_close_matches(name, known, n=1)
                 self.error(f"no option {name}" + (f"; did you mean {close[0]}?" if close else ""))

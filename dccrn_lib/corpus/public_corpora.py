@@ -153,8 +153,17 @@ def dns_challenge(
     Returns:
         CorpusPaths; rir.jsonl exists only if the set has impulse responses.
     """
+    dns_reports(root, out, valid_fraction, progress)
+    return CorpusPaths.of(out)
+
+
+def dns_reports(
+    root: str | os.PathLike, out: str | os.PathLike, valid_fraction: float = 0.02, progress: bool = True
+) -> list[ScanReport]:
+    """As :func:`dns_challenge`; a report for each manifest."""
     root = _inside(root, "datasets")
     made = CorpusPaths.of(out)
+    reports = []
     plans = (
         ("clean", "speech", made.speech, "speaker", _dns_reader),
         ("noise", "noise", made.noise, "recording", lambda path: path.stem),
@@ -169,8 +178,9 @@ def dns_challenge(
         def describe(path: Path, field=field, name_of=name_of, splits=splits) -> dict[str, str]:
             return {field: name_of(path), "split": splits[name_of(path)]}
 
-        _catalogue(files, kind, manifest, "dns2020", "CC-BY-4.0 (mixed)", describe, root / folder, progress)
-    return made
+        licence = "CC-BY-4.0 (mixed)"
+        reports.append(_catalogue(files, kind, manifest, "dns2020", licence, describe, root / folder, progress))
+    return reports
 
 
 def dns_test_pairs(folder: str | os.PathLike) -> list[Pair]:
@@ -227,7 +237,7 @@ def _catalogue(
 ) -> ScanReport:
     """Probe files and write the manifest of the usable ones; ``describe`` gives names and split of each."""
     if not files:
-        raise ManifestError(f"{folder}: no audio of {corpus} in the expected layout; see help(recipes)")
+        raise ManifestError(f"{folder}: no audio of {corpus} in the expected layout; data/README.md shows it")
     probes = probe_all([str(path) for path in files], 4 * usable_cores(), progress)
     bad = [(str(path), probe) for path, probe in zip(files, probes, strict=True) if isinstance(probe, str)]
     entries = [

@@ -24,9 +24,6 @@ from dccrn_lib.distillation.freezing import freeze
 from dccrn_lib.distillation.taps import FeatureTap
 from dccrn_lib.runtime.files import atomic_path
 
-#: Methods that a cached teacher serves.
-CACHED_METHODS = ("output", "at", "at_kl")
-
 
 class Teacher:
     """A frozen network that shows its output and, if asked, the features of its layers.

@@ -160,7 +160,7 @@ def enhance_files(
     report = EnhanceReport()
     jobs = _plan(paths, out, report)
     lengths = dict(zip((source for source, _ in jobs), map(_seconds, (s for s, _ in jobs)), strict=True))
-    bar = tqdm(total=sum(lengths.values()), unit="s", desc="enhance", disable=not progress)
+    bar = tqdm(total=sum(lengths.values()), unit="s", desc="enhance", disable=not progress or not jobs)
     bar.bar_format = "{l_bar}{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
 
     def advance(seconds: float) -> None:

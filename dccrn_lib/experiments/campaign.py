@@ -3,36 +3,20 @@
     python -m dccrn_lib campaign --speech speech.jsonl --noise noise.jsonl --rir rir.jsonl --out runs/campaign --minutes 25
 
 First the teacher, then DCCRN-E and the three students with every seed, all by one recipe and on the same mixtures.
-``training.lockstep`` trains a stage; here stands what its systems are. docs/training.md tells how the recipe was chosen.
+``recipe`` has the settings they share, ``training.lockstep`` trains a stage; here stands what its systems are.
+docs/training.md tells how the recipe was chosen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dccrn_lib.corpus.mixing import MixConfig
+from dccrn_lib.experiments.recipe import STUDENTS, SYSTEMS
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.lockstep import Stage
-
-#: How training mixtures are drawn. A tenth of them is quiet or loud far beyond what recordings usually are.
-MIX = MixConfig(
-    segment_seconds=2.0, snr_db=(-5.0, 20.0), level_dbfs=(-35.0, -15.0), rir_probability=0.15,
-    babble_probability=0.06, speed_probability=0.4, equaliser_probability=0.5,
-    wide_level_probability=0.1, offset_probability=0.05,
-)  # fmt: skip
-
-#: The three ways to train the student, by the name of the weights they give.
-STUDENTS = {
-    "distil_dccrn_alone": {"method": "none"},
-    "distil_dccrn_output": {"method": "output"},
-    "distil_dccrn_at_kl": {"method": "at_kl", "reading": "frequency", "normalisation": "softmax"},
-}
-
-#: What is trained once the teacher is there: the baseline, then the students.
-SYSTEMS = ("dccrn_e", *STUDENTS)
 
 #: Changes of the recipe that the stage "search" tries on the student alone, by name.
 SEARCH: dict[str, dict] = {
@@ -43,33 +27,6 @@ SEARCH: dict[str, dict] = {
     "adam_0.002": {"optimiser": "adam", "learning_rate": 2e-3},
     "muon_0.01_spectral_30": {"muon_learning_rate": 0.01, "spectral_weight": 30.0},
 }
-
-SIZES = ("full", "smoke")
-
-
-def recipe(corpus: Mapping[str, str], out: str | Path, size: str = "full", **changes) -> TrainConfig:
-    """The config that all systems share.
-
-    Args:
-        corpus: {"speech", "noise", "rir"}: manifests; rir may be "".
-        out: folder of the campaign.
-        size: "full", or "smoke" for miniature networks and batches: seconds, nothing is learnt.
-        changes: fields of TrainConfig to set otherwise.
-    """
-    if size not in SIZES:
-        raise ConfigError(f"unknown size {size!r}; {nearest_name(size, list(SIZES))}")
-    settings = {
-        "out": str(out), **corpus, "optimiser": "muon", "muon_learning_rate": 0.01, "learning_rate": 2e-3,
-        "spectral_weight": 100.0, "level_weight": 1.0, "ema_decay": 0.999, "warmup_steps": 200, "decay_fraction": 0.7,
-        "batch_size": 16, "amp": True, "device": "auto", "workers": 14, "epoch_mixtures": 100_000,
-        "valid_mixtures": 200, "checkpoint_minutes": 2.0, "mix": MIX,
-    }  # fmt: skip
-    if size == "smoke":
-        settings |= {
-            "batch_size": 2, "workers": 0, "valid_mixtures": 4, "warmup_steps": 2, "ema_decay": 0.9, "amp": False,
-            "mix": replace(MIX, segment_seconds=0.5),
-        }  # fmt: skip
-    return TrainConfig(**{**settings, **changes})
 
 
 def plan(
@@ -83,9 +40,9 @@ def plan(
     """The stages of a campaign: the teacher, then DCCRN-E and every student with every seed, on the same mixtures.
 
     Args:
-        shared: from :func:`recipe`; its ``out`` is the folder of the campaign.
+        shared: from :func:`~dccrn_lib.experiments.recipe.recipe`; its ``out`` is the folder of the campaign.
         seeds: of weights and mixtures; DCCRN-E takes the first one only.
-        size: as in :func:`recipe`.
+        size: as in :func:`~dccrn_lib.experiments.recipe.recipe`.
         teacher_share: of the minutes, in (0, 1).
         systems: names from :data:`SYSTEMS`: what the stage of the students trains.
         teacher: weights of a teacher that is there already; "" trains one first.

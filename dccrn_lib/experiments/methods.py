@@ -31,26 +31,12 @@ from dccrn_lib.experiments.grid import (
     seed_verdict,
 )
 from dccrn_lib.experiments.paper import corpus_of, data_hash
+from dccrn_lib.experiments.recipe import DEFAULT_METHODS
 from dccrn_lib.networks.weights import read_card
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.settings import parse_seeds, parse_share
-
-#: What is compared when nothing else is said: AT-KL in both readings and normalisations, its centred form, and the rest.
-DEFAULT_METHODS = (
-    "none",
-    "output",
-    "at_kl",
-    "at_kl:frequency:softmax",
-    "at_kl:time_frequency",
-    "at_kl:time_frequency:softmax",
-    "at_kl_centred",
-    "at",
-    "kl",
-    "fitnets",
-    "self_similarity",
-)
 
 #: Columns of the printed table; the file holds the others too.
 COLUMNS = (

@@ -29,10 +29,10 @@ from dccrn_lib.enhancement.optimised import optimised
 from dccrn_lib.enhancement.stream import SAMPLE_RATE
 from dccrn_lib.enhancement.stream_step import can_stream
 from dccrn_lib.enhancement.waveform import LIMIT_SECONDS, enhance_waveform
-from dccrn_lib.experiments.campaign import recipe
 from dccrn_lib.experiments.data_speed import measure_data
 from dccrn_lib.experiments.machine_limits import arithmetic_floor, arithmetic_limits, copied_bytes_per_second
 from dccrn_lib.experiments.peers import Timed, onnx_call, parse_onnx, peer_calls
+from dccrn_lib.experiments.recipe import recipe
 from dccrn_lib.experiments.streaming_speed import bench_streaming
 from dccrn_lib.experiments.textbook import four_call_convolution, four_pass_lstm, textbook_layers
 from dccrn_lib.experiments.training_speed import measure_training

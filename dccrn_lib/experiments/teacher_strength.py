@@ -21,6 +21,7 @@ from typing import Any
 
 from dccrn_lib.evaluation.intervals import paired_difference
 from dccrn_lib.experiments.paper import data_hash
+from dccrn_lib.experiments.recipe import WAYS
 from dccrn_lib.networks.weights import load_model
 from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.errors import ConfigError
@@ -30,13 +31,6 @@ from dccrn_lib.training.lockstep import Lockstep, Stage, run_stage
 from dccrn_lib.training.validation import validate
 
 STUDENT = "distil_dccrn_mini"
-
-#: The ways of teaching that are compared, by name.
-WAYS: dict[str, dict[str, str]] = {
-    "output": {"method": "output"},
-    "at_kl_softmax": {"method": "at_kl", "normalisation": "softmax"},
-    "at_kl_sum": {"method": "at_kl", "normalisation": "sum"},
-}
 
 #: Fractions of the training at which gain and lead are published: before the learning rate falls, and at the end.
 MOMENTS = {"early": 0.2, "late": 1.0}

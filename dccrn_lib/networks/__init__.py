@@ -20,9 +20,9 @@ _PUBLIC = {
     "count_macs": "cost",
     "count_parameters": "cost",
     "DCCRN": "dccrn",
-    "DCCRNConfig": "dccrn",
+    "DCCRNConfig": "configs",
     "Uformer": "uformer",
-    "UformerConfig": "uformer",
+    "UformerConfig": "configs",
     "load_authors_dccrn": "authors",
     "load_authors_uformer": "authors",
 }

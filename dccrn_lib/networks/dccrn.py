@@ -11,14 +11,11 @@ Source: Hu et al. 2020 and the authors' code; the student's sizes are our readin
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dccrn_lib.audio.stft import ComplexSTFT, STFTConfig
+from dccrn_lib.audio.stft import ComplexSTFT
 from dccrn_lib.networks.complex_layers import (
     ComplexBatchNorm2d,
     ComplexConv2d,
@@ -26,67 +23,10 @@ from dccrn_lib.networks.complex_layers import (
     ComplexLSTM,
     from_complex,
 )
+from dccrn_lib.networks.configs import DCCRNConfig
 from dccrn_lib.networks.prelu import PReLU
-from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.settings import Interval, require_intervals
 
 KERNEL, STRIDE = (5, 2), (2, 1)  # (freq, frame)
-_INTERVALS = {
-    "channels": Interval(2, 2**14),
-    "rnn_units": Interval(2, 2**16),
-    "rnn_layers": Interval(1, 64),
-    "initial_mask": Interval(-100, 100),
-}
-
-
-@dataclass(frozen=True)
-class DCCRNConfig:
-    """Sizes and switches of a DCCRN.
-
-    Args:
-        channels: output channels of the encoder layers, real + imaginary together.
-        rnn_units: LSTM units; a complex LSTM splits them in two halves (256 = 128 + 128).
-        rnn_layers: LSTM layers.
-        lstm: "real" (one LSTM over the stacked features, modes E/C/R of the paper) or "complex" (DCCRN-CL).
-        norm: "batch" (plain BatchNorm over all channels) or "complex_batch".
-        mask: "E" (polar, magnitude tanh), "C" (complex product), "R" (part-wise product).
-        initial_mask: real value of the mask before training, before tanh. 1 starts near "let everything pass", with
-            the right polarity, which SI-SNR alone cannot find; 0 is the authors' start (a mask of random phase).
-        decoder_lookahead: frames of future each decoder layer uses: 1 as in the paper, 0 for low latency.
-        stft: analysis and synthesis.
-    """
-
-    family: ClassVar[str] = "dccrn"  # as weights on disk name it
-
-    channels: tuple[int, ...] = (16, 32, 64, 128, 256, 256)
-    rnn_units: int = 256
-    rnn_layers: int = 2
-    lstm: str = "real"
-    norm: str = "batch"
-    mask: str = "E"
-    initial_mask: float = 1.0
-    decoder_lookahead: int = 1
-    stft: STFTConfig = field(default_factory=STFTConfig)
-
-    def __post_init__(self) -> None:
-        allowed = {"lstm": ("real", "complex"), "norm": ("batch", "complex_batch"), "mask": ("E", "C", "R")}
-        for key, names in allowed.items():
-            if getattr(self, key) not in names:
-                raise ConfigError(f"unknown {key} {getattr(self, key)!r}; known: {', '.join(names)}")
-        if self.decoder_lookahead not in (0, 1):
-            raise ConfigError(f"decoder_lookahead must be 0 or 1 frame, got {self.decoder_lookahead}")
-        if not 1 <= len(self.channels) <= 16:
-            raise ConfigError(f"channels must name 1 to 16 layers, got {len(self.channels)}")
-        if (self.stft.fft_size // 2) % 2 ** len(self.channels):
-            raise ConfigError(f"fft_size / 2 = {self.stft.fft_size // 2} must be divisible by 2^{len(self.channels)}")
-        if any(c < 2 or c % 2 for c in self.channels) or self.rnn_units < 2 or self.rnn_units % 2:
-            raise ConfigError(f"channels and rnn_units must be even, got {self.channels} and {self.rnn_units}")
-        require_intervals(self, _INTERVALS)
-
-    @property
-    def lookahead_frames(self) -> int:
-        """Frames of future that an output frame depends on."""
-        return self.decoder_lookahead * len(self.channels)
 
 
 def _norm(kind: str, channels: int) -> nn.Module:

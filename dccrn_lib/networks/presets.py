@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dccrn_lib.audio.stft import STFTConfig
-from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
-from dccrn_lib.networks.uformer import Uformer, UformerConfig
+from dccrn_lib.audio.stft_config import STFTConfig
+from dccrn_lib.networks.configs import DCCRNConfig, UformerConfig
 from dccrn_lib.runtime.errors import ConfigError, WeightsError, nearest_name
 from dccrn_lib.runtime.settings import shown
+
+if TYPE_CHECKING:
+    from dccrn_lib.networks.dccrn import DCCRN
+    from dccrn_lib.networks.uformer import Uformer
 
 _STUDENT = DCCRNConfig(channels=(16, 32, 64, 128, 128, 128), rnn_units=192, lstm="complex")
 _MINI = DCCRNConfig(channels=(4, 8, 16, 16, 16, 16), rnn_units=64, lstm="complex")
@@ -32,10 +35,8 @@ PRESETS: dict[str, DCCRNConfig | UformerConfig] = {
     "dccrn_e_lookahead0": DCCRNConfig(decoder_lookahead=0),
     "distil_dccrn_lookahead0": dataclasses.replace(_STUDENT, decoder_lookahead=0),
 }
-#: Family -> its config and its network.
-_CLASSES: dict[str, tuple[Any, Any]] = {
-    kind.family: (kind, network) for kind, network in ((DCCRNConfig, DCCRN), (UformerConfig, Uformer))
-}
+#: Family -> its config.
+_CONFIGS: dict[str, type[DCCRNConfig] | type[UformerConfig]] = {c.family: c for c in (DCCRNConfig, UformerConfig)}
 
 
 def preset(name: str) -> DCCRNConfig | UformerConfig:
@@ -73,10 +74,15 @@ def build_from_config(config: DCCRNConfig | UformerConfig) -> DCCRN | Uformer:
     Raises:
         ConfigError: not a config of a known family.
     """
-    family = getattr(config, "family", None)
-    if family not in _CLASSES:
-        raise ConfigError(f"expected a DCCRNConfig or UformerConfig, got {type(config).__name__}")
-    return _CLASSES[family][1](config)
+    # here, not above: presets are read without torch, which takes seconds to import
+    from dccrn_lib.networks.dccrn import DCCRN
+    from dccrn_lib.networks.uformer import Uformer
+
+    if isinstance(config, DCCRNConfig):
+        return DCCRN(config)
+    if isinstance(config, UformerConfig):
+        return Uformer(config)
+    raise ConfigError(f"expected a DCCRNConfig or UformerConfig, got {type(config).__name__}")
 
 
 def config_to_dict(config: DCCRNConfig | UformerConfig) -> dict[str, Any]:
@@ -95,9 +101,9 @@ def config_from_dict(record: dict[str, Any]) -> DCCRNConfig | UformerConfig:
         raise WeightsError(f"the model's config must be an object, found {shown(record)}")
     record = dict(record)
     family = record.pop("family", None)
-    if not isinstance(family, str) or family not in _CLASSES:
-        raise WeightsError(f"unknown model family {shown(family)}; known: {', '.join(_CLASSES)}")
-    config_class = _CLASSES[family][0]
+    if not isinstance(family, str) or family not in _CONFIGS:
+        raise WeightsError(f"unknown model family {shown(family)}; known: {', '.join(_CONFIGS)}")
+    config_class: Any = _CONFIGS[family]
     if "stft" in record:
         record["stft"] = STFTConfig(**_values(STFTConfig(), record["stft"]))
     return config_class(**_values(config_class(), record))

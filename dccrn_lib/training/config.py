@@ -11,9 +11,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from dccrn_lib.corpus.mixing import MixConfig
-from dccrn_lib.distillation.loss import METHODS
-from dccrn_lib.distillation.teacher import CACHED_METHODS
+from dccrn_lib.corpus.mix_config import MixConfig
+from dccrn_lib.distillation.names import CACHED_METHODS, METHOD_NAMES
 from dccrn_lib.networks.presets import preset
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
 from dccrn_lib.runtime.settings import LARGEST_COUNT, LARGEST_SEED, Interval, require_intervals
@@ -43,7 +42,7 @@ _ALONE = {"alone": True}  # read where a network is trained on its own (``train`
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a run.
+    """The settings of a run: what decides its outcome, and where and how it computes.
 
     Args:
         out: folder of the run.
@@ -142,9 +141,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         preset(self.model)  # ConfigError if there is none of that name
-        if self.method not in METHODS:
+        if self.method not in METHOD_NAMES:
             raise ConfigError(
-                f"unknown distillation method {self.method!r}; {nearest_name(self.method, list(METHODS))}"
+                f"unknown distillation method {self.method!r}; {nearest_name(self.method, list(METHOD_NAMES))}"
             )
         if self.optimiser not in OPTIMISERS:
             raise ConfigError(f"unknown optimiser {self.optimiser!r}; {nearest_name(self.optimiser, list(OPTIMISERS))}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from dccrn_lib.corpus.mixing import MixConfig
+from dccrn_lib.corpus.mix_config import MixConfig
 from dccrn_lib.networks.presets import preset
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
 

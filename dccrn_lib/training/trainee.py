@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from dccrn_lib.distillation.freezing import freeze
+from dccrn_lib.distillation.names import CACHED_METHODS
 from dccrn_lib.distillation.taps import FeatureTap
-from dccrn_lib.distillation.teacher import CACHED_METHODS
 from dccrn_lib.networks.weights import load_model, starting_model
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.training.average import average_decay, update_average

@@ -39,7 +39,9 @@ def test_every_command_has_help_for_every_option(command: str, capsys: pytest.Ca
     parser = cli.command_parser(command)
     options = list(parser._actions)
     if isinstance(parser, FieldParser):
-        options += parser.reader(parser.base(parser.parse_known_args(["--out", "o"])[0]))._actions
+        for option in options:
+            option.required = False
+        options += parser.reader(parser.base(parser.parse_known_args([])[0]))._actions
     assert [option.dest for option in options if not option.help] == []
 
 
@@ -53,15 +55,47 @@ def test_every_command_stands_in_the_list_with_its_line(capsys: pytest.CaptureFi
     assert len(listed) == sum(name.startswith("experiment ") for name in COMMANDS) and "methods run" in listed[0]
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["corpus", "--help"], ["enhance", "--help"], ["run-onnx", "--help"]])
-def test_help_imports_neither_torch_nor_jsonargparse(argv: list[str], root: Path):
-    code = (
-        "import sys; from dccrn_lib.cli.main import main\n"
-        f"try: main({argv})\nexcept SystemExit as end: assert not end.code\n"
-        "sys.exit(sorted({'torch', 'numpy', 'jsonargparse'} & set(sys.modules)) or None)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
+def _imported(commands: list[list[str]], modules: set[str], code: int, root: Path) -> str:
+    """The first command line that ends otherwise than with that code or imports one of the modules; "" if none does."""
+    program = f"""
+import contextlib, io, sys
+from dccrn_lib.cli.main import main
+for argv in {commands}:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try: end = main(argv)
+        except SystemExit as stop: end = stop.code or 0
+    loaded = sorted({modules} & set(sys.modules))
+    if loaded or end != {code}:
+        sys.exit(f"{{' '.join(argv)}}: exit code {{end}}, imports {{loaded}}")
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True)
+    return done.stderr.strip()
+
+
+def test_help_of_no_command_imports_torch(root: Path):
+    lines = [[], *([*name.split()] for name in COMMANDS), ["train", "--profile", "gpu"], ["corpus"]]
+    slow = {"torch", "scipy", "numpy", "soundfile", "tqdm"}
+    assert _imported([[*line, "--help"] for line in lines], slow, 0, root) == ""
+
+
+def test_usage_errors_import_no_torch(root: Path):
+    data = ["--speech", "s", "--noise", "n", "--out", "o"]
+    lines = [
+        *([*name.split(), "--no-such-option"] for name in COMMANDS),
+        ["train", *data, "--steps", "many"],
+        ["train", *data, "--optimiser", "addam"],
+        ["train", *data, "--method", "at_kll", "--teacher", "uformer"],
+        ["train", *data, "--model", "dccrn_ee"],
+        ["train", *data, "--mix.snr_db", "9,5"],
+        ["campaign", *data, "--teacher-share", "2"],
+        ["experiment", "methods", "run"],
+    ]
+    assert _imported(lines, {"torch", "scipy"}, 2, root) == ""
+
+
+def test_help_of_commands_without_fields_imports_no_jsonargparse(root: Path):
+    lines = [["--help"], ["corpus", "--help"], ["enhance", "--help"], ["run-onnx", "--help"]]
+    assert _imported(lines, {"jsonargparse"}, 0, root) == ""
 
 
 def test_only_the_module_of_the_named_command_is_imported(root: Path):
@@ -324,6 +358,7 @@ def test_every_field_is_an_option(spelling: str, trained: list):
         (["--optimiser", "addam"], "did you mean adam?"),
         (["--method", "at_kl"], "needs a teacher"),
         (["--steps", "3", "--set", "steps=4"], "steps is given twice"),
+        (["--mix", "mix.yaml"], "no option --mix; did you mean --mix.segment_seconds?"),
     ],
 )
 def test_a_wrong_value_of_a_field_is_named(
@@ -354,6 +389,27 @@ def test_a_run_is_run_again_from_its_record(trained: list, tmp_path: Path):
     same, other = trained[1:]
     assert same == trained[0]
     assert other == dataclasses.replace(same, seed=5, out="again")
+
+
+def test_help_shows_no_option_that_is_not_ours(capsys: pytest.CaptureFixture[str]):
+    assert exit_code("train", "--help") == 0
+    shown = capsys.readouterr().out
+    assert "--mix.snr_db" in shown and "--mix " not in shown and "configuration file" not in shown
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["campaign", "--minutes", "-1"], "argument --minutes: -1 is not above 0"),
+        (["experiment", "teacher-strength", "run"], "required: --teachers"),
+        (["experiment", "teacher-strength", "run", "--teachers", ""], "argument --teachers: "),
+        (["experiment", "teacher-strength", "run", "--teachers", "uformer"], "argument --teachers: networks are"),
+    ],
+)
+def test_an_error_names_the_option(argv: list[str], words: str, capsys: pytest.CaptureFixture[str]):
+    assert exit_code(*argv, "--speech", "s", "--noise", "n", "--out", "o") == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
 
 
 def test_help_beside_a_record_shows_its_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

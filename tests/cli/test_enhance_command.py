@@ -36,3 +36,11 @@ def test_without_a_place_to_write_the_error_says_how(inputs: list[str], tmp_path
     assert main(["enhance", *inputs]) == 2
     assert "--out DIR" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("more", [["--out", "x"], ["x.wav"]])
+def test_a_missing_file_is_one_line(more: list[str], tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["enhance", "missing.wav", *more, "--model", MODEL]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: no such") and err.count("\n") == 1 and "missing.wav" in err

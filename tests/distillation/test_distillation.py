@@ -18,6 +18,7 @@ from dccrn_lib.distillation.attention import (
 )
 from dccrn_lib.distillation.freezing import assert_frozen, freeze, frozen
 from dccrn_lib.distillation.loss import METHODS, DistillationLoss
+from dccrn_lib.distillation.names import CACHED_METHODS, METHOD_NAMES
 from dccrn_lib.distillation.other_methods import AttentionTransfer, ChannelKL, FitNets, SelfSimilarity
 from dccrn_lib.distillation.taps import FeatureTap
 from dccrn_lib.losses import si_snr_loss
@@ -577,3 +578,7 @@ def test_every_method_takes_features_in_bfloat16(method):
     total, _ = loss(*features)
     total.backward()
     assert total.dtype == torch.float32 and features[0]["encoder.0"].grad.isfinite().all()
+
+
+def test_the_names_are_those_of_the_losses():
+    assert tuple(METHODS) == METHOD_NAMES and set(CACHED_METHODS) <= set(METHOD_NAMES)

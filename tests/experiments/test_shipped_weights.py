@@ -183,3 +183,9 @@ def test_valid_has_mixtures_of_its_own_and_says_what_it_is_for(tmp_path):
 def test_no_other_split_is_scored():
     with pytest.raises(ConfigError, match="test or valid, not on 'train'"):
         shipped_weights.real_mixtures({"speech": "", "noise": ""}, 1, "train")
+
+
+def test_every_split_has_a_seed():
+    from dccrn_lib.experiments.recipe import SPLITS
+
+    assert tuple(shipped_weights.SEEDS) == SPLITS

@@ -9,7 +9,7 @@ import torch
 
 from dccrn_lib.cli import main as cli
 from dccrn_lib.distillation.taps import FeatureTap
-from dccrn_lib.experiments.campaign import recipe
+from dccrn_lib.experiments.recipe import recipe
 from dccrn_lib.experiments.teaching_signal import TERMS, Terms, row_of, together, towards_others
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import save_model

@@ -11,7 +11,7 @@ import torch
 
 from dccrn_lib.cli import main as cli
 from dccrn_lib.experiments import training_speed
-from dccrn_lib.experiments.campaign import recipe
+from dccrn_lib.experiments.recipe import recipe
 from dccrn_lib.experiments.step_operations import REST, kind_of
 from dccrn_lib.networks.cost import count_macs
 from dccrn_lib.networks.presets import build_model

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from dccrn_lib.cli import main as cli
-from dccrn_lib.experiments.campaign import SEARCH, STUDENTS, plan, recipe, search
+from dccrn_lib.experiments.campaign import SEARCH, plan, search
+from dccrn_lib.experiments.recipe import STUDENTS, recipe
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import load_model, save_model
 from dccrn_lib.runtime.errors import ConfigError

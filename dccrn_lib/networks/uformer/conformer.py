@@ -14,14 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from dccrn_lib.networks.complex_layers import ComplexConv2d
+from dccrn_lib.networks.configs import DILATED_BLOCKS
 from dccrn_lib.networks.dropout import Dropout
 from dccrn_lib.networks.prelu import PReLU
 from dccrn_lib.networks.uformer.attention import AttentionBlock, PartLayerNorm, stacked_linear
 from dccrn_lib.networks.uformer.streams import Fusion
-
-DILATED_BLOCKS = 8
-#: Frames of future that the blocks see together: block k has the time dilations 2^k and 2^(7 - k).
-DILATED_LOOKAHEAD = sum(max(2**k, 2 ** (DILATED_BLOCKS - 1 - k)) for k in range(DILATED_BLOCKS))
 
 
 class FeedForward(nn.Module):

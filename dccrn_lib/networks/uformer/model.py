@@ -10,78 +10,15 @@ is always 0.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dccrn_lib.audio.stft import ComplexSTFT, STFTConfig
-from dccrn_lib.networks.uformer.conformer import DILATED_LOOKAHEAD, Conformer
+from dccrn_lib.audio.stft import ComplexSTFT
+from dccrn_lib.networks.configs import DILATED_LOOKAHEAD, UFORMER_LAYERS, UformerConfig
+from dccrn_lib.networks.uformer.conformer import Conformer
 from dccrn_lib.networks.uformer.streams import DecoderLayer, EncoderLayer, magnitude, unit_phasor
-from dccrn_lib.runtime.errors import AudioError, ConfigError
-from dccrn_lib.runtime.settings import Interval, require_intervals
-
-LAYERS = 6
-_INTERVALS = {
-    **dict.fromkeys(("channels", "conformer_hidden", "attention_hidden", "dilated_channels"), Interval(1, 2**14)),
-    "initial_mask": Interval(-100, 100),
-}
-
-
-@dataclass(frozen=True)
-class UformerConfig:
-    """Sizes of Uformer. Defaults are the authors' 16 kHz model: 3,336,049 parameters.
-
-    Args:
-        channels: magnitude channels (= complex channels of the other stream) at the input and after each
-            encoder layer.
-        conformer_hidden: channels inside the feed-forwards.
-        attention_hidden: size of the attention heads.
-        dilated_channels: channels inside the dilated blocks.
-        stft: analysis; the FFT size must be divisible by 2 * 2^6.
-        dropout: probability, in the conformer only.
-        fusion: couple the streams after every layer. Fusion has no parameters: False leaves the count
-            unchanged, and every parameter in use, since both streams make the output mask.
-        initial_mask: real value of the complex mask C before training: 1 starts with the right polarity, which
-            SI-SNR alone cannot find; 0 leaves all biases 0, where fusion alone turns the phase by 45 degrees.
-        attention: time and frequency attention. False does not build them: 126,692 parameters fewer.
-    """
-
-    family: ClassVar[str] = "uformer"  # as weights on disk name it
-
-    channels: tuple[int, ...] = (1, 8, 16, 32, 64, 128, 128)
-    conformer_hidden: int = 64
-    attention_hidden: int = 16
-    dilated_channels: int = 32
-    stft: STFTConfig = field(default_factory=lambda: STFTConfig(400, 160, 512, "sqrt_hann"))
-    dropout: float = 0.1
-    fusion: bool = True
-    attention: bool = True
-    initial_mask: float = 1.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "channels", tuple(self.channels))
-        if len(self.channels) != LAYERS + 1 or self.channels[0] != 1 or min(self.channels) < 1:
-            raise ConfigError(
-                f"Uformer needs {LAYERS + 1} positive channel counts that start with 1, got {self.channels}"
-            )
-        if min(self.conformer_hidden, self.attention_hidden, self.dilated_channels) < 1:
-            raise ConfigError("conformer_hidden, attention_hidden and dilated_channels of Uformer must be >= 1")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}")
-        require_intervals(self, _INTERVALS)
-        if self.stft.fft_size % 2 ** (LAYERS + 1):
-            raise ConfigError(
-                f"Uformer halves the frequencies {LAYERS} times: fft_size {self.stft.fft_size} does not fit"
-            )
-
-    @property
-    def lookahead_frames(self) -> int | float:
-        """Frames of future that an output frame depends on: all of them (math.inf) with attention over the frames."""
-        return math.inf if self.attention else DILATED_LOOKAHEAD
+from dccrn_lib.runtime.errors import AudioError
 
 
 class Uformer(nn.Module):
@@ -113,7 +50,8 @@ class Uformer(nn.Module):
             c.channels[-1], c.conformer_hidden, c.attention_hidden, c.dilated_channels, c.dropout, c.fusion, c.attention
         )
         self.decoder = nn.ModuleList(
-            DecoderLayer(high, low, c.fusion, last=i == LAYERS - 1) for i, (low, high) in enumerate(reversed(pairs))
+            DecoderLayer(high, low, c.fusion, last=i == UFORMER_LAYERS - 1)
+            for i, (low, high) in enumerate(reversed(pairs))
         )
         if c.initial_mask:
             # complex bias (br - bi) + j (br + bi); the last fusion adds sigmoid(0) = 0.5 to both parts of C
