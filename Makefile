@@ -68,7 +68,7 @@ quick: $(STAMP)
 	"$(PY)" -m pytest -q -m "not slow" $(QUICK)
 
 lesson-lint: $(STAMP)  ## advice for the authors of lessons (length, words per line of code, stated times); never fails
-	@PYTHONPATH=tests "$(PY)" -m contract
+	@"$(PY)" -m tests.contract
 
 # A file stays with one process: what its tests share is made once.
 PYTEST = OMP_NUM_THREADS=1 "$(PY)" -m pytest --numprocesses "$(JOBS)" --dist loadfile

@@ -13,6 +13,11 @@ from packaging.version import Version
 
 from dccrn_lib.runtime import paths
 
+# helpers of the tests are imported as tests.<package>, however pytest was started; last, so that a broken copy of the
+# package on PYTHONPATH (tests/mutations) stays the one that is tested
+if (_ROOT := str(Path(__file__).resolve().parents[1])) not in sys.path:
+    sys.path.append(_ROOT)
+
 # kernels and child processes of the tests shall not fight for the cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -42,6 +47,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def flushed() -> None:
+    """torch takes denormal numbers for 0, as the commands that train do; :func:`denormal_numbers` ends it."""
+    import torch
+
+    torch.set_flush_denormal(True)
 
 
 @pytest.fixture(scope="session")

@@ -15,22 +15,6 @@ from packaging.version import Version
 
 from dccrn_lib.results.tables import stale_tables
 
-FILES = [
-    "README.md",
-    "LICENSE",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "CITATION.cff",
-    "pyproject.toml",
-    "environment.yml",
-    "Makefile",
-    ".ci/run",
-    ".github/workflows/ci.yml",
-    "docs/ledger.md",
-    "docs/latency.md",
-]
-TARGETS = ["tutorial", "test", "lab", "notebooks", "bench", "results", "train-real", "clean"]
-
 
 def tracked(root: Path) -> list[Path]:
     """Text files of the repository; every file of the folder tree when it is not one."""
@@ -44,9 +28,11 @@ def tracked(root: Path) -> list[Path]:
     return [path for path in paths if path.suffix in suffixes and path.is_file()]
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_file_is_there(name: str, root: Path):
-    assert (root / name).stat().st_size > 0
+def test_the_files_that_packaging_names_are_there(root: Path):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    included = re.findall(r"^include (.+)$", (root / "MANIFEST.in").read_text(), re.MULTILINE)
+    names = [project["readme"], *project["license-files"], *" ".join(included).split()]
+    assert [name for name in names if not any(path.stat().st_size for path in root.glob(name))] == []
 
 
 def test_ci_calls_make_test_and_is_executable(root: Path):
@@ -55,11 +41,35 @@ def test_ci_calls_make_test_and_is_executable(root: Path):
     assert ".ci/run" in (root / ".github/workflows/ci.yml").read_text()
 
 
-@pytest.mark.parametrize("target", TARGETS)
-def test_make_target_is_documented_and_named_in_the_readme(target: str, root: Path):
-    shown = subprocess.run(["make", "-s", "-C", str(root), "help"], capture_output=True, text=True).stdout
-    assert re.search(rf"^  make {target}\s+\S", shown, re.MULTILINE)
-    assert any(f"make {target}" in (root / name).read_text() for name in ("README.md", "docs/guide.md"))
+def make_targets(root: Path) -> dict[str, str]:
+    """Targets that `make help` lists, with their lines; itself apart."""
+    shown = subprocess.run(["make", "-s", "-C", str(root), "help"], capture_output=True, text=True, check=True).stdout
+    return {name: line for name, line in re.findall(r"^  make (\S+)\s+(\S.*)$", shown, re.MULTILINE) if name != "help"}
+
+
+def test_every_make_target_has_a_row_in_the_guide(root: Path):
+    rows = re.findall(r"^\| `make ([a-z-]+)", (root / "docs/guide.md").read_text(), re.MULTILINE)
+    assert sorted(set(rows)) == sorted(make_targets(root))
+    assert len(rows) == len(set(rows))
+
+
+@pytest.mark.parametrize("target", ["lint", "test", "unit", "browser", "demo", "book", "soak", "results"])
+def test_the_guide_says_all_that_a_target_runs(target: str, root: Path):
+    (row,) = re.findall(rf"^\| `make {target}`.*$", (root / "docs/guide.md").read_text(), re.MULTILINE)
+    steps = subprocess.run(["make", "-n", "-C", str(root), target], capture_output=True, text=True, check=True).stdout
+    commands = [line for line in steps.splitlines() if ".venv/bin/" in line and not re.search("-m (pip|venv)", line)]
+    parts = re.findall(
+        r"-m ([a-z][\w.]+)|bin/(lint-imports)|(--check)|(--nbval-lax)|((?:tests|docs)/[\w/]+)", "\n".join(commands)
+    )
+    named = {part for group in parts for part in group if part}
+    assert named and [part for part in sorted(named) if part not in row] == []
+
+
+def test_every_target_that_a_document_names_exists(root: Path):
+    known = {*make_targets(root), *re.findall(r"^([a-z]+):", (root / "Makefile").read_text(), re.MULTILINE)}
+    for document in [root / "README.md", root / "CONTRIBUTING.md", *(root / "docs").glob("*.md")]:
+        named = re.findall(r"(?:`|^    )make ([a-z-]+)", document.read_text(encoding="utf-8"), re.MULTILINE)
+        assert set(named) <= known, document.name
 
 
 def test_lint_runs_the_examples_in_docstrings(root: Path):
@@ -109,7 +119,9 @@ def test_every_requirement_has_a_lower_end_and_an_exact_version(root: Path):
         assert requirement.name in versions, requirement
 
 
-def test_the_oldest_versions_are_the_lower_ends(root: Path):
+def test_the_oldest_versions_are_the_lower_ends_of_all_dependencies(root: Path):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    assert set(exact(root / ".github/oldest.txt")) == {Requirement(r).name for r in project["dependencies"]}
     lower = {r.name: s.version for r in requirements(root) for s in r.specifier if s.operator == ">="}
     for name, (version,) in exact(root / ".github/oldest.txt").items():
         assert Version(version) in SpecifierSet(f"=={lower[name]}.*"), name
@@ -146,14 +158,45 @@ def test_an_unknown_kind_of_torch_is_refused(root: Path, tmp_path: Path):
 
 
 def test_no_paths_of_a_machine_in_the_repository(root: Path):
+    """No home of a user, and not the folder of this checkout."""
     # written so that this file does not hold what it looks for
-    path = re.compile(r"/(?:home|root|Users|work|farm)/\w|/tmp/bash" + "_jobs")
-    found = {}
+    path = re.compile(r"/(?:home|root|Users)/\w|" + re.escape(f"{root}/"))
+    violations = {}
     for file in tracked(root):
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
             if path.search(re.sub(r"https?://\S+|base64,[A-Za-z0-9+/=]+|\"[A-Za-z0-9+/=\\n]{200,}\"", "", line)):
-                found[f"{file.relative_to(root)}:{number}"] = line.strip()[:80]
-    assert found == {}
+                violations[f"{file.relative_to(root)}:{number}"] = line.strip()[:80]
+    assert violations == {}
+
+
+def test_text_files_have_tidy_ends_of_lines(root: Path):
+    """One newline at the end of a file, no spaces at the end of a line."""
+    untidy = []
+    for file in tracked(root):
+        text = file.read_bytes().decode("utf-8")
+        loose = file.suffix not in {".ipynb", ".json", ".jsonl"} and re.search(r"[ \t\r]$", text, re.MULTILINE)
+        if text and (loose or not text.endswith("\n") or text.endswith("\n\n")):
+            untidy.append(str(file.relative_to(root)))
+    assert untidy == []
+
+
+def test_the_citation_and_the_package_agree(root: Path):
+    from dccrn_lib import __version__
+
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    citation = (root / "CITATION.cff").read_text()
+    assert re.search(rf"^version: {re.escape(__version__)}$", citation, re.MULTILINE)
+    assert [f'  - name: "{author["name"]}"' in citation for author in project["authors"]] == [True]
+    assert f"## {__version__}" in (root / "CHANGELOG.md").read_text()
+
+
+def test_ci_runs_every_python_that_the_package_names(root: Path):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    named = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    tested = re.findall(r"^        python: (.+)$", (root / ".github/workflows/ci.yml").read_text(), re.MULTILINE)
+    assert named and [sorted(re.findall(r"3\.\d+", line)) for line in tested] == [named]
+    image = re.search(r"python:(3\.\d+)", (root / ".devcontainer/devcontainer.json").read_text())[1]
+    assert image in named
 
 
 def test_the_package_fits_on_one_screen(root: Path):

@@ -6,10 +6,10 @@ import json
 import re
 from pathlib import Path
 
-import pages
 import pytest
 
 import dccrn_lib
+from tests.book import pages
 
 pytestmark = [pytest.mark.book, pytest.mark.slow]
 

@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import chromium
 
 from dccrn_lib.runtime.paths import project_root
+from tests.chromium import chromium
 
 # a pop-up about news and an extension list would ask the network
 QUIET_LAB = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}

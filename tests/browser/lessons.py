@@ -12,7 +12,8 @@ from pathlib import Path
 import nbformat
 from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
-from slices import needed_cells
+
+from tests.browser.slices import needed_cells
 
 _OPEN = """
 async (path) => {

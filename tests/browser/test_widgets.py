@@ -9,10 +9,9 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is missing: pip install -e '.[browser]'")
 
-from lessons import Lesson, Seen, Widget
-
 from dccrn_lib.lessons.evaluation.widgets import ABXSession
 from dccrn_lib.runtime.paths import data_dir
+from tests.browser.lessons import Lesson, Seen, Widget
 
 pytestmark = pytest.mark.browser
 

@@ -1,4 +1,4 @@
-"""What every committed lesson keeps: opening, closing, grain, sizes, links, checks, recap and quiz.
+"""What every committed lesson keeps: start, sizes, links, checks, recap and quiz; and what is advice on style.
 
 A rule is a function of a :class:`Lesson` that returns its violations as lines ("cell 12: ..."); :data:`RULES` names
 those that every committed lesson keeps, :data:`TASTE` those that are advice (``make lesson-lint``), and :func:`violations`
@@ -9,26 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from contract.form import audio, figures, grain, links, sizes, symbols, words_per_line
-from contract.framing import closing, opening
-from contract.reading import Lesson
-from contract.running import checked, clean, exceptions, executed, exercises
-from contract.teaching import marks, pages, path_length, question, recap
+from tests.contract.form import audio, figures, grain, links, sizes, symbols, words_per_line
+from tests.contract.framing import closing, opening, start
+from tests.contract.reading import Lesson
+from tests.contract.running import checked, clean, exceptions, executed, exercises
+from tests.contract.teaching import marks, pages, path_length, question, recap
 
 __all__ = ["RULES", "TASTE", "Lesson", "violations", "words_per_line"]
 
 RULES: dict[str, Callable[[Lesson], list[str]]] = {
     rule.__name__: rule
     for rule in (
-        *(opening, closing),
-        *(sizes, links, symbols, figures, audio),
+        *(start, sizes, links, symbols, figures, audio),
         *(executed, clean, exceptions, checked, exercises),
-        *(question, marks, recap, pages),
+        *(marks, recap, pages),
     )
 }
 
 #: Advice: warnings of ``make lesson-lint``, no test.
-TASTE: dict[str, Callable[[Lesson], list[str]]] = {"grain": grain, "path_length": path_length}
+TASTE: dict[str, Callable[[Lesson], list[str]]] = {
+    rule.__name__: rule for rule in (opening, closing, question, grain, path_length)
+}
 
 
 def violations(lesson: Lesson) -> dict[str, list[str]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contract import TASTE, Lesson
-from contract.framing import stated_seconds
 from dccrn_lib.results.records import load_result
 from dccrn_lib.runtime.paths import notebooks_dir
+from tests.contract import TASTE, Lesson
+from tests.contract.framing import stated_seconds
 
 measured = {row["notebook"]: row["seconds"] for row in load_result("tutorial_times")["rows"]}
 for path in sorted(notebooks_dir().glob("[0-9]*.ipynb")):

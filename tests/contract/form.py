@@ -11,8 +11,8 @@ from pathlib import Path
 import nbformat
 import soundfile
 
-from contract.reading import Lesson, links_of, prose
 from dccrn_lib.lessons.lesson import MAX_SECONDS
+from tests.contract.reading import Lesson, links_of, prose
 
 CELLS = (60, 135)  # of a lesson
 CODE_LINES = 40  # of a cell

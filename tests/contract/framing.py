@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import re
 
-from contract.reading import Lesson, links_of, tree_of
 from dccrn_lib.lessons.running.parameters import parse_cell
 from dccrn_lib.runtime.errors import ConfigError
+from tests.contract.reading import Lesson, links_of, tree_of
 
 VERBS = (3, 5)  # under "You will learn"
 _TIME = r"\b(\d+)(?: to (\d+))? (s|minutes?) on a 2-core CPU\b"
@@ -15,32 +15,41 @@ CLOSING = ("What we saw", "Where we differ from the paper, and what is not known
 
 
 def opening(lesson: Lesson) -> list[str]:
-    """Title, what you will learn, what you need, the parameters cell, versions and seed: in this order."""
-    found = []
+    """Title, what you will learn, what you need, then the parameters: in this order. Advice."""
+    violations = []
     number = lesson.path.name.partition("_")[0]
     text = lesson.text
     if not text or text[0][0] != 0 or not re.match(rf"# {number}\. \S", text[0][1]):
-        found.append(f"cell 0: the title must read '# {number}. ...'")
+        violations.append(f"cell 0: the title must read '# {number}. ...'")
     learn, need = lesson.find_heading("You will learn"), lesson.find_heading("You need")
-    parameters = next((i for i, c in lesson.code if "parameters" in c.metadata.get("tags", [])), None)
-    versions = next((i for i, c in lesson.code if re.search(r"^lesson\.start\(seed\)", c.source, re.M)), None)
-    places = {
-        "You will learn": learn,
-        "You need": need,
-        "a parameters cell": parameters,
-        "lesson.start(seed)": versions,
-    }
-    missing = [f"cell 0: nothing says {name!r}" for name, place in places.items() if place is None]
-    if missing:
-        return found + missing
-    if not 0 <= learn <= need < parameters < versions:
-        found.append(
-            f"cell {parameters}: title, what you will learn, what you need, parameters, versions: in this order"
-        )
+    if learn is None or need is None:
+        wanted = {"You will learn": learn, "You need": need}
+        return violations + [f"cell 0: nothing says {name!r}" for name, place in wanted.items() if place is None]
+    parameters, _ = _start_cells(lesson)
+    if not 0 <= learn <= need < (need + 1 if parameters is None else parameters):
+        violations.append(f"cell {need}: title, what you will learn, what you need, parameters: in this order")
     headings = [h for i, h in lesson.headings() if i <= need]
     if headings[1:3] != ["You will learn", "You need"]:
-        found.append(f"cell {learn}: after the title come 'You will learn' and 'You need', here {headings[1:3]}")
-    return found + _learn(lesson, learn) + _need(lesson, need) + _parameters(lesson, parameters, versions)
+        violations.append(f"cell {learn}: after the title come 'You will learn' and 'You need', here {headings[1:3]}")
+    return violations + _learn(lesson, learn) + _need(lesson, need)
+
+
+def start(lesson: Lesson) -> list[str]:
+    """The parameters cell, which ``run-notebooks`` reads, before versions and seed, and nothing else that runs there."""
+    parameters, versions = _start_cells(lesson)
+    if parameters is None or versions is None:
+        wanted = {"a parameters cell": parameters, "lesson.start(seed)": versions}
+        return [f"cell 0: nothing says {name!r}" for name, place in wanted.items() if place is None]
+    if parameters > versions:
+        return [f"cell {parameters}: parameters, then versions and seed: in this order"]
+    return _parameters(lesson, parameters, versions)
+
+
+def _start_cells(lesson: Lesson) -> tuple[int | None, int | None]:
+    """Index of the parameters cell and of the one that prints versions and seed."""
+    parameters = next((i for i, c in lesson.code if "parameters" in c.metadata.get("tags", [])), None)
+    versions = next((i for i, c in lesson.code if re.search(r"^lesson\.start\(seed\)", c.source, re.M)), None)
+    return parameters, versions
 
 
 def stated_seconds(lesson: Lesson) -> tuple[float, float] | None:

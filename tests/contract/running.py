@@ -6,9 +6,9 @@ import ast
 import importlib
 import re
 
-from contract.reading import Lesson, tree_of
 from dccrn_lib.lessons.running.cleaning import cleaned
 from dccrn_lib.runtime.errors import DccrnError
+from tests.contract.reading import Lesson, tree_of
 
 CHECKED_CELLS = (5, 10)  # cells whose output nbval compares
 EXERCISES = (2, 4)

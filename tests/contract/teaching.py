@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from contract.reading import Lesson, links_of
+from tests.contract.reading import Lesson, links_of
 
 MARKS = ("core", "deeper", "research")
 CORE_CELLS = (50, 70)  # on the core path, without the exercises

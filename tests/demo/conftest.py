@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 import soundfile
-from chromium import chromium
-from demo_page import SECONDS, Visit, bundle_module
 
 from dccrn_lib.runtime.paths import project_root
+from tests.chromium import chromium
+from tests.demo.demo_page import SECONDS, Visit, bundle_module
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from demo_page import Visit
 
 from dccrn_lib.audio.resampling import resample
 from dccrn_lib.enhancement.stream import StreamingEnhancer
 from dccrn_lib.losses import si_snr_db
 from dccrn_lib.networks.weights import load_model
+from tests.demo.demo_page import Visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

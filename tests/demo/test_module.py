@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from demo_page import FOLDER, bundle_module
 
 from dccrn_lib.audio.resampling import resample
 from dccrn_lib.audio.stft import ComplexSTFT, STFTConfig
 from dccrn_lib.enhancement.level import LevelControl, LevelMeter, OffsetControl
+from tests.demo.demo_page import FOLDER, bundle_module
 
 
 @pytest.fixture(scope="module")

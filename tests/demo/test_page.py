@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from demo_page import Visit
 
 from dccrn_lib.audio.resampling import resample
 from dccrn_lib.enhancement.level import LevelMeter
@@ -18,6 +17,7 @@ from dccrn_lib.enhancement.stream import StreamingEnhancer
 from dccrn_lib.enhancement.waveform import enhance_waveform
 from dccrn_lib.networks.weights import load_model
 from dccrn_lib.runtime.paths import project_root
+from tests.demo.demo_page import Visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

@@ -22,14 +22,7 @@ TINY = replace(
 METHODS, SEEDS = ["none"], [0, 1]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    yield
-    torch.set_num_threads(before)
-    torch.set_flush_denormal(False)
+pytestmark = pytest.mark.usefixtures("one_thread", "flushed")
 
 
 def sweep(corpus, out, executor=None, seeds=SEEDS):

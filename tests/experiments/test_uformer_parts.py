@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-import torch
 
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.experiments import uformer_parts
@@ -13,17 +12,12 @@ from dccrn_lib.results.records import load_result, save_result
 
 
 @pytest.fixture
-def small_corpus(tmp_path, monkeypatch):
+def small_corpus(tmp_path, monkeypatch, one_thread, flushed):
     made = generated_corpus(0.02, root=tmp_path / "corpus", progress=False)
     corpus = {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
     monkeypatch.setattr(uformer_parts, "corpus_of", lambda profile, progress: corpus)
     uformer_parts._batches.cache_clear()
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     yield
-    torch.set_num_threads(before)
-    torch.set_flush_denormal(False)
     uformer_parts._batches.cache_clear()
 
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 from pathlib import Path
 
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.environment import environment_record
 from dccrn_lib.runtime.interrupts import tidy_ending
-
-from .catalogue import FAULTS, Fault
-
-# beside this package, whether it is "tests.faults" (the command) or "faults" (below pytest)
-_running = importlib.import_module(f"{str(__package__).removesuffix('faults')}mutations.running")
-package, ask_tests, MutationError = _running.package, _running.ask_tests, _running.MutationError
+from tests.faults.catalogue import FAULTS, Fault
+from tests.mutations.running import MutationError, ask_tests, package
 
 SECONDS = 200.0  # that one test may take without the mend
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from . import __main__ as command
-from .catalogue import FAULTS, Fault
+from tests.faults import __main__ as command
+from tests.faults.catalogue import FAULTS, Fault
 
 running = importlib.import_module(f"{str(__package__).removesuffix('faults')}mutations.running")
 NAMES = [f"{fault.number}-{fault.file}-{number}" for number, fault in enumerate(FAULTS)]

@@ -13,7 +13,7 @@ gigabytes, and nothing is written outside the folder that the target was given::
 ``python -m tests.fuzzing --examples 1000 --seed 1`` runs all of them. The test suite has a short form of each.
 """
 
-from .running import Counts, Target, fuzz
-from .targets import TARGETS
+from tests.fuzzing.running import Counts, Target, fuzz
+from tests.fuzzing.targets import TARGETS
 
 __all__ = ["TARGETS", "Counts", "Target", "fuzz"]

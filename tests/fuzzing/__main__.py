@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .running import fuzz
-from .targets import TARGETS
+from tests.fuzzing.running import fuzz
+from tests.fuzzing.targets import TARGETS
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from dccrn_lib.audio.files import write_audio
 from dccrn_lib.corpus.manifest import read_manifest, total_hours, write_manifest
 from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
-
-from .mutations import json_text
-from .running import Target
+from tests.fuzzing.mutations import json_text
+from tests.fuzzing.running import Target
 
 SPEECH = {
     "path": "a.wav", "kind": "speech", "corpus": "mine", "seconds": 0.5, "sample_rate": 16000, "split": "train",

@@ -13,10 +13,9 @@ from dccrn_lib.lessons.running.execution import NotebookRun
 from dccrn_lib.lessons.running.notebooks import describe_parameters
 from dccrn_lib.lessons.running.parameters import assign, parse_cell
 from dccrn_lib.lessons.running.report import write_report
-
-from .mutations import TEXTS, json_text
-from .running import Target
-from .settings import VALUES
+from tests.fuzzing.mutations import TEXTS, json_text
+from tests.fuzzing.running import Target
+from tests.fuzzing.settings import VALUES
 
 CELL = """seed: int = 0  # of everything drawn
 rate: float = 0.5  # of learning

@@ -14,9 +14,8 @@ from dccrn_lib.audio.files import audio_info, read_audio, read_blocks, write_aud
 from dccrn_lib.corpus.decoding import decode
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.scanning import probe_audio
-
-from .mutations import damaged
-from .running import Target
+from tests.fuzzing.mutations import damaged
+from tests.fuzzing.running import Target
 
 _FORMATS = (
     ("WAV", "PCM_16", 1), ("WAV", "FLOAT", 2), ("WAV", "PCM_24", 1), ("WAV", "MS_ADPCM", 1), ("WAVEX", "PCM_16", 3),

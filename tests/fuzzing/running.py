@@ -80,7 +80,7 @@ def fuzz(target: str | Target, examples: int, seed: int = 0) -> Counts:
         Counts; nothing is raised for an input that fails.
     """
     if isinstance(target, str):
-        from .targets import TARGETS
+        from tests.fuzzing.targets import TARGETS
 
         target = TARGETS[target]
     counts = Counts(target.name, seed)

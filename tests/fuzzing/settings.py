@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from dccrn_lib.cli.main import command_parser
 from dccrn_lib.runtime.settings import override, split_assignments
 from dccrn_lib.training.config import TrainConfig
-
-from .mutations import NUMBERS, TEXTS, json_text
-from .running import Target
+from tests.fuzzing.mutations import NUMBERS, TEXTS, json_text
+from tests.fuzzing.running import Target
 
 BASE = TrainConfig(out="o", speech="s.jsonl", noise="n.jsonl")
 _FIELDS = [f for f in TrainConfig.__dataclass_fields__ if f != "mix"]

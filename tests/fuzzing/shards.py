@@ -15,9 +15,8 @@ from dccrn_lib.corpus.decoding import decode
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.manifest import read_manifest, write_manifest
 from dccrn_lib.corpus.packing import pack_corpus, unpack_corpus
-
-from .mutations import damaged, damaged_json
-from .running import Target
+from tests.fuzzing.mutations import damaged, damaged_json
+from tests.fuzzing.running import Target
 
 _PATHS = st.sampled_from(
     ("speech-000.tar::../../above", "speech-000.tar::/etc/passwd", "../../above::a.wav", "/etc/passwd::a.wav",

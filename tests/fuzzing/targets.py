@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import manifests, notebooks, recordings, settings, shards, weights
+from tests.fuzzing import manifests, notebooks, recordings, settings, shards, weights
 
 TARGETS = {
     target.name: target

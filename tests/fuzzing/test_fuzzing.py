@@ -14,10 +14,9 @@ pytest.importorskip("papermill", reason="the extra notebooks is not installed")
 from hypothesis import strategies as st
 
 from dccrn_lib.runtime.errors import AudioError
-
-from . import running
-from .running import Target, fuzz
-from .targets import TARGETS
+from tests.fuzzing import running
+from tests.fuzzing.running import Target, fuzz
+from tests.fuzzing.targets import TARGETS
 
 EXAMPLES = 30
 

@@ -18,9 +18,8 @@ from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
 from dccrn_lib.networks.weights import load_model, read_card, save_model
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
 from dccrn_lib.training.run_folder import Run, open_run, write_config
-
-from .mutations import damaged, json_text
-from .running import Target
+from tests.fuzzing.mutations import damaged, json_text
+from tests.fuzzing.running import Target
 
 
 @lru_cache

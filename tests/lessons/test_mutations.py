@@ -9,11 +9,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mutations import __main__ as command
-from mutations import running
-from mutations.catalogue import MUTATIONS, Mutation
-from mutations.cells import run
-from mutations.running import Answer, MutationError, ask_lesson, ask_tests, find_lesson, mutated, package
+
+from tests.mutations import __main__ as command
+from tests.mutations import running
+from tests.mutations.catalogue import MUTATIONS, Mutation
+from tests.mutations.cells import run
+from tests.mutations.running import (
+    Answer,
+    MutationError,
+    ask_lesson,
+    ask_tests,
+    find_cell,
+    find_lesson,
+    mutated,
+    package,
+)
 
 BY_NAME = {m.name: m for m in MUTATIONS}
 
@@ -37,8 +47,9 @@ def test_its_text_stands_once_and_the_broken_file_is_python(mutation: Mutation, 
 def test_its_test_and_its_cell_exist_and_check_something(mutation: Mutation, root: Path):
     file, _, test = mutation.unit.partition("::")
     assert f"def {test}(" in (root / file).read_text(encoding="utf-8")
-    cells = json.loads(find_lesson(mutation.notebook).read_text(encoding="utf-8"))["cells"]
-    (cell,) = (c for c in cells if c["id"] == mutation.cell)
+    notebook = find_lesson(mutation.notebook)
+    name = find_cell(notebook, mutation.cell)
+    (cell,) = (c for c in json.loads(notebook.read_text(encoding="utf-8"))["cells"] if c["id"] == name)
     assert any(mark in "".join(cell["source"]) for mark in ("assert ", "NBVAL_CHECK_OUTPUT", "agree("))
 
 
@@ -97,6 +108,14 @@ def test_an_exception_before_the_check_is_told_with_its_own_cell(tiny):
     assert run(tiny(("1 / 0", [], ""), ("assert True", [], "")), "", ["b"])["failed"] == "a"
 
 
+def test_a_text_names_one_cell(tiny):
+    path = tiny(("x = 1", [], ""), ("x = 1\ny = 2", [], ""))
+    assert find_cell(path, "y = 2") == "b"
+    for text, count in (("x = 1", 2), ("z", 0)):
+        with pytest.raises(MutationError, match=f"stands in {count} code cells"):
+            find_cell(path, text)
+
+
 # ---- the command
 
 
@@ -147,7 +166,7 @@ def test_a_mutation_is_caught_by_its_test_and_its_lesson(root: Path):
         test = ask_tests(folder, mutation.unit)
         lesson = ask_lesson(folder, mutation.notebook, [mutation.cell])
     assert not test.passed and not lesson.passed
-    assert lesson.why.startswith(f"cell {mutation.cell}: AssertionError")
+    assert lesson.why.startswith(f"cell {mutation.cell!r}: AssertionError")
     original = (root / "dccrn_lib" / mutation.file).read_text(encoding="utf-8")
     assert mutation.old in original and not folder.exists()
 

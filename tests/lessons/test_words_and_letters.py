@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from contract.reading import Lesson, tree_of
-from contract.teaching import recap_terms
 
 from dccrn_lib.runtime.paths import notebooks_dir, project_root
+from tests.contract.reading import Lesson, tree_of
+from tests.contract.teaching import recap_terms
 
 LESSONS = {path.stem.split("_")[0]: Lesson.read(path) for path in sorted(notebooks_dir().glob("[0-9]*.ipynb"))}
 CAPITALS = {"Y", "N", "M", "T"}  # a lesson that uses one of them in a formula has it in its table

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .catalogue import MUTATIONS, Mutation
-from .running import Answer, MutationError, ask_lesson, ask_tests, package
+from tests.mutations.catalogue import MUTATIONS, Mutation
+from tests.mutations.running import Answer, MutationError, ask_lesson, ask_tests, package
 
 
 def whole_library_passes(chosen: list[Mutation]) -> dict[str, Answer]:

@@ -10,7 +10,8 @@ class Mutation:
     """One way to break the library.
 
     ``old`` stands exactly once in ``dccrn_lib/<file>`` and becomes ``new``. Then the test ``unit`` must fail, and so
-    must the lesson ``notebook`` (its number) when its code cells run up to the checking cell with the id ``cell``.
+    must the lesson ``notebook`` (its number) when its code cells run up to the checking cell: the one that holds the
+    text ``cell``, which stands in no other.
     """
 
     name: str
@@ -33,7 +34,7 @@ MUTATIONS = (
         "hann_window(self.config.window_length, periodic=False)",
         "tests/audio/test_stft.py::test_frame_equals_its_definition",
         "01",
-        "a64661d6",
+        "by_hand = 0.5 - 0.5 * torch.cos(2 * math.pi * n / L)",
     ),
     Mutation(
         "stft_padding",
@@ -43,7 +44,7 @@ MUTATIONS = (
         "padded = F.pad(x.float(), (0, left + right))",
         "tests/audio/test_stft.py::test_frame_needs_nothing_after_its_end",
         "01",
-        "1af0ae24",
+        'probe[(k + 1) * h :] = float("nan")',
     ),
     Mutation(
         "overlap_add",
@@ -53,7 +54,7 @@ MUTATIONS = (
         "self._overlap_add(self.window.expand",
         "tests/audio/test_stft.py::test_inverse_is_exact",
         "01",
-        "6bdaa448",
+        "def naive_inverse(",
     ),
     Mutation(
         "mixture_snr",
@@ -63,7 +64,7 @@ MUTATIONS = (
         "10 ** ((snr_db + 3) / 10)).astype",
         "tests/corpus/test_mixing.py::test_snr_is_what_was_drawn",
         "01",
-        "747c9f5a",
+        "assert abs(measured_snr - snr_db) < 0.05",
     ),
     # ---- 02: DCCRN
     Mutation(
@@ -74,7 +75,7 @@ MUTATIONS = (
         "top = torch.cat([self.weight_real, self.weight_imag]",
         "tests/networks/test_complex_layers.py::test_convolution_by_hand",
         "02",
-        "f6902efe",
+        "def copy_into(mine, theirs)",
     ),
     Mutation(
         "complex_bias",
@@ -84,7 +85,7 @@ MUTATIONS = (
         "torch.cat([self.bias_real, self.bias_imag])",
         "tests/networks/test_complex_layers.py::test_convolution_equals_complex64",
         "02",
-        "f6902efe",
+        "def copy_into(mine, theirs)",
     ),
     Mutation(
         "transposed_sign",
@@ -94,7 +95,7 @@ MUTATIONS = (
         "torch.cat([self.weight_imag, -self.weight_real], dim=1)",
         "tests/networks/test_complex_layers.py::test_transposed_convolution_equals_complex64",
         "02",
-        "6c279346",
+        "class MyTransposedConv(MyComplexWeight)",
     ),
     Mutation(
         "whitening_sign",
@@ -104,7 +105,7 @@ MUTATIONS = (
         "(v_ii + s) / (s * t), v_ri / (s * t)",
         "tests/networks/test_complex_layers.py::test_complex_batch_norm_whitens",
         "02",
-        "6adbbf13",
+        "assert torch.allclose(whitened, by_hand",
     ),
     Mutation(
         "lstm_sign",
@@ -114,7 +115,7 @@ MUTATIONS = (
         "return rr + ii, ri + ir",
         "tests/networks/test_complex_layers.py::test_lstm_equation_from_its_four_passes",
         "02",
-        "1123de4e",
+        "class MyLSTM(nn.Module)",
     ),
     Mutation(
         "skip_order",
@@ -124,7 +125,7 @@ MUTATIONS = (
         "torch.cat([s_real, x_real, s_imag, x_imag], dim=1)",
         "tests/networks/test_authors.py::test_golden",
         "02",
-        "e2665c80",
+        "def my_concat(",
     ),
     Mutation(
         "mask_at_dc",
@@ -134,7 +135,7 @@ MUTATIONS = (
         "F.pad(x.float(), (0, 0, 0, 1))",
         "tests/networks/test_dccrn.py::test_mask_leaves_dc_out",
         "02",
-        "e3931b7a",
+        "def load_shipped(",
     ),
     Mutation(
         "lookahead",
@@ -144,7 +145,7 @@ MUTATIONS = (
         "y[..., :-1]",
         "tests/networks/test_dccrn.py::test_lookahead_in_frames",
         "02",
-        "e3931b7a",
+        "def load_shipped(",
     ),
     Mutation(
         "mask_bound",
@@ -154,7 +155,7 @@ MUTATIONS = (
         "mask * spectrum",
         "tests/networks/test_dccrn.py::test_mask_equations",
         "02",
-        "123e012f",
+        "def my_mask(",
     ),
     # ---- 03: Uformer
     Mutation(
@@ -165,7 +166,7 @@ MUTATIONS = (
         "magnitude(real, imag).to(magnitude_stream.dtype)",
         "tests/networks/test_uformer.py::test_fusion_equations",
         "03",
-        "606f3a53",
+        "def my_fuse(",
     ),
     Mutation(
         "attention_sign",
@@ -175,7 +176,7 @@ MUTATIONS = (
         "SIGNS = ((1.0, -1.0, -1.0, -1.0), (1.0, 1.0, 1.0, 1.0))",
         "tests/networks/test_uformer.py::test_complex_head_equals_eight_attentions_written_out",
         "03",
-        "eb4422de",
+        "assert signs == [int(sign) for row in SIGNS",
     ),
     Mutation(
         "teacher_skip_order",
@@ -185,7 +186,7 @@ MUTATIONS = (
         "torch.cat([real, skip_real, imag, skip_imag], dim=1)",
         "tests/networks/test_authors.py::test_golden",
         "03",
-        "896b0889",
+        "class MyTwoStreamDecoder(nn.Module)",
     ),
     # ---- 04: attention transfer
     Mutation(
@@ -196,7 +197,7 @@ MUTATIONS = (
         "x.float().square().mean(dim=2)",
         "tests/distillation/test_distillation.py::test_channel_attention_by_hand",
         "04",
-        "a7d98778",
+        "mine, my_layers = MyATKL(normalisation)(",
     ),
     Mutation(
         "normalised_axis",
@@ -206,7 +207,7 @@ MUTATIONS = (
         "return q.log() - q.sum(0, keepdim=True).log()",
         "tests/distillation/test_distillation.py::test_distributions_by_hand",
         "04",
-        "a7d98778",
+        "mine, my_layers = MyATKL(normalisation)(",
     ),
     Mutation(
         "kl_direction",
@@ -216,7 +217,7 @@ MUTATIONS = (
         "(log_student.exp() * (log_student - log_teacher))",
         "tests/distillation/test_distillation.py::test_kl_by_hand_and_its_direction",
         "04",
-        "3bbba7e4",
+        "P_T, P_S = torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75])",
     ),
     Mutation(
         "kl_reduction",
@@ -226,7 +227,7 @@ MUTATIONS = (
         "(log_teacher - log_student)).mean()",
         "tests/distillation/test_distillation.py::test_kl_reduction_does_not_depend_on_batch_or_further_axes",
         "04",
-        "3bbba7e4",
+        "P_T, P_S = torch.tensor([0.5, 0.5]), torch.tensor([0.25, 0.75])",
     ),
     Mutation(
         "frame_alignment",
@@ -236,7 +237,7 @@ MUTATIONS = (
         "/ from_stft.hop_length\n",
         "tests/distillation/test_distillation.py::test_alignment_is_exact_on_a_ramp",
         "04",
-        "8b7f0f72",
+        "same = torch.allclose(aligned, naive_align(",
     ),
     Mutation(
         "balance",
@@ -246,7 +247,7 @@ MUTATIONS = (
         "share * norms[1] / norms[0]",
         "tests/distillation/test_distillation.py::test_balance_gives_the_share_asked_for",
         "04",
-        "437d1e38",
+        "ratio = gradient_norm(criterion.feature_weight * at_kl)",
     ),
     Mutation(
         "teacher_weight",
@@ -256,7 +257,7 @@ MUTATIONS = (
         '(terms["teacher"] if',
         "tests/distillation/test_distillation.py::test_total_is_the_weighted_sum_of_its_terms",
         "04",
-        "437d1e38",
+        "ratio = gradient_norm(criterion.feature_weight * at_kl)",
     ),
     Mutation(
         "teacher_attached",
@@ -266,7 +267,7 @@ MUTATIONS = (
         "teacher[name]",
         "tests/distillation/test_distillation.py::test_teacher_is_detached",
         "04",
-        "0adeec75",
+        "for criterion_class in (AttentionTransferKL, MyATKL)",
     ),
     # ---- 05: distillation
     Mutation(
@@ -277,7 +278,7 @@ MUTATIONS = (
         "    with torch.no_grad():\n        for noisy, clean",
         "tests/training/test_loop.py::test_a_skipped_batch_leaves_no_trace_in_batchnorm",
         "05",
-        "23d6af3a",
+        "library = train(config, progress=False)",
     ),
     Mutation(
         "teacher_in_training_mode",
@@ -287,7 +288,7 @@ MUTATIONS = (
         "return teacher.train().requires_grad_(False)",
         "tests/distillation/test_distillation.py::test_frozen_teacher_is_asserted",
         "05",
-        "fa10d71f",
+        "teacher = freeze(load_model(shipped_teacher))",
     ),
     Mutation(
         "teacher_trainable",
@@ -297,7 +298,7 @@ MUTATIONS = (
         "return teacher.eval()",
         "tests/distillation/test_distillation.py::test_frozen_teacher_is_asserted",
         "05",
-        "fa10d71f",
+        "teacher = freeze(load_model(shipped_teacher))",
     ),
     Mutation(
         "teacher_in_the_graph",
@@ -307,7 +308,7 @@ MUTATIONS = (
         "with FeatureTap(teacher) as teacher_tap:",
         "tests/lessons/test_built_distillation.py::test_no_gradient_reaches_a_teacher_that_was_not_frozen",
         "05",
-        "b05det1",
+        "for terms_of in (distil_terms, built_step.distil_terms)",
     ),
     Mutation(
         "built_teacher_in_training_mode",
@@ -317,7 +318,7 @@ MUTATIONS = (
         "return teacher.train().requires_grad_(False)",
         "tests/lessons/test_built_distillation.py::test_a_step_teaches_the_student_and_leaves_the_teacher_alone",
         "05",
-        "b05frz2",
+        "for module_freeze in (my_freeze, built_step.my_freeze)",
     ),
     # ---- 06, 00: measuring and the tour
     Mutation(
@@ -328,7 +329,7 @@ MUTATIONS = (
         "    e, s = estimate, target\n",
         "tests/test_losses.py::test_si_snr_is_blind_to_gain_sign_and_offset_and_only_to_those",
         "00",
-        "7e8bb987",
+        'changed = {"as it is": enhanced, "times -0.2"',
     ),
     Mutation(
         "polarity",
@@ -338,7 +339,7 @@ MUTATIONS = (
         "return -self.stft.inverse(enhanced, x.shape[-1])",
         "tests/networks/test_dccrn.py::test_all_pass_mask_returns_the_input_with_gain_one",
         "00",
-        "f9774c7b",
+        "by_hand = network.stft.inverse(S_hat, len(y))",
     ),
     # ---- 07: streaming
     Mutation(
@@ -349,6 +350,6 @@ MUTATIONS = (
         "            skip = skips[-1 - i]\n            if False:\n",
         "tests/enhancement/test_stream.py::test_equals_offline_for_every_switch",
         "07",
-        "e830c43b",
+        "def worst_error(network, x, trials)",
     ),
 )

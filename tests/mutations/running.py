@@ -110,18 +110,40 @@ def ask_tests(folder: Path, *nodes: str, seconds: float = SECONDS) -> Answer:
 def ask_lesson(folder: Path, number: str, cells: list[str]) -> Answer:
     """Run a lesson up to the last of the checking cells named, against the package in ``folder``.
 
+    Args:
+        folder: from :func:`package`.
+        number: of the lesson.
+        cells: a text of each checking cell that no other cell holds.
+
     Raises:
-        MutationError: the run broke off without an answer, or another package was used.
+        MutationError: the run broke off without an answer, another package was used, or a text names no cell.
     """
     notebook = find_lesson(number)
+    names = {find_cell(notebook, text): text for text in cells}
     out = folder / "out"
-    done = _call(folder, "-P", str(Path(__file__).with_name("cells.py")), str(notebook), str(out), *cells)
+    done = _call(folder, "-P", str(Path(__file__).with_name("cells.py")), str(notebook), str(out), *names)
     if done.returncode != 0 or not done.stdout.strip():
         raise MutationError(f"{notebook.name}: {(done.stderr.strip() or 'no answer').splitlines()[-1]}")
     answer = json.loads(done.stdout.strip().splitlines()[-1])
     if answer["package"] and not Path(answer["package"]).is_relative_to(folder):
         raise MutationError(f"{notebook.name} used {answer['package']}")
-    return Answer(answer["failed"] is None, f"cell {answer['failed']}: {answer['why']}" if answer["failed"] else "")
+    failed = names.get(answer["failed"], answer["failed"])
+    return Answer(failed is None, f"cell {failed!r}: {answer['why']}" if failed else "")
+
+
+def find_cell(notebook: Path, text: str) -> str:
+    """The id of the one code cell that holds the text.
+
+    Raises:
+        MutationError: none does, or several.
+    """
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    ids = [cell["id"] for cell in cells if cell["cell_type"] == "code" and text in "".join(cell["source"])]
+    if len(ids) != 1:
+        raise MutationError(
+            f"{notebook.name}: {text!r} stands in {len(ids)} code cells, not in one; bring it up to date"
+        )
+    return ids[0]
 
 
 def find_lesson(number: str) -> Path:

@@ -13,10 +13,9 @@ from pathlib import Path
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.environment import environment_record
 from dccrn_lib.runtime.interrupts import tidy_ending
-
-from . import disk, fuzz, kills, load, numerics, security, signals
-from .place import Place
-from .rows import Row
+from tests.soak import disk, fuzz, kills, load, numerics, security, signals
+from tests.soak.place import Place
+from tests.soak.rows import Row
 
 KINDS = {
     module.__name__.rpartition(".")[2]: module for module in (kills, signals, disk, fuzz, numerics, security, load)

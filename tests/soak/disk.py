@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from .commands import Command, run
-from .place import Place, write_sound
-from .rows import Row
-from .targets import TARGETS, Target, Train, begun, leftovers, target, visible_files
+from tests.soak.commands import Command, run
+from tests.soak.place import Place, write_sound
+from tests.soak.rows import Row
+from tests.soak.targets import TARGETS, Target, Train, begun, leftovers, target, visible_files
 
 #: Trials of the full form, for each target.
 FULL, INJECTED, READ_ONLY, TWO = 4, 3, 1, 2

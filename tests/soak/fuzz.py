@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
-from .place import Place
-from .rows import Row, plain
+from tests.soak.place import Place
+from tests.soak.rows import Row, plain
 
 # beside this package: below ``tests`` for ``python -m tests.soak``, at the top under pytest
 _fuzzing = importlib.import_module(f"{__package__.removesuffix('soak')}fuzzing")

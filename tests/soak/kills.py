@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .place import Place
-from .rows import Row
-from .targets import Pack, Target, Train, begun, leftovers, target
+from tests.soak.place import Place
+from tests.soak.rows import Row
+from tests.soak.targets import Pack, Target, Train, begun, leftovers, target
 
 #: Target -> kills of the full form, and how many of them before the command may run to its end.
 KILLS = {"train": (16, 4), "synth": (10, 5), "pack": (12, 4), "enhance": (12, 4), "run-notebooks": (10, 5)}

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from .commands import PATIENCE, Command
-from .place import RATE, Place, sound
-from .rows import Row
+from tests.soak.commands import PATIENCE, Command
+from tests.soak.place import RATE, Place, sound
+from tests.soak.rows import Row
 
 
 class Watched(Command):

@@ -8,8 +8,8 @@ from unittest import mock
 
 import numpy as np
 
-from .place import RATE, Place, sound
-from .rows import Row
+from tests.soak.place import RATE, Place, sound
+from tests.soak.rows import Row
 
 #: Name -> a signal of so many samples.
 SIGNALS = {

@@ -20,10 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from dccrn_lib.runtime.errors import DccrnError
-
-from .commands import Command
-from .place import Place
-from .rows import Row
+from tests.soak.commands import Command
+from tests.soak.place import Place
+from tests.soak.rows import Row
 
 # ---- foreign pickles
 

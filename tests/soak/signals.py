@@ -6,9 +6,9 @@ import signal
 import time
 from functools import partial
 
-from .place import Place
-from .rows import Row
-from .targets import Train, begun, leftovers, target
+from tests.soak.place import Place
+from tests.soak.rows import Row
+from tests.soak.targets import Train, begun, leftovers, target
 
 #: Target -> signals of the full form, each kind in turns.
 SIGNALS = {"train": 9, "synth": 6, "pack": 6, "enhance": 6, "run-notebooks": 6}

@@ -11,8 +11,8 @@ from typing import Any
 
 import soundfile
 
-from .commands import Command
-from .place import Place
+from tests.soak.commands import Command
+from tests.soak.place import Place
 
 
 @dataclass

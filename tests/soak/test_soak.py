@@ -15,11 +15,11 @@ pytest.importorskip("hypothesis", reason="the extra dev is not installed")
 pytest.importorskip("papermill", reason="the extra notebooks is not installed")
 pytest.importorskip("onnxruntime", reason="the extra export is not installed")
 
-from . import __main__ as soak
-from . import targets
-from .commands import Command
-from .place import Place
-from .rows import Row
+from tests.soak import __main__ as soak
+from tests.soak import targets
+from tests.soak.commands import Command
+from tests.soak.place import Place
+from tests.soak.rows import Row
 
 SHARE = 0.002
 #: At least one of every kind; those that start many processes are left to ``make soak``.

@@ -285,7 +285,6 @@ def test_the_command_trains_all_stages(corpus, tmp_path, capsys):
     [
         (["--steps", "2", "--minutes", "1"], "minutes or in steps"),
         ([], "minutes or in steps"),
-        (["--minutes", "-1"], "above 0"),
         (["--steps", "2", "--seeds", "a"], "whole numbers"),
         (["--steps", "2", "--teacher-share", "1.5"], "between 0 and 1"),
         (["--steps", "2", "--systems", "dccrn"], "dccrn_e"),
