@@ -59,17 +59,18 @@ def _resumed(a: argparse.Namespace, config: TrainConfig) -> TrainConfig:
 
 
 def _train(a: argparse.Namespace) -> int:
+    for name, check in (("out", folder), ("device", device)):
+        try:
+            check(getattr(a.fields, name))
+        except argparse.ArgumentTypeError as error:
+            raise ConfigError(f"argument --{name}: {error}") from None
+    # below what is refused, which needs no torch
     import torch
 
     from dccrn_lib.runtime.devices import require_device
     from dccrn_lib.training.loop import train
 
     config = _resumed(a, for_its_steps(a, a.profile or "quick"))
-    for name, check in (("out", folder), ("device", device)):
-        try:
-            check(getattr(config, name))
-        except argparse.ArgumentTypeError as error:
-            raise ConfigError(f"argument --{name}: {error}") from None
     if config.device != "auto":
         require_device(config.device)
     torch.set_flush_denormal(True)  # numbers below 1e-38 slow a CPU down many times

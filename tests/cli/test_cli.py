@@ -87,6 +87,8 @@ def test_usage_errors_import_no_torch(root: Path):
         ["train", *data, "--method", "at_kll", "--teacher", "uformer"],
         ["train", *data, "--model", "dccrn_ee"],
         ["train", *data, "--mix.snr_db", "9,5"],
+        ["train", *data, "--device", "gpu"],
+        ["train", *data[:-1], __file__],
         ["campaign", *data, "--teacher-share", "2"],
         ["experiment", "methods", "run"],
     ]
