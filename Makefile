@@ -59,7 +59,8 @@ lint: $(STAMP)  ## ruff (rules and format), import directions, types (pyright), 
 
 # What the quick tests leave out: processes, notebooks, whole trainings, the generated corpus, ONNX.
 QUICK = tests/test_public_names.py tests/test_house.py tests/test_losses.py tests/audio tests/cli tests/distillation tests/networks tests/results \
-	tests/corpus/test_decoded.py tests/corpus/test_manifest.py tests/corpus/test_mixing.py tests/training/test_muon.py tests/training/test_profiles.py
+	tests/corpus/test_decoded.py tests/corpus/test_manifest.py tests/corpus/test_mixing.py tests/corpus/test_preparation.py tests/evaluation/test_groups.py \
+	tests/runtime/test_locks.py tests/runtime/test_sinks.py tests/training/test_muon.py tests/training/test_profiles.py
 
 check: $(STAMP)  ## lint and the quick tests, side by side: under a minute, for while you work
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint quick

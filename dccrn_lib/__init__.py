@@ -46,7 +46,7 @@ _PUBLIC = {
 __all__ = sorted([*_PUBLIC, "__version__"])
 if TYPE_CHECKING:  # for type checkers and lint-imports, which do not follow a table
     from dccrn_lib.audio.stft import ComplexSTFT as ComplexSTFT
-    from dccrn_lib.audio.stft import STFTConfig as STFTConfig
+    from dccrn_lib.audio.stft_config import STFTConfig as STFTConfig
     from dccrn_lib.distillation.at_kl import AttentionTransferKL as AttentionTransferKL
     from dccrn_lib.distillation.loss import DistillationLoss as DistillationLoss
     from dccrn_lib.distillation.taps import FeatureTap as FeatureTap

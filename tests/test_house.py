@@ -77,6 +77,15 @@ def test_lint_runs_the_examples_in_docstrings(root: Path):
     assert all(tool in steps for tool in ("ruff check", "ruff format", "lint-imports", "pyright", "test_doctests.py"))
 
 
+def test_the_quick_tests_are_of_every_package_with_quick_ones(root: Path):
+    quick = re.search(r"^QUICK = ((?:.*\\\n)*.*)$", (root / "Makefile").read_text(), re.MULTILINE)[1]
+    paths = [root / name for name in quick.replace("\\", " ").split()]
+    assert [path for path in paths if not path.exists()] == []
+    packages = {path.name for path in (root / "dccrn_lib").iterdir() if (root / "tests" / path.name).is_dir()}
+    slow = {"lessons", "experiments", "enhancement"}  # they run notebooks, trainings, and whole files
+    assert packages - slow == {path.relative_to(root / "tests").parts[0] for path in paths} & packages
+
+
 def test_make_says_what_is_missing_without_a_python(root: Path, tmp_path: Path):
     command = ["make", "-C", str(root), "install", "PYTHON=no-such-python", f"VENV={tmp_path}/venv"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -33,6 +33,6 @@ if TYPE_CHECKING:  # for type checkers and lint-imports, which do not follow a t
     from dccrn_lib.audio.resampling import StreamingResampler as StreamingResampler
     from dccrn_lib.audio.resampling import resample as resample
     from dccrn_lib.audio.stft import ComplexSTFT as ComplexSTFT
-    from dccrn_lib.audio.stft import STFTConfig as STFTConfig
+    from dccrn_lib.audio.stft_config import STFTConfig as STFTConfig
 else:
     __getattr__, __dir__ = door(__name__, _PUBLIC)

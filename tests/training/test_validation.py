@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dccrn_lib.experiments.campaign import recipe
+from dccrn_lib.experiments.recipe import recipe
 from dccrn_lib.losses import si_snr_db
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.runtime.errors import ConfigError
