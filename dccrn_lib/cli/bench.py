@@ -102,10 +102,11 @@ def int8(**options: Any) -> Parser:
 
 def _int8(a: argparse.Namespace) -> int:
     from dccrn_lib.audio.files import read_audio
+    from dccrn_lib.audio.rate import SAMPLE_RATE
     from dccrn_lib.enhancement.onnx_export import precision_loss
     from dccrn_lib.networks.weights import load_model
 
-    samples, _ = read_audio(a.noisy, sample_rate=16000)
+    samples, _ = read_audio(a.noisy, SAMPLE_RATE)
     for precision in ("float16", "int8"):
         # another network than a DCCRN is refused there, with the reason
         loss = precision_loss(load_model(a.model), samples[0], precision)  # pyright: ignore[reportArgumentType]

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dccrn_lib.corpus.decoding import SAMPLE_RATE, decode, from_int16, to_int16
+from dccrn_lib.audio.rate import SAMPLE_RATE
+from dccrn_lib.corpus.decoding import decode, from_int16, to_int16
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.runtime.files import atomic_path, read_json
 from dccrn_lib.runtime.workers import usable_cores, worker_pool

@@ -11,11 +11,11 @@ from collections import OrderedDict
 import numpy as np
 from scipy.signal import resample_poly
 
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.shards import open_audio
 from dccrn_lib.runtime.errors import AudioError
 
-SAMPLE_RATE = 16000
 _BLOCK = 1 << 20  # samples; the length of some files is not known beforehand
 LONG = 60  # s; a longer file is sought in, never held
 _PIECES = 16  # of long files: more than a mixture is likely to hold

@@ -13,8 +13,9 @@ import torch
 from torch.utils.data import Dataset
 
 from dccrn_lib.audio.files import write_audio
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.decoded import DecodedCorpus
-from dccrn_lib.corpus.decoding import SAMPLE_RATE, AudioCache
+from dccrn_lib.corpus.decoding import AudioCache
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.manifest import read_manifest
 from dccrn_lib.corpus.mix_config import MixConfig

@@ -26,7 +26,8 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from dccrn_lib.corpus.decoding import SAMPLE_RATE, decode
+from dccrn_lib.audio.rate import SAMPLE_RATE
+from dccrn_lib.corpus.decoding import decode
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.manifest import read_manifest, total_hours, write_bad, write_manifest
 from dccrn_lib.corpus.shards import SEPARATOR, member_bytes, suffix_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dccrn_lib.corpus.decoding import SAMPLE_RATE
+from dccrn_lib.audio.rate import SAMPLE_RATE
 
 EQUALISER_POINTS = 6  # at equal distances over the octaves from 30 Hz to 8 kHz
 

@@ -17,8 +17,8 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.decoded import DecodedCorpus
-from dccrn_lib.corpus.decoding import SAMPLE_RATE
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.plan import EQUALISER_POINTS, MixturePlan, Sound
 from dccrn_lib.corpus.recordings import Recordings

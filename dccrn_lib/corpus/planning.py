@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dccrn_lib.corpus.decoding import SAMPLE_RATE
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.mix_config import MixConfig
 from dccrn_lib.corpus.plan import EQUALISER_POINTS, Cut, MixturePlan, Sound

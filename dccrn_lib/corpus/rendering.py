@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.signal import fftconvolve, resample_poly
 
-from dccrn_lib.corpus.decoding import SAMPLE_RATE
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.plan import EQUALISER_POINTS, MixturePlan, Sound
 from dccrn_lib.corpus.recordings import Recordings, as_float
 from dccrn_lib.runtime.errors import ConfigError

@@ -29,10 +29,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.enhancement.frame_step import FrameStep
 from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer
 from dccrn_lib.enhancement.optimised import core_of
-from dccrn_lib.enhancement.stream import SAMPLE_RATE, latency_samples
+from dccrn_lib.enhancement.stream import latency_samples
 from dccrn_lib.enhancement.stream_step import StreamingCore, can_stream
 from dccrn_lib.networks.dccrn import DCCRN
 from dccrn_lib.networks.presets import config_to_dict

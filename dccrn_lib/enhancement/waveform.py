@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.audio.recording import LOUDEST, refuse_rate
 from dccrn_lib.audio.resampling import StreamingResampler, checked_rate
 from dccrn_lib.enhancement.level import LevelMeter
@@ -33,7 +34,6 @@ from dccrn_lib.networks.weights import load_model
 from dccrn_lib.runtime.devices import autocast, require_device
 from dccrn_lib.runtime.errors import AudioError
 
-SAMPLE_RATE = 16000
 WHOLE_SECONDS = 5.0  # longer signals stream where the network can
 LIMIT_SECONDS = 60.0  # for networks that cannot: attention needs memory that grows with length squared
 BLOCK_SECONDS = 5.0

@@ -12,10 +12,11 @@ from torch import nn
 from tqdm import tqdm
 
 from dccrn_lib.audio.files import AUDIO_SUFFIXES
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.enhancement.waveform import enhance_waveform
 from dccrn_lib.evaluation.intervals import paired_difference, summarise
 from dccrn_lib.evaluation.pairing import PathLike, check_lengths, pair_files
-from dccrn_lib.evaluation.scores import SAMPLE_RATE, metric_names
+from dccrn_lib.evaluation.scores import metric_names
 from dccrn_lib.evaluation.systems import Pair, read_mono, score_many
 from dccrn_lib.networks.weights import find_weights, load_model
 from dccrn_lib.runtime.errors import AudioError, ConfigError

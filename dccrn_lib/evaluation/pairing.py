@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from dccrn_lib.audio.files import audio_info, list_audio_files
-from dccrn_lib.evaluation.scores import SAMPLE_RATE
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.runtime.errors import AudioError, MetricError
 
 PathLike = str | os.PathLike

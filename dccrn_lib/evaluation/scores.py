@@ -26,13 +26,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.audio.recording import LOUDEST, refuse_rate
 from dccrn_lib.audio.resampling import resample
 from dccrn_lib.evaluation.native_pesq import native_pesq
 from dccrn_lib.losses import si_snr_db
 from dccrn_lib.runtime.errors import ConfigError, MetricError, nearest_name
 
-SAMPLE_RATE = 16000
 REFERENCE_METRICS = ("pesq_wb", "pesq_nb", "stoi", "si_snr_db", "gain", "polarity")
 DNSMOS_METRICS = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl")
 ALL_METRICS = REFERENCE_METRICS + DNSMOS_METRICS

@@ -16,8 +16,9 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from dccrn_lib.audio.files import read_audio
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.mixing import MixtureDataset
-from dccrn_lib.evaluation.scores import SAMPLE_RATE, score_pair
+from dccrn_lib.evaluation.scores import score_pair
 from dccrn_lib.runtime.errors import AudioError, ConfigError
 from dccrn_lib.runtime.files import read_json, write_json
 from dccrn_lib.runtime.workers import spawn_pool, usable_cores

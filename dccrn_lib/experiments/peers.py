@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.settings import shown
 
-SAMPLE_RATE = 16000
 Timed = Callable[[], Any]
 
 

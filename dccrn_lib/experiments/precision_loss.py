@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.enhancement.level import LevelMeter
 from dccrn_lib.enhancement.onnx_export import PRECISIONS, export_onnx
 from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer
 from dccrn_lib.enhancement.optimised import optimised
 from dccrn_lib.enhancement.waveform import enhance_waveform
 from dccrn_lib.evaluation.scores import metric_names
-from dccrn_lib.evaluation.systems import SAMPLE_RATE, Pair, read_mono, score_many
+from dccrn_lib.evaluation.systems import Pair, read_mono, score_many
 from dccrn_lib.losses import si_snr_db
 from dccrn_lib.networks.weights import load_model
 from dccrn_lib.results.records import save_result

@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
+from tqdm import tqdm
 
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.enhancement.optimised import optimised
-from dccrn_lib.enhancement.stream import SAMPLE_RATE
 from dccrn_lib.enhancement.stream_step import can_stream
 from dccrn_lib.enhancement.waveform import LIMIT_SECONDS, enhance_waveform
 from dccrn_lib.experiments.data_speed import measure_data
@@ -228,8 +230,6 @@ print(peak_memory())
 
 def bench_memory(name: str, quick: bool = False) -> Rows:
     """Peak memory of enhancing files of several lengths, each in its own process, against the shortest that streams."""
-    import soundfile
-
     if find_spec("resource") is None:
         raise ConfigError("peak memory needs the module resource, which Windows lacks")
     lengths = (1, 6, 18) if quick else (10, 60, 300)  # s
@@ -389,8 +389,6 @@ def _load() -> float | None:
 
 
 def _with_progress(steps: list, progress: bool) -> Iterator[tuple[str, Callable[[], Rows]]]:
-    from tqdm import tqdm
-
     with tqdm(steps, disable=not progress, unit="step") as bar:
         for what, step in bar:
             bar.set_description(what)

@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.enhancement.frame_step import FrameStep, GatedStep, RowProduct
 from dccrn_lib.enhancement.onnx_export import export_onnx
 from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer
 from dccrn_lib.enhancement.optimised import core_of, optimised
-from dccrn_lib.enhancement.stream import SAMPLE_RATE, StreamingEnhancer
+from dccrn_lib.enhancement.stream import StreamingEnhancer
 from dccrn_lib.experiments.machine_limits import arithmetic_limits, best_seconds
 from dccrn_lib.networks.cost import count_macs
 from dccrn_lib.networks.dccrn import DCCRN

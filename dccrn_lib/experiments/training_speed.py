@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.experiments.machine_limits import SIDE, best_seconds, product
 from dccrn_lib.losses import si_snr_loss
 from dccrn_lib.networks.cost import count_macs
@@ -40,7 +41,7 @@ FULL = 0.95  # a batch fills the device from this fraction of the best rate on
 def synthetic_batch(batch: int, seconds: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """Noise bursts and the same with more noise: (noisy, clean), (batch, sample)."""
     generator = torch.Generator().manual_seed(0)
-    samples = round(seconds * 16000)
+    samples = round(seconds * SAMPLE_RATE)
     clean = torch.randn(batch, samples, generator=generator) * 0.05
     clean = clean * (torch.arange(samples) // 4000 % 2 + 0.1)
     noisy = clean + torch.randn(batch, samples, generator=generator) * 0.02

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.networks.complex_layers import ComplexConv2d, ComplexConvTranspose2d, ComplexLinear
 
 
@@ -70,6 +71,6 @@ def count_macs(model: nn.Module, seconds: float = 1.0, by_layer: bool = False) -
         model.train(training)
         for handle in handles:
             handle.remove()
-    scale = seconds * 16000 / stft.hop_length / frames
+    scale = seconds * SAMPLE_RATE / stft.hop_length / frames
     scaled = {name: round(n * scale) for name, n in counts.items()}
     return scaled if by_layer else sum(scaled.values())

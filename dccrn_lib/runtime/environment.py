@@ -21,7 +21,7 @@ def environment_record() -> dict[str, Any]:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = None
-    import torch
+    import torch  # here: `dccrn results` writes tables without it
 
     return {
         "versions": versions,

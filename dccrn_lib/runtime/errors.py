@@ -4,6 +4,8 @@ Every message is one line: what was wrong, with the file or value, and what to d
 The command line prints the message without a traceback (``--debug`` shows it).
 """
 
+import difflib
+
 
 class DccrnError(Exception):
     """Base of all errors of this package that a user can cause."""
@@ -45,8 +47,6 @@ def nearest_name(name: str, known: list[str]) -> str:
     >>> nearest_name("distil_dcrn", ["dccrn_e", "distil_dccrn"])
     'did you mean distil_dccrn? known: dccrn_e, distil_dccrn'
     """
-    import difflib
-
     close = difflib.get_close_matches(str(name), known, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"{hint}known: {', '.join(known)}"

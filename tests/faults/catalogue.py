@@ -517,8 +517,8 @@ FAULTS = (
         30,
         "synth on a full disk ends in a traceback",
         "corpus/synthesis/signals.py",
-        '    with sink(path) as file:\n        soundfile.write(file, x, RATE, subtype="PCM_16", format="WAV")',
-        '    soundfile.write(path, x, RATE, subtype="PCM_16", format="WAV")',
+        '    with sink(path) as file:\n        soundfile.write(file, x, SAMPLE_RATE, subtype="PCM_16", format="WAV")',
+        '    soundfile.write(path, x, SAMPLE_RATE, subtype="PCM_16", format="WAV")',
         "tests/corpus/test_synthesis.py::test_a_full_disk_is_the_systems_own_error_and_leaves_nothing",
     ),
     Fault(

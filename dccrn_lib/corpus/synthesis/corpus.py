@@ -11,24 +11,19 @@ import json
 import math
 import os
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.entry import SPLITS, Entry
 from dccrn_lib.corpus.manifest import write_manifest
 from dccrn_lib.corpus.synthesis.noise import LABELS, NoiseTask, write_noise
 from dccrn_lib.corpus.synthesis.rooms import RoomTask, require_acoustics, write_room
-from dccrn_lib.corpus.synthesis.speech import (
-    SAMPLE_RATE,
-    VoiceTask,
-    load_sentences,
-    make_voices,
-    require_espeak,
-    speak_voice,
-)
+from dccrn_lib.corpus.synthesis.speech import VoiceTask, load_sentences, make_voices, require_espeak, speak_voice
 from dccrn_lib.runtime import paths
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import atomic_folder
@@ -219,8 +214,6 @@ def _already_there(out: Path, config: dict) -> bool:
 
 def _versions() -> dict[str, str]:
     """Versions of what shapes the audio."""
-    from importlib.metadata import version
-
     return {name: version(name) for name in ("espeakng-loader", "pyroomacoustics", "numpy", "scipy")}
 
 

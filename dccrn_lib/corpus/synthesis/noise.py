@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import soundfile
 
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.synthesis.noise_kinds import NOISE_KINDS, coloured
-from dccrn_lib.corpus.synthesis.signals import RATE, random_equaliser, random_room, set_level, unit, write_wav
+from dccrn_lib.corpus.synthesis.signals import random_equaliser, random_room, set_level, unit, write_wav
 
 LABELS = (*NOISE_KINDS, "babble")
 
@@ -29,13 +31,13 @@ class NoiseTask:
 
 def make_noise(label: str, seconds: float, rng: np.random.Generator) -> np.ndarray:
     """A finished recording of one kind: float32 (sample,) at 16 kHz, RMS -32 to -20 dB re full scale."""
-    n = int(round(seconds * RATE))
+    n = int(round(seconds * SAMPLE_RATE))
     return _finish(NOISE_KINDS[label](n, rng), rng)
 
 
 def make_babble(speech: list[np.ndarray], seconds: float, rng: np.random.Generator) -> np.ndarray:
     """Many people at once: the recordings (sample,) given, each repeated as needed; float32 (sample,)."""
-    n = int(round(seconds * RATE))
+    n = int(round(seconds * SAMPLE_RATE))
     x = np.zeros(n)
     for voice in speech:
         repeated = np.resize(voice, n) if len(voice) < n else voice[:n]
@@ -45,15 +47,13 @@ def make_babble(speech: list[np.ndarray], seconds: float, rng: np.random.Generat
 
 def write_noise(task: NoiseTask) -> tuple[str, float]:
     """Carry out one work order: (path, seconds)."""
-    import soundfile
-
     rng = np.random.default_rng(task.seed)
     if task.label == "babble":
         audio = make_babble([soundfile.read(path)[0] for path in task.speech], task.seconds, rng)
     else:
         audio = make_noise(task.label, task.seconds, rng)
     write_wav(task.path, audio)
-    return task.path, len(audio) / RATE
+    return task.path, len(audio) / SAMPLE_RATE
 
 
 def _finish(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -11,17 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from dccrn_lib.corpus.synthesis.signals import (
-    RATE,
-    add_at,
-    convolve,
-    impulses,
-    modes,
-    shaped_noise,
-    slow_curve,
-    tone,
-    unit,
-)
+from dccrn_lib.audio.rate import SAMPLE_RATE
+from dccrn_lib.corpus.synthesis.signals import add_at, convolve, impulses, modes, shaped_noise, slow_curve, tone, unit
 
 
 def coloured(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -39,7 +30,7 @@ def hum(n: int, rng: np.random.Generator) -> np.ndarray:
     orders = np.arange(1, rng.integers(8, 60))
     gain = orders ** -rng.uniform(0.4, 1.4) * np.exp(0.7 * rng.standard_normal(len(orders)))
     gain[1::2] *= rng.uniform(0.2, 2.0)  # even harmonics
-    t = np.arange(n) / RATE
+    t = np.arange(n) / SAMPLE_RATE
     buzz: Any = sum(
         g * np.sin(2 * np.pi * mains * k * t + rng.uniform(0, 6.28)) for k, g in zip(orders, gain, strict=True)
     )
@@ -81,11 +72,11 @@ def clatter(n: int, rng: np.random.Generator) -> np.ndarray:
     click = shaped_noise(200, rng, [200, 3000, 8000], [-20, 0, -3]) * np.exp(-np.arange(200) / rng.uniform(10, 50))
     time = rng.uniform(0, 0.3)
     rate = rng.uniform(1.5, 9)
-    while time < n / RATE:
+    while time < n / SAMPLE_RATE:
         hz, decay, gain = kinds[rng.integers(len(kinds))]
         hit = modes(hz * rng.uniform(0.97, 1.03), decay, gain * rng.uniform(0.2, 1, 8), min(6 * decay.max(), 0.6))
         hit[: min(200, len(hit))] += rng.uniform(0, 1.5) * click[: len(hit)]
-        add_at(x, int(time * RATE), np.exp(0.7 * rng.standard_normal()) * hit)
+        add_at(x, int(time * SAMPLE_RATE), np.exp(0.7 * rng.standard_normal()) * hit)
         time += rng.exponential(1 / rate) if rng.random() < 0.9 else rng.uniform(0.3, 1.0)
     return x
 
@@ -100,33 +91,33 @@ def music(n: int, rng: np.random.Generator) -> np.ndarray:
 
     def note(midi: float, seconds: float, timbre: tuple[float, float, float]) -> np.ndarray:
         rolloff, attack, sustain = timbre
-        t = np.arange(int(seconds * RATE)) / RATE
+        t = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
         pitch = 440 * 2 ** ((midi - 69) / 12)
         order = np.arange(1, 1 + max(1, min(12, int(7000 / pitch))))
         vibrato = 0.004 * np.sin(2 * np.pi * 5.5 * t) / 5.5
         wave = (order[:, None] ** -rolloff * np.sin(2 * np.pi * pitch * order[:, None] * (t + vibrato))).sum(0)
         return wave * np.minimum(1, t / attack) * np.exp(-t / sustain) * np.minimum(1, (seconds - t) / 0.03)
 
-    for bar in range(int(n / RATE / (4 * beat)) + 1):
+    for bar in range(int(n / SAMPLE_RATE / (4 * beat)) + 1):
         root = rng.integers(0, 7)
         start = bar * 4 * beat
         for degree in (0, 2, 4):
-            add_at(x, int(start * RATE), 0.5 * note(48 + scale[(root + degree) % 7], 4 * beat, timbres[0]))
+            add_at(x, int(start * SAMPLE_RATE), 0.5 * note(48 + scale[(root + degree) % 7], 4 * beat, timbres[0]))
         place = 0.0
         while place < 4:
             length = rng.choice([0.5, 0.5, 1, 1.5, 2])
             if rng.random() < 0.8:
                 pitch = 60 + scale[rng.integers(0, 7)]
-                add_at(x, int((start + place * beat) * RATE), 0.8 * note(pitch, length * beat, timbres[1]))
+                add_at(x, int((start + place * beat) * SAMPLE_RATE), 0.8 * note(pitch, length * beat, timbres[1]))
             place += length
         for half in (0, 2):
-            add_at(x, int((start + half * beat) * RATE), note(36 + scale[root], 2 * beat, timbres[2]))
+            add_at(x, int((start + half * beat) * SAMPLE_RATE), note(36 + scale[root], 2 * beat, timbres[2]))
     x = unit(x)
     if rng.random() < 0.6:
         hit = shaped_noise(4000, rng, [60, 300, 8000], list(rng.uniform(-12, 0, 3)))
         hit *= np.exp(-np.arange(4000) / rng.uniform(200, 1500))
-        for start in np.arange(rng.choice([0, beat]), n / RATE, rng.choice([beat / 2, beat, 2 * beat])):
-            add_at(x, int(start * RATE), rng.uniform(0.5, 2) * hit)
+        for start in np.arange(rng.choice([0, beat]), n / SAMPLE_RATE, rng.choice([beat / 2, beat, 2 * beat])):
+            add_at(x, int(start * SAMPLE_RATE), rng.uniform(0.5, 2) * hit)
     return x
 
 
@@ -144,7 +135,7 @@ def engine(n: int, rng: np.random.Generator) -> np.ndarray:
     """Motors under changing load, and cars that pass by."""
     firing = rng.uniform(22, 110) * slow_curve(n, rng, rng.uniform(0.1, 0.5), 0.75, 1.3)
     jitter = 1 + 0.03 * shaped_noise(n, rng, [1, 20, 60], [0, 0, -60])
-    phase = 2 * np.pi * np.cumsum(firing * jitter) / RATE
+    phase = 2 * np.pi * np.cumsum(firing * jitter) / SAMPLE_RATE
     x = np.zeros(n)
     formants = rng.uniform(80, 1500, 3)
     for order in np.arange(1, 40) / rng.choice([1, 2]):
@@ -153,9 +144,9 @@ def engine(n: int, rng: np.random.Generator) -> np.ndarray:
         x += gain * np.sin(order * phase + rng.uniform(0, 6.28))
     exhaust = shaped_noise(n, rng, [40, 200, 1500, 8000], [0, -3, -20, -45]) * (0.3 + np.maximum(np.sin(phase), 0) ** 2)
     x = unit(x) + rng.uniform(0.2, 1.0) * unit(exhaust)
-    t = np.arange(n) / RATE
+    t = np.arange(n) / SAMPLE_RATE
     for _ in range(rng.integers(0, 4)):
-        near = np.exp(-(((t - rng.uniform(0, n / RATE)) / rng.uniform(0.8, 3)) ** 2))
+        near = np.exp(-(((t - rng.uniform(0, n / SAMPLE_RATE)) / rng.uniform(0.8, 3)) ** 2))
         tyres = shaped_noise(n, rng, [60, 500, 1000, 8000], [-8, -3, 0, -rng.uniform(15, 30)])
         x += rng.uniform(0.5, 2.5) * near * tyres
     return x * slow_curve(n, rng, 0.4, 0.5, 1.0)
@@ -163,7 +154,7 @@ def engine(n: int, rng: np.random.Generator) -> np.ndarray:
 
 def alarm(n: int, rng: np.random.Generator) -> np.ndarray:
     """Beepers, telephones, sirens and buzzers."""
-    t = np.arange(n) / RATE
+    t = np.arange(n) / SAMPLE_RATE
     style = rng.integers(4)
     if style == 0:  # beeps in groups
         period, duty, pitch = rng.uniform(0.15, 1.0), rng.uniform(0.2, 0.7), rng.uniform(700, 3800)
@@ -178,7 +169,7 @@ def alarm(n: int, rng: np.random.Generator) -> np.ndarray:
         on = (t / rng.uniform(1.5, 3)) % 1 < 0.55
     else:  # buzzer
         carrier, on = np.full(n, rng.uniform(90, 500)), (t / rng.uniform(0.4, 2)) % 1 < 0.6
-    phase = 2 * np.pi * np.cumsum(carrier) / RATE
+    phase = 2 * np.pi * np.cumsum(carrier) / SAMPLE_RATE
     top = max(1, min(15 if style == 3 else 5, int(7500 / carrier.max())))
     wave = sum(rng.uniform(0.1, 1) / k * np.sin(k * phase) for k in range(1, top + 1))
     gate = np.convolve(on, np.ones(80) / 80, mode="same")
@@ -189,8 +180,8 @@ def water(n: int, rng: np.random.Generator) -> np.ndarray:
     """Streams and taps: bubbles that ring and rise in pitch, and the rush around them."""
     x = np.zeros(n)
     low, high = np.sort(rng.uniform(250, 4000, 2))
-    t = np.arange(int(0.05 * RATE)) / RATE
-    for start in rng.integers(0, n, max(8, rng.poisson(rng.uniform(30, 180) * n / RATE))):
+    t = np.arange(int(0.05 * SAMPLE_RATE)) / SAMPLE_RATE
+    for start in rng.integers(0, n, max(8, rng.poisson(rng.uniform(30, 180) * n / SAMPLE_RATE))):
         pitch, decay = rng.uniform(low, high + 100), rng.uniform(0.003, 0.02)
         bubble = np.exp(-t / decay) * np.sin(2 * np.pi * pitch * (t + rng.uniform(1, 8) * t * t))
         add_at(x, start, np.exp(0.6 * rng.standard_normal()) * bubble)
@@ -204,16 +195,16 @@ def animals(n: int, rng: np.random.Generator) -> np.ndarray:
     style = rng.integers(3)
     time = rng.uniform(0, 0.5)
     base = (rng.uniform(1800, 5000), rng.uniform(250, 700), rng.uniform(3500, 6500))[style]
-    while time < n / RATE:
+    while time < n / SAMPLE_RATE:
         seconds = (rng.uniform(0.05, 0.35), rng.uniform(0.1, 0.3), rng.uniform(0.02, 0.05))[style]
-        t = np.arange(int(seconds * RATE)) / RATE
+        t = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
         bend = 1 + rng.uniform(-0.35, 0.35) * t / seconds + rng.uniform(0, 0.06) * np.sin(2 * np.pi * 30 * t)
         pitch = np.clip(base * rng.uniform(0.85, 1.15) * bend, 60, 7500)
         top = max(1, min((2, 14, 1)[style], int(7500 / pitch.max())))
         call = sum(tone(k * pitch) / k**0.7 for k in range(1, top + 1)) * np.sin(np.pi * t / seconds) ** 0.7
         if style == 1:
             call += 0.4 * rng.standard_normal(len(t)) * np.exp(-t / 0.08)
-        add_at(x, int(time * RATE), rng.uniform(0.3, 1) * call)
+        add_at(x, int(time * SAMPLE_RATE), rng.uniform(0.3, 1) * call)
         time += seconds + (0.03 if rng.random() < 0.8 else rng.uniform(0.2, 1.0)) * (1, 4, 1)[style]
     ambience = shaped_noise(n, rng, [50, 500, 8000], list(rng.uniform(-20, 0, 3)))
     return unit(x) + rng.uniform(0.02, 0.2) * ambience
@@ -226,11 +217,11 @@ def knocks(n: int, rng: np.random.Generator) -> np.ndarray:
     time = rng.uniform(0, 0.3)
     scuff = shaped_noise(3200, rng, [100, 1000, 8000], list(rng.uniform(-15, 0, 3)))
     scuff *= np.sin(np.pi * np.arange(3200) / 3200) ** 2
-    while time < n / RATE:
+    while time < n / SAMPLE_RATE:
         thud = modes(hz * rng.uniform(0.9, 1.1, 5), rng.uniform(0.01, 0.08, 5), rng.uniform(0.2, 1, 5), 0.35)
         thud[:160] += rng.uniform(0.2, 1.5) * rng.standard_normal(160) * np.exp(-np.arange(160) / 30)
-        add_at(x, int(time * RATE), rng.uniform(0.3, 1) * thud)
-        add_at(x, int((time + rng.uniform(0, 0.1)) * RATE), rng.uniform(0, 0.4) * scuff)
+        add_at(x, int(time * SAMPLE_RATE), rng.uniform(0.3, 1) * thud)
+        add_at(x, int((time + rng.uniform(0, 0.1)) * SAMPLE_RATE), rng.uniform(0, 0.4) * scuff)
         time += period * rng.uniform(0.8, 1.2) + (rng.uniform(0.3, 1.0) if rng.random() < 0.1 else 0)
     return x
 

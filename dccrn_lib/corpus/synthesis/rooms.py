@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dccrn_lib.corpus.synthesis.signals import RATE, equalise, write_wav
+from dccrn_lib.audio.rate import SAMPLE_RATE
+from dccrn_lib.corpus.synthesis.signals import equalise, write_wav
 from dccrn_lib.runtime.errors import ConfigError
 
 RT60_RANGE = (0.15, 0.8)  # s
@@ -40,22 +41,22 @@ def make_room(rng: np.random.Generator) -> tuple[np.ndarray, float]:
         if not 0.3 < distance < 4.0:
             continue
         materials = acoustics.Material(absorption)
-        room = acoustics.ShoeBox(size, fs=RATE, materials=materials, max_order=min(order, _MAX_ORDER))
+        room = acoustics.ShoeBox(size, fs=SAMPLE_RATE, materials=materials, max_order=min(order, _MAX_ORDER))
         room.add_source(source)
         room.add_microphone(microphone)
         room.compute_rir()
         # set by ``compute_rir``
         response = np.asarray(room.rir[0][0], dtype=np.float64)  # pyright: ignore[reportOptionalSubscript]
         # the direct sound arrives after distance / c, and half the fractional-delay filter later
-        direct = int(round(distance / 343.0 * RATE)) + acoustics.constants.get("frac_delay_length") // 2
+        direct = int(round(distance / 343.0 * SAMPLE_RATE)) + acoustics.constants.get("frac_delay_length") // 2
         if abs(int(np.abs(response).argmax()) - direct) <= 2:
             break
     start = max(0, direct - _PRE_DELAY)
-    response = response[start : start + _PRE_DELAY + int(1.1 * rt60 * RATE)]
+    response = response[start : start + _PRE_DELAY + int(1.1 * rt60 * SAMPLE_RATE)]
     response[:_PRE_DELAY] *= np.sin(0.5 * np.pi * np.arange(_PRE_DELAY) / _PRE_DELAY) ** 2
     # walls and air swallow high frequencies: the later, the darker
     dark = equalise(response, [20, 500, 4000, 8000], [0, 0, -rng.uniform(6, 14), -rng.uniform(15, 25)])
-    age = np.exp(-np.maximum(np.arange(len(response)) - _PRE_DELAY - 40, 0) / RATE / (0.4 * rt60))
+    age = np.exp(-np.maximum(np.arange(len(response)) - _PRE_DELAY - 40, 0) / SAMPLE_RATE / (0.4 * rt60))
     response = age * response + (1 - age) * dark
     return (0.99 * response / np.abs(response).max()).astype(np.float32), rt60
 
@@ -77,7 +78,7 @@ def write_room(task: RoomTask) -> tuple[str, float]:
     """Carry out one work order: (path, seconds)."""
     response, _ = make_room(np.random.default_rng(task.seed))
     write_wav(task.path, response)
-    return task.path, len(response) / RATE
+    return task.path, len(response) / SAMPLE_RATE
 
 
 def require_acoustics():

@@ -9,19 +9,17 @@ import os
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.runtime.sinks import sink
-
-RATE = 16000
 
 
 def write_wav(path: str | os.PathLike, x: np.ndarray) -> None:
     """Write a signal (sample,) in 16 bit; its folder is made."""
-    import soundfile
-
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with sink(path) as file:
-        soundfile.write(file, x, RATE, subtype="PCM_16", format="WAV")
+        soundfile.write(file, x, SAMPLE_RATE, subtype="PCM_16", format="WAV")
 
 
 def set_level(x: np.ndarray, rms_dbfs: float, peak: float = 0.9) -> np.ndarray:
@@ -45,7 +43,7 @@ def shaped_noise(n: int, rng: np.random.Generator, hz: list[float], db: list[flo
 def equalise(x: np.ndarray, hz: list[float], db: list[float]) -> np.ndarray:
     """Zero-phase filter with the gain curve through (hz, db), straight over log frequency; DC is removed."""
     n = len(x)
-    padded = _fast_length(n + RATE // 8)  # room for the filter's tails, and a fast length
+    padded = _fast_length(n + SAMPLE_RATE // 8)  # room for the filter's tails, and a fast length
     return np.fft.irfft(np.fft.rfft(x, padded) * _gain_curve(padded, hz, db).astype(x.dtype), padded)[:n]
 
 
@@ -58,7 +56,7 @@ def random_equaliser(x: np.ndarray, rng: np.random.Generator, depth_db: float) -
 
 def slow_curve(n: int, rng: np.random.Generator, hz: float, low: float = 0.0, high: float = 1.0) -> np.ndarray:
     """Smooth random curve between ``low`` and ``high`` that turns about ``hz`` times per second."""
-    knots = max(4, int(np.ceil(n / RATE * hz * 2)) + 3)
+    knots = max(4, int(np.ceil(n / SAMPLE_RATE * hz * 2)) + 3)
     place = np.arange(n) * ((knots - 3) / n) + 1.0
     left = place.astype(int)
     part = 0.5 - 0.5 * np.cos(np.pi * (place - left))  # raised-cosine interpolation stays in range
@@ -68,12 +66,12 @@ def slow_curve(n: int, rng: np.random.Generator, hz: float, low: float = 0.0, hi
 
 def tone(frequency: np.ndarray, phase: float = 0.0) -> np.ndarray:
     """Sine of a time-varying frequency in Hz, (sample,) -> same."""
-    return np.sin(2 * np.pi * np.cumsum(frequency) / RATE + phase)
+    return np.sin(2 * np.pi * np.cumsum(frequency) / SAMPLE_RATE + phase)
 
 
 def impulses(n: int, rng: np.random.Generator, per_second: float, spread: float = 1.0) -> np.ndarray:
     """Poisson train of impulses with random sign and log-normal size (``spread`` in nepers)."""
-    count = max(1, rng.poisson(per_second * n / RATE))
+    count = max(1, rng.poisson(per_second * n / SAMPLE_RATE))
     train = np.zeros(n)
     size = np.exp(spread * rng.standard_normal(count)) * rng.choice([-1.0, 1.0], count)
     np.add.at(train, rng.integers(0, n, count), size)
@@ -88,7 +86,7 @@ def convolve(x: np.ndarray, h: np.ndarray) -> np.ndarray:
 
 def modes(hz: np.ndarray, decay: np.ndarray, gain: np.ndarray, seconds: float) -> np.ndarray:
     """Struck object: sum of decaying sines, frequencies in Hz and decay times in s, (mode,) each -> (sample,)."""
-    t = np.arange(int(seconds * RATE)) / RATE
+    t = np.arange(int(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     return (gain[:, None] * np.exp(-t / decay[:, None]) * np.sin(2 * np.pi * hz[:, None] * t)).sum(0)
 
 
@@ -101,7 +99,7 @@ def add_at(x: np.ndarray, start: int, event: np.ndarray) -> None:
 def random_room(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A far source: the signal plus its convolution with a decaying noise tail of 0.1 to 0.8 s (RT60)."""
     rt60 = rng.uniform(0.1, 0.8)
-    t = np.arange(int(rt60 * RATE)) / RATE
+    t = np.arange(int(rt60 * SAMPLE_RATE)) / SAMPLE_RATE
     tail = unit(rng.standard_normal(len(t)) * np.exp(-6.91 * t / rt60)) / np.sqrt(len(t))
     tail = equalise(tail, [50, 1000, 8000], [0, 0, -rng.uniform(3, 15)])
     return x + rng.uniform(0.3, 1.5) * convolve(x, tail)
@@ -119,7 +117,7 @@ def _fast_length(n: int) -> int:
 
 def _gain_curve(n: int, hz: list[float], db: list[float]) -> np.ndarray:
     """Linear gains of the rfft bins of length ``n``; 0 at DC."""
-    f = np.fft.rfftfreq(n, 1 / RATE)
+    f = np.fft.rfftfreq(n, 1 / SAMPLE_RATE)
     gain = np.zeros(len(f))
     gain[1:] = 10 ** (np.interp(np.log(f[1:]), np.log(hz), db) / 20)
     return gain

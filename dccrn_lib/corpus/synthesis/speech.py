@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.signal import resample_poly
 
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.synthesis.signals import random_equaliser, set_level, write_wav
 from dccrn_lib.runtime import paths
 from dccrn_lib.runtime.errors import ConfigError
 
-SAMPLE_RATE = 16000
 _ESPEAK_RATE = 22050
 
 # accents of each language, as eSpeak names them
@@ -192,8 +193,6 @@ def render(voice: Voice, text: str, rng: np.random.Generator) -> np.ndarray:
     Raises:
         ConfigError: eSpeak NG made no sound.
     """
-    from scipy.signal import resample_poly  # comes with the extra `speech`, as eSpeak NG does
-
     audio = espeak(
         text,
         f"{voice.accent}+{voice.variant}",
