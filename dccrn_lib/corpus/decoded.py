@@ -8,7 +8,6 @@ whose peak lies above full scale keeps its own scale, so that nothing is clipped
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.decoding import decode, from_int16, to_int16
 from dccrn_lib.corpus.entry import Entry
-from dccrn_lib.runtime.files import atomic_path, read_json
+from dccrn_lib.runtime.files import atomic_path, read_json, write_json
 from dccrn_lib.runtime.workers import usable_cores, worker_pool
 
 
@@ -100,6 +99,5 @@ def decode_corpus(
                         file.write(samples.tobytes())
                         index[_key(entry)] = (at, len(samples), scale)
                         at += len(samples)
-        with atomic_path(target / "index.json") as temporary:
-            temporary.write_text(json.dumps(index), encoding="utf-8")
+        write_json(target / "index.json", index, indent=None)
     return DecodedCorpus(target)

@@ -1,7 +1,8 @@
 """From a recording on disk to mono samples at 16 kHz, and a bounded cache of what was decoded.
 
 Decoded files are kept as 16-bit samples, half the size of float32; a file whose peak lies above full scale keeps its own
-scale, so that nothing is clipped.
+scale, so that nothing is clipped. Other rates go through ``scipy.signal.resample_poly``, not the filter of
+``audio.resampling``, which says why.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ from dccrn_lib.corpus.scanning import (
 )
 from dccrn_lib.runtime.errors import ManifestError, nearest_name
 from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.workers import usable_cores
 
 
 def read_manifest(path: str | os.PathLike, split: str | None = None, kind: str | None = None) -> list[Entry]:
@@ -244,7 +245,7 @@ def _usable_files(
     files = find_audio(folder)
     if not files:
         raise ManifestError(f"{folder}: no audio file in it ({', '.join(AUDIO_SUFFIXES)})")
-    probes = probe_all(files, workers or 4 * (os.cpu_count() or 1), progress)
+    probes = probe_all(files, workers or 4 * usable_cores(), progress)
     bad = [(path, probe) for path, probe in zip(files, probes, strict=True) if isinstance(probe, str)]
     good = [(path, probe) for path, probe in zip(files, probes, strict=True) if not isinstance(probe, str)]
     if not good:

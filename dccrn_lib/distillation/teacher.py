@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from dccrn_lib.distillation.attention import channel_attention
 from dccrn_lib.distillation.freezing import freeze
 from dccrn_lib.distillation.taps import FeatureTap
-from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.digests import state_digest
+from dccrn_lib.runtime.files import atomic_path, hash_files
 
 
 class Teacher:
@@ -62,10 +63,8 @@ class CachedTeacher(Teacher):
 
     def __init__(self, network: nn.Module, tapped: bool, folder: str | Path, key: Mapping) -> None:
         super().__init__(network, tapped)
-        digest = hashlib.sha256(json.dumps([key, tapped], sort_keys=True).encode())
-        for name, value in sorted(network.state_dict().items()):
-            digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-        self.folder = Path(folder) / digest.hexdigest()[:16]
+        decides = json.dumps([key, tapped, state_digest(network)], sort_keys=True)
+        self.folder = Path(folder) / hashlib.sha256(decides.encode()).hexdigest()[:16]
 
     def __call__(self, noisy: Tensor, ids: Sequence[str]) -> tuple[Tensor, dict[str, Tensor] | None]:
         """As of :class:`Teacher`; a feature is (batch, 1, freq, frame)."""
@@ -86,7 +85,4 @@ class CachedTeacher(Teacher):
 
 def file_digest(manifests: str) -> str:
     """Digest of the contents of manifests joined by commas ("" for none)."""
-    digest = hashlib.sha256()
-    for name in manifests.split(",") if manifests else ():
-        digest.update(Path(name).read_bytes())
-    return digest.hexdigest()
+    return hash_files(path for path in manifests.split(",") if path)

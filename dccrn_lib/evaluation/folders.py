@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from dccrn_lib.evaluation.scores import metric_names
 from dccrn_lib.evaluation.systems import Pair, read_mono, score_many
 from dccrn_lib.networks.weights import find_weights, load_model
 from dccrn_lib.runtime.errors import AudioError, ConfigError
-from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.workers import usable_cores
 
 _NOT_COMPARED = ("gain", "polarity")  # more is not better
@@ -106,8 +105,7 @@ def evaluate_directories(
     result = {"model": label, "system": "model" if model is not None else "enhanced" if enhanced else "noisy"}
     result |= _summary(items, names)
     if json_path is not None:
-        with atomic_path(json_path) as temporary:
-            temporary.write_text(_text(result), encoding="utf-8")
+        write_json(json_path, result, allow_nan=False)
     return result
 
 
@@ -120,14 +118,6 @@ def _refuse_input(json_path: Path, inputs: list[Path], model: str | os.PathLike 
         raise ConfigError(f"{json_path} is read by this evaluation; name another file for the result")
     if json_path.suffix.lower() in AUDIO_SUFFIXES:
         raise ConfigError(f"{json_path}: the result is no recording; name a file that ends in .json")
-
-
-def _text(result: dict[str, Any]) -> str:
-    """JSON; names that are not valid text (Linux allows them) are escaped."""
-    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        text = json.dumps(result, indent=1, allow_nan=False)
-    return text + "\n"
 
 
 def _load(model: str | os.PathLike[str] | nn.Module | None, device: str) -> tuple[nn.Module | None, str | None]:

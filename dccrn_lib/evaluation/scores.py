@@ -29,13 +29,11 @@ from torch import Tensor
 from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.audio.recording import LOUDEST, refuse_rate
 from dccrn_lib.audio.resampling import resample
+from dccrn_lib.evaluation.metrics import ALL_METRICS, DNSMOS_METRICS, REFERENCE_METRICS
 from dccrn_lib.evaluation.native_pesq import native_pesq
 from dccrn_lib.losses import si_snr_db
 from dccrn_lib.runtime.errors import ConfigError, MetricError, nearest_name
 
-REFERENCE_METRICS = ("pesq_wb", "pesq_nb", "stoi", "si_snr_db", "gain", "polarity")
-DNSMOS_METRICS = ("dnsmos_sig", "dnsmos_bak", "dnsmos_ovrl")
-ALL_METRICS = REFERENCE_METRICS + DNSMOS_METRICS
 SILENCE_RMS = 1e-6  # -120 dB re full scale, after the mean is removed
 
 PESQ_PIECE_SECONDS = 20  # speech and pause of an utterance take 0.4 s at least, and PESQ has room for 50 of them

@@ -19,6 +19,7 @@ from dccrn_lib.audio.files import read_audio
 from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.evaluation.scores import score_pair
+from dccrn_lib.runtime.digests import state_digest
 from dccrn_lib.runtime.errors import AudioError, ConfigError
 from dccrn_lib.runtime.files import read_json, write_json
 from dccrn_lib.runtime.workers import spawn_pool, usable_cores
@@ -158,12 +159,7 @@ def score_key(
     systems: Mapping[str, nn.Module | None], mixtures: MixtureDataset, metrics: Sequence[str]
 ) -> dict[str, Any]:
     """What scores depend on: the weights, how mixtures are drawn, two of them as samples, and the metrics."""
-    weights = {}
-    for name, model in systems.items():
-        digest = hashlib.sha256()
-        for key, value in model.state_dict().items() if model is not None else ():
-            digest.update(key.encode() + value.cpu().contiguous().numpy().tobytes())
-        weights[name] = digest.hexdigest()
+    weights = {name: state_digest(nn.Identity() if model is None else model) for name, model in systems.items()}
     samples = b"".join(mixtures[i]["noisy"].numpy().tobytes() for i in (0, len(mixtures) - 1))
     drawn = [repr(mixtures.config), mixtures.seed, mixtures.epoch, len(mixtures), hashlib.sha256(samples).hexdigest()]
     return {"weights": weights, "mixtures": drawn, "metrics": list(metrics)}

@@ -8,8 +8,7 @@ from concurrent.futures import Executor, as_completed
 from contextlib import contextmanager
 from typing import TypeVar
 
-import torch
-
+from dccrn_lib.runtime.devices import set_up_cpu, with_threads
 from dccrn_lib.runtime.errors import ConfigError
 
 Job = TypeVar("Job")
@@ -53,14 +52,9 @@ def _in_turn(function: Callable[[Job], Result], job: Job) -> Result:
 
     Jobs in threads of one process take turns: torch's random generator belongs to the process.
     """
-    with _ONE_AT_A_TIME:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        torch.set_flush_denormal(True)  # of this thread
-        try:
-            return function(job)
-        finally:
-            torch.set_num_threads(threads)
+    with _ONE_AT_A_TIME, with_threads(1):
+        set_up_cpu()
+        return function(job)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from dccrn_lib.distillation.at_kl import READINGS
 from dccrn_lib.distillation.attention import NORMALISATIONS
 from dccrn_lib.distillation.loss import METHODS
 from dccrn_lib.evaluation.intervals import Difference, paired_difference
+from dccrn_lib.evaluation.metrics import COMPARED_METRICS
 from dccrn_lib.evaluation.systems import evaluate_systems, kept_items
 from dccrn_lib.experiments.executors import run_jobs
 from dccrn_lib.experiments.paper import data_hash, run_system, test_mixtures, train_config
@@ -31,8 +32,6 @@ from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.profiles import Profile, get_profile
-
-METRICS = ("pesq_wb", "stoi", "si_snr_db")
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ def run_sweep(
     corpus: dict[str, str],
     teacher: str | Path = "",
     share: tuple[int, int] = (0, 1),
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = COMPARED_METRICS,
     workers: int | None = None,
     progress: bool = True,
     executor: Executor | None = None,

@@ -18,10 +18,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
-import torch
-
+from dccrn_lib.evaluation.metrics import COMPARED_METRICS
 from dccrn_lib.experiments.grid import (
-    METRICS,
     SweepRun,
     Variant,
     compare_methods,
@@ -34,6 +32,7 @@ from dccrn_lib.experiments.paper import corpus_of, data_hash
 from dccrn_lib.experiments.recipe import DEFAULT_METHODS
 from dccrn_lib.networks.weights import read_card
 from dccrn_lib.results.records import load_result, save_result
+from dccrn_lib.runtime.devices import set_up_cpu
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.settings import parse_seeds, parse_share
@@ -64,7 +63,7 @@ def laboratory_rows(runs: Sequence, baselines: Sequence[str] = ("none", "output"
     present = {run.method for run in runs}
     order = [m for m in DEFAULT_METHODS if m in present] + sorted(present - set(DEFAULT_METHODS))
     rows: dict[str, dict] = {method: {"method": method, "seeds": 0} for method in order}
-    for metric in METRICS:
+    for metric in COMPARED_METRICS:
         for i, baseline in enumerate(b for b in baselines if b in present):
             differences = seed_differences(runs, metric, baseline)
             for found in compare_methods(runs, metric, baseline):
@@ -100,7 +99,7 @@ def publish(out: str | Path, name: str, title: str = "", folder: str | Path | No
             f"{out}: no run has finished; start it again with `python -m dccrn_lib experiment methods run`"
         )
     rows = laboratory_rows(runs)
-    scores = [{"method": r.method, "seed": r.seed, **{m: _rounded(r.items, m) for m in METRICS}} for r in runs]
+    scores = [{"method": r.method, "seed": r.seed, **{m: _rounded(r.items, m) for m in COMPARED_METRICS}} for r in runs]
     pairs = {
         (frozenset((row["method"], key.split(" minus ")[1])), key.split(" minus ")[0])
         for row in rows
@@ -137,7 +136,10 @@ def published_runs(record: Mapping) -> list[SweepRun]:
     """
     found = []
     for r in record["runs"]:
-        items = [dict(zip(METRICS, values, strict=True)) for values in zip(*(r[m] for m in METRICS), strict=True)]
+        items = [
+            dict(zip(COMPARED_METRICS, values, strict=True))
+            for values in zip(*(r[m] for m in COMPARED_METRICS), strict=True)
+        ]
         found.append(SweepRun(r["method"], r["seed"], items))
     return found
 
@@ -154,8 +156,7 @@ def run(arguments: argparse.Namespace, executor: Executor | None = None) -> None
     """
     seeds, (first, every) = parse_seeds(arguments.seeds), parse_share(arguments.share)
     methods = [Variant.parse(m).name for m in arguments.methods.split(",")]
-    torch.set_num_threads(1)  # a miniature gains nothing from a second thread: give other cores other shares
-    torch.set_flush_denormal(True)
+    set_up_cpu(threads=1)  # give other cores other shares
     out = Path(arguments.out)
     corpus = corpus_of(arguments.profile, arguments.speech, arguments.noise, arguments.rir)
     teacher = read_card(arguments.teacher) if arguments.teacher else {"sha256": "trained in this folder"}

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dccrn_lib.evaluation.intervals import compare_systems, paired_difference
+from dccrn_lib.evaluation.metrics import COMPARED_METRICS
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.errors import ConfigError
 
-METRICS = ("pesq_wb", "stoi", "si_snr_db", "dnsmos_ovrl")
+METRICS = (*COMPARED_METRICS, "dnsmos_ovrl")
 
 
 def publish(results: Mapping[int, str], system: str, minus: str, name: str, folder: str | Path | None = None) -> Path:

@@ -11,13 +11,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from dccrn_lib.corpus.manifest import read_manifest
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.networks.weights import load_model, read_card, save_model
+from dccrn_lib.runtime.devices import set_up_cpu
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import hash_files, read_json, write_json
 from dccrn_lib.runtime.paths import weights_dir
@@ -129,8 +129,7 @@ def run_system(config: TrainConfig, progress: bool = True) -> TrainResult:
 
 
 def _run_alone(config: TrainConfig) -> None:
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
+    set_up_cpu(threads=1)
     run_system(config, progress=False)
 
 

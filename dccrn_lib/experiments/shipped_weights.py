@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
 from dccrn_lib.evaluation.groups import snr_band
 from dccrn_lib.evaluation.intervals import bracketed, compare_systems, summarise
+from dccrn_lib.evaluation.metrics import ALL_METRICS, METRICS, REFERENCE_METRICS
 from dccrn_lib.evaluation.systems import evaluate_systems
 from dccrn_lib.experiments.paper import TEST_SEED, data_hash
 from dccrn_lib.networks.weights import load_model, read_card
 from dccrn_lib.results.records import load_result, save_result
-from dccrn_lib.results.tables import METRICS as METRIC_NAMES
 from dccrn_lib.runtime.devices import PRECISIONS, autocast
 from dccrn_lib.runtime.environment import environment_record
 from dccrn_lib.runtime.errors import ConfigError
@@ -33,8 +33,6 @@ from dccrn_lib.training.validation import VALID_SEED
 MIX = MixConfig(segment_seconds=6.0, snr_db=(-5.0, 20.0), level_dbfs=(-32.0, -20.0), rir_probability=0.0)
 #: Split -> seed of its mixtures. Choose on valid, as often as you like; publish on test, once.
 SEEDS = {"test": TEST_SEED, "valid": VALID_SEED}
-METRICS = ("pesq_wb", "pesq_nb", "stoi", "si_snr_db", "gain", "polarity")
-DNSMOS = ("dnsmos_ovrl", "dnsmos_sig", "dnsmos_bak")
 #: Means over the eight 10 s clips released with the Distil-DCCRN paper (DNS test set, chosen by its authors), measured
 #: on that audio, not taken from a table of the paper.
 PAPER_CLIPS = {
@@ -110,7 +108,7 @@ def beside_paper(items: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[
             row: dict[str, Any] = {"of": source, "system": system, "n": n}
             for metric in PAPER_CLIPS["noisy"]:
                 value, noisy = means.get(metric), systems["noisy"].get(metric)
-                name = METRIC_NAMES[metric]
+                name = METRICS[metric].column
                 row[name] = value
                 if system != "noisy":
                     row[f"{name} over noisy"] = None if value is None or noisy is None else f"{value - noisy:+.3g}"
@@ -183,7 +181,7 @@ def publish(
     """
     if not models or "noisy" in models:
         raise ConfigError('name the models as system=weights, e.g. student_alone=distil_dccrn; "noisy" is taken')
-    metrics = (*METRICS, *(DNSMOS if dnsmos else ()))
+    metrics = ALL_METRICS if dnsmos else REFERENCE_METRICS
     mixtures = real_mixtures(corpus, count, split)
     chosen = {name: _in_precision(text) for name, text in models.items()}
     systems = {"noisy": None, **{name: InPrecision(load_model(w), kind) for name, (w, kind) in chosen.items()}}
@@ -250,7 +248,7 @@ def _payloads(
     title = f"Real recordings, {len(items['noisy'])} mixtures of the {split} split"
     trained = ", ".join(f"{name}: {'unknown' if h is None else f'{h:g} h'}" for name, h in hours.items())
     choice = " or choice" if split == "test" else ""
-    names = [METRIC_NAMES[metric] for metric in PAPER_CLIPS["noisy"]]
+    names = [METRICS[metric].column for metric in PAPER_CLIPS["noisy"]]
     return {
         split: {
             "title": title,

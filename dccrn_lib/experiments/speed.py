@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -41,20 +40,11 @@ from dccrn_lib.experiments.training_speed import measure_training
 from dccrn_lib.networks.complex_layers import ComplexConv2d, ComplexLSTM
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.results.records import save_result
+from dccrn_lib.runtime.devices import with_threads
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.workers import usable_cores
 
 Rows = list[dict[str, Any]]
-
-
-@contextmanager
-def one_thread(count: int = 1) -> Iterator[None]:
-    """torch on a single thread (or ``count``), as before afterwards."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def time_in_turns(first: Callable[[], Any], second: Callable[[], Any], repeats: int) -> tuple[float, float, float]:
@@ -137,13 +127,13 @@ def bench_offline(name: str, quick: bool = False) -> Rows:
     model, clip = build_model(name).eval(), _clip(seconds)
     cases: dict[str, tuple[int, str, float]] = {}
     for precision, rate in arithmetic_limits(quick).items():
-        for threads in (1, 2) if (os.cpu_count() or 1) > 1 else (1,):
+        for threads in (1, 2) if usable_cores() > 1 else (1,):
             what = f"enhance {name}, {precision}, {threads} thread{'s' * (threads > 1)}, {seconds} s of audio"
             cases[what] = (threads, precision, arithmetic_floor(model, seconds, rate * threads))
     fast = optimised(model)
 
     def call(threads: int, precision: str) -> None:
-        with one_thread(threads):
+        with with_threads(threads):
             enhance_waveform(fast, clip, precision=precision)
 
     calls: dict[str, Timed] = {what: partial(call, *case[:2]) for what, case in cases.items()}
@@ -341,7 +331,7 @@ def run_benchmarks(
             return found
 
         steps.append(("peers", others))
-    with one_thread():
+    with with_threads():
         for what, step in _with_progress(steps, progress):
             try:
                 rows += step()

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from dccrn_lib.experiments.speed import one_thread
 from dccrn_lib.experiments.training_alternatives import training_step
 from dccrn_lib.experiments.training_speed import synthetic_batch
 from dccrn_lib.networks.presets import build_model
+from dccrn_lib.runtime.devices import with_threads
 
 #: Kind -> words in the names of torch's operations; the first that fits counts.
 KINDS = {
@@ -66,7 +66,7 @@ def measure_operations(name: str, batch_size: int = 4, seconds: float = 2.0, ste
     """
     model = build_model(name).train()
     batch = synthetic_batch(batch_size, seconds, torch.device("cpu"))
-    with one_thread():
+    with with_threads():
         for amp in (False, True):
             training_step(model, batch, amp)()  # warm-up
         found = [[milliseconds_by_kind(model, batch, amp) for amp in (False, True)] for _ in range(steps)]

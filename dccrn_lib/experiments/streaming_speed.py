@@ -31,6 +31,7 @@ from dccrn_lib.networks.cost import count_macs
 from dccrn_lib.networks.dccrn import DCCRN
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.results.records import save_result
+from dccrn_lib.runtime.devices import with_threads
 from dccrn_lib.runtime.errors import ConfigError
 
 Rows = list[dict[str, Any]]
@@ -152,12 +153,9 @@ def measure_streaming(json_path: str | os.PathLike | None = None, quick: bool = 
     if path is not None and path.suffix != ".json":
         raise ConfigError(f"{path}: the result file must end in .json")
     names = ["distil_dccrn_mini"] if quick else ["distil_dccrn", "dccrn_e"]
-    load, threads = [_load()], torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    load = [_load()]
+    with with_threads(1):
         rows = [row for name in names for row in bench_streaming(name, quick)]
-    finally:
-        torch.set_num_threads(threads)
     record = {
         "config": {"quick": quick, "threads": 1, "models": names, "weights": "random"},
         "seed": 0,

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from dccrn_lib.evaluation.metrics import COMPARED_METRICS
 from dccrn_lib.evaluation.systems import evaluate_systems
 from dccrn_lib.experiments import paper
-from dccrn_lib.experiments.grid import METRICS, SweepRun, compare_methods
+from dccrn_lib.experiments.grid import SweepRun, compare_methods
 from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import atomic_path
@@ -79,8 +80,8 @@ def run(out: str | Path, seeds: Sequence[int], share: tuple[int, int] = (0, 1), 
                 continue
             # the weights after the last step count, so nothing is picked by validating in between
             result = train(replace(config, valid_every=config.steps), resume=True, progress=False)
-            items = evaluate_systems({"run": result.model}, tests, METRICS, workers=1, progress=False)["run"]
-            scores = {metric: [item[metric] for item in items] for metric in METRICS}
+            items = evaluate_systems({"run": result.model}, tests, COMPARED_METRICS, workers=1, progress=False)["run"]
+            scores = {metric: [item[metric] for item in items] for metric in COMPARED_METRICS}
             record = {"method": config.method, "seed": seed, "valid": result.history["valid"][-1], "scores": scores}
             with atomic_path(file) as temporary:
                 temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -104,7 +105,7 @@ def publish(out: str | Path, name: str = "teaching_quick", folder: str | Path | 
     records = [r for r in records if r["seed"] in seeds]
     corpus = paper.corpus_of("quick", progress=False)
     rows: dict[str, dict] = {m: {"method": m, "seeds": len(seeds)} for m in ("none", "at_kl")}
-    for metric in METRICS:
+    for metric in COMPARED_METRICS:
         for row in compare_methods(runs_of({"runs": [{**r, **r["scores"]} for r in records]}), metric):
             difference = {key: row[key] for key in ("difference", "low", "high", "verdict")}
             rows[row["method"]] |= {
@@ -120,11 +121,11 @@ def publish(out: str | Path, name: str = "teaching_quick", folder: str | Path | 
         "config": {"profile": "quick", **SETTING, **warmup, **TAUGHT, "chosen on valid with seeds": list(CHOSEN_WITH)},
         "seed": seeds,
         "data_hash": paper.data_hash(corpus),
-        "columns": ["method", "seeds", *METRICS],
+        "columns": ["method", "seeds", *COMPARED_METRICS],
         "rows": list(rows.values()),
         "runs": [
             {"method": r["method"], "seed": r["seed"], "valid": r["valid"]}
-            | {m: [None if v is None else round(v, 4) for v in r["scores"][m]] for m in METRICS}
+            | {m: [None if v is None else round(v, 4) for v in r["scores"][m]] for m in COMPARED_METRICS}
             for r in records
         ],
     }
@@ -135,8 +136,8 @@ def runs_of(record: Mapping) -> list[SweepRun]:
     """The runs of a published record, for ``experiments.grid.compare_methods``."""
     found = []
     for r in record["runs"]:
-        values = zip(*(r[metric] for metric in METRICS), strict=True)
-        found.append(SweepRun(r["method"], r["seed"], [dict(zip(METRICS, v, strict=True)) for v in values]))
+        values = zip(*(r[metric] for metric in COMPARED_METRICS), strict=True)
+        found.append(SweepRun(r["method"], r["seed"], [dict(zip(COMPARED_METRICS, v, strict=True)) for v in values]))
     return found
 
 

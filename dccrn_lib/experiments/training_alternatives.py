@@ -23,12 +23,13 @@ from dccrn_lib.corpus.rendering import render
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.distillation.attention import channel_attention
 from dccrn_lib.experiments.data_speed import Mixer, mixer_of
-from dccrn_lib.experiments.speed import one_thread, time_in_turns
+from dccrn_lib.experiments.speed import time_in_turns
 from dccrn_lib.experiments.training_speed import synthetic_batch
 from dccrn_lib.losses import si_snr_loss
 from dccrn_lib.networks.dropout import Dropout
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.uformer.attention import attend
+from dccrn_lib.runtime.devices import with_threads
 from dccrn_lib.training.muon import is_matrix, newton_schulz, orthogonalise
 from dccrn_lib.training.profiles import get_profile
 
@@ -126,7 +127,7 @@ def measure_alternatives(quick: bool = False, progress: bool = True) -> dict[str
     rows = []
     made = generated_corpus(0.05, progress=progress)
     corpus = {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
-    with tempfile.TemporaryDirectory() as folder, one_thread():
+    with tempfile.TemporaryDirectory() as folder, with_threads():
         mixer = mixer_of(corpus, get_profile("smoke" if quick else "cpu"), Path(folder), torch.device("cpu"))
         for source, repeats in (
             (mixture_pairs(mixer), 9),

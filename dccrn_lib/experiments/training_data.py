@@ -22,16 +22,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dccrn_lib.corpus.mixing import MixtureDataset
+from dccrn_lib.evaluation.metrics import COMPARED_METRICS
 from dccrn_lib.evaluation.systems import evaluate_systems, kept_items
 from dccrn_lib.experiments.executors import run_jobs
-from dccrn_lib.experiments.grid import METRICS, GridJob, SweepRun, shared, train_and_score
+from dccrn_lib.experiments.grid import GridJob, SweepRun, shared, train_and_score
 from dccrn_lib.experiments.methods import laboratory_rows
 from dccrn_lib.experiments.paper import data_hash
 from dccrn_lib.experiments.shipped_weights import MIX
 from dccrn_lib.results.records import load_result, save_result
+from dccrn_lib.runtime.devices import set_up_cpu
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.settings import parse_seeds, parse_share
@@ -59,7 +59,7 @@ MIXTURES = {
     "one noise, no babble": Mixture(changes={"second_noise_probability": 0.0, "babble_probability": 0.0}),
     "no speed, no equaliser": Mixture(changes={"speed_probability": 0.0, "equaliser_probability": 0.0}),
 }
-COLUMNS = ("mixture", "seeds", *(text for m in METRICS for text in (m, f"{m} minus as trained")))
+COLUMNS = ("mixture", "seeds", *(text for m in COMPARED_METRICS for text in (m, f"{m} minus as trained")))
 
 
 def train_config(
@@ -110,8 +110,7 @@ def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
             f"{a.generated} holds no {missing[0]}.jsonl: make it with `python -m dccrn_lib corpus synth --hours 1 --seed 0 "
             f"--out {a.generated}`"
         )
-    torch.set_num_threads(1)  # a miniature gains nothing from a second thread: give other cores other shares
-    torch.set_flush_denormal(True)
+    set_up_cpu(threads=1)  # give other cores other shares
     mixtures, out = valid_mixtures(corpus, a.count), Path(a.out)
     record = {
         "config": {
@@ -128,14 +127,14 @@ def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
     }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "mixtures.json", record)
-    evaluate_systems({"noisy": None}, mixtures, METRICS, 1, not a.quiet, out / "noisy.json")
+    evaluate_systems({"noisy": None}, mixtures, COMPARED_METRICS, 1, not a.quiet, out / "noisy.json")
     tests = functools.partial(valid_mixtures, corpus, a.count)
     jobs = []
     for seed, name in mine:
         config = train_config(
             name, seed, corpus, a.generated, str((out / _folder(name) / f"seed{seed}").resolve()), a.steps
         )
-        jobs.append(GridJob(name, config, tests, METRICS, 1, not a.quiet))
+        jobs.append(GridJob(name, config, tests, COMPARED_METRICS, 1, not a.quiet))
     for job, done in run_jobs(train_and_score, jobs, executor):
         if done is None:
             break
@@ -169,8 +168,8 @@ def publish(out: str | Path, folder: str | Path | None = None) -> Path:
     rows: list[dict[str, Any]] = [{"mixture": row.pop("method"), **row} for row in laboratory_rows(runs, (baseline,))]
     rows.sort(key=lambda row: list(MIXTURES).index(row["mixture"]))
     noisy = kept_items(Path(out) / "noisy.json")["noisy"]
-    rows.insert(0, {"mixture": "(noisy input)", **{m: SweepRun("noisy", 0, noisy).mean(m) for m in METRICS}})
-    comparisons = len(METRICS) * (len(rows) - 2)
+    rows.insert(0, {"mixture": "(noisy input)", **{m: SweepRun("noisy", 0, noisy).mean(m) for m in COMPARED_METRICS}})
+    comparisons = len(COMPARED_METRICS) * (len(rows) - 2)
     note = (
         f"Valid split of the real recordings, {settings['config']['valid_mixtures']} dry mixtures; the miniature student "
         f"after {settings['config']['steps']} steps. Differences are paired by seed, intervals are Student's t over the "
@@ -184,6 +183,8 @@ def publish(out: str | Path, folder: str | Path | None = None) -> Path:
         "seed": sorted({run.seed for run in runs}),
         "columns": list(COLUMNS),
         "rows": rows,
-        "runs": [{"mixture": r.method, "seed": r.seed, **{m: round(r.mean(m), 4) for m in METRICS}} for r in runs],
+        "runs": [
+            {"mixture": r.method, "seed": r.seed, **{m: round(r.mean(m), 4) for m in COMPARED_METRICS}} for r in runs
+        ],
     }
     return save_result("data_mixtures", payload, folder)

@@ -14,6 +14,7 @@ from IPython.display import HTML, Markdown, display
 
 from dccrn_lib.lessons.panels import player_html, side_by_side
 from dccrn_lib.lessons.plotting import use_style
+from dccrn_lib.runtime.devices import set_up_cpu
 from dccrn_lib.runtime.errors import AudioError, ConfigError, nearest_name
 
 MAX_SECONDS = 4.0
@@ -31,8 +32,7 @@ def start(seed: int = 0, threads: int = 1) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
+    set_up_cpu(threads)
     use_style()
     print(
         f"Python {platform.python_version().rsplit('.', 1)[0]}, torch {torch.__version__.split('+')[0]}, "

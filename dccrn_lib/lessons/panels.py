@@ -11,15 +11,16 @@ import soundfile
 from matplotlib.figure import Figure
 
 
-def png(figure: Figure, dpi: int = 90) -> bytes:
+def png(figure: Figure, dpi: int = 90, tight: bool = False) -> bytes:
     """The figure as PNG.
 
     Args:
         figure: any.
         dpi: dots per inch.
+        tight: cut away the margin.
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight" if tight else None)
     return buffer.getvalue()
 
 

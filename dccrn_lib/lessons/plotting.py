@@ -21,6 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from PIL import Image
 
+from dccrn_lib.lessons.panels import png
+
 #: One colour per system, readable with red-green blindness.
 COLOURS = {
     "noisy": "#8c8c8c",
@@ -108,9 +110,7 @@ def picture(figure: Figure) -> bytes:
 
     The palette covers the range of colours, so that a rare one (a label, the end of a colour bar) stays itself.
     """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight", dpi=DPI)
-    full = Image.open(buffer).convert("RGB")
+    full = Image.open(io.BytesIO(png(figure, DPI, tight=True))).convert("RGB")
     whole = io.BytesIO()
     full.save(whole, format="PNG", optimize=True)
     if whole.tell() <= PICTURE_BYTES:

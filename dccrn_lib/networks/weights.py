@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +18,7 @@ from dccrn_lib.networks.presets import build_from_config, build_model, config_fr
 from dccrn_lib.networks.uformer import Uformer, UformerConfig
 from dccrn_lib.runtime.errors import ConfigError, WeightsError
 from dccrn_lib.runtime.files import atomic_path
-from dccrn_lib.runtime.json_text import parse_object
+from dccrn_lib.runtime.json_text import parse_object, to_json
 from dccrn_lib.runtime.paths import weights_dir
 from dccrn_lib.runtime.settings import article, shown
 
@@ -52,7 +51,7 @@ def save_model(model: nn.Module, path: str | Path, card: dict[str, Any] | None =
     }
     with atomic_path(weights) as temporary, atomic_path(config) as described:
         temporary.write_bytes(data)
-        described.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        described.write_text(to_json(record), encoding="utf-8")
     return weights
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from dccrn_lib.evaluation.intervals import summarise
 from dccrn_lib.runtime.environment import environment_record
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.json_text import parse_json
 from dccrn_lib.runtime.paths import results_dir
 
@@ -39,13 +38,11 @@ def save_result(name: str, payload: Mapping[str, Any], folder: str | os.PathLike
         record.update(summarise(payload["items"]))
     if "systems" in payload:
         record["systems"] = {k: {**v, **summarise(v["items"])} for k, v in payload["systems"].items()}
+    path = Path(folder or results_dir()) / f"{name}.json"
     try:
-        text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+        write_json(path, record, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"result {name}: {error}") from None
-    path = Path(folder or results_dir()) / f"{name}.json"
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
     return path
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dccrn_lib.evaluation.intervals import bracketed
+from dccrn_lib.evaluation.metrics import METRICS
 from dccrn_lib.results.records import load_result
 from dccrn_lib.runtime.files import atomic_path
 
@@ -20,15 +21,6 @@ _MARKED = re.compile(
     r"(<!-- table:(?P<name>[\w.-]+)(?: columns=(?P<columns>[\w,]+))? -->\n)(?P<body>.*?)(<!-- /table:(?P=name) -->)",
     re.DOTALL,
 )
-METRICS = {
-    "pesq_wb": "WB-PESQ",
-    "pesq_nb": "NB-PESQ",
-    "stoi": "STOI",
-    "si_snr_db": "SI-SNR dB",
-    "dnsmos_ovrl": "DNSMOS OVRL",
-    "dnsmos_sig": "DNSMOS SIG",
-    "dnsmos_bak": "DNSMOS BAK",
-}
 
 
 def table(record: Mapping[str, Any], columns: list[str] | None = None) -> str:
@@ -46,11 +38,11 @@ def table(record: Mapping[str, Any], columns: list[str] | None = None) -> str:
         return _markdown(columns, [[_cell(row.get(key)) for key in columns] for row in record["rows"]])
     systems = record.get("systems") or {record["name"]: record}
     present = {key for system in systems.values() for key in system["mean"]}
-    columns = columns or [key for key in METRICS if key in present]
+    columns = columns or [key for key, metric in METRICS.items() if metric.quality and key in present]
     rows = []
     for name, system in systems.items():
         rows.append([name, str(system["n"]), *(_summary(system, key) for key in columns)])
-    return _markdown(["system", "n", *(METRICS.get(key, key) for key in columns)], rows)
+    return _markdown(["system", "n", *(METRICS[key].column if key in METRICS else key for key in columns)], rows)
 
 
 def with_tables(text: str, folder: str | os.PathLike | None = None) -> str:

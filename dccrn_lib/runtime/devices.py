@@ -1,8 +1,10 @@
-"""Devices: which one to take, whether it is there, what it computes itself."""
+"""Devices: which one to take, whether it is there, what it computes itself, and how a CPU is set up for it."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -61,3 +63,27 @@ def has_bfloat16(device: torch.device) -> bool:
     if device.type != "cpu" or platform.machine().lower() not in ("x86_64", "amd64"):
         return True
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def set_up_cpu(threads: int | None = None) -> None:
+    """Before much is computed: numbers below 1e-38 count as 0, since they slow a CPU down many times.
+
+    Torch keeps this for each thread of Python, so call it in the one that computes.
+
+    Args:
+        threads: of torch from now on, as many as before when None. A miniature gains nothing from a second one.
+    """
+    torch.set_flush_denormal(True)
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def with_threads(count: int = 1) -> Iterator[None]:
+    """Torch on so many threads; afterwards on as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

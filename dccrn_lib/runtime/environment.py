@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from importlib import metadata
 from typing import Any
 
 from dccrn_lib.runtime.paths import project_root
+from dccrn_lib.runtime.workers import usable_cores
 
 _PACKAGES = ("torch", "torchaudio", "numpy", "soundfile", "pesq", "pystoi", "speechmos", "onnxruntime")
 
@@ -26,7 +26,7 @@ def environment_record() -> dict[str, Any]:
     return {
         "versions": versions,
         "platform": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "git_commit": _git_commit(),

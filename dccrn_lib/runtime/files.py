@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dccrn_lib.runtime.errors import DamagedFileError, DccrnError
+from dccrn_lib.runtime.json_text import parse_object, to_json
 from dccrn_lib.runtime.locks import is_at, try_lock, unlock
 
 _PARTIAL = re.compile(r"\..*\.[a-z0-9_]{8}\.partial(\..*)?", re.DOTALL)
@@ -225,10 +225,11 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def write_json(path: Path, record: dict) -> None:
-    """Write a record, indented, as a whole."""
+def write_json(path: str | os.PathLike, record: dict, indent: int | None = 1, allow_nan: bool = True) -> None:
+    """Write a record as a whole; options and errors as of :func:`json_text.to_json`."""
+    text = to_json(record, indent, allow_nan)
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: str | os.PathLike, cure: str) -> dict[str, Any]:
@@ -243,10 +244,7 @@ def read_json(path: str | os.PathLike, cure: str) -> dict[str, Any]:
         FileNotFoundError: there is none.
     """
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        reason = "is empty" if os.path.getsize(path) == 0 else f"is damaged ({str(error).splitlines()[0]})"
+        return parse_object(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        reason = "is empty" if os.path.getsize(path) == 0 else f"is damaged ({error})"
         raise DamagedFileError(f"{path}: {reason}; {cure}") from None
-    if not isinstance(record, dict):
-        raise DamagedFileError(f"{path}: is damaged (a {type(record).__name__}, not a record); {cure}")
-    return record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from dccrn_lib import load_model
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.audio.stft import ComplexSTFT
+from dccrn_lib.lessons.panels import png
 from dccrn_lib.lessons.plotting import to_db
 
 ROOT = Path(__file__).resolve().parents[2]
-CLIP, MODEL, RATE, HOP = "fan_5db_en", "distil_dccrn", 16000, 100
+CLIP, MODEL, HOP = "fan_5db_en", "distil_dccrn", 100
 
 
 def read(kind: str) -> torch.Tensor:
@@ -41,14 +44,13 @@ def main() -> None:
             cmap="magma",
             vmin=-70,
             vmax=0,
-            extent=(0, spectrum.shape[-1] * HOP / RATE, 0, RATE / 2000),
+            extent=(0, spectrum.shape[-1] * HOP / SAMPLE_RATE, 0, SAMPLE_RATE / 2000),
         )
         axis.set(title=title, xlabel="time in s")
     axes[0].set_ylabel("frequency in kHz")
     figure.colorbar(image, ax=axes, label="dB", pad=0.01)
     path = Path(__file__).parent / "enhanced.png"
-    figure.savefig(path, dpi=130)
-    Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
+    Image.open(io.BytesIO(png(figure, dpi=130))).convert("RGB").quantize(128).save(path, optimize=True)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ from torch import nn
 from dccrn_lib.audio.files import write_audio
 from dccrn_lib.evaluation.folders import _refuse_input, evaluate_directories
 from dccrn_lib.evaluation.intervals import Difference, bootstrap_ci, compare_systems, paired_difference, t_interval
+from dccrn_lib.evaluation.metrics import REFERENCE_METRICS
 from dccrn_lib.evaluation.native_pesq import native_pesq
 from dccrn_lib.evaluation.pairing import pair_files
-from dccrn_lib.evaluation.scores import REFERENCE_METRICS, score_pair
+from dccrn_lib.evaluation.scores import score_pair
 from dccrn_lib.evaluation.systems import Pair, score_many
 from dccrn_lib.losses import si_snr_db
 from dccrn_lib.runtime.errors import AudioError, ConfigError, MetricError

@@ -36,7 +36,7 @@ def test_responses_put_more_damage_to_the_right():
     scores = [{"si_snr_db": 1.0, "pesq_wb": 2.0, "pesq_nb": 3.0, "stoi": 0.5}] * 2
     figure = draw.responses({"delay (samples)": ([0, 40], scores), "bandwidth (kHz)": ([8.0, 1.0], scores)})
     axes = np.array(figure.axes).reshape(4, 2)
-    assert [a.get_ylabel() for a in axes[:, 0]] == ["SI-SNR (dB)", "PESQ-WB", "PESQ-NB", "STOI"]
+    assert [a.get_ylabel() for a in axes[:, 0]] == ["SI-SNR (dB)", "WB-PESQ", "NB-PESQ", "STOI"]
     assert [a.get_xlabel() for a in axes[-1]] == ["delay (samples)", "bandwidth (kHz)"]
     assert axes[0, 1].xaxis_inverted() and not axes[0, 0].xaxis_inverted()
 
@@ -44,13 +44,13 @@ def test_responses_put_more_damage_to_the_right():
 def test_one_number_many_sounds_names_the_damages():
     figure = draw.one_number_many_sounds({"clipping": {"pesq_wb": 1.7, "stoi": 0.9}})
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["clipping"]
-    assert [a.get_xlabel() for a in figure.axes] == ["PESQ-WB", "STOI"]
+    assert [a.get_xlabel() for a in figure.axes] == ["WB-PESQ", "STOI"]
 
 
 def test_pairs_leave_out_what_has_no_score(items):
     axis = draw.pairs(items, "student", "noisy", "pesq_wb").axes[0]
     assert len(axis.collections[0].get_offsets()) == 3
-    assert axis.get_ylabel() == "student alone: PESQ-WB" and axis.get_xlabel() == "noisy: PESQ-WB"
+    assert axis.get_ylabel() == "student alone: WB-PESQ" and axis.get_xlabel() == "noisy: WB-PESQ"
 
 
 def test_interval_falls_with_the_root_of_the_count():

@@ -210,3 +210,18 @@ def test_a_damaged_record_is_an_error_with_a_cure(tmp_path, text):
     (tmp_path / "a.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(DamagedFileError, match=r"a.json: is (empty|damaged \(.*\)); take a walk$"):
         read_json(tmp_path / "a.json", "take a walk")
+
+
+def test_a_record_keeps_its_letters_and_a_name_that_is_no_text(tmp_path):
+    record = {"speaker": "Zoë", "odd name": os.fsdecode(b"a\xff.wav")}
+    write_json(tmp_path / "odd.json", record)
+    write_json(tmp_path / "plain.json", {"speaker": "Zoë"}, indent=None)
+    assert read_json(tmp_path / "odd.json", "") == record
+    assert (tmp_path / "plain.json").read_text(encoding="utf-8") == '{"speaker": "Zoë"}\n'
+
+
+def test_what_is_no_json_leaves_the_old_record(tmp_path):
+    write_json(tmp_path / "a.json", {"a": 1})
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", {"a": float("nan")}, allow_nan=False)
+    assert read_json(tmp_path / "a.json", "") == {"a": 1}

@@ -7,7 +7,6 @@ train, valid and test.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from dccrn_lib.corpus.synthesis.rooms import RoomTask, require_acoustics, write_
 from dccrn_lib.corpus.synthesis.speech import VoiceTask, load_sentences, make_voices, require_espeak, speak_voice
 from dccrn_lib.runtime import paths
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.files import atomic_folder
+from dccrn_lib.runtime.files import atomic_folder, write_json
 from dccrn_lib.runtime.json_text import parse_object
 from dccrn_lib.runtime.workers import usable_cores, worker_pool
 
@@ -94,7 +93,7 @@ def synthesise_corpus(
     with atomic_folder(out, first_wins=True) as partial:
         _generate(partial, hours, seed, workers or usable_cores(), progress)
         record = {"config": config, "share": _FRACTIONS, "licence": _LICENCE, "made_with": _versions()}
-        (partial / "corpus.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_json(partial / "corpus.json", record)
     if not _already_there(out, config):
         raise ConfigError(f"{out}: another process wrote a different corpus here; choose another folder")
     return CorpusPaths.of(out)

@@ -8,10 +8,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from dccrn_lib.evaluation.metrics import METRICS
 from dccrn_lib.lessons.diagrams import arrow, box, canvas
 from dccrn_lib.lessons.plotting import COLORMAP, COLOURS, LABELS, new_figure
 
-METRIC_LABELS = {"pesq_wb": "PESQ-WB", "pesq_nb": "PESQ-NB", "stoi": "STOI", "si_snr_db": "SI-SNR (dB)", "gain": "gain"}
 _METRIC_COLOURS = {"pesq_wb": "#0072b2", "pesq_nb": "#56b4e9", "stoi": "#009e73", "si_snr_db": "#d55e00"}
 
 
@@ -52,7 +52,7 @@ def responses(curves: Mapping[str, tuple[Sequence[float], Sequence[Mapping[str, 
             axis = axes[row, column]
             axis.plot(amounts, [s[metric] for s in scores], "o-", color=_METRIC_COLOURS[metric], markersize=3)
             if column == 0:
-                axis.set_ylabel(METRIC_LABELS[metric])
+                axis.set_ylabel(METRICS[metric].axis)
         axes[-1, column].set_xlabel(label)
         if amounts[0] > amounts[-1]:  # damage grows to the right in every column
             axes[-1, column].invert_xaxis()
@@ -61,7 +61,7 @@ def responses(curves: Mapping[str, tuple[Sequence[float], Sequence[Mapping[str, 
 
 
 def one_number_many_sounds(scores: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Damages of equal SI-SNR side by side: PESQ-WB and STOI tell them apart.
+    """Damages of equal SI-SNR side by side: WB-PESQ and STOI tell them apart.
 
     Args:
         scores: damage -> metrics.
@@ -69,7 +69,7 @@ def one_number_many_sounds(scores: Mapping[str, Mapping[str, float]]) -> Figure:
     figure, axes = new_figure(1, 2, height=2.8)
     for axis, metric in zip(axes[0], ("pesq_wb", "stoi"), strict=True):
         axis.barh(list(scores), [s[metric] for s in scores.values()], color=_METRIC_COLOURS[metric])
-        axis.set_xlabel(METRIC_LABELS[metric])
+        axis.set_xlabel(METRICS[metric].axis)
         axis.invert_yaxis()
     axes[0, 0].set_xlim(left=1.0)  # where the scale begins
     axes[0, 1].set_yticklabels([])
@@ -85,7 +85,7 @@ def pairs(items: Mapping[str, Sequence[Mapping]], a: str, b: str, metric: str) -
     points = axis.scatter(x, y, c=snr, cmap=COLORMAP, s=28, edgecolors="#222222", linewidths=0.4)
     low, high = min(x.min(), y.min()), max(x.max(), y.max())
     axis.plot([low, high], [low, high], color="#222222", linewidth=0.8, label="no difference")
-    label = METRIC_LABELS.get(metric, metric)
+    label = METRICS[metric].axis
     axis.set(xlabel=f"{LABELS.get(b, b)}: {label}", ylabel=f"{LABELS.get(a, a)}: {label}")
     axis.legend()
     figure.colorbar(points, ax=axis, label="input SNR (dB)")

@@ -208,7 +208,7 @@ def against_pesq(points: Sequence[tuple[str, float, float, float]]) -> Figure:
         axis.set_xticks(ticks)
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
-    axes[0, 0].set(xlabel="$D$ alone", ylabel="PESQ-WB")
+    axes[0, 0].set(xlabel="$D$ alone", ylabel="WB-PESQ")
     axes[0, 1].set(xlabel=r"$0.1\,D + 0.0309\,D_A$")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     return figure

@@ -15,7 +15,8 @@ from scipy.stats import binomtest
 
 from dccrn_lib.evaluation.groups import noise_family
 from dccrn_lib.evaluation.intervals import bootstrap_ci
-from dccrn_lib.lessons.evaluation.figures import METRIC_LABELS, by_group
+from dccrn_lib.evaluation.metrics import METRICS
+from dccrn_lib.lessons.evaluation.figures import by_group
 from dccrn_lib.lessons.lesson import players
 from dccrn_lib.lessons.panels import png
 from dccrn_lib.lessons.plotting import LABELS
@@ -157,7 +158,7 @@ def band_view(items: Mapping, metric: str, low: float, high: float) -> tuple[str
     everything = improvements(items, metric, low, high)["all"]
     parts = [f"{LABELS.get(name, name)} {mean:+.2f}" for name, (mean, *_rest) in everything.items()]
     n = next(iter(everything.values()))[3]
-    label = METRIC_LABELS.get(metric, metric)
+    label = METRICS[metric].axis
     return f"{low:g} to {high:g} dB, n = {n}: " + ", ".join(parts), by_group(groups, f"{label} over noisy")
 
 
@@ -166,7 +167,7 @@ def band_browser(items: Mapping, metrics: Sequence[str] = ("si_snr_db", "pesq_wb
     snr = [row["snr_db_in"] for row in items["noisy"]]
     low, high = math.floor(min(snr)), math.ceil(max(snr)) + 1
     band = widgets.IntRangeSlider(value=(low, high), min=low, max=high, description="SNR (dB)", continuous_update=False)
-    metric = widgets.Dropdown(options=[(METRIC_LABELS.get(m, m), m) for m in metrics], description="metric")
+    metric = widgets.Dropdown(options=[(METRICS[m].axis, m) for m in metrics], description="metric")
     text, picture = widgets.HTML(), widgets.Image(format="png")
 
     def show(_change=None) -> None:

@@ -1,0 +1,37 @@
+"""Threads and denormal numbers are set in one place, and threads come back."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from dccrn_lib.runtime.devices import set_up_cpu, with_threads
+from dccrn_lib.runtime.digests import state_digest
+
+
+def test_a_cpu_that_is_set_up_has_its_threads_and_no_denormals():
+    with with_threads(torch.get_num_threads()):
+        set_up_cpu(threads=1)
+        assert torch.get_num_threads() == 1
+        assert (torch.tensor([1e-40]) * 1 == 0).all()
+
+
+def test_threads_come_back_after_an_error():
+    before = torch.get_num_threads()
+    try:
+        with with_threads(before + 1):
+            assert torch.get_num_threads() == before + 1
+            raise RuntimeError
+    except RuntimeError:
+        pass
+    assert torch.get_num_threads() == before
+
+
+def test_a_digest_tells_every_value_and_name_apart():
+    torch.manual_seed(0)
+    first = nn.Linear(2, 2)
+    digest = state_digest(first)
+    assert digest == state_digest(first) != state_digest(nn.Sequential(first))
+    with torch.no_grad():
+        first.bias[0] += 1e-6
+    assert digest != state_digest(first)
