@@ -61,7 +61,7 @@ class MixtureDataset(Dataset):
         decoded: DecodedCorpus | None = None,
     ) -> None:
         self.config = config or MixConfig()
-        self.seed, self.length, self.epoch = seed, length, 0
+        self.seed, self.length = seed, length
         lists = {}
         for kind, given in (("speech", speech), ("noise", noise), ("rir", rir)):
             if isinstance(given, (str, Path)):
@@ -90,10 +90,6 @@ class MixtureDataset(Dataset):
     def __len__(self) -> int:
         return self.length
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that index 0 belongs to: other mixtures of the same corpus."""
-        self.epoch = epoch
-
     def __getstate__(self) -> dict:
         cache = self._cache if isinstance(self._cache, DecodedCorpus) else None  # a worker starts with an empty cache
         return {**self.__dict__, "_cache": cache}
@@ -117,7 +113,7 @@ class MixtureDataset(Dataset):
         """
         if index < 0:
             raise IndexError(index)
-        return self.planner.draw(self.epoch + index // self.length, index % self.length, self.recordings)
+        return self.planner.draw(index // self.length, index % self.length, self.recordings)
 
     def __getitem__(self, index: int) -> dict:
         plan = self.plan(index)

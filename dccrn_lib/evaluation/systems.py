@@ -161,7 +161,7 @@ def score_key(
     """What scores depend on: the weights, how mixtures are drawn, two of them as samples, and the metrics."""
     weights = {name: state_digest(nn.Identity() if model is None else model) for name, model in systems.items()}
     samples = b"".join(mixtures[i]["noisy"].numpy().tobytes() for i in (0, len(mixtures) - 1))
-    drawn = [repr(mixtures.config), mixtures.seed, mixtures.epoch, len(mixtures), hashlib.sha256(samples).hexdigest()]
+    drawn = [repr(mixtures.config), mixtures.seed, len(mixtures), hashlib.sha256(samples).hexdigest()]
     return {"weights": weights, "mixtures": drawn, "metrics": list(metrics)}
 
 

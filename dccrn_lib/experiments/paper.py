@@ -16,7 +16,7 @@ from torch import nn
 from dccrn_lib.corpus.manifest import read_manifest
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
-from dccrn_lib.networks.weights import load_model, read_card, save_model
+from dccrn_lib.networks.weights import load_model
 from dccrn_lib.runtime.devices import set_up_cpu
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import hash_files, read_json, write_json
@@ -179,26 +179,3 @@ def test_mixtures(profile: Profile | str, corpus: dict[str, str], count: int | N
     sources = (corpus["speech"], corpus["noise"], corpus["rir"] or None)
     mix, length = profile.mix(profile.test_seconds, training=False), count or profile.test_mixtures
     return MixtureDataset(*sources, mix, seed=TEST_SEED, length=length, split="test")
-
-
-def publish_systems(folder: str | Path, out: str | Path, card: dict) -> list[Path]:
-    """Copy the best weights of an experiment with cards, as ``weights/quick`` was made.
-
-    Args:
-        folder: of the experiment.
-        out: folder for ``<system>.safetensors`` and ``<system>.json``.
-        card: what every card says: "data", "licence", "limits" ...; steps, hours and validation are added.
-
-    Returns:
-        The safetensors files.
-    """
-    written = []
-    for name, model in load_systems(folder).items():
-        run = Path(folder) / name
-        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        trained = read_card(run / "best.safetensors")["card"]
-        hours = trained["step"] * config["batch_size"] * config["mix"]["segment_seconds"] / 3600
-        recipe = {k: v for k, v in config.items() if k not in ("out", "speech", "noise", "rir", "teacher", "init")}
-        own = {"system": name, "steps": trained["step"], "hours_of_audio": round(hours, 2), "valid": trained["valid"]}
-        written.append(save_model(model, Path(out) / name, {**card, **own, "recipe": recipe}))
-    return written

@@ -17,10 +17,8 @@ from dccrn_lib.lessons.plotting import COLOURS
 from dccrn_lib.networks.presets import build_model
 
 
-def history(start: float, layers: bool = False) -> dict:
+def history(start: float) -> dict:
     train = [{"step": 10 * k, "hours": 0.1 * k, "clean": start - k, "clean_std": 0.5} for k in (1, 2)]
-    if layers:
-        train = [{**row, "layer encoder.0": 0.1, "layer decoder.5": 0.01} for row in train]
     valid = [{"step": 10 * k, "hours": 0.1 * k, "si_snr_db": 5.0 + k, "noisy_si_snr_db": 4.0} for k in (1, 2)]
     return {"train": train, "valid": valid}
 
@@ -57,9 +55,6 @@ def test_distance_figures_name_layers_and_units():
     assert axis.get_yscale() == "log" and "(nat)" in axis.get_ylabel()
     assert [t.get_text() for t in axis.get_xticklabels()] == ["E0"]
     assert [line.get_ydata()[0] for line in axis.lines] == [1.0, 0.1]
-    axis = draw.distance_over_training(history(0, layers=True)).axes[0]
-    assert [t.get_text() for t in axis.get_yticklabels()] == ["encoder.0", "decoder.5"]
-    assert axis.images[0].get_array()[:, 0].tolist() == pytest.approx([-1.0, -2.0])
 
 
 def test_paired_differences_are_sorted_and_coloured_by_who_won():

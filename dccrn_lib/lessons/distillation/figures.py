@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from dccrn_lib.evaluation.intervals import Difference
-from dccrn_lib.lessons.plotting import COLORMAP, COLOURS, LABELS, draw_spectrogram, new_figure
+from dccrn_lib.lessons.plotting import COLOURS, LABELS, draw_spectrogram, new_figure
 
 #: Names of published runs that stand for a system of the lessons.
 _PUBLISHED = {"student_alone": "student", "uformer": "teacher"}
@@ -176,22 +176,6 @@ def distance_by_layer(distances: Mapping[str, Mapping[str, float]]) -> Figure:
     axis.set_yscale("log")
     axis.set(xlabel="layer (E: encoder, D: decoder)", ylabel="KL to the teacher (nat)")
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(axis.lines))
-    return figure
-
-
-def distance_over_training(history: Mapping) -> Figure:
-    """KL of every layer over training, from the history of a student with a feature loss: a map layer by step."""
-    rows = history["train"]
-    layers = [key for key in rows[0] if key.startswith("layer ")]
-    values = np.array([[row[key] for row in rows] for key in layers])  # (layer, point)
-    figure, axes = new_figure(1, 1, height=3.4)
-    axis = axes[0, 0]
-    image = axis.imshow(np.log10(np.maximum(values, 1e-6)), aspect="auto", cmap=COLORMAP, interpolation="nearest")
-    axis.set_xticks(range(len(rows)), [row["step"] for row in rows])
-    axis.set_yticks(range(len(layers)), [key.removeprefix("layer ") for key in layers])
-    axis.set(xlabel="step (mean since the point before)", ylabel="layer")
-    axis.grid(False)
-    figure.colorbar(image, ax=axis, label="log10 of KL (nats)")
     return figure
 
 
