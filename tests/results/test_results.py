@@ -109,6 +109,20 @@ def test_a_marker_chooses_columns(tmp_path: Path):
     assert stale_tables(readme, tmp_path) == []
 
 
+def test_a_marker_chooses_systems_and_means_alone(tmp_path: Path):
+    systems = {name: {"items": items(2.0, 3.0)} for name in "abc"}
+    save_result("two", {**BASE, "systems": systems}, tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- table:two columns=pesq_wb systems=c,a means -->\n<!-- /table:two -->\n", encoding="utf-8")
+    assert inject_tables(readme, tmp_path)
+    assert "-->\n| system | WB-PESQ |\n| --- | --- |\n| c | 2.5 |\n| a | 2.5 |\n<!--" in readme.read_text(
+        encoding="utf-8"
+    )
+    readme.write_text("<!-- table:two systems=d -->\n<!-- /table:two -->\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="no system d; it has a, b, c"):
+        inject_tables(readme, tmp_path)
+
+
 def test_a_marker_without_a_result_names_the_file(tmp_path: Path):
     readme = tmp_path / "README.md"
     readme.write_text("<!-- table:none -->\n<!-- /table:none -->\n", encoding="utf-8")
