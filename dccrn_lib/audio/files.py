@@ -22,6 +22,7 @@ from dccrn_lib.audio.recording import FOREIGN_SUFFIXES, opened
 from dccrn_lib.audio.resampling import StreamingResampler, resample
 from dccrn_lib.runtime.errors import AudioError
 from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.sinks import sink
 
 __all__ = [
@@ -37,7 +38,6 @@ __all__ = [
     "write_audio",
 ]
 
-PathLike = str | os.PathLike
 PEAKS = ("clip", "scale", "error")  # what write_audio does with samples beyond full scale
 BLOCK_SAMPLES = 1 << 18
 _SUFFIX_FORMATS = {"opus": ("OGG", "OPUS"), "oga": ("OGG", None), "aif": ("AIFF", None), "aifc": ("AIFF", None)}

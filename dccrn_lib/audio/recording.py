@@ -20,8 +20,8 @@ import soundfile
 
 from dccrn_lib.audio.containers import ogg_fault, shortfall, wav_overhang
 from dccrn_lib.runtime.errors import AudioError
+from dccrn_lib.runtime.paths import PathLike
 
-PathLike = str | os.PathLike
 #: Hz; beyond them a header is wrong, and converting to 16 kHz would take minutes or gigabytes.
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 #: 200 dB above full scale: floats in units of 32-bit integers stay below it, and squares above it overflow.

@@ -77,13 +77,12 @@ TRAINING_COLUMNS = [
 
 
 def _train(a: argparse.Namespace) -> int:
-    import torch
-
     from dccrn_lib.experiments.recipe import recipe
     from dccrn_lib.experiments.training_speed import PRECISIONS, measure_training
     from dccrn_lib.results.tables import table
+    from dccrn_lib.runtime.devices import set_up_cpu
 
-    torch.set_flush_denormal(True)
+    set_up_cpu()
     precisions = a.precisions.split(",")
     for name in precisions:
         if name not in PRECISIONS:
@@ -118,11 +117,10 @@ def alternatives(**options: Any) -> Parser:
 
 
 def _alternatives(a: argparse.Namespace) -> int:
-    import torch
-
     from dccrn_lib.experiments.training_alternatives import measure_alternatives
+    from dccrn_lib.runtime.devices import set_up_cpu
 
-    torch.set_flush_denormal(True)
+    set_up_cpu()
     record = measure_alternatives(a.smoke, progress=True)
     if a.json:
         _write(record, a.json, {"quick": a.smoke, "threads": 1, "weights": "random"})
@@ -143,12 +141,11 @@ def operations(**options: Any) -> Parser:
 
 
 def _operations(a: argparse.Namespace) -> int:
-    import torch
-
     from dccrn_lib.experiments.step_operations import measure_operations
     from dccrn_lib.results.tables import table
+    from dccrn_lib.runtime.devices import set_up_cpu
 
-    torch.set_flush_denormal(True)
+    set_up_cpu()
     record = measure_operations(a.model, a.batch_size, a.seconds)
     print(table(record), end="")
     if a.json:

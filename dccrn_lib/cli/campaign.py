@@ -64,13 +64,12 @@ def _campaign(a: argparse.Namespace) -> int:
     if a.teacher and a.stage == "teacher":
         raise ConfigError("--teacher names a teacher that is there already: --stage teacher would train none")
     # below what is refused, which needs no torch
-    import torch
-
     from dccrn_lib.experiments.campaign import plan, search
     from dccrn_lib.experiments.training_speed import measure_training
+    from dccrn_lib.runtime.devices import set_up_cpu
     from dccrn_lib.training.lockstep import run_stage
 
-    torch.set_flush_denormal(True)
+    set_up_cpu()
     shared: TrainConfig = a.fields
     if a.stage == "speed":
         file = Path(a.out) / "training_speed.json"

@@ -6,6 +6,7 @@ An experiment is imported when its command runs: help and usage errors need no t
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,9 +15,18 @@ from dccrn_lib.cli.checks import count, folder, named, positive
 from dccrn_lib.cli.fields import FieldParser, changed, recorded
 from dccrn_lib.cli.parser import Parser
 from dccrn_lib.cli.train import for_its_steps
-from dccrn_lib.experiments.recipe import DEFAULT_METHODS, SPLITS, WAYS, recipe
+from dccrn_lib.experiments.recipe import (
+    DEFAULT_METHODS,
+    SPLITS,
+    WAYS,
+    PartRecipe,
+    part_recipe,
+    recipe,
+    student_on_data,
+    taught_student,
+)
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.settings import parse_seeds, parse_share
+from dccrn_lib.runtime.settings import parse_seeds
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.profiles import get_profile
 
@@ -24,6 +34,14 @@ from dccrn_lib.training.profiles import get_profile
 DECIDED = (
     "out", "speech", "noise", "rir", "model", "method", "teacher", "reading", "normalisation", "seed",
 )  # fmt: skip
+
+#: Fields that the comparison of training data decides; one way of training, without a teacher, is enough for it.
+DECIDED_BY_DATA = (
+    "out", "speech", "noise", "rir", "method", "teacher", "reading", "normalisation", "seed", "steps", "valid_every",
+)  # fmt: skip
+
+#: Those that the comparison with a teacher decides: its students are validated only after their last step.
+DECIDED_AT_END = (*DECIDED, "valid_every")
 
 
 def methods_run(**options: Any) -> Parser:
@@ -62,10 +80,15 @@ def _methods_run(a: argparse.Namespace) -> int:
     base = _student(a.profile)
     a.fields = for_its_steps(a, a.profile)
     a.changed = changed(a.fields, base)
-    a.changes = {name: getattr(a.fields, name) for name in dict.fromkeys(n.partition(".")[0] for n in a.changed)}
+    a.changes = _outer(a.fields, a.changed)
     with cluster_executor(a.cluster) as executor:
         methods.run(a, executor)
     return 0
+
+
+def _outer(config: TrainConfig, names: Iterable[str]) -> dict[str, Any]:
+    """The fields of a config that hold these names, ``mix`` for ``mix.snr_db``."""
+    return {name: getattr(config, name) for name in dict.fromkeys(name.partition(".")[0] for name in names)}
 
 
 def methods_publish(**options: Any) -> Parser:
@@ -95,24 +118,36 @@ def _publishing(name: str, **options: Any) -> Parser:
 
 
 def teaching_run(**options: Any) -> Parser:
-    p = Parser(**options)
+    p = FieldParser(TrainConfig, _teaching_base, skip=DECIDED_AT_END, **options)
     p.add_argument("--out", type=folder, required=True, metavar="DIR", help="folder of the runs")
     p.add_argument("--profile", default="quick", metavar="NAME", help="size of a run")
     p.add_argument("--seeds", default="0,1,2,3,4", metavar="S,S", help="joined by commas")
-    p.add_argument("--share", default="0/1", metavar="I/N", help="take every N-th seed, from I on")
+    p.add_argument("--share", default="0/1", metavar="I/N", help="take every N-th run, from I on")
+    _add_cluster(p)
     p.set_defaults(run=_teaching_run)
     return p
 
 
+def _teaching_base(a: argparse.Namespace) -> TrainConfig:
+    base = taught_student(a.profile)
+    return base if a.config is None else recorded(a.config, base, DECIDED_AT_END)
+
+
 def _teaching_run(a: argparse.Namespace) -> int:
-    import torch
-
     from dccrn_lib.experiments import teaching
+    from dccrn_lib.experiments.executors import cluster_executor
 
-    torch.set_num_threads(1)  # a miniature gains nothing from a second thread
-    torch.set_flush_denormal(True)
-    teaching.run(a.out, parse_seeds(a.seeds), parse_share(a.share), a.profile)
+    fields = for_its_steps(a, a.profile)
+    a.fields = replace(fields, valid_every=fields.steps)
+    a.changed = _without(DECIDED_AT_END, changed(a.fields, taught_student(a.profile)))
+    a.changes = _outer(a.fields, _without(DECIDED, changed(a.fields, _student(a.profile))))
+    with cluster_executor(a.cluster) as executor:
+        teaching.run(a, executor)
     return 0
+
+
+def _without(names: Collection[str], fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
 
 
 def teaching_publish(**options: Any) -> Parser:
@@ -137,6 +172,7 @@ def teacher_strength_run(**options: Any) -> Parser:
     p.add_argument("--ways", default=",".join(WAYS), metavar="W,W", help="of teaching")
     p.add_argument("--seeds", default="0,1,2,3,4", metavar="S,S", help="joined by commas")
     p.add_argument("--steps", type=count, default=300, metavar="N", help="steps of each student")
+    _add_cluster(p)
     p.set_defaults(run=_teacher_strength_run)
     return p
 
@@ -150,14 +186,15 @@ def _strength_base(a: argparse.Namespace) -> TrainConfig:
 
 
 def _teacher_strength_run(a: argparse.Namespace) -> int:
-    import torch
-
     from dccrn_lib.experiments import teacher_strength
+    from dccrn_lib.experiments.executors import cluster_executor
+    from dccrn_lib.runtime.devices import set_up_cpu
 
-    torch.set_flush_denormal(True)
-    teachers, seeds = _weights("--teachers", a.teachers), parse_seeds(a.seeds)
-    if teacher_strength.run(a.fields, teachers, seeds, a.steps, a.ways.split(","), not a.quiet):
-        return 0
+    set_up_cpu()
+    teachers, seeds, ways = _weights("--teachers", a.teachers), parse_seeds(a.seeds), a.ways.split(",")
+    with cluster_executor(a.cluster) as executor:
+        if teacher_strength.run(a.fields, teachers, seeds, a.steps, ways, not a.quiet, executor):
+            return 0
     print(f"stopped; the same command resumes in {a.out}")
     return 130
 
@@ -204,11 +241,10 @@ def signal(**options: Any) -> Parser:
 
 
 def _signal(a: argparse.Namespace) -> int:
-    import torch
-
     from dccrn_lib.experiments.teaching_signal import publish
+    from dccrn_lib.runtime.devices import set_up_cpu
 
-    torch.set_flush_denormal(True)
+    set_up_cpu()
     students = _weights("NAME=WEIGHTS", ",".join(a.students))
     shared = recipe({"speech": a.speech, "noise": a.noise, "rir": a.rir}, "", batch_size=a.batch_size)
     shared = replace(shared, mix=replace(shared.mix, segment_seconds=a.seconds))
@@ -239,7 +275,7 @@ def _over_seeds(a: argparse.Namespace) -> int:
 
 
 def training_data_run(**options: Any) -> Parser:
-    p = Parser(**options)
+    p = FieldParser(TrainConfig, _training_data_base, skip=DECIDED_BY_DATA, **options)
     for kind in ("speech", "noise", "rir"):
         p.add_argument(f"--{kind}", required=True, metavar="FILE", help=f"manifests of real {kind}, with a valid split")
     p.add_argument("--generated", required=True, metavar="DIR", help="folder of a generated corpus (corpus synth)")
@@ -253,10 +289,16 @@ def training_data_run(**options: Any) -> Parser:
     return p
 
 
+def _training_data_base(a: argparse.Namespace) -> TrainConfig:
+    base = student_on_data(a.steps)
+    return base if a.config is None else recorded(a.config, base, DECIDED_BY_DATA)
+
+
 def _training_data_run(a: argparse.Namespace) -> int:
     from dccrn_lib.experiments import training_data
     from dccrn_lib.experiments.executors import cluster_executor
 
+    a.changed = changed(a.fields, student_on_data(a.steps))
     with cluster_executor(a.cluster) as executor:
         training_data.run(a, executor)
     return 0
@@ -278,27 +320,29 @@ def _training_data_publish(a: argparse.Namespace) -> int:
 
 
 def uformer_parts(**options: Any) -> Parser:
-    p = Parser(**options)
+    p = FieldParser(PartRecipe, _parts_base, **options)
     p.add_argument("--profile", default="quick", metavar="NAME", help="corpus and mini teacher of this profile")
     p.add_argument("--seeds", type=count, default=3, metavar="N", help="number of initialisations")
-    p.add_argument("--steps", type=count, default=150, metavar="N", help="optimiser steps of 4 x 1 s")
     _add_cluster(p)
     p.add_argument("--name", default="uformer_ablation", metavar="NAME", help="stem of the file in results/")
     p.set_defaults(run=_uformer_parts)
     return p
 
 
-def _uformer_parts(a: argparse.Namespace) -> int:
-    import torch
+def _parts_base(a: argparse.Namespace) -> PartRecipe:
+    base = part_recipe(a.profile)
+    return base if a.config is None else recorded(a.config, base)
 
+
+def _uformer_parts(a: argparse.Namespace) -> int:
     from dccrn_lib.experiments.executors import cluster_executor
     from dccrn_lib.experiments.uformer_parts import run_study
     from dccrn_lib.results.records import save_result
+    from dccrn_lib.runtime.devices import set_up_cpu
 
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
+    set_up_cpu(threads=1)
     with cluster_executor(a.cluster) as executor:
-        study = run_study(a.profile, a.seeds, a.steps, executor=executor)
+        study = run_study(a.profile, a.seeds, a.fields, executor)
     print(save_result(a.name, study).name)
     return 0
 

@@ -7,6 +7,7 @@ import argparse
 from dccrn_lib.cli import ALIASES, COMMANDS
 from dccrn_lib.cli.fields import FieldParser
 from dccrn_lib.cli.main import command_parser
+from dccrn_lib.training.config import TrainConfig
 
 _PROGRAM = "python -m dccrn_lib"
 _HEAD = f"""# Commands
@@ -44,9 +45,9 @@ def _section(name: str) -> str:
 
 
 def _fields(name: str, parser: FieldParser) -> str:
-    """The options that a dataclass gives; written out for ``train`` and referred to elsewhere."""
+    """The options that a dataclass gives; those of ``train`` are referred to elsewhere."""
     kind = parser.kind.__name__
-    if name != "train":
+    if name != "train" and parser.kind is TrainConfig:
         left_out = ", ".join(f"`{field}`" for field in parser.skip)
         return f"\nAlso every field of `{kind}` as for [`train`](#train), except {left_out}.\n"
     reader = parser.reader(parser.base(parser.parse_known_args([])[0]))

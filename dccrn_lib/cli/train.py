@@ -65,15 +65,13 @@ def _train(a: argparse.Namespace) -> int:
         except argparse.ArgumentTypeError as error:
             raise ConfigError(f"argument --{name}: {error}") from None
     # below what is refused, which needs no torch
-    import torch
-
-    from dccrn_lib.runtime.devices import require_device
+    from dccrn_lib.runtime.devices import require_device, set_up_cpu
     from dccrn_lib.training.loop import train
 
     config = _resumed(a, for_its_steps(a, a.profile or "quick"))
     if config.device != "auto":
         require_device(config.device)
-    torch.set_flush_denormal(True)  # numbers below 1e-38 slow a CPU down many times
+    set_up_cpu()
     result = train(config, resume=a.resume, progress=not a.quiet)
     last = result.history["valid"][-1] if result.history["valid"] else None
     score = f", SI-SNR {last['si_snr_db']:.4g} dB on valid (noisy {last['noisy_si_snr_db']:.4g})" if last else ""

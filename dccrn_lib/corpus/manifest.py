@@ -35,10 +35,11 @@ from dccrn_lib.corpus.scanning import (
 )
 from dccrn_lib.runtime.errors import ManifestError, nearest_name
 from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.workers import usable_cores
 
 
-def read_manifest(path: str | os.PathLike, split: str | None = None, kind: str | None = None) -> list[Entry]:
+def read_manifest(path: PathLike, split: str | None = None, kind: str | None = None) -> list[Entry]:
     """Read a manifest.
 
     Args:
@@ -80,7 +81,7 @@ def read_manifest(path: str | os.PathLike, split: str | None = None, kind: str |
     return kept
 
 
-def write_manifest(path: str | os.PathLike, entries: Iterable[Entry]) -> Path:
+def write_manifest(path: PathLike, entries: Iterable[Entry]) -> Path:
     """Write a manifest atomically; audio paths become relative to its folder, with forward slashes.
 
     Args:
@@ -132,9 +133,9 @@ class ScanReport:
 
 
 def scan_folder(
-    folder: str | os.PathLike,
+    folder: PathLike,
     kind: str,
-    out: str | os.PathLike,
+    out: PathLike,
     split: str | None = None,
     valid_fraction: float = 0.05,
     test_fraction: float = 0.05,

@@ -33,6 +33,7 @@ from dccrn_lib.corpus.manifest import read_manifest, total_hours, write_bad, wri
 from dccrn_lib.corpus.shards import SEPARATOR, member_bytes, suffix_of
 from dccrn_lib.runtime.errors import AudioError, ConfigError, ManifestError, nearest_name
 from dccrn_lib.runtime.files import atomic_folder
+from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.workers import usable_cores, worker_pool
 
 #: Codec -> (libsndfile's format and subtype, suffix of the members).
@@ -77,8 +78,8 @@ def encode(samples: np.ndarray, codec: str, bitrate: float = 32.0) -> bytes:
 
 
 def pack_corpus(
-    manifests: Sequence[str | os.PathLike],
-    out: str | os.PathLike,
+    manifests: Sequence[PathLike],
+    out: PathLike,
     codec: str = "opus",
     bitrate: float = 32.0,
     shard_mb: float = 256.0,
@@ -128,7 +129,7 @@ def pack_corpus(
     return PackReport([Path(out) / f"{n}.jsonl" for n in packed], len(every), total_hours(every), size, bad)
 
 
-def unpack_corpus(manifests: Sequence[str | os.PathLike], out: str | os.PathLike, progress: bool = True) -> PackReport:
+def unpack_corpus(manifests: Sequence[PathLike], out: PathLike, progress: bool = True) -> PackReport:
     """Write the members of packed ``manifests`` as files ``out/<manifest>/...``, with manifests of the same names.
 
     Raises:
@@ -158,7 +159,7 @@ def unpack_corpus(manifests: Sequence[str | os.PathLike], out: str | os.PathLike
     return PackReport([Path(out) / f"{name}.jsonl" for name in sources], len(every), total_hours(every), size)
 
 
-def _by_name(manifests: Sequence[str | os.PathLike]) -> dict[str, list[Entry]]:
+def _by_name(manifests: Sequence[PathLike]) -> dict[str, list[Entry]]:
     """Entries by the manifest's name without suffix."""
     names = [Path(path).stem for path in manifests]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -167,7 +168,7 @@ def _by_name(manifests: Sequence[str | os.PathLike]) -> dict[str, list[Entry]]:
     return {name: read_manifest(path) for name, path in zip(names, manifests, strict=True)}
 
 
-def _new_folder(out: str | os.PathLike) -> AbstractContextManager[Path]:
+def _new_folder(out: PathLike) -> AbstractContextManager[Path]:
     """A folder beside ``out`` that takes its name when the block ends well, and vanishes otherwise."""
     if os.path.lexists(out) and (not os.path.isdir(out) or os.listdir(out)):
         raise ManifestError(f"{out}: exists and is not an empty folder; choose another one or remove it")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from dccrn_lib.corpus import public_corpora
 from dccrn_lib.corpus.manifest import ScanReport
 from dccrn_lib.corpus.synthesis.corpus import CorpusPaths
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
+from dccrn_lib.runtime.paths import PathLike
 
 #: Name -> kind of its recordings and the function that writes one manifest of them.
 _SINGLE: dict[str, tuple[str, Callable[..., ScanReport]]] = {
@@ -27,9 +27,7 @@ _PAIRS = {"voicebank": public_corpora.voicebank_test_pairs, "dns": public_corpor
 PAIRED = tuple(_PAIRS)
 
 
-def prepare(
-    name: str, root: str | os.PathLike, out: str | os.PathLike, music: bool = True, progress: bool = True
-) -> list[ScanReport]:
+def prepare(name: str, root: PathLike, out: PathLike, music: bool = True, progress: bool = True) -> list[ScanReport]:
     """Write the manifests of a collection: speech.jsonl, noise.jsonl or rir.jsonl, each where it has such recordings.
 
     Args:
@@ -55,7 +53,7 @@ def prepare(
     return [recipe(root, getattr(CorpusPaths.of(out), kind), progress=progress)]
 
 
-def copy_test_pairs(name: str, root: str | os.PathLike, out: str | os.PathLike) -> tuple[Path, int]:
+def copy_test_pairs(name: str, root: PathLike, out: PathLike) -> tuple[Path, int]:
     """Copy the published test set of a collection to out/noisy and out/clean, the files of a pair under one name.
 
     Args:

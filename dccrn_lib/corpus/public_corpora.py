@@ -23,6 +23,7 @@ from dccrn_lib.corpus.scanning import assign_splits, find_audio, probe_all, seco
 from dccrn_lib.corpus.synthesis.corpus import CorpusPaths
 from dccrn_lib.runtime.errors import ManifestError
 from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.workers import usable_cores
 
 
@@ -35,7 +36,7 @@ class Pair:
     clean: Path
 
 
-def librispeech(root: str | os.PathLike, out: str | os.PathLike, progress: bool = True) -> ScanReport:
+def librispeech(root: PathLike, out: PathLike, progress: bool = True) -> ScanReport:
     """Speech manifest of LibriSpeech as ``torchaudio.datasets.LIBRISPEECH`` unpacks it.
 
     Args:
@@ -54,7 +55,7 @@ def librispeech(root: str | os.PathLike, out: str | os.PathLike, progress: bool 
     return _catalogue(files, "speech", out, "librispeech", "CC-BY-4.0", describe, root, progress)
 
 
-def voicebank(root: str | os.PathLike, out: str | os.PathLike, progress: bool = True) -> ScanReport:
+def voicebank(root: PathLike, out: PathLike, progress: bool = True) -> ScanReport:
     """Speech manifest of VoiceBank-DEMAND's clean side (Valentini-Botinhao 2017).
 
     Args:
@@ -74,13 +75,13 @@ def voicebank(root: str | os.PathLike, out: str | os.PathLike, progress: bool = 
     return _catalogue(files, "speech", out, "voicebank", "CC-BY-4.0", describe, root, progress)
 
 
-def voicebank_test_pairs(root: str | os.PathLike) -> list[Pair]:
+def voicebank_test_pairs(root: PathLike) -> list[Pair]:
     """The 824 pairs of VoiceBank-DEMAND's test set, paired by file name."""
     noisy, clean = Path(root) / "noisy_testset_wav", Path(root) / "clean_testset_wav"
     return _pair(noisy, clean, lambda path: path.stem)
 
 
-def demand(root: str | os.PathLike, out: str | os.PathLike, progress: bool = True) -> ScanReport:
+def demand(root: PathLike, out: PathLike, progress: bool = True) -> ScanReport:
     """Noise manifest of DEMAND (Thiemann 2013): <ENVIRONMENT>/ch01.wav ...; the first microphone of each.
 
     Environments are the groups and the labels; about a tenth goes to valid and a tenth to test.
@@ -96,7 +97,7 @@ def demand(root: str | os.PathLike, out: str | os.PathLike, progress: bool = Tru
     return _catalogue(files, "noise", out, "demand", "CC-BY-4.0", describe, root, progress)
 
 
-def musan(root: str | os.PathLike, out: str | os.PathLike, music: bool = True, progress: bool = True) -> ScanReport:
+def musan(root: PathLike, out: PathLike, music: bool = True, progress: bool = True) -> ScanReport:
     """Noise manifest of MUSAN (Snyder 2015): noise/<source>/*.wav and, if wanted, music/<source>/*.wav.
 
     Its speech is left out. A tenth of the recordings each goes to valid and test.
@@ -113,7 +114,7 @@ def musan(root: str | os.PathLike, out: str | os.PathLike, music: bool = True, p
     return _catalogue(files, "noise", out, "musan", "CC-BY-4.0 and public domain", describe, root, progress)
 
 
-def esc50(root: str | os.PathLike, out: str | os.PathLike, progress: bool = True) -> ScanReport:
+def esc50(root: PathLike, out: PathLike, progress: bool = True) -> ScanReport:
     """Noise manifest of ESC-50 (Piczak 2015): audio/*.wav and meta/esc50.csv.
 
     Folds 1 to 3 become train, 4 valid, 5 test (clips of one source share a fold); the category is the label.
@@ -137,9 +138,7 @@ def esc50(root: str | os.PathLike, out: str | os.PathLike, progress: bool = True
     return _catalogue(files, "noise", out, "esc50", "CC-BY-NC-3.0", describe, root, progress)
 
 
-def dns_challenge(
-    root: str | os.PathLike, out: str | os.PathLike, valid_fraction: float = 0.02, progress: bool = True
-) -> CorpusPaths:
+def dns_challenge(root: PathLike, out: PathLike, valid_fraction: float = 0.02, progress: bool = True) -> CorpusPaths:
     """Speech and noise manifests of the DNS Challenge's 2020 training set; room responses if they are there.
 
     Args:
@@ -157,9 +156,7 @@ def dns_challenge(
     return CorpusPaths.of(out)
 
 
-def dns_reports(
-    root: str | os.PathLike, out: str | os.PathLike, valid_fraction: float = 0.02, progress: bool = True
-) -> list[ScanReport]:
+def dns_reports(root: PathLike, out: PathLike, valid_fraction: float = 0.02, progress: bool = True) -> list[ScanReport]:
     """As :func:`dns_challenge`; a report for each manifest."""
     root = _inside(root, "datasets")
     made = CorpusPaths.of(out)
@@ -183,7 +180,7 @@ def dns_reports(
     return reports
 
 
-def dns_test_pairs(folder: str | os.PathLike) -> list[Pair]:
+def dns_test_pairs(folder: PathLike) -> list[Pair]:
     """Pairs of a DNS-2020 synthetic test set by file id.
 
     Args:
@@ -199,7 +196,7 @@ def dns_test_pairs(folder: str | os.PathLike) -> list[Pair]:
     return _pair(Path(folder) / "noisy", Path(folder) / "clean", file_id)
 
 
-def copy_pairs(pairs: Iterable[Pair], out: str | os.PathLike) -> Path:
+def copy_pairs(pairs: Iterable[Pair], out: PathLike) -> Path:
     """Lay pairs out as the command ``evaluate`` takes them: out/noisy/<id>.wav, out/clean/<id>.wav."""
     out = Path(out)
     for pair in pairs:
@@ -209,7 +206,7 @@ def copy_pairs(pairs: Iterable[Pair], out: str | os.PathLike) -> Path:
     return out
 
 
-def combine(manifests: Iterable[str | os.PathLike], out: str | os.PathLike) -> ScanReport:
+def combine(manifests: Iterable[PathLike], out: PathLike) -> ScanReport:
     """One manifest of several of the same kind, each file's split kept.
 
     Raises:
@@ -228,7 +225,7 @@ def combine(manifests: Iterable[str | os.PathLike], out: str | os.PathLike) -> S
 def _catalogue(
     files: list[Path],
     kind: str,
-    out: str | os.PathLike,
+    out: PathLike,
     corpus: str,
     licence: str,
     describe: Callable[[Path], dict[str, str]],
@@ -262,7 +259,7 @@ def _catalogue(
     return summarise(Path(out), entries, bad)
 
 
-def _inside(root: str | os.PathLike, name: str) -> Path:
+def _inside(root: PathLike, name: str) -> Path:
     """``root/name`` where it exists, else ``root``."""
     root = Path(os.path.abspath(root))
     return root / name if (root / name).is_dir() else root

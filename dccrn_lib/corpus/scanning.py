@@ -17,6 +17,7 @@ from tqdm import tqdm
 from dccrn_lib.audio.files import list_audio_files
 from dccrn_lib.audio.recording import foreign_hint, opened
 from dccrn_lib.runtime.errors import AudioError
+from dccrn_lib.runtime.paths import PathLike
 
 #: File names that say who speaks, by collection: the first group is the speaker.
 SPEAKER_NAMES = {
@@ -29,7 +30,7 @@ SILENT_PEAK = 10 ** (-90 / 20)  # -90 dBFS, of the mean of the channels
 _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")  # the only ones that can hold NaN
 
 
-def find_audio(folder: str | os.PathLike) -> list[str]:
+def find_audio(folder: PathLike) -> list[str]:
     """Absolute paths of all audio files under ``folder`` by name, sorted; hidden files are left out.
 
     Linked folders are followed, each real folder once.

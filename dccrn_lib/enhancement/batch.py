@@ -14,11 +14,12 @@ from torch import nn
 from tqdm import tqdm
 
 from dccrn_lib.audio.files import audio_info, list_audio_files
-from dccrn_lib.enhancement.files import EnhancedFile, Model, PathLike, enhance_file, real_path
+from dccrn_lib.enhancement.files import EnhancedFile, Model, enhance_file, real_path
 from dccrn_lib.enhancement.optimised import optimised
 from dccrn_lib.enhancement.waveform import resolve_model
 from dccrn_lib.runtime.devices import autocast
 from dccrn_lib.runtime.errors import AudioError, ConfigError, DccrnError
+from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.workers import SpawnPool, spawn_pool
 
 

@@ -30,9 +30,9 @@ from dccrn_lib.enhancement.waveform import (
     signal_path,
 )
 from dccrn_lib.runtime.errors import AudioError
+from dccrn_lib.runtime.paths import PathLike
 
-PathLike = str | os.PathLike
-Model = nn.Module | str | os.PathLike
+Model = nn.Module | PathLike
 
 
 @dataclass(frozen=True)

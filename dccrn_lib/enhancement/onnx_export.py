@@ -16,7 +16,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import tempfile
 import time
 import warnings
@@ -39,6 +38,7 @@ from dccrn_lib.networks.dccrn import DCCRN
 from dccrn_lib.networks.presets import config_to_dict
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.version import __version__
 
 OPSET = 17
@@ -87,7 +87,7 @@ class _OfflineDCCRN(nn.Module):
         return enhanced[..., delay:]
 
 
-def export_onnx(model: nn.Module, path: str | os.PathLike, kind: str = "streaming", precision: str = "float32") -> Path:
+def export_onnx(model: nn.Module, path: PathLike, kind: str = "streaming", precision: str = "float32") -> Path:
     """Write a model as an ONNX file, atomically.
 
     Args:

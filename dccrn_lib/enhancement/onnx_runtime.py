@@ -18,6 +18,7 @@ import numpy as np
 from dccrn_lib.enhancement.level import LevelControl, LevelMeter, OffsetControl
 from dccrn_lib.runtime.errors import AudioError, WeightsError
 from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.sinks import sink
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class OnnxEnhancer:
     ``latency_samples`` late, and ``flush`` gives the rest and starts anew.
     """
 
-    def __init__(self, path: str | os.PathLike, threads: int = 1, level_control: bool = False) -> None:
+    def __init__(self, path: PathLike, threads: int = 1, level_control: bool = False) -> None:
         import onnxruntime
 
         if not Path(path).is_file():
@@ -273,7 +274,7 @@ class OnnxEnhancer:
         return out
 
 
-def _read(source: str | os.PathLike) -> tuple[np.ndarray, Recording]:
+def _read(source: PathLike) -> tuple[np.ndarray, Recording]:
     """All samples, float32 (sample, channel), and what the header says."""
     from dccrn_lib.audio.recording import opened  # a live signal needs no soundfile
 
@@ -286,7 +287,7 @@ def _read(source: str | os.PathLike) -> tuple[np.ndarray, Recording]:
     return samples, recording
 
 
-def enhance_wav(model: str | os.PathLike, source: str | os.PathLike, destination: str | os.PathLike) -> None:
+def enhance_wav(model: PathLike, source: PathLike, destination: PathLike) -> None:
     """Enhance a file at the model's sample rate, each channel on its own; the sample format is kept.
 
     Each channel is brought to one level for the network and back after it, and loses a constant offset, as in

@@ -15,7 +15,6 @@ is left out first and stays out: it is no sound.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import overload
@@ -33,6 +32,7 @@ from dccrn_lib.enhancement.stream import StreamingEnhancer
 from dccrn_lib.networks.weights import load_model
 from dccrn_lib.runtime.devices import autocast, require_device
 from dccrn_lib.runtime.errors import AudioError
+from dccrn_lib.runtime.paths import PathLike
 
 WHOLE_SECONDS = 5.0  # longer signals stream where the network can
 LIMIT_SECONDS = 60.0  # for networks that cannot: attention needs memory that grows with length squared
@@ -163,7 +163,7 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
         model.train(training)
 
 
-def resolve_model(model: nn.Module | str | os.PathLike[str], device: str = "cpu") -> nn.Module:
+def resolve_model(model: nn.Module | PathLike, device: str = "cpu") -> nn.Module:
     """A network on ``device``: itself, or loaded by shipped name or path.
 
     Raises:
@@ -176,20 +176,14 @@ def resolve_model(model: nn.Module | str | os.PathLike[str], device: str = "cpu"
 
 @overload
 def enhance_waveform(
-    model: nn.Module | str | os.PathLike[str],
-    samples: np.ndarray,
-    sample_rate: int = SAMPLE_RATE,
-    precision: str = "fp32",
+    model: nn.Module | PathLike, samples: np.ndarray, sample_rate: int = SAMPLE_RATE, precision: str = "fp32"
 ) -> np.ndarray: ...
 @overload
 def enhance_waveform(
-    model: nn.Module | str | os.PathLike[str], samples: Tensor, sample_rate: int = SAMPLE_RATE, precision: str = "fp32"
+    model: nn.Module | PathLike, samples: Tensor, sample_rate: int = SAMPLE_RATE, precision: str = "fp32"
 ) -> Tensor: ...
 def enhance_waveform(
-    model: nn.Module | str | os.PathLike[str],
-    samples: np.ndarray | Tensor,
-    sample_rate: int = SAMPLE_RATE,
-    precision: str = "fp32",
+    model: nn.Module | PathLike, samples: np.ndarray | Tensor, sample_rate: int = SAMPLE_RATE, precision: str = "fp32"
 ) -> np.ndarray | Tensor:
     """Enhance a signal in memory.
 

@@ -14,12 +14,13 @@ from dccrn_lib.audio.files import AUDIO_SUFFIXES
 from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.enhancement.waveform import enhance_waveform
 from dccrn_lib.evaluation.intervals import paired_difference, summarise
-from dccrn_lib.evaluation.pairing import PathLike, check_lengths, pair_files
+from dccrn_lib.evaluation.pairing import check_lengths, pair_files
 from dccrn_lib.evaluation.scores import metric_names
 from dccrn_lib.evaluation.systems import Pair, read_mono, score_many
 from dccrn_lib.networks.weights import find_weights, load_model
 from dccrn_lib.runtime.errors import AudioError, ConfigError
 from dccrn_lib.runtime.files import write_json
+from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.workers import usable_cores
 
 _NOT_COMPARED = ("gain", "polarity")  # more is not better
@@ -45,7 +46,7 @@ def _jobs(
 def evaluate_directories(
     clean: PathLike,
     noisy: PathLike,
-    model: str | os.PathLike[str] | nn.Module | None = None,
+    model: PathLike | nn.Module | None = None,
     enhanced: PathLike | None = None,
     json_path: PathLike | None = None,
     device: str = "cpu",
@@ -109,7 +110,7 @@ def evaluate_directories(
     return result
 
 
-def _refuse_input(json_path: Path, inputs: list[Path], model: str | os.PathLike | nn.Module | None) -> None:
+def _refuse_input(json_path: Path, inputs: list[Path], model: PathLike | nn.Module | None) -> None:
     """ConfigError if the result would replace what is read, or lie where the next evaluation takes it for a recording."""
     if isinstance(model, (str, os.PathLike)):
         weights = find_weights(model)
@@ -120,7 +121,7 @@ def _refuse_input(json_path: Path, inputs: list[Path], model: str | os.PathLike 
         raise ConfigError(f"{json_path}: the result is no recording; name a file that ends in .json")
 
 
-def _load(model: str | os.PathLike[str] | nn.Module | None, device: str) -> tuple[nn.Module | None, str | None]:
+def _load(model: PathLike | nn.Module | None, device: str) -> tuple[nn.Module | None, str | None]:
     if model is None:
         return None, None
     if isinstance(model, nn.Module):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from dccrn_lib.audio.files import audio_info, list_audio_files
 from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.runtime.errors import AudioError, MetricError
+from dccrn_lib.runtime.paths import PathLike
 
-PathLike = str | os.PathLike
 _FILE_ID = re.compile(r"fileid_(\d+)")
 
 

@@ -14,22 +14,14 @@ Source: ours. The statistics are paired by seed with Student's t; see :func:`dcc
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
 from dccrn_lib.evaluation.metrics import COMPARED_METRICS
-from dccrn_lib.experiments.grid import (
-    SweepRun,
-    Variant,
-    compare_methods,
-    load_runs,
-    run_sweep,
-    seed_differences,
-    seed_verdict,
-)
+from dccrn_lib.experiments.grid import Variant, compare_methods, load_runs, run_sweep, seed_differences, seed_verdict
 from dccrn_lib.experiments.paper import corpus_of, data_hash
-from dccrn_lib.experiments.recipe import DEFAULT_METHODS
+from dccrn_lib.experiments.recipe import DEFAULT_METHODS, as_options
 from dccrn_lib.networks.weights import read_card
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.devices import set_up_cpu
@@ -99,7 +91,7 @@ def publish(out: str | Path, name: str, title: str = "", folder: str | Path | No
             f"{out}: no run has finished; start it again with `python -m dccrn_lib experiment methods run`"
         )
     rows = laboratory_rows(runs)
-    scores = [{"method": r.method, "seed": r.seed, **{m: _rounded(r.items, m) for m in COMPARED_METRICS}} for r in runs]
+    scores = [{"method": r.method, "seed": r.seed, **{m: rounded(r.items, m) for m in COMPARED_METRICS}} for r in runs]
     pairs = {
         (frozenset((row["method"], key.split(" minus ")[1])), key.split(" minus ")[0])
         for row in rows
@@ -125,26 +117,7 @@ def publish(out: str | Path, name: str, title: str = "", folder: str | Path | No
     return save_result(name, payload, folder)
 
 
-def published_runs(record: Mapping) -> list[SweepRun]:
-    """The runs that a published result holds, for :func:`dccrn_lib.experiments.grid.compare_methods`.
-
-    Args:
-        record: of ``results.load_result``.
-
-    Returns:
-        One run a (method, seed), its items holding the scores rounded to 4 decimals.
-    """
-    found = []
-    for r in record["runs"]:
-        items = [
-            dict(zip(COMPARED_METRICS, values, strict=True))
-            for values in zip(*(r[m] for m in COMPARED_METRICS), strict=True)
-        ]
-        found.append(SweepRun(r["method"], r["seed"], items))
-    return found
-
-
-def _rounded(items: Sequence[dict], metric: str) -> list[float | None]:
+def rounded(items: Sequence[dict], metric: str) -> list[float | None]:
     return [None if item[metric] is None else round(item[metric], 4) for item in items]
 
 
@@ -191,18 +164,15 @@ def run(arguments: argparse.Namespace, executor: Executor | None = None) -> None
 
 def _command(a: argparse.Namespace) -> str:
     """The command that does the whole of it again, with manifests by their file names and no absolute path."""
-    parts = ["python -m dccrn_lib experiment methods run", f"--out {_portable(a.out)}", f"--profile {a.profile}"]
+    parts = ["python -m dccrn_lib experiment methods run", f"--out {portable(a.out)}", f"--profile {a.profile}"]
     parts += [f"--methods {a.methods}", f"--seeds {a.seeds}"]
     for kind in ("speech", "noise", "rir"):
         if getattr(a, kind):
             parts.append(f"--{kind} {','.join(Path(path).name for path in getattr(a, kind).split(','))}")
-    parts += [f"--teacher {_portable(a.teacher)}"] if a.teacher else []
-    for name, value in a.changed.items():
-        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-        parts.append(f"--{name}={text.lower() if isinstance(value, bool) else text}")
-    return " ".join(parts)
+    parts += [f"--teacher {portable(a.teacher)}"] if a.teacher else []
+    return " ".join(parts + as_options(a.changed))
 
 
-def _portable(path: str) -> str:
+def portable(path: str) -> str:
     """A relative path or shipped name as it is; of an absolute path the last two parts."""
     return Path(*Path(path).parts[-2:]).as_posix() if Path(path).is_absolute() else path

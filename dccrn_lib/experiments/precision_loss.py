@@ -6,7 +6,6 @@ python -m dccrn_lib bench precision --json results/precision_demo.json
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -30,7 +29,7 @@ from dccrn_lib.networks.weights import load_model
 from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.devices import has_bfloat16
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.paths import project_root
+from dccrn_lib.runtime.paths import PathLike, project_root
 
 Enhance = Callable[[np.ndarray], np.ndarray]
 EXACT = "enhance, fp32"
@@ -66,7 +65,7 @@ def _clips(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def measure_precision(
-    json_path: str | os.PathLike | None = None, weights: str = "distil_dccrn", clips: str | os.PathLike | None = None
+    json_path: PathLike | None = None, weights: str = "distil_dccrn", clips: PathLike | None = None
 ) -> dict[str, Any]:
     """Enhance the demo clips in every precision and score them, in half a minute.
 

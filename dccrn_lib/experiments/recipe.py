@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dccrn_lib.corpus.mix_config import MixConfig
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
+from dccrn_lib.runtime.settings import LARGEST_COUNT, Interval, require_intervals
 from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.profiles import get_profile
 
 #: How training mixtures are drawn. A tenth of them is quiet or loud far beyond what recordings usually are.
 MIX = MixConfig(
@@ -49,6 +52,10 @@ DEFAULT_METHODS = (
     "self_similarity",
 )
 
+#: Does teaching help a miniature student: a short training, and a teacher whose weights ship with the project.
+TEACHING = {"steps": 150, "valid_mixtures": 64}
+TAUGHT = {"method": "at_kl", "normalisation": "softmax", "teacher": "uformer", "feature_share": 0.5}
+
 #: Splits on which weights are scored.
 SPLITS = ("test", "valid")
 
@@ -79,3 +86,84 @@ def recipe(corpus: Mapping[str, str], out: str | Path, size: str = "full", **cha
             "mix": replace(MIX, segment_seconds=0.5),
         }  # fmt: skip
     return TrainConfig(**{**settings, **changes})
+
+
+def taught_student(profile: str) -> TrainConfig:
+    """The taught miniature student of ``experiment teaching``, without folder and corpus.
+
+    Args:
+        profile: sizes; the steps are the experiment's, or the profile's where those are fewer.
+    """
+    sizes = get_profile(profile)
+    steps = min(TEACHING["steps"], sizes.student_steps)
+    settings = sizes.settings(steps=steps) | {
+        **TAUGHT,
+        "valid_mixtures": min(TEACHING["valid_mixtures"], 8 * steps),
+        "valid_every": steps,  # the weights after the last step count: nothing is picked by validating in between
+    }
+    return TrainConfig(out="", speech="", noise="", **settings)
+
+
+def student_on_data(steps: int) -> TrainConfig:
+    """The miniature student of ``experiment training-data``, mixed as for the shipped weights; no folder, no corpus."""
+    cpu, quick = get_profile("cpu"), get_profile("quick")
+    settings = quick.settings(steps=steps) | {
+        "batch_size": cpu.batch_size,
+        "spectral_weight": cpu.spectral_weight,
+        "valid_every": steps,
+        "valid_mixtures": 8,
+        "mix": cpu.mix(cpu.segment_seconds),
+    }
+    return TrainConfig(out="", speech="", noise="", **settings)
+
+
+_PART_INTERVALS = {
+    **dict.fromkeys(("steps", "batch_size", "tests"), Interval(1, LARGEST_COUNT)),
+    **dict.fromkeys(("learning_rate", "clip"), Interval(0, 1e9, above=True)),
+}
+
+
+@dataclass(frozen=True)
+class PartRecipe:
+    """How the variants of the teacher are trained and judged in ``experiment uformer-parts``.
+
+    Args:
+        steps: optimiser steps.
+        batch_size: mixtures per step.
+        learning_rate: of Adam; it falls to a tenth over the second half of the steps.
+        clip: largest gradient norm.
+        tests: test mixtures that judge.
+        mix: how training mixtures are drawn.
+
+    Raises:
+        ConfigError: a number out of range.
+    """
+
+    steps: int = 150
+    batch_size: int = 4
+    learning_rate: float = 4e-3
+    clip: float = 5.0
+    tests: int = 32
+    mix: MixConfig = MixConfig(segment_seconds=1.0)
+
+    def __post_init__(self) -> None:
+        require_intervals(self, _PART_INTERVALS)
+
+
+def part_recipe(profile: str) -> PartRecipe:
+    """The recipe with the learning rate and the SNR of a profile."""
+    sizes = get_profile(profile)
+    return PartRecipe(learning_rate=sizes.learning_rate, mix=MixConfig(segment_seconds=1.0, snr_db=sizes.snr_db))
+
+
+def as_options(fields: Mapping[str, Any]) -> list[str]:
+    """Fields as the command line takes them.
+
+    >>> as_options({"steps": 2, "amp": True, "mix.snr_db": (-5.0, 5.0)})
+    ['--steps=2', '--amp=true', '--mix.snr_db=-5.0,5.0']
+    """
+    options = []
+    for name, value in fields.items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        options.append(f"--{name}={text.lower() if isinstance(value, bool) else text}")
+    return options

@@ -42,6 +42,7 @@ from dccrn_lib.networks.presets import build_model
 from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.devices import with_threads
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.workers import usable_cores
 
 Rows = list[dict[str, Any]]
@@ -294,7 +295,7 @@ def _timed(what: str, times: list[float], reference: float, audio: float, ratio:
 
 
 def run_benchmarks(
-    json_path: str | os.PathLike | None = None,
+    json_path: PathLike | None = None,
     quick: bool = False,
     progress: bool = False,
     peers: bool = False,

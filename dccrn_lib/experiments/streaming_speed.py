@@ -33,6 +33,7 @@ from dccrn_lib.networks.presets import build_model
 from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.devices import with_threads
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.paths import PathLike
 
 Rows = list[dict[str, Any]]
 TURN = 400  # hops in a row of each system: in shorter turns each would find the caches full of the others' weights
@@ -135,7 +136,7 @@ def _row(what: str, value: float, reference: float) -> dict[str, Any]:
     return {"measurement": what, "value": value, "unit": "ms", "reference": reference, "ratio": value / reference}
 
 
-def measure_streaming(json_path: str | os.PathLike | None = None, quick: bool = False) -> dict[str, Any]:
+def measure_streaming(json_path: PathLike | None = None, quick: bool = False) -> dict[str, Any]:
     """The student and DCCRN-E, hop by hop, in half a minute on an idle machine.
 
     Args:

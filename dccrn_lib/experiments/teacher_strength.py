@@ -13,24 +13,26 @@ Source: ours. Results with AT-KL under teachers of several strengths are not kno
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dccrn_lib.evaluation.intervals import paired_difference
+from dccrn_lib.experiments.executors import run_jobs
 from dccrn_lib.experiments.paper import data_hash
 from dccrn_lib.experiments.recipe import WAYS
 from dccrn_lib.networks.weights import load_model
 from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.files import write_json
+from dccrn_lib.runtime.files import read_json, write_json
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.lockstep import Lockstep, Stage, run_stage
 from dccrn_lib.training.validation import validate
 
 STUDENT = "distil_dccrn_mini"
+_CURE = "remove the folder of the experiment and run it again"
 
 #: Fractions of the training at which gain and lead are published: before the learning rate falls, and at the end.
 MOMENTS = {"early": 0.2, "late": 1.0}
@@ -84,6 +86,7 @@ def run(
     steps: int,
     ways: Sequence[str] = tuple(WAYS),
     progress: bool = True,
+    executor: Executor | None = None,
 ) -> bool:
     """Train and score all students; finished seeds are kept, a half-finished one resumes.
 
@@ -94,6 +97,7 @@ def run(
         steps: length of each training.
         ways: names from :data:`WAYS`.
         progress: print how far it is.
+        executor: that does the seeds, at once where it can; None does them here.
 
     Returns:
         False if a signal stopped it early.
@@ -101,19 +105,36 @@ def run(
     out = Path(shared.out)
     plan = {"teachers": dict(teachers), "steps": steps, "ways": list(ways)}
     file = out / "plan.json"
-    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != plan:
+    if file.is_file() and read_json(file, _CURE) != plan:
         raise ConfigError(f"{file} was written for other teachers, ways or steps; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     write_json(file, plan)
-    for seed in seeds:
-        folder = out / f"seed{seed}"
-        stage = strength_stage(replace(shared, out=str(folder)), teachers, seed, ways)
-        record = run_stage(stage, folder, steps=steps, progress=progress)
-        if record["stopped"]:
-            return False
-        scores = folder / "teachers.json"
-        if not scores.is_file():
-            write_json(scores, _teacher_scores(stage, folder, teachers))
+    shared = replace(shared, out=str(out.resolve()))  # the workers of a cluster were started elsewhere
+    jobs = [SeedJob(shared, dict(teachers), seed, steps, tuple(ways), progress) for seed in seeds]
+    return all(finished for _, finished in run_jobs(train_seed, jobs, executor))
+
+
+@dataclass(frozen=True)
+class SeedJob:
+    """All students of one seed, as they travel to whoever trains them; see :func:`run`."""
+
+    shared: TrainConfig
+    teachers: dict[str, str]
+    seed: int
+    steps: int
+    ways: tuple[str, ...]
+    progress: bool
+
+
+def train_seed(job: SeedJob) -> bool:
+    """Train the students of a seed side by side and score their teachers; False if a signal stopped it."""
+    folder = Path(job.shared.out) / f"seed{job.seed}"
+    stage = strength_stage(replace(job.shared, out=str(folder)), job.teachers, job.seed, job.ways)
+    if run_stage(stage, folder, steps=job.steps, progress=job.progress)["stopped"]:
+        return False
+    scores = folder / "teachers.json"
+    if not scores.is_file():
+        write_json(scores, _teacher_scores(stage, folder, job.teachers))
     return True
 
 
@@ -133,12 +154,12 @@ def points(out: str | Path) -> list[dict[str, Any]]:
     Raises:
         ConfigError: no seed is finished.
     """
-    plan = json.loads((Path(out) / "plan.json").read_text(encoding="utf-8"))
+    plan = read_json(Path(out) / "plan.json", _CURE)
     found = []
     for folder in sorted(Path(out).glob("seed*")):
         if not (folder / "teachers.json").is_file():
             continue
-        strength = json.loads((folder / "teachers.json").read_text(encoding="utf-8"))
+        strength = read_json(folder / "teachers.json", _CURE)
         alone = _valid(folder / "alone")
         for name in plan["teachers"]:
             for way in plan["ways"]:
@@ -159,15 +180,15 @@ def points(out: str | Path) -> list[dict[str, Any]]:
 
 def _valid(folder: Path) -> dict[int, float]:
     """Step -> SI-SNR in dB on the valid split."""
-    history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+    history = read_json(folder / "history.json", _CURE)
     return {row["step"]: row["si_snr_db"] for row in history["valid"]}
 
 
 def publish(out: str | Path, name: str = "teacher_strength", folder: str | Path | None = None) -> Path:
     """Write ``results/<name>.json``: mean gain and its t interval over the seeds, by teacher, way and moment."""
     found = points(out)
-    plan = json.loads((Path(out) / "plan.json").read_text(encoding="utf-8"))
-    config = json.loads((next(Path(out).glob("seed*/alone/config.json"))).read_text(encoding="utf-8"))
+    plan = read_json(Path(out) / "plan.json", _CURE)
+    config = read_json(next(Path(out).glob("seed*/alone/config.json")), _CURE)
     corpus = {kind: config[kind] for kind in ("speech", "noise", "rir")}
     rows = []
     for moment in MOMENTS:

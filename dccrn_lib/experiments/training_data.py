@@ -29,6 +29,7 @@ from dccrn_lib.experiments.executors import run_jobs
 from dccrn_lib.experiments.grid import GridJob, SweepRun, shared, train_and_score
 from dccrn_lib.experiments.methods import laboratory_rows
 from dccrn_lib.experiments.paper import data_hash
+from dccrn_lib.experiments.recipe import as_options
 from dccrn_lib.experiments.shipped_weights import MIX
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.devices import set_up_cpu
@@ -36,7 +37,6 @@ from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.settings import parse_seeds, parse_share
 from dccrn_lib.training.config import TrainConfig
-from dccrn_lib.training.profiles import get_profile
 
 #: Seed of the mixtures that judge; the seeds of training and of the published test table are others.
 VALID_SEED = 424_242
@@ -59,11 +59,15 @@ MIXTURES = {
     "one noise, no babble": Mixture(changes={"second_noise_probability": 0.0, "babble_probability": 0.0}),
     "no speed, no equaliser": Mixture(changes={"speed_probability": 0.0, "equaliser_probability": 0.0}),
 }
+COMMAND = (
+    "python -m dccrn_lib experiment training-data run --speech speech.jsonl --noise noise.jsonl --rir rir.jsonl "
+    "--generated gen --out runs/mixtures"
+)
 COLUMNS = ("mixture", "seeds", *(text for m in COMPARED_METRICS for text in (m, f"{m} minus as trained")))
 
 
 def train_config(
-    name: str, seed: int, corpus: Mapping[str, str], generated: str | Path, out: str, steps: int
+    name: str, seed: int, corpus: Mapping[str, str], generated: str | Path, out: str, student: TrainConfig
 ) -> TrainConfig:
     """The run of a small student on one mixture of data.
 
@@ -73,21 +77,15 @@ def train_config(
         corpus: {"speech", "noise", "rir"}: manifests of real recordings.
         generated: folder of a generated corpus (``corpus synth``).
         out: folder of the run.
-        steps: optimiser's steps.
+        student: what all runs share, see ``recipe.student_on_data``.
     """
-    cpu, quick, mixture = get_profile("cpu"), get_profile("quick"), MIXTURES[name]
+    mixture = MIXTURES[name]
     sources: dict[str, Any] = {
         kind: ",".join([path, *([str(Path(generated) / f"{kind}.jsonl")] if kind in mixture.generated else [])])
         for kind, path in corpus.items()
     }
-    settings = quick.settings(steps=steps) | {
-        "batch_size": cpu.batch_size,
-        "spectral_weight": cpu.spectral_weight,
-        "valid_every": steps,
-        "valid_mixtures": 8,
-        "mix": dataclasses.replace(cpu.mix(cpu.segment_seconds), **mixture.changes),
-    }
-    return TrainConfig(out=out, **sources, seed=seed, **settings)
+    mix = dataclasses.replace(student.mix, **mixture.changes)
+    return dataclasses.replace(student, out=out, seed=seed, mix=mix, **sources)
 
 
 def valid_mixtures(corpus: Mapping[str, str], count: int) -> MixtureDataset:
@@ -100,7 +98,10 @@ def _folder(name: str) -> str:
 
 
 def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
-    """Train and score the share of the runs that ``a`` names, on an executor or here; see the command's --help."""
+    """Train and score the share of the runs that ``a`` names, on an executor or here; see the command's --help.
+
+    Beside the options of the command, ``fields`` is the student, and ``changed`` what the command line changed in it.
+    """
     seeds, (first, every) = parse_seeds(a.seeds), parse_share(a.share)
     mine = shared([(seed, name) for seed in seeds for name in MIXTURES], (first, every))
     corpus = {kind: getattr(a, kind) for kind in ("speech", "noise", "rir")}
@@ -113,17 +114,13 @@ def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
     set_up_cpu(threads=1)  # give other cores other shares
     mixtures, out = valid_mixtures(corpus, a.count), Path(a.out)
     record = {
-        "config": {
-            "model": get_profile("quick").student,
-            "steps": a.steps,
-            "valid_mixtures": a.count,
-            "mix": repr(MIX),
-        },
+        "config": {"model": a.fields.model, "steps": a.steps, "valid_mixtures": a.count, "mix": repr(MIX), **a.changed},
         "seed": seeds,
         "data_hash": data_hash(corpus),
         "rows": [],
-        "command": "python -m dccrn_lib experiment training-data run --speech speech.jsonl --noise noise.jsonl "
-        f"--rir rir.jsonl --generated gen --out runs/mixtures --seeds {a.seeds} --steps {a.steps} --count {a.count}",
+        "command": " ".join(
+            [COMMAND, f"--seeds {a.seeds} --steps {a.steps} --count {a.count}", *as_options(a.changed)]
+        ),
     }
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "mixtures.json", record)
@@ -131,9 +128,8 @@ def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
     tests = functools.partial(valid_mixtures, corpus, a.count)
     jobs = []
     for seed, name in mine:
-        config = train_config(
-            name, seed, corpus, a.generated, str((out / _folder(name) / f"seed{seed}").resolve()), a.steps
-        )
+        folder = (out / _folder(name) / f"seed{seed}").resolve()  # the workers of a cluster were started elsewhere
+        config = train_config(name, seed, corpus, a.generated, str(folder), a.fields)
         jobs.append(GridJob(name, config, tests, COMPARED_METRICS, 1, not a.quiet))
     for job, done in run_jobs(train_and_score, jobs, executor):
         if done is None:

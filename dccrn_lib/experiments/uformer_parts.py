@@ -12,20 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
+from dccrn_lib.corpus.mixing import MixtureDataset
+from dccrn_lib.evaluation.systems import evaluate_systems
 from dccrn_lib.experiments.executors import run_jobs
-from dccrn_lib.experiments.paper import corpus_of, test_mixtures
-from dccrn_lib.losses import level_loss, si_snr_db, si_snr_loss
+from dccrn_lib.experiments.paper import corpus_of, data_hash, test_mixtures
+from dccrn_lib.experiments.recipe import PartRecipe, part_recipe
+from dccrn_lib.losses import level_loss, si_snr_loss
 from dccrn_lib.networks.cost import count_macs, count_parameters
 from dccrn_lib.networks.presets import build_model
-from dccrn_lib.runtime.files import hash_files
 from dccrn_lib.training.profiles import get_profile
 
 #: Name -> switches of UformerConfig.
@@ -79,80 +80,76 @@ class PartJob:
     variant: str
     seed: int
     profile: str
-    steps: int
-    tests: int
+    recipe: PartRecipe
 
 
 @lru_cache(maxsize=1)  # the variants of a seed follow each other
-def _batches(profile: str, seed: int, steps: int) -> list[tuple[Tensor, Tensor]]:
-    sizes, corpus = get_profile(profile), corpus_of(profile, progress=False)
-    mix = MixConfig(segment_seconds=1.0, snr_db=sizes.snr_db)
+def _batches(profile: str, seed: int, recipe: PartRecipe) -> list[tuple[Tensor, Tensor]]:
+    corpus, size = corpus_of(profile, progress=False), recipe.batch_size
     sources = (corpus["speech"], corpus["noise"], corpus["rir"] or None)
-    data = MixtureDataset(*sources, mix, seed=seed, length=4 * steps, split="train")
-    items = [data[i] for i in range(4 * steps)]
-    return [
-        (torch.stack([i["noisy"] for i in four]), torch.stack([i["clean"] for i in four]))
-        for four in (items[4 * k : 4 * k + 4] for k in range(steps))
-    ]
+    data = MixtureDataset(*sources, recipe.mix, seed=seed, length=size * recipe.steps, split="train")
+    batches = ([data[size * k + i] for i in range(size)] for k in range(recipe.steps))
+    return [(torch.stack([i["noisy"] for i in batch]), torch.stack([i["clean"] for i in batch])) for batch in batches]
 
 
 def train_part(job: PartJob) -> dict[str, Any]:
     """Train a variant and score it: {"curve", "items", "parameters", "macs"}."""
-    sizes, corpus = get_profile(job.profile), corpus_of(job.profile, progress=False)
-    batches = _batches(job.profile, job.seed, job.steps)
+    sizes, corpus, recipe = get_profile(job.profile), corpus_of(job.profile, progress=False), job.recipe
+    batches = _batches(job.profile, job.seed, recipe)
     torch.manual_seed(job.seed)
     model = build_model(sizes.teacher, **VARIANTS[job.variant])
-    curve = train_briefly(model, batches, sizes.learning_rate)
-    held_out = test_mixtures(sizes, corpus, job.tests)
+    curve = train_briefly(model, batches, recipe.learning_rate, recipe.clip)
+    held_out = test_mixtures(sizes, corpus, recipe.tests)
+    scores = evaluate_systems({"noisy": None, "part": model}, held_out, ("si_snr_db",), workers=1, progress=False)
+    items = [
+        {
+            "id": f"seed{job.seed}/{after['id']}",
+            "si_snr_db": after["si_snr_db"],
+            "gain_db": after["si_snr_db"] - before["si_snr_db"],
+        }
+        for before, after in zip(scores["noisy"], scores["part"], strict=True)
+    ]
     return {
         "curve": [round(value, 3) for value in curve],
-        "items": [_score(model, held_out[i], job.seed) for i in range(job.tests)],
+        "items": items,
         "parameters": count_parameters(model),
         "macs": count_macs(model),
     }
 
 
 def run_study(
-    profile: str = "quick", seeds: int = 3, steps: int = 150, tests: int = 32, executor: Executor | None = None
+    profile: str = "quick", seeds: int = 3, recipe: PartRecipe | None = None, executor: Executor | None = None
 ) -> dict[str, Any]:
     """Train every variant of the mini teacher with every seed on the same batches; score on the test split.
 
     Args:
         profile: names the corpus, the preset and the mixtures.
         seeds: number of initialisations, each with its own training mixtures.
-        steps: optimiser steps of 4 mixtures of 1 s.
-        tests: test mixtures.
+        recipe: how each is trained and judged; that of the profile when None.
         executor: that does the trainings, at once where it can; None does them here.
 
     Returns:
         Payload for ``results.records.save_result``: systems -> items with the SI-SNR of the output and its gain over
         the noisy input, in dB.
     """
+    recipe = recipe or part_recipe(profile)
     sizes, corpus = get_profile(profile), corpus_of(profile, progress=False)
-    jobs = [PartJob(name, seed, profile, steps, tests) for seed in range(seeds) for name in VARIANTS]
+    jobs = [PartJob(name, seed, profile, recipe) for seed in range(seeds) for name in VARIANTS]
     done: dict[PartJob, dict[str, Any]] = {}
     for job, part in run_jobs(train_part, jobs, executor):
         done[job] = part
-        gain = sum(item["gain_db"] for item in part["items"]) / tests
-        print(f"seed {job.seed}, {job.variant}: SI-SNR gain {gain:.2f} dB (n = {tests})", flush=True)
+        gain = sum(item["gain_db"] for item in part["items"]) / recipe.tests
+        print(f"seed {job.seed}, {job.variant}: SI-SNR gain {gain:.2f} dB (n = {recipe.tests})", flush=True)
     systems: dict[str, dict[str, Any]] = {name: {"items": [], "curves": []} for name in VARIANTS}
     for job in jobs:  # by seed, whichever was finished first
         system, part = systems[job.variant], done[job]
         system["curves"].append(part["curve"])
         system["items"] += part["items"]
         system["parameters"], system["macs"] = part["parameters"], part["macs"]
-    config = {"profile": profile, "model": sizes.teacher, "steps": steps, "batch_size": 4, "segment_seconds": 1.0}
     return {
-        "config": config,
+        "config": {"profile": profile, "model": sizes.teacher, **asdict(recipe)},
         "seed": list(range(seeds)),
-        "data_hash": hash_files([corpus[key] for key in ("speech", "noise", "rir")]),
+        "data_hash": data_hash(corpus),
         "systems": systems,
         "columns": ["si_snr_db", "gain_db"],
     }
-
-
-def _score(model: nn.Module, item: dict[str, Any], seed: int) -> dict[str, Any]:
-    with torch.no_grad():
-        after = si_snr_db(model(item["noisy"][None]), item["clean"][None]).item()
-    before = si_snr_db(item["noisy"], item["clean"]).item()
-    return {"id": f"seed{seed}/{item['id']}", "si_snr_db": after, "gain_db": after - before}

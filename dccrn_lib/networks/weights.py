@@ -19,7 +19,7 @@ from dccrn_lib.networks.uformer import Uformer, UformerConfig
 from dccrn_lib.runtime.errors import ConfigError, WeightsError
 from dccrn_lib.runtime.files import atomic_path
 from dccrn_lib.runtime.json_text import parse_object, to_json
-from dccrn_lib.runtime.paths import weights_dir
+from dccrn_lib.runtime.paths import PathLike, weights_dir
 from dccrn_lib.runtime.settings import article, shown
 
 _USUAL = 512  # no size in the config of a shipped network is larger
@@ -55,7 +55,7 @@ def save_model(model: nn.Module, path: str | Path, card: dict[str, Any] | None =
     return weights
 
 
-def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
+def find_weights(name_or_path: PathLike) -> Path:
     """The safetensors file of a shipped name, a file, or a folder that holds exactly one.
 
     Raises:
@@ -88,7 +88,7 @@ def find_weights(name_or_path: str | os.PathLike[str]) -> Path:
     )
 
 
-def read_card(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_card(name_or_path: PathLike) -> dict[str, Any]:
     """The JSON beside the weights: config, sha256, parameters, card.
 
     Args:
@@ -115,7 +115,7 @@ def read_card(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
         raise WeightsError(f"{config}: not a model config ({error}); restore it from where the weights came") from None
 
 
-def load_model(name_or_path: str | os.PathLike[str], device: str | torch.device = "cpu") -> DCCRN | Uformer:
+def load_model(name_or_path: PathLike, device: str | torch.device = "cpu") -> DCCRN | Uformer:
     """A trained model in eval mode.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from dccrn_lib.runtime.environment import environment_record
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.json_text import parse_json
-from dccrn_lib.runtime.paths import results_dir
+from dccrn_lib.runtime.paths import PathLike, results_dir
 
 
-def save_result(name: str, payload: Mapping[str, Any], folder: str | os.PathLike | None = None) -> Path:
+def save_result(name: str, payload: Mapping[str, Any], folder: PathLike | None = None) -> Path:
     """Write ``<folder>/<name>.json`` atomically, with the environment and summaries added.
 
     Args:
@@ -46,7 +45,7 @@ def save_result(name: str, payload: Mapping[str, Any], folder: str | os.PathLike
     return path
 
 
-def load_result(name: str, folder: str | os.PathLike | None = None) -> dict[str, Any]:
+def load_result(name: str, folder: PathLike | None = None) -> dict[str, Any]:
     """The record that :func:`save_result` wrote.
 
     Raises:

@@ -23,6 +23,7 @@ from typing import Any
 from dccrn_lib.runtime.errors import DamagedFileError, DccrnError
 from dccrn_lib.runtime.json_text import parse_object, to_json
 from dccrn_lib.runtime.locks import is_at, try_lock, unlock
+from dccrn_lib.runtime.paths import PathLike
 
 _PARTIAL = re.compile(r"\..*\.[a-z0-9_]{8}\.partial(\..*)?", re.DOTALL)
 _STALE_SECONDS = 24 * 3600  # where there are no locks, what is this old belongs to no running process
@@ -31,7 +32,7 @@ _swept: set[str] = set()  # folders in which this process has looked for what ot
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_path(path: PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it there on success, remove it on any exception.
 
     A reader never sees a half-written file, and an interrupted run leaves the old one as it was.
@@ -113,7 +114,7 @@ def _written_to(device: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(out: str | os.PathLike, first_wins: bool = False) -> Iterator[Path]:
+def atomic_folder(out: PathLike, first_wins: bool = False) -> Iterator[Path]:
     """Yield a hidden folder beside ``out`` that takes its name on success and is removed otherwise.
 
     Args:
@@ -159,7 +160,7 @@ def _new_partial_folder(out: Path) -> tuple[Path, int | None]:
         unlock(descriptor)
 
 
-def remove_stale(folder: str | os.PathLike, once: bool = False) -> None:
+def remove_stale(folder: PathLike, once: bool = False) -> None:
     """Remove the temporary files and folders in ``folder`` whose writers have ended.
 
     Args:
@@ -211,7 +212,7 @@ def _name_after(error: OSError, temporary: Path, path: Path) -> None:
         error.filename = str(path) + name[len(str(temporary)) :]
 
 
-def hash_files(paths: Iterable[str | os.PathLike]) -> str:
+def hash_files(paths: Iterable[PathLike]) -> str:
     """SHA-256 over the contents of files in the order given, as 64 hex digits."""
     digest = hashlib.sha256()
     for path in paths:
@@ -219,20 +220,20 @@ def hash_files(paths: Iterable[str | os.PathLike]) -> str:
     return digest.hexdigest()
 
 
-def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+def write_bytes(path: PathLike, data: bytes) -> None:
     """Write a file as a whole."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
-def write_json(path: str | os.PathLike, record: dict, indent: int | None = 1, allow_nan: bool = True) -> None:
+def write_json(path: PathLike, record: dict, indent: int | None = 1, allow_nan: bool = True) -> None:
     """Write a record as a whole; options and errors as of :func:`json_text.to_json`."""
     text = to_json(record, indent, allow_nan)
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_json(path: str | os.PathLike, cure: str) -> dict[str, Any]:
+def read_json(path: PathLike, cure: str) -> dict[str, Any]:
     """A record that :func:`write_json` wrote.
 
     Args:

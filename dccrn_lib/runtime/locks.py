@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.paths import PathLike
 
 if os.name == "posix":
     import fcntl
@@ -56,7 +57,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
-def is_at(descriptor: int, path: str | os.PathLike) -> bool:
+def is_at(descriptor: int, path: PathLike) -> bool:
     """Whether an open file is still the one of that name, and was not removed or replaced meanwhile."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
@@ -65,7 +66,7 @@ def is_at(descriptor: int, path: str | os.PathLike) -> bool:
 
 
 @contextmanager
-def only_writer(folder: str | os.PathLike) -> Iterator[None]:
+def only_writer(folder: PathLike) -> Iterator[None]:
     """Let no other process write into ``folder`` by this function while the block runs.
 
     The folder is made, and vanishes with the block if nothing was written into it.

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from io import FileIO
 from typing import Any
 
+from dccrn_lib.runtime.paths import PathLike
+
 
 class Sink:
     """A file open for writing that never raises: a callback from C cannot. ``error`` is the first error of the system."""
@@ -41,7 +43,7 @@ class Sink:
 
 
 @contextmanager
-def sink(path: str | os.PathLike) -> Iterator[Any]:  # soundfile takes a Sink; its annotations know paths only
+def sink(path: PathLike) -> Iterator[Any]:  # soundfile takes a Sink; its annotations know paths only
     """A new file to hand to C: a :class:`Sink`.
 
     Raises:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 import torch
 
 from dccrn_lib.cli import main as cli
+from dccrn_lib.experiments import executors
 from dccrn_lib.experiments.teacher_strength import WAYS, parse_weights, points
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import save_model
@@ -62,6 +65,22 @@ def test_a_short_training_warms_up_within_its_steps(command, monkeypatch, steps,
     monkeypatch.setattr("dccrn_lib.experiments.teacher_strength.run", lambda shared, *_: asked.append(shared) or True)
     assert cli.main([*command[1], "--steps", str(steps)]) == 0
     assert asked[0].warmup_steps == warmup
+
+
+def test_a_cluster_trains_the_seeds_as_this_machine_does(command, monkeypatch):
+    folder, run = command
+
+    @contextmanager
+    def two_threads(address):
+        assert address == "tcp://there:8786"
+        with ThreadPoolExecutor(2) as pool:
+            yield pool
+
+    run = [*run, "--seeds", "0,1", "--ways", "output"]
+    assert cli.main([*run, "--out", str(folder / "here")]) == 0
+    monkeypatch.setattr(executors, "cluster_executor", two_threads)
+    assert cli.main([*run, "--out", str(folder / "there"), "--cluster", "tcp://there:8786"]) == 0
+    assert points(folder / "there") == points(folder / "here")
 
 
 def test_another_question_wants_another_folder(command):

@@ -11,6 +11,7 @@ import torch
 from dccrn_lib.cli import main as cli
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.experiments import training_data
+from dccrn_lib.experiments.recipe import student_on_data
 from dccrn_lib.results.records import load_result
 from dccrn_lib.results.tables import table
 
@@ -35,7 +36,7 @@ def arguments(corpus, tmp_path):
 
 def test_each_mixture_differs_from_the_trained_one_in_one_thing():
     configs = {
-        name: dataclasses.asdict(training_data.train_config(name, 0, REAL, "gen", "run", 10))
+        name: dataclasses.asdict(training_data.train_config(name, 0, REAL, "gen", "run", student_on_data(10)))
         for name in training_data.MIXTURES
     }
     base = configs.pop("as trained")
@@ -80,6 +81,27 @@ def test_runs_are_kept_compared_by_seed_and_published(arguments, tmp_path, capsy
     assert cli.main([*PUBLISH, "--out", str(tmp_path / "runs"), "--results", str(tmp_path)]) == 2
     assert "give the same `run` command again" in capsys.readouterr().err
     assert table(record).startswith("| mixture | seeds | pesq_wb | pesq_wb minus as trained |")
+
+
+def test_fields_of_the_students_are_options_and_the_mixtures_keep_their_difference(arguments, tmp_path, monkeypatch):
+    jobs = []
+    monkeypatch.setattr(training_data, "run_jobs", lambda function, given, executor: jobs.extend(given) or [])
+    words = ["--steps", "20", "--count", "2", "--seeds", "7", "--batch_size=2", "--mix.rir_probability=0.7"]
+    assert cli.main([*RUN, *arguments, *words]) == 0
+    configs = {job.name: job.config for job in jobs}
+    assert {c.batch_size for c in configs.values()} == {2} and {c.warmup_steps for c in configs.values()} == {2}
+    assert configs["as trained"].mix.rir_probability == 0.7 and configs["no rooms"].mix.rir_probability == 0.0
+    record = load_result("mixtures", tmp_path / "runs")
+    assert record["config"]["batch_size"] == 2
+    assert record["command"].endswith("--count 2 --batch_size=2 --mix.rir_probability=0.7")
+    cli.main([*RUN, *arguments, *words[:-2], "--config", str(_config(tmp_path, configs["no rooms"]))])
+    assert {job.config.batch_size for job in jobs[6:]} == {2}
+
+
+def _config(folder, config):
+    path = folder / "config.json"
+    path.write_text(json.dumps(dataclasses.asdict(config)))
+    return path
 
 
 def test_wrong_arguments_are_one_line_and_leave_nothing(arguments, tmp_path, capsys):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
+from dccrn_lib.cli import main as cli
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.experiments import uformer_parts
+from dccrn_lib.experiments.recipe import part_recipe
 from dccrn_lib.results.records import load_result, save_result
+from dccrn_lib.runtime.errors import ConfigError
 
 
 @pytest.fixture
@@ -23,7 +27,8 @@ def small_corpus(tmp_path, monkeypatch, one_thread, flushed):
 
 @pytest.mark.slow
 def test_every_part_is_left_out_with_every_seed_and_an_executor_changes_nothing(small_corpus, tmp_path, capsys):
-    study = uformer_parts.run_study("smoke", seeds=2, steps=1, tests=2)
+    recipe = replace(part_recipe("smoke"), steps=1, tests=2)
+    study = uformer_parts.run_study("smoke", seeds=2, recipe=recipe)
     assert list(study["systems"]) == list(uformer_parts.VARIANTS) and study["seed"] == [0, 1]
     for system in study["systems"].values():
         assert [item["id"].split("/")[0] for item in system["items"]] == ["seed0", "seed0", "seed1", "seed1"]
@@ -32,7 +37,25 @@ def test_every_part_is_left_out_with_every_seed_and_an_executor_changes_nothing(
     assert parameters["neither"] == parameters["no attention"] < parameters["no fusion"] == parameters["full"]
     assert capsys.readouterr().out.count("SI-SNR gain") == 8
     with ThreadPoolExecutor(2) as pool:
-        again = uformer_parts.run_study("smoke", seeds=1, steps=1, tests=2, executor=pool)["systems"]
+        again = uformer_parts.run_study("smoke", seeds=1, recipe=recipe, executor=pool)["systems"]
     assert all(again[name]["items"] == system["items"][:2] for name, system in study["systems"].items())
     save_result("ablation", study, tmp_path)
     assert load_result("ablation", tmp_path)["systems"]["full"]["n"] == 4
+
+
+@pytest.mark.slow
+def test_every_field_of_the_recipe_is_an_option_and_stands_in_the_result(small_corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("dccrn_lib.results.records.results_dir", lambda: tmp_path)
+    (tmp_path / "recipe.json").write_text('{"steps": 1, "tests": 3, "mix": {"snr_db": [0.0, 5.0]}}')
+    words = ["--profile", "smoke", "--seeds", "1", "--config", str(tmp_path / "recipe.json"), "--tests", "2"]
+    assert cli.main(["experiment", "uformer-parts", *words, "--mix.segment_seconds", "0.5", "--name", "parts"]) == 0
+    record = load_result("parts", tmp_path)
+    assert (record["config"]["steps"], record["config"]["tests"]) == (1, 2)
+    assert record["config"]["mix"]["snr_db"] == [0.0, 5.0] and record["config"]["mix"]["segment_seconds"] == 0.5
+    assert record["systems"]["no fusion"]["n"] == 2
+
+
+@pytest.mark.parametrize(("field", "value"), [("steps", 0), ("tests", 0), ("batch_size", -1), ("clip", 0.0)])
+def test_a_recipe_out_of_range_is_refused_by_name(field, value):
+    with pytest.raises(ConfigError, match=field):
+        replace(part_recipe("smoke"), **{field: value})

@@ -8,7 +8,6 @@ train, valid and test.
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +26,7 @@ from dccrn_lib.runtime import paths
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import atomic_folder, write_json
 from dccrn_lib.runtime.json_text import parse_object
+from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.workers import usable_cores, worker_pool
 
 GENERATOR_VERSION = 3
@@ -46,7 +46,7 @@ class CorpusPaths:
     rir: Path
 
     @classmethod
-    def of(cls, root: str | os.PathLike) -> CorpusPaths:
+    def of(cls, root: PathLike) -> CorpusPaths:
         """The manifests by their usual names in ``root``."""
         root = Path(root)
         return cls(root, root / "speech.jsonl", root / "noise.jsonl", root / "rir.jsonl")
@@ -58,7 +58,7 @@ class CorpusPaths:
 
 
 def synthesise_corpus(
-    out: str | os.PathLike, hours: float = 1.0, seed: int = 0, workers: int | None = None, progress: bool = True
+    out: PathLike, hours: float = 1.0, seed: int = 0, workers: int | None = None, progress: bool = True
 ) -> CorpusPaths:
     """Generate a corpus, or return it at once if the folder already holds the one asked for.
 
@@ -216,9 +216,7 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("espeakng-loader", "pyroomacoustics", "numpy", "scipy")}
 
 
-def generated_corpus(
-    hours: float, seed: int = 0, root: str | os.PathLike | None = None, progress: bool = True
-) -> CorpusPaths:
+def generated_corpus(hours: float, seed: int = 0, root: PathLike | None = None, progress: bool = True) -> CorpusPaths:
     """The generated corpus of this size and seed, made on first use.
 
     Args:

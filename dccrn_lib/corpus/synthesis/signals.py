@@ -5,17 +5,17 @@ All signals are one-dimensional arrays (sample,) at 16 kHz; randomness comes fro
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
 from dccrn_lib.audio.rate import SAMPLE_RATE
+from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.sinks import sink
 
 
-def write_wav(path: str | os.PathLike, x: np.ndarray) -> None:
+def write_wav(path: PathLike, x: np.ndarray) -> None:
     """Write a signal (sample,) in 16 bit; its folder is made."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with sink(path) as file:

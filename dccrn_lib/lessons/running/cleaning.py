@@ -14,13 +14,13 @@ import nbformat
 from dccrn_lib.lessons.running.notebook_file import read_notebook
 from dccrn_lib.runtime.errors import DccrnError
 from dccrn_lib.runtime.files import atomic_path
-from dccrn_lib.runtime.paths import project_root
+from dccrn_lib.runtime.paths import PathLike, project_root
 
 _LEFTOVER = re.compile(r"/(?:home|root|Users|tmp)/[\w.-]+|\b[A-Z]:\\Users\\|\b0x[0-9a-f]{8,}")
 _KEPT_METADATA = ("tags", "jupyter", "slideshow")
 
 
-def clean_notebook(path: str | os.PathLike) -> Path:
+def clean_notebook(path: PathLike) -> Path:
     """Clean a notebook file where it lies; errors as of :func:`cleaned` and :func:`write_notebook`."""
     path = Path(path)
     write_notebook(cleaned(read_notebook(path), path.name), path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,13 @@ from nbformat.warnings import MissingIDFieldWarning
 
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.json_text import parse_object
+from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.settings import shown
 
 _CURE = "open it in JupyterLab and save it again, or take it from where it came"
 
 
-def read_notebook(path: str | os.PathLike) -> nbformat.NotebookNode:
+def read_notebook(path: PathLike) -> nbformat.NotebookNode:
     """A notebook of format 4, checked against its schema.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.environment import environment_record
 from dccrn_lib.runtime.errors import ConfigError, DccrnError, nearest_name
 from dccrn_lib.runtime.files import write_json
-from dccrn_lib.runtime.paths import notebooks_dir, runs_dir
+from dccrn_lib.runtime.paths import PathLike, notebooks_dir, runs_dir
 from dccrn_lib.runtime.settings import split_assignments
 from dccrn_lib.runtime.workers import usable_cores
 from dccrn_lib.training.profiles import get_profile
@@ -66,7 +65,7 @@ class RunReport:
         return f"{done} of {len(self.notebooks)} notebooks ran in {self.seconds:.0f} s: {where}"
 
 
-def find_notebooks(only: list[str] | None = None, folder: str | os.PathLike | None = None) -> list[Path]:
+def find_notebooks(only: list[str] | None = None, folder: PathLike | None = None) -> list[Path]:
     """The notebooks of a folder in the order of their names.
 
     Args:
@@ -92,7 +91,7 @@ def find_notebooks(only: list[str] | None = None, folder: str | os.PathLike | No
     return [path for stem, path in notebooks.items() if stem in chosen]
 
 
-def describe_parameters(only: list[str] | None = None, notebooks_dir: str | os.PathLike | None = None) -> str:
+def describe_parameters(only: list[str] | None = None, notebooks_dir: PathLike | None = None) -> str:
     """Text that lists every parameter of the chosen notebooks with type, default and help."""
     lines = []
     for path in find_notebooks(only, notebooks_dir):
@@ -105,10 +104,10 @@ def describe_parameters(only: list[str] | None = None, notebooks_dir: str | os.P
 def run_notebooks(
     profile: str = "quick",
     only: list[str] | None = None,
-    out: str | os.PathLike | None = None,
+    out: PathLike | None = None,
     parameters: dict[str, Any] | None = None,
     timeout: float | None = None,
-    notebooks_dir: str | os.PathLike | None = None,
+    notebooks_dir: PathLike | None = None,
     progress: bool = True,
     jobs: int | None = None,
 ) -> RunReport:
@@ -165,7 +164,7 @@ def run_notebooks(
 def execute_in_place(
     only: list[str] | None = None,
     timeout: float | None = None,
-    notebooks_dir: str | os.PathLike | None = None,
+    notebooks_dir: PathLike | None = None,
     progress: bool = True,
 ) -> RunReport:
     """Execute notebooks with their own defaults where they lie, and clean them.

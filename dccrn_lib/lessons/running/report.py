@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import html
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ from dccrn_lib.lessons.lesson import OUTCOMES
 from dccrn_lib.lessons.running.execution import NotebookRun
 from dccrn_lib.lessons.running.notebook_file import read_notebook
 from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.paths import PathLike
 
 _PICTURES = {"image/png": "png", "image/jpeg": "jpeg"}
 _PATH = re.compile(r"\b([\w-]+\.ipynb)\b")
@@ -141,11 +141,7 @@ def equation(tex: str, block: bool) -> str:
 
 
 def write_report(
-    path: str | os.PathLike,
-    folder: str | os.PathLike,
-    runs: Sequence[NotebookRun],
-    title: str = "Run",
-    seconds: float | None = None,
+    path: PathLike, folder: PathLike, runs: Sequence[NotebookRun], title: str = "Run", seconds: float | None = None
 ) -> Path:
     """Write the report of a run.
 

@@ -1,0 +1,76 @@
+"""The experiment of lesson 05 at its smallest: a sweep over two methods, on an executor as well, and its result."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from dccrn_lib.cli import main as cli
+from dccrn_lib.corpus.synthesis.corpus import generated_corpus
+from dccrn_lib.experiments import executors, paper, teaching
+from dccrn_lib.experiments.recipe import TAUGHT, taught_student
+from dccrn_lib.networks.presets import build_model
+from dccrn_lib.networks.weights import save_model
+from dccrn_lib.results.records import load_result
+from dccrn_lib.runtime.errors import ConfigError
+
+RUN = ("experiment", "teaching", "run", "--profile", "smoke", "--steps", "2", "--set", "valid_mixtures=2", "--quiet")
+PUBLISH = ("experiment", "teaching", "publish")
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch, one_thread):
+    """A generated corpus of a minute, and a miniature in place of the shipped teacher."""
+    made = generated_corpus(0.02, root=tmp_path / "corpus", progress=False)
+    corpus = {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
+    monkeypatch.setattr(paper, "corpus_of", lambda profile, progress: corpus)
+    torch.manual_seed(0)
+    teacher = save_model(build_model("uformer_mini"), tmp_path / "teacher")
+    monkeypatch.setitem(TAUGHT, "teacher", str(teacher))
+    return tmp_path
+
+
+def test_the_published_setting_is_what_runs_when_nothing_else_is_said():
+    student = taught_student("quick")
+    assert (student.steps, student.warmup_steps, student.valid_mixtures, student.valid_every) == (150, 15, 64, 150)
+    assert (student.method, student.normalisation, student.feature_share) == ("at_kl", "softmax", 0.5)
+
+
+def test_both_students_of_each_seed_are_trained_scored_and_published(small, capsys, monkeypatch):
+    assert cli.main([*RUN, "--out", str(small / "here"), "--seeds", "0,1", "--share", "0/2"]) == 0
+    with pytest.raises(ConfigError, match="1 seeds are finished in both kinds"):
+        teaching.publish(small / "here", folder=small)
+    assert cli.main([*RUN, "--out", str(small / "here"), "--seeds", "0,1"]) == 0
+    assert cli.main([*PUBLISH, "--out", str(small / "here"), "--results", str(small)]) == 0
+    record = load_result("teaching_quick", small)
+    assert [(row["method"], row["seeds"]) for row in record["rows"]] == [("none", 2), ("at_kl", 2)]
+    assert record["rows"][0]["si_snr_db minus none"] is None
+    assert record["rows"][1]["si_snr_db minus none"].keys() == {"difference", "low", "high", "verdict"}
+    assert [(r["method"], r["seed"], r["valid"]["step"]) for r in record["runs"]] == [
+        (method, seed, 2) for seed in (0, 1) for method in ("none", "at_kl")
+    ]
+    assert record["config"]["steps"] == 2 and record["config"]["feature_share"] == 0.5
+    assert "--profile smoke --seeds 0,1 --steps=2" in record["command"] and "--valid_mixtures=2" in record["command"]
+    config = json.loads((small / "here/at_kl-frequency-softmax/seed1/config.json").read_text())
+    assert (config["method"], config["valid_every"], config["warmup_steps"]) == ("at_kl", 2, 0)
+
+    @contextmanager
+    def two_threads(address):
+        assert address == "tcp://there:8786"
+        with ThreadPoolExecutor(2) as pool:
+            yield pool
+
+    monkeypatch.setattr(executors, "cluster_executor", two_threads)
+    words = ["--out", str(small / "there"), "--seeds", "0", "--cluster", "tcp://there:8786"]
+    assert cli.main([*RUN, *words]) == 0
+    first, again = (teaching.load_runs(small / place) for place in ("here", "there"))
+    assert [run.items for run in again] == [run.items for run in first if run.seed == 0]
+
+
+def test_publishing_nothing_is_refused(tmp_path, capsys):
+    assert cli.main([*PUBLISH, "--out", str(tmp_path)]) == 2
+    assert "no readable result" in capsys.readouterr().err
