@@ -5,7 +5,7 @@ stoi               short-time objective intelligibility by pystoi, a fraction (0
 si_snr_db          scale-invariant signal-to-noise ratio, means removed (dccrn_lib.losses.si_snr_db)
 gain               least-squares scale of the clean signal in the estimate, means removed, <e, s> / <s, s>
 polarity           its sign, +1 or -1
-dnsmos_sig, dnsmos_bak, dnsmos_ovrl   DNSMOS P.835 by speechmos, no reference; only where it is installed
+dnsmos_ovrl, dnsmos_sig, dnsmos_bak   DNSMOS P.835 by speechmos, no reference; only where it is installed
 
 PESQ, STOI and SI-SNR are deaf to gain and sign: that is why the last two of the reference metrics stand
 beside them. The packages answer silence and short signals with magic numbers or odd exceptions; here they

@@ -182,7 +182,7 @@ def test_wrong_shapes_raise():
 def test_dnsmos_where_installed():
     pytest.importorskip("speechmos")
     scores = score_pair(speech_like(), 20 * speech_like(), metrics=["dnsmos_ovrl", "dnsmos_sig"])  # peak above 1
-    assert list(scores) == ["dnsmos_sig", "dnsmos_ovrl", "reasons"]
+    assert list(scores) == ["dnsmos_ovrl", "dnsmos_sig", "reasons"]
     assert 0.9 < scores["dnsmos_ovrl"] < 3.5 and scores["reasons"] == {}
     assert score_pair(speech_like(), np.zeros(32000), metrics=["dnsmos_bak"])["dnsmos_bak"] is None
 

@@ -154,7 +154,7 @@ def test_evaluation_of_other_weights_is_not_reused(corpus, tmp_path):
     run = grid.run_sweep(["none"], [0], out=tmp_path, **arguments)[0]
     file = tmp_path / "none" / "seed0" / "evaluation.json"
     record = json.loads(file.read_text())
-    assert record["key"]["mixtures"][3] == 3 and list(record["items"]) == ["none"]
+    assert record["key"]["mixtures"][2] == 3 and list(record["items"]) == ["none"]
     record["key"]["weights"], record["items"] = "other", {"none": []}
     file.write_text(json.dumps(record))
     assert grid.run_sweep(["none"], [0], out=tmp_path, **arguments)[0].items == run.items
