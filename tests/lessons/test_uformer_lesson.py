@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from dccrn_lib import build_model, count_parameters, load_model
+from dccrn_lib.distillation import FeatureTap
 from dccrn_lib.experiments.uformer_parts import VARIANTS, train_briefly
 from dccrn_lib.lessons.built import uformer as built
 from dccrn_lib.lessons.plotting import drawing
@@ -44,7 +45,6 @@ def maps(model, spectrum):
 
 
 # ---------------------------------------------------------------------------------------------- what the reader builds
-FULL = {"channels": (1, 8, 16, 32, 64, 128, 128), "hidden": 64, "head_size": 16, "dilated": 32}
 
 
 def _wave(samples: int, batch: int = 2) -> torch.Tensor:
@@ -70,13 +70,15 @@ def test_built_uformer_equals_the_library(samples):
     assert count_parameters(mine) == count_parameters(theirs)
 
 
-def test_built_uformer_takes_the_shipped_teacher():
-    theirs, mine = load_model("uformer"), built.MyUformer(**FULL)
-    mine.load_state_dict(built.my_state(theirs.state_dict()))
-    with torch.no_grad():
+def test_built_uformer_takes_the_shipped_teacher_and_its_layers_can_be_tapped():
+    theirs, mine = load_model("uformer"), built.load_teacher("uformer")
+    with torch.no_grad(), FeatureTap(theirs) as their_tap, FeatureTap(mine) as my_tap:
         expected = theirs(_wave(8000))
-        torch.testing.assert_close(mine.eval()(_wave(8000)), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+        torch.testing.assert_close(mine(_wave(8000)), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
     assert expected.abs().max() > 1e-3
+    assert list(my_tap.features) == list(their_tap.features)
+    for layer, feature in their_tap.features.items():
+        torch.testing.assert_close(my_tap.features[layer], feature, rtol=1e-3, atol=1e-3)
 
 
 def test_built_uformer_learns_like_the_library():

@@ -284,19 +284,18 @@ def _number(value: float) -> str:
 
 
 def _sheet(
-    axis: Axes, values: np.ndarray, left: float, bottom: float, cell: tuple[float, float], colour: str, size: float
+    axis: Axes, values: np.ndarray, left: float, bottom: float, cell: tuple[float, float], colour: str, largest: float
 ) -> None:
-    """A grid of numbers (freq, frame), the lowest frequency at the bottom, darker for larger magnitudes."""
-    largest = max(float(np.abs(values).max()), 1e-12)
+    """A grid of numbers (freq, frame), the lowest frequency at the bottom; a magnitude of ``largest`` is darkest."""
     width, height = cell
     for f, row in enumerate(values):
         for t, value in enumerate(row):
             corner = (left + t * width, bottom + f * height)
             axis.add_patch(Rectangle(corner, width, height, facecolor="white", edgecolor=colour, linewidth=0.8))
-            shade = 0.1 + 0.5 * abs(float(value)) / largest
+            shade = 0.1 + 0.5 * abs(float(value)) / max(largest, 1e-12)
             axis.add_patch(Rectangle(corner, width, height, facecolor=colour, alpha=shade, linewidth=0))
             centre = (corner[0] + width / 2, corner[1] + height / 2)
-            axis.text(*centre, _number(float(value)), ha="center", va="center", fontsize=size)
+            axis.text(*centre, _number(float(value)), ha="center", va="center", fontsize=8)
 
 
 def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], label: str = "") -> None:
@@ -348,8 +347,10 @@ def at_kl_picture(teacher: np.ndarray, student: np.ndarray, normalisation: str =
     ):
         axis.text(x, 7.9, words, ha="center", va="top", fontsize=9, linespacing=1.4)
     stages = {name: at_kl_stages(feature, normalisation) for name, feature in features.items()}
+    columns = [{"feature": features[name], **stages[name]} for name in features]
+    largest = {key: max(float(np.abs(column[key]).max()) for column in columns) for key in columns[0]}
     for name, bottom in (("teacher", 4.2), ("student", 0.5)):
-        _one_side(axis, name, features[name], stages[name], bottom, steps[normalisation])
+        _one_side(axis, name, features[name], stages[name], bottom, steps[normalisation], largest)
     p_t, p_s = (stages[name]["distribution"] for name in ("teacher", "student"))
     kl = float(sum(t * np.log(t / s) for t, s in zip(p_t, p_s, strict=True) if t > 0))
     axis.text(
@@ -367,9 +368,18 @@ def at_kl_picture(teacher: np.ndarray, student: np.ndarray, normalisation: str =
 
 
 def _one_side(
-    axis: Axes, name: str, feature: np.ndarray, stage: dict[str, np.ndarray], bottom: float, step: str
+    axis: Axes,
+    name: str,
+    feature: np.ndarray,
+    stage: dict[str, np.ndarray],
+    bottom: float,
+    step: str,
+    largest: dict[str, float],
 ) -> None:
-    """One network's row of the picture, from its feature to its distribution; ``step`` names the normalisation."""
+    """One network's row of the picture, from its feature to its distribution; ``step`` names the normalisation.
+
+    ``largest`` holds the darkest value of each column, the same for both networks.
+    """
     colour = COLOURS[name]
     chan, freq, frame = feature.shape
     width = min(0.6, (4.8 / chan - 0.15) / frame)
@@ -378,13 +388,13 @@ def _one_side(
     for row, word in ((0, "low $f$"), (freq - 1, "high $f$")):
         axis.text(-0.05, bottom + (row + 0.5) * height / freq, word, ha="right", va="center", fontsize=8)
     for c in range(chan):
-        _sheet(axis, feature[c], 0.1 + c * (frame * width + 0.15), bottom, cell, colour, 8)
+        _sheet(axis, feature[c], 0.1 + c * (frame * width + 0.15), bottom, cell, colour, largest["feature"])
     words = f"{LABELS.get(name, name).replace(' alone', '')}: {chan} channels, {frame} frames"
     axis.text(0.1, bottom - 0.15, words, ha="left", va="top", fontsize=9, color=colour)
     _arrow(axis, (5.05, middle), (6.6, middle), "mean of $A^2$\nover chan")
     left = 7.65 - frame * width / 2
-    _sheet(axis, stage["map"], left, bottom, cell, colour, 8)
+    _sheet(axis, stage["map"], left, bottom, cell, colour, largest["map"])
     _arrow(axis, (left + frame * width + 0.1, middle), (10.1, middle), "mean\nover frame")
-    _sheet(axis, stage["profile"][:, None], 10.3, bottom, (1.0, cell[1]), colour, 8)
+    _sheet(axis, stage["profile"][:, None], 10.3, bottom, (1.0, cell[1]), colour, largest["profile"])
     _arrow(axis, (11.45, middle), (13.1, middle), step)
-    _sheet(axis, stage["distribution"][:, None], 13.3, bottom, (1.2, cell[1]), colour, 8)
+    _sheet(axis, stage["distribution"][:, None], 13.3, bottom, (1.2, cell[1]), colour, largest["distribution"])

@@ -8,10 +8,12 @@ magnitude stream. Convolutions and BatchNorm are those of lesson 02, the STFT is
 import math
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from dccrn_lib import ComplexSTFT, STFTConfig
 from dccrn_lib.lessons.built.dccrn import MyBatchNorm, MyConv, MyTransposedConv
+from dccrn_lib.runtime.paths import weights_dir
 
 
 def my_size(stream: torch.Tensor, axis: int = 1) -> torch.Tensor:
@@ -318,3 +320,15 @@ def my_state(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
                     name = name.replace(f"{kind}_{part}", f"{part}.{kind}")
         mine[name] = value
     return mine
+
+
+def full_teacher() -> MyUformer:
+    """MyUformer at full size, untrained."""
+    return MyUformer((1, 8, 16, 32, 64, 128, 128), hidden=64, head_size=16, dilated=32)
+
+
+def load_teacher(name: str = "uformer") -> MyUformer:
+    """MyUformer at full size with the weights that ship under this name, in evaluation mode."""
+    teacher = full_teacher()
+    teacher.load_state_dict(my_state(load_file(weights_dir() / f"{name}.safetensors")))
+    return teacher.eval()
