@@ -143,6 +143,34 @@ def load_model(name_or_path: PathLike, device: str | torch.device = "cpu") -> DC
     return model.to(device).eval()
 
 
+def mean_model(*names_or_paths: PathLike) -> DCCRN | Uformer:
+    """The network whose weights are the mean of those of several trainings, in eval mode.
+
+    Trainings that began at the same weights often lie in one valley of the loss, with their mean nearer to its bottom
+    (Wortsman et al., *Model soups*, ICML 2022, arXiv 2203.05482). Nothing ensures it: score the mean on valid.
+
+    Args:
+        names_or_paths: of networks with one config, as for :func:`load_model`; running statistics are averaged, too.
+
+    Raises:
+        WeightsError: as :func:`load_model`.
+        ConfigError: no networks are named, or one of them has another config.
+    """
+    if not names_or_paths:
+        raise ConfigError("name the weights to average")
+    models = [load_model(name) for name in names_or_paths]
+    for name, model in zip(names_or_paths, models, strict=True):
+        if model.config != models[0].config:
+            raise ConfigError(f"{name} is another network than {names_or_paths[0]}: only equal configs can be averaged")
+    states = [model.state_dict() for model in models]
+    mean = {
+        key: torch.stack([state[key] for state in states]).mean(0) if value.is_floating_point() else value
+        for key, value in states[0].items()
+    }
+    models[0].load_state_dict(mean)
+    return models[0]
+
+
 def _require_fit(config: DCCRNConfig | UformerConfig, state: dict[str, Tensor]) -> None:
     """WeightsError unless the tensors are those of the config: compared by shape, before any memory is asked for."""
     if max(_sizes(dataclasses.asdict(config))) <= _USUAL:

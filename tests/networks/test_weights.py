@@ -10,7 +10,7 @@ import torch
 from dccrn_lib.networks import weights
 from dccrn_lib.networks.cost import count_macs, count_parameters
 from dccrn_lib.networks.presets import PRESETS, build_model, config_from_dict, config_to_dict
-from dccrn_lib.networks.weights import find_weights, load_model, read_card, save_model, starting_model
+from dccrn_lib.networks.weights import find_weights, load_model, mean_model, read_card, save_model, starting_model
 from dccrn_lib.results.records import load_result
 from dccrn_lib.runtime.errors import ConfigError, WeightsError
 from dccrn_lib.runtime.paths import weights_dir
@@ -187,3 +187,18 @@ def test_cards_state_the_scores_of_the_published_table():
         name, card = cards[sha256]  # each row of the table is of weights that ship
         mean = table["systems"][system]["mean"]
         assert card["test"]["enhanced"] == {k: round(v, 3) for k, v in mean.items() if v is not None}, name
+
+
+def test_the_mean_of_two_networks_lies_halfway_and_other_networks_are_refused(tmp_path):
+    models = [build_model("distil_dccrn_mini") for _ in range(2)]
+    for i, model in enumerate(models):
+        save_model(model, tmp_path / str(i))
+    mean = mean_model(tmp_path / "0.safetensors", tmp_path / "1.safetensors")
+    assert not mean.training
+    for key, value in mean.state_dict().items():
+        a, b = (model.state_dict()[key] for model in models)
+        torch.testing.assert_close(value, (a + b) / 2 if value.is_floating_point() else a)
+    with pytest.raises(ConfigError, match="uformer is another network than distil_dccrn"):
+        mean_model("distil_dccrn", "uformer")
+    with pytest.raises(ConfigError, match="name the weights"):
+        mean_model()
