@@ -35,10 +35,10 @@ def test_training_step_says_what_is_frozen_and_what_is_averaged():
 
 
 def test_first_steps_draw_every_batch_and_the_mean_of_ten():
-    log = [{"clean": float(k), "features": 0.5} for k in range(12)]
+    log = [{"clean": k + 2.0, "noisy": 2.0, "features": 0.5} for k in range(12)]
     left, right = draw.first_steps(log).axes
-    dots, smooth = left.lines
-    assert dots.get_ydata().tolist() == list(range(12))
+    dots, smooth, zero = left.lines
+    assert zero.get_ydata()[0] == 0 and list(dots.get_ydata()) == list(range(12))
     assert smooth.get_xdata().tolist() == [4.5, 5.5, 6.5] and smooth.get_ydata().tolist() == pytest.approx(
         [4.5, 5.5, 6.5]
     )

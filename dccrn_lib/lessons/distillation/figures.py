@@ -65,21 +65,24 @@ def training_step() -> Figure:
 
 
 def first_steps(log: Sequence[Mapping[str, float]], width: int = 10) -> Figure:
-    """Loss against clean speech and KL of the first steps: a dot a batch, a line for the mean of ``width`` batches.
+    """Loss over that of the noisy input, and KL, of the first steps: a dot a batch, a line the mean of ``width``.
 
     Args:
-        log: terms of the loss of every step, at least ``width`` of them, each with "clean" (dB) and "features" (nat).
+        log: of every step, at least ``width`` of them: "clean" and "noisy", the loss against clean speech of the
+            student's estimate and of the untouched input (dB), and "features", the mean KL (nat).
         width: steps that a mean is taken over; it is drawn at their centre.
     """
     figure, axes = new_figure(1, 2, height=2.6)
-    for axis, term, label in zip(
-        axes[0], ("clean", "features"), ("loss against clean speech (dB)", "mean KL of the layers (nat)"), strict=True
-    ):
-        values = np.array([row[term] for row in log])
+    drawn = {
+        "loss minus that of\nthe noisy input (dB)": [row["clean"] - row["noisy"] for row in log],
+        "mean KL of the layers (nat)": [row["features"] for row in log],
+    }
+    for axis, (label, values) in zip(axes[0], drawn.items(), strict=True):
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axis.plot(np.arange(len(values)), values, ".", color="#aaaaaa")
         axis.plot(np.arange(len(smooth)) + (width - 1) / 2, smooth, color=COLOURS["student_at_kl"])
         axis.set(xlabel="step", ylabel=label)
+    axes[0, 0].axhline(0, color="#222222", linewidth=0.8)
     axes[0, 1].set_ylim(bottom=0)
     return figure
 
