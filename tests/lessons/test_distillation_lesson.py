@@ -32,6 +32,18 @@ def test_training_step_says_what_is_frozen_and_what_is_averaged():
     assert "gradient,\nclipped" in texts and any("average" in text for text in texts)
 
 
+def test_first_steps_draw_every_batch_and_the_mean_of_ten():
+    log = [{"clean": k + 2.0, "noisy": 2.0, "features": 0.5} for k in range(12)]
+    left, right = draw.first_steps(log).axes
+    dots, smooth, zero = left.lines
+    assert zero.get_ydata()[0] == 0 and list(dots.get_ydata()) == list(range(12))
+    assert smooth.get_xdata().tolist() == [4.5, 5.5, 6.5] and smooth.get_ydata().tolist() == pytest.approx(
+        [4.5, 5.5, 6.5]
+    )
+    assert left.get_ylabel().endswith("(dB)") and right.get_ylabel().endswith("(nat)")
+    assert right.lines[1].get_ydata() == pytest.approx(0.5) and right.get_ylim()[0] == 0
+
+
 def test_curves_have_a_band_and_a_panel_for_each_system_and_the_noisy_line():
     figure = draw.learning_curves({"student": history(-3), "teacher": history(-2)})
     valid, *panels = figure.axes
@@ -82,6 +94,7 @@ def test_gains_have_a_panel_a_metric_and_the_first_system_on_top():
     assert (axis.get_xlabel(), other.get_xlabel()) == ("SI-SNR (dB)", "STOI")
     assert [t.get_text() for t in axis.get_yticklabels()] == ["teacher", "student alone"]
     assert [list(line.get_xdata()) for line in axis.lines[:4]] == [[2.0], [1.5, 2.5], [1.0], [0.5, 1.5]]
+    assert len(axis.get_xticks()) <= 5  # two of them may lie outside
 
 
 def test_seeds_and_their_mean_are_read_from_the_record():

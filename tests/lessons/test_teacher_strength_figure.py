@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dccrn_lib.lessons.distillation.figures_strength import APART, WAYS, gain_over_lead
+from dccrn_lib.lessons.distillation.figures_strength import APART, HOLLOW, WAYS, gain_over_lead
 
 
 def record() -> dict:
@@ -48,6 +48,11 @@ def test_the_miniature_teacher_stands_apart():
     _, mini, *_ = late.containers
     data = mini.lines[0]
     assert data.get_xdata().tolist() == pytest.approx([1.2 - APART]) and data.get_markerfacecolor() == "white"
+
+
+def test_the_legend_names_each_way_once_and_the_hollow_mark_for_all():
+    (legend,) = gain_over_lead(record()).legends
+    assert [t.get_text() for t in legend.get_texts()] == [WAYS[w][0] for w in ("output", "at_kl_softmax")] + [HOLLOW]
 
 
 def test_every_seed_is_a_point():

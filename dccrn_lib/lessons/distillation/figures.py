@@ -1,5 +1,5 @@
-"""Figures of notebook 05: a training step, all systems on one sentence, curves, learning rate, distance by layer,
-differences by mixture, by metric and by seed, the sweep.
+"""Figures of notebook 05: a training step, the first steps, all systems on one sentence, curves, learning rate,
+distance by layer, differences by mixture, by metric and by seed, the sweep.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import MaxNLocator
 
 from dccrn_lib.evaluation.intervals import Difference
 from dccrn_lib.lessons.plotting import COLOURS, LABELS, draw_spectrogram, new_figure
@@ -63,6 +64,29 @@ def training_step() -> Figure:
     return figure
 
 
+def first_steps(log: Sequence[Mapping[str, float]], width: int = 10) -> Figure:
+    """Loss over that of the noisy input, and KL, of the first steps: a dot a batch, a line the mean of ``width``.
+
+    Args:
+        log: of every step, at least ``width`` of them: "clean" and "noisy", the loss against clean speech of the
+            student's estimate and of the untouched input (dB), and "features", the mean KL (nat).
+        width: steps that a mean is taken over; it is drawn at their centre.
+    """
+    figure, axes = new_figure(1, 2, height=2.6)
+    drawn = {
+        "loss minus that of\nthe noisy input (dB)": [row["clean"] - row["noisy"] for row in log],
+        "mean KL of the layers (nat)": [row["features"] for row in log],
+    }
+    for axis, (label, values) in zip(axes[0], drawn.items(), strict=True):
+        smooth = np.convolve(values, np.ones(width) / width, mode="valid")
+        axis.plot(np.arange(len(values)), values, ".", color="#aaaaaa")
+        axis.plot(np.arange(len(smooth)) + (width - 1) / 2, smooth, color=COLOURS["student_at_kl"])
+        axis.set(xlabel="step", ylabel=label)
+    axes[0, 0].axhline(0, color="#222222", linewidth=0.8)
+    axes[0, 1].set_ylim(bottom=0)
+    return figure
+
+
 def side_by_side(spectra: Mapping[str, np.ndarray], hop: int = 100) -> Figure:
     """Spectrograms of all systems on one sentence, three in a row, on one dB scale; the bar stands in the last place.
 
@@ -111,7 +135,7 @@ def learning_curves(histories: Mapping[str, dict]) -> Figure:
     """
     named = {_PUBLISHED.get(name, name): history for name, history in histories.items()}
     losses = {name: _loss_curve(history) for name, history in named.items()}
-    figure, axes = new_figure(1, 1 + len(named), height=3.0, width_ratios=(2.2, *[1] * len(named)))
+    figure, axes = new_figure(1, 1 + len(named), height=3.2, width_ratios=(2.0, *[1] * len(named)))
     valid, *panels = axes[0]
     for name, history in named.items():
         points = [(row["hours"], row["si_snr_db"]) for row in history["valid"]]
@@ -129,11 +153,11 @@ def learning_curves(histories: Mapping[str, dict]) -> Figure:
             axis.plot(hours, mean, color=colour if other == name else "#aaaaaa", zorder=3 if other == name else 2)
         axis.sharey(panels[0])
         axis.sharex(panels[0])
-        axis.set_title(LABELS.get(name, name).replace(" with ", "\nwith "), fontsize=9)
+        axis.set_title(LABELS.get(name, name).replace(" with ", "\nwith "))
         axis.set_xlabel("audio (h)")
         if axis is not panels[0]:
             axis.tick_params(labelleft=False)
-    panels[0].set_ylabel("loss against clean speech")
+    panels[0].set_ylabel("loss against clean speech (dB)")
     figure.legend(*valid.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
     return figure
 
@@ -214,6 +238,7 @@ def gains(differences: Mapping[str, Mapping[str, Difference]], labels: Mapping[s
         for place, (name, d) in enumerate(reversed(list(by_system.items()))):
             _interval(axis, place, d.mean, d.low, d.high, COLOURS.get(name, "#56b4e9"))
         axis.axvline(0, color="#222222", linewidth=0.8)
+        axis.xaxis.set_major_locator(MaxNLocator(3))  # more labels would touch
         axis.set_yticks(range(len(by_system)), [LABELS.get(name, name) for name in reversed(list(by_system))])
         axis.set_ylim(-0.6, len(by_system) - 0.4)
         axis.set_xlabel(labels[metric])

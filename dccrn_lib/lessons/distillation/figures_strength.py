@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from dccrn_lib.lessons.plotting import new_figure
 
@@ -20,6 +21,7 @@ WAYS = {
 
 #: What sets the ways apart where their teachers lead by the same, in dB on the axis of the lead.
 APART = 0.1
+HOLLOW = "hollow, of every colour: under the miniature teacher"
 MINIATURE = "mini"  # name of the teacher that is drawn hollow and joined to no other: a network of another size
 
 
@@ -38,7 +40,9 @@ def gain_over_lead(record: Mapping[str, Any]) -> Figure:
         panel.set_title(f"{moment}: after {', '.join(map(str, sorted(steps)))} steps")
         panel.set_xlabel("lead of the teacher over the student alone (dB)")
     axes[0, 0].set_ylabel("gain: taught minus alone (dB)")
-    figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+    handles, labels = axes[0, 1].get_legend_handles_labels()
+    hollow = Line2D([], [], marker="o", linestyle="", color="#666666", markerfacecolor="white", markersize=7)
+    figure.legend([*handles, hollow], [*labels, HOLLOW], loc="outside lower center", ncols=2, fontsize=9)
     return figure
 
 
@@ -60,8 +64,7 @@ def _draw_way(axes: Axes, record: Mapping[str, Any], moment: str, way: str, shif
             "capsize": 3,
             "markerfacecolor": "white" if mini else colour,
         }
-        name = f"{label} (hollow: miniature teacher)" if mini and way == "output" else None if mini else label
-        axes.errorbar(lead, gain, yerr=bars, label=name, linewidth=1.2, **look)
+        axes.errorbar(lead, gain, yerr=bars, label=None if mini else label, linewidth=1.2, **look)
     points = [p for p in record["points"] if (p["moment"], p["way"]) == (moment, way)]
     place = [p["lead_db"] + shift for p in points]
     axes.plot(place, [p["gain_db"] for p in points], mark, color=colour, alpha=0.3, markersize=3)
