@@ -50,11 +50,19 @@ def test_seams_draw_both_signals_and_the_borders():
     assert len(borders) == 5  # samples 8000, 8800 ... 11200
 
 
-def test_seam_levels_are_written_at_their_points():
+def test_seam_levels_are_written_on_their_bars():
     figure = figures.seam_levels([800, 16000], [10.0, 20.0])
     axis = figure.axes[0]
     assert "ms" in axis.get_xlabel() and "dB" in axis.get_ylabel()
     assert [t.get_text() for t in axis.texts] == ["10", "20"]
+    assert [bar.get_height() for bar in axis.patches] == [10.0, 20.0]
+
+
+def test_no_text_of_a_drawing_is_white_on_a_light_box():
+    light = {figures.PLACES[place] for place in ("encoder", "decoder", "LSTM")}
+    assert {figures._ink(colour) for colour in light} == {figures.INK}
+    texts = {t.get_text(): t.get_color() for t in figures.delay_line().axes[0].texts}
+    assert texts["encoder.0:  t"] == texts["decoder.5:  t - 6"] == figures.INK
 
 
 @pytest.mark.parametrize(
@@ -93,12 +101,6 @@ def test_budget_adds_up_to_the_formula():
     assert "62.4 ms + computing" in texts and "24.9 ms + computing" in texts
     assert [t for t in texts if t in "123456"] == list("123456")
     assert axis.get_xlabel() == "latency (ms)"
-
-
-def test_nan_spread_marks_the_formula():
-    hit = np.arange(3000) >= 1100
-    axis = figures.nan_spread(hit, 2099, 999).axes[0]
-    assert any(np.allclose(line.get_xdata(), -62.4375) for line in axis.lines)
 
 
 # widgets

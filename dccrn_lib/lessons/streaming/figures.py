@@ -22,6 +22,13 @@ PLACES = {
     "spectrum": "#cc79a7",
     "overlap-add": "#222222",
 }
+INK = "#222222"
+_DARK = {"#0072b2", "#222222", "#d55e00"}  # grounds on which white is easier to read than black
+
+
+def _ink(ground: str) -> str:
+    """Colour of a text on this ground."""
+    return "white" if ground in _DARK else INK
 
 
 def seams(offline, chunked, chunk: int, start: float = 1.0, seconds: float = 0.25, sample_rate: int = 16000) -> Figure:
@@ -66,7 +73,8 @@ def latency_staircase(window: int = 400, hop: int = 100, lookahead: int = 6, sam
         colour = PARTS["window"] if k < covering else PARTS["look-ahead"]
         start = k * hop - overlap
         axis.add_patch(Rectangle((start, k - 0.35), window, 0.7, facecolor=colour, alpha=0.85, edgecolor="white"))
-        axis.text(start + window / 2, k, f"k + {k}" if k else "k", color="white", ha="center", va="center", fontsize=8)
+        name = f"k + {k}" if k else "k"
+        axis.text(start + window / 2, k, name, color=_ink(colour), ha="center", va="center", fontsize=8)
     axis.axvline(0, color=COLOURS["clean"], linewidth=1.4)
     axis.axvline(latency, color="#d55e00", linewidth=1.4)
     rows = covering + lookahead
@@ -105,7 +113,7 @@ def _box(axis: Axes, x: float, y: float, text: str, colour: str, width: float = 
         alpha=0.9,
     )
     axis.add_patch(patch)
-    axis.text(x, y, text, ha="center", va="center", color="white", fontsize=9)
+    axis.text(x, y, text, ha="center", va="center", color=_ink(colour), fontsize=9)
 
 
 def delay_line(layers: int = 6, lookahead: int = 1) -> Figure:
@@ -119,10 +127,10 @@ def delay_line(layers: int = 6, lookahead: int = 1) -> Figure:
         return f"t - {late}" if late else "t"
 
     for i in range(layers):
-        _box(axis, left, i, f"encoder {i}:  t", PLACES["encoder"])
+        _box(axis, left, i, f"encoder.{i}:  t", PLACES["encoder"])
         late = (i + 1) * lookahead
         row = layers - 1 - i
-        _box(axis, right_, row, f"decoder {i}:  {frame(late)}", PLACES["decoder"], 2.3)
+        _box(axis, right_, row, f"decoder.{i}:  {frame(late)}", PLACES["decoder"], 2.3)
         waits = i * lookahead
         axis.annotate("", (right_ - 1.18, row), (left + 0.98, row), arrowprops=arrow, zorder=0.5)
         for j in range(waits):  # the queue, newest on the left
@@ -156,7 +164,8 @@ def state_bars(sizes: Mapping[str, Mapping[str, int]]) -> Figure:
             width = 4 * count / 1000
             axis.barh(row, width, left=left, color=PLACES[place], height=0.6, label=place if row == 0 else None)
             if width > 14:
-                axis.text(left + width / 2, row, f"{width:.0f}", ha="center", va="center", color="white", fontsize=8)
+                middle, ink = left + width / 2, _ink(PLACES[place])
+                axis.text(middle, row, f"{width:.0f}", ha="center", va="center", color=ink, fontsize=8)
             left += width
         axis.text(left + 2, row, f"{left:.0f} kB", va="center", fontsize=9)
     longest = max(4 * sum(parts.values()) / 1000 for parts in sizes.values())
@@ -212,12 +221,10 @@ def latency_budget(systems: Mapping[str, tuple[int, int, int]], sample_rate: int
                 else:
                     style = {"color": PARTS[kind], "edgecolor": "white"}
                 axis.barh(row, width, left=left, height=0.55, **style)
-                if kind == "look-ahead":
-                    axis.text(left + width / 2, row, str(i + 1), ha="center", va="center", color="white", fontsize=8)
-                elif width > 8:
-                    axis.text(
-                        left + width / 2, row, f"{width:.1f}", ha="center", va="center", color="white", fontsize=8
-                    )
+                inside = str(i + 1) if kind == "look-ahead" else f"{width:.1f}" if width > 8 else ""
+                if inside:
+                    ink = _ink(PARTS[kind])
+                    axis.text(left + width / 2, row, inside, ha="center", va="center", color=ink, fontsize=8)
                 left += width
         algorithmic = 1000 * ((window - 1) + lookahead * hop) / sample_rate
         axis.text(left + 0.8, row, f"{algorithmic:.1f} ms + computing", va="center", fontsize=9)
@@ -236,30 +243,14 @@ def latency_budget(systems: Mapping[str, tuple[int, int, int]], sample_rate: int
     return figure
 
 
-def nan_spread(hit, at: int, latency: int, sample_rate: int = 16000) -> Figure:
-    """Outputs that a NaN at input sample ``at`` reaches: ``hit`` is boolean (sample,)."""
-    hit = np.asarray(hit, dtype=bool)
-    figure, axes = new_figure(1, 1, height=1.7)
-    axis = axes[0, 0]
-    ms = 1000 * (np.arange(hit.size) - at) / sample_rate
-    axis.fill_between(ms, 0, hit, step="mid", color=PARTS["look-ahead"], label="output touched by the NaN")
-    axis.axvline(0, color=COLOURS["clean"], linewidth=1.4, label="the NaN in the input")
-    axis.axvline(-1000 * latency / sample_rate, color="#d55e00", linestyle="--", label="formula: latency before it")
-    axis.set(xlabel="output time, counted from the NaN (ms)", yticks=[], ylim=(0, 1.1), xlim=(ms[0], ms[-1]))
-    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=8)
-    return figure
-
-
 def seam_levels(chunks: Sequence[int], levels: Sequence[float], sample_rate: int = 16000) -> Figure:
     """Distance to the whole-signal result against the length of separately enhanced chunks."""
     figure, axes = new_figure(1, 1, height=2.6)
     axis = axes[0, 0]
-    ms = 1000 * np.asarray(chunks) / sample_rate
-    axis.plot(ms, levels, "o-", color=COLOURS["student"])
-    for x, level in zip(ms, levels, strict=True):
-        axis.annotate(f"{level:.0f}", (x, level), (0, 6), textcoords="offset points", ha="center", fontsize=8)
-    axis.set(xscale="log", xlabel="length of a chunk (ms)", ylabel="SNR to the offline\noutput (dB)")
-    axis.set_ylim(min(levels) - 3, max(levels) + 6)
-    axis.set_xticks(ms, [f"{x:g}" for x in ms])
-    axis.minorticks_off()
+    names = [f"{1000 * chunk / sample_rate:g}" for chunk in chunks]
+    axis.bar(names, levels, width=0.5, color=COLOURS["student"])
+    for x, level in enumerate(levels):
+        axis.text(x, level + 0.5, f"{level:.0f}", ha="center", va="bottom", fontsize=9)
+    axis.set(xlabel="length of a chunk (ms)", ylabel="SNR to the offline\noutput (dB)", ylim=(0, 1.2 * max(levels)))
+    axis.grid(False, axis="x")
     return figure
