@@ -49,7 +49,10 @@ def test_one_number_many_sounds_names_the_damages():
 
 def test_pairs_leave_out_what_has_no_score(items):
     axis = draw.pairs(items, "student", "noisy", "pesq_wb").axes[0]
-    assert len(axis.collections[0].get_offsets()) == 3
+    assert sum(len(points.get_offsets()) for points in axis.collections) == 3
+    assert [t.get_text() for t in axis.get_legend().get_texts()][1:] == [
+        f"input SNR {low} to {low + 5} dB" for low in (-5, 0, 5)
+    ]
     assert axis.get_ylabel() == "student alone: WB-PESQ" and axis.get_xlabel() == "noisy: WB-PESQ"
 
 

@@ -77,18 +77,22 @@ def one_number_many_sounds(scores: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def pairs(items: Mapping[str, Sequence[Mapping]], a: str, b: str, metric: str) -> Figure:
-    """One point a test mixture, system b across, system a up; the colour is the input SNR."""
+    """One point a test mixture, system b across, system a up; the colour is the band of the input SNR."""
     both = [(q[metric], p[metric], p["snr_db_in"]) for p, q in zip(items[a], items[b], strict=True)]
     x, y, snr = np.array([v for v in both if None not in v], dtype=float).T
     figure, axes = new_figure(1, 1, height=3.6)
     axis = axes[0, 0]
-    points = axis.scatter(x, y, c=snr, cmap=COLORMAP, s=28, edgecolors="#222222", linewidths=0.4)
     low, high = min(x.min(), y.min()), max(x.max(), y.max())
     axis.plot([low, high], [low, high], color="#222222", linewidth=0.8, label="no difference")
+    band = np.floor(snr / 5).astype(int)
+    colours = matplotlib.colormaps[COLORMAP](np.linspace(0.1, 0.9, int(band.max() - band.min()) + 1))
+    for k in np.unique(band):
+        name = f"input SNR {5 * k} to {5 * k + 5} dB"
+        style = {"s": 28, "edgecolors": "#222222", "linewidths": 0.4, "label": name}
+        axis.scatter(x[band == k], y[band == k], color=colours[k - band.min()], **style)
     label = METRICS[metric].axis
     axis.set(xlabel=f"{LABELS.get(b, b)}: {label}", ylabel=f"{LABELS.get(a, a)}: {label}")
-    axis.legend()
-    figure.colorbar(points, ax=axis, label="input SNR (dB)")
+    axis.legend(loc="upper left")
     return figure
 
 

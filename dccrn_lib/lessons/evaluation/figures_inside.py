@@ -20,15 +20,15 @@ _STOI = (
     ("10 kHz,\npauses cut out", "silence counts\nfor nothing"),
     ("15 third-octave\nbands", "fine structure\nis ignored"),
     ("pieces of\n384 ms", "slow changes:\nsyllables"),
-    ("scale, then clip\nat -15 dB", "gain is ignored;\none bang is not all"),
+    ("scale, then clip:\nerror up to 15 dB", "gain is ignored;\none bang is not all"),
     ("correlation\nwith clean", "the shape of the\nenvelope counts"),
     ("mean over\nbands, pieces", "one number,\nat most 1"),
 )
 _PESQ = (
     ("level:\nboth to 79 dB", "deaf to gain"),
-    ("time: shift $e$\nonto $s$", "deaf to delay"),
+    ("time: shift $\\hat s$\nonto $s$", "deaf to delay"),
     ("power in\nBark bands", "no phase, no polarity;\nthe ear's resolution"),
-    ("loudness,\n$P^{0.23}$", "quiet sounds\ncount too"),
+    ("loudness,\n$p^{0.23}$", "quiet sounds\ncount too"),
     ("difference,\nmasked part off", "what is masked\nis not heard"),
     ("$D$: all of it\n$D_A$: added only", "added noise is worse\nthan lost speech"),
     ("sums over band\nand time", "the worst moments\ncount most"),
@@ -46,25 +46,30 @@ def pesq_stages() -> Figure:
 
 
 def _stages(stages: Sequence[tuple[str, str]], result: str) -> Figure:
-    """Clean $s$ and estimate $e$ on the left, one box a stage, the result on the right."""
-    figure, axes = new_figure(1, 1, height=1.75)
-    axis, step = axes[0, 0], 2.45
-    width = 2.15
-    axis.set(xlim=(-1.0, len(stages) * step + 1.0), ylim=(-1.75, 1.1))
+    r"""Clean $s$ and estimate $\hat s$ on the left, one box a stage in two rows, the result at the end of the second."""
+    per_row = -(-len(stages) // 2)
+    figure, axes = new_figure(1, 1, height=3.5)
+    axis, step, width, below = axes[0, 0], 2.45, 2.0, -3.0
+    axis.set(xlim=(-0.85, per_row * step + 0.75), ylim=(below - 1.75, 0.75))
     axis.axis("off")
     look = {"arrowstyle": "->", "color": "#222222", "linewidth": 1.2}
     for k, (name, effect) in enumerate(stages):
-        x = k * step
+        x, y = k % per_row * step, below * (k // per_row)
         shape = FancyBboxPatch(
-            (x, -0.55), width, 1.1, boxstyle="round,pad=0.05", facecolor="#cfe3f1", edgecolor="#222222"
+            (x, y - 0.55), width, 1.1, boxstyle="round,pad=0.05", facecolor="#cfe3f1", edgecolor="#222222"
         )
         axis.add_patch(shape)
-        axis.text(x + width / 2, 0, name, ha="center", va="center", fontsize=6.6)
-        axis.text(x + width / 2, -0.85, effect, ha="center", va="top", fontsize=6.2, color="#8a3b00")
-        axis.annotate("", xy=(x + step, 0), xytext=(x + width + 0.06, 0), arrowprops=look)
-    for y, name in ((0.4, "$s$"), (-0.4, "$e$")):
-        axis.annotate(name, xy=(-0.04, y), xytext=(-0.8, y), va="center", fontsize=10, arrowprops=look)
-    axis.text(len(stages) * step + 0.1, 0, result, ha="left", va="center", fontsize=9)
+        axis.text(x + width / 2, y, name, ha="center", va="center", fontsize=9)
+        axis.text(x + width / 2, y - 0.75, effect, ha="center", va="top", fontsize=9, color="#8a3b00")
+        if k == per_row - 1:  # on to the second row, on a way between the two
+            way = [x + width + 0.06, x + step - 0.1, x + step - 0.1, -0.4, -0.4], [y, y, -1.85, -1.85, below]
+            axis.plot(*way, color="#222222", linewidth=1.2)
+            axis.annotate("", xy=(-0.04, below), xytext=(-0.41, below), arrowprops=look)
+        else:
+            axis.annotate("", xy=(x + step - 0.06, y), xytext=(x + width + 0.06, y), arrowprops=look)
+    for y, name in ((0.35, "$s$"), (-0.35, r"$\hat s$")):
+        axis.annotate(name, xy=(-0.04, y), xytext=(-0.75, y), va="center", fontsize=11, arrowprops=look)
+    axis.text((len(stages) - per_row) * step, below, result, ha="left", va="center", fontsize=11, weight="bold")
     return figure
 
 
@@ -100,7 +105,7 @@ def one_piece(
         raw, made_alike: system -> (frame,); "clean" among them.
         agreement: system -> correlation with clean.
     """
-    figure, axes = new_figure(1, 2, height=2.8)
+    figure, axes = new_figure(1, 2, height=3.2)
     for axis, curves in zip(axes[0], (raw, made_alike), strict=True):
         for name, values in curves.items():
             label = LABELS.get(name, name)
@@ -109,7 +114,7 @@ def one_piece(
             axis.plot(np.asarray(values), color=COLOURS[name], label=label)
         axis.set(xlabel="frame of the piece (12.8 ms each)", ylabel="envelope")
         axis.set_ylim(bottom=0)
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     axes[0, 0].set_title("as they are")
     axes[0, 1].set_title("to one energy, then clipped")
     return figure
@@ -126,7 +131,7 @@ def agreement(maps: Mapping[str, np.ndarray], hz: Sequence[float], step: float) 
     figure, axes = new_figure(1, len(maps) + 1, height=2.8, sharey=True)
     image: Any = None
     for axis, (name, values) in zip(axes[0], maps.items(), strict=False):
-        image = _map(axis, np.asarray(values), step, "viridis", (0, 1))
+        image = _map(axis, np.asarray(values), step, COLORMAP, (0, 1))
         axis.set(title=LABELS.get(name, name), xlabel="start of the piece (s)")
         axes[0, -1].plot(
             np.asarray(values).mean(axis=1),
