@@ -370,6 +370,6 @@ MUTATIONS = (
         "            skip = skips[-1 - i]\n            if False:\n",
         "tests/enhancement/test_stream.py::test_equals_offline_for_every_switch",
         "07",
-        "def worst_error(network, x, trials)",
+        "def worst_error(offline_network, streamed_network, y, trials)",
     ),
 )
