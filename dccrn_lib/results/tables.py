@@ -93,8 +93,8 @@ def _summary(system: Mapping[str, Any], key: str, mean_alone: bool = False) -> s
     mean, interval, scored = system["mean"].get(key), system["ci95"].get(key), system["n_metric"].get(key, 0)
     if mean is None:
         return "-"
-    # an interval is a pair
     interval = None if mean_alone else interval
+    # an interval is a pair
     text = f"{mean:.4g}{bracketed(*(interval or (None, None)), '.4g')}"  # pyright: ignore[reportCallIssue]
     return text if scored == system["n"] else f"{text} (n = {scored})"
 
