@@ -84,6 +84,7 @@ PAIRED = ("voicebank", "dns")
 
 
 def public(**options: Any) -> Parser:
+    """The parser of ``corpus public``."""
     p = Parser(**options)
     p.add_argument("name", choices=COLLECTIONS, metavar="NAME", help=f"{', '.join(COLLECTIONS)}")
     p.add_argument("folder", type=named, metavar="DIR", help="where the collection was unpacked to; nothing is fetched")
@@ -106,6 +107,7 @@ def _public(a: argparse.Namespace) -> int:
 
 
 def pairs(**options: Any) -> Parser:
+    """The parser of ``corpus pairs``."""
     p = Parser(**options)
     p.add_argument("name", choices=PAIRED, metavar="NAME", help=f"{' or '.join(PAIRED)}")
     p.add_argument(
