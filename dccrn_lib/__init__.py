@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from dccrn_lib.runtime.doors import door
+from dccrn_lib.runtime.lazy_names import lazy_names
 from dccrn_lib.runtime.version import __version__ as __version__
 
 # ONNX Runtime writes a device id into the home folder and looks up a telemetry host as soon as it is imported, unless
@@ -67,4 +67,4 @@ if TYPE_CHECKING:  # for type checkers and lint-imports, which do not follow a t
 
     probes = lookahead
 else:
-    __getattr__, __dir__ = door(__name__, _PUBLIC)
+    __getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

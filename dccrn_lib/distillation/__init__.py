@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dccrn_lib.runtime.doors import door
+from dccrn_lib.runtime.lazy_names import lazy_names
 
 # name -> module that defines it
 _PUBLIC = {
@@ -53,4 +53,4 @@ if TYPE_CHECKING:  # for type checkers and lint-imports, which do not follow a t
     from dccrn_lib.distillation.other_methods import SelfSimilarity as SelfSimilarity
     from dccrn_lib.distillation.taps import FeatureTap as FeatureTap
 else:
-    __getattr__, __dir__ = door(__name__, _PUBLIC)
+    __getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dccrn_lib.runtime.doors import door
+from dccrn_lib.runtime.lazy_names import lazy_names
 
 # name -> module that defines it
 _PUBLIC = {
@@ -27,4 +27,4 @@ if TYPE_CHECKING:  # for type checkers and lint-imports, which do not follow a t
     from dccrn_lib.enhancement.stream import latency_samples as latency_samples
     from dccrn_lib.enhancement.waveform import enhance_waveform as enhance_waveform
 else:
-    __getattr__, __dir__ = door(__name__, _PUBLIC)
+    __getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

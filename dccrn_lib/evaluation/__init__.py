@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dccrn_lib.runtime.doors import door
+from dccrn_lib.runtime.lazy_names import lazy_names
 
 # name -> module that defines it
 _PUBLIC = {
@@ -37,4 +37,4 @@ if TYPE_CHECKING:  # for type checkers and lint-imports, which do not follow a t
     from dccrn_lib.evaluation.scores import score_pair as score_pair
     from dccrn_lib.evaluation.systems import evaluate_systems as evaluate_systems
 else:
-    __getattr__, __dir__ = door(__name__, _PUBLIC)
+    __getattr__, __dir__ = lazy_names(__name__, _PUBLIC)

@@ -31,10 +31,10 @@ from dccrn_lib.runtime.interrupts import StopSignal
 from dccrn_lib.runtime.locks import only_writer
 from dccrn_lib.runtime.settings import shown
 from dccrn_lib.training.config import ALONE_ONLY, MAY_CHANGE, TrainConfig
-from dccrn_lib.training.feeds import Feed
 from dccrn_lib.training.mixtures import corpus_entries, renders_on_device
 from dccrn_lib.training.run_folder import load_checkpoint, require_same, save_checkpoint, write_config
 from dccrn_lib.training.schedule import rate_factor
+from dccrn_lib.training.static_batches import Feed
 from dccrn_lib.training.trainee import TeacherView, Trainee
 from dccrn_lib.training.validation import valid_batches, valid_mixtures, validate
 

@@ -11,9 +11,9 @@ from torch import nn
 
 from dccrn_lib.training.average import average_decay, update_average
 from dccrn_lib.training.objective import buffers_of, put_back
-from dccrn_lib.training.outcome import Outcome
 from dccrn_lib.training.schedule import learning_rate
 from dccrn_lib.training.session import Session
+from dccrn_lib.training.step_outcomes import Outcome
 
 
 def optimise(session: Session) -> Outcome:

@@ -28,8 +28,8 @@ from dccrn_lib.training.batches import Batch
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.muon import Muon
 from dccrn_lib.training.objective import Objective, autocast, buffers_of, in_memory, put_back
-from dccrn_lib.training.outcome import skipped_batch
 from dccrn_lib.training.run_folder import Run
+from dccrn_lib.training.step_outcomes import skipped_batch
 
 
 class OnStream:

@@ -1,4 +1,4 @@
-"""The door of a package: its public names, each imported when it is first touched.
+"""The public names of a package, each imported when it is first touched.
 
 So ``import dccrn_lib`` takes milliseconds, and a missing extra only matters to the name that needs it.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def door(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def lazy_names(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` of a package.
 
     Args:
@@ -22,7 +22,7 @@ def door(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], 
     Raises:
         AttributeError: from ``__getattr__``, for a name that is not public.
 
-    >>> get, _ = door("dccrn_lib", {"si_snr_db": "losses"})
+    >>> get, _ = lazy_names("dccrn_lib", {"si_snr_db": "losses"})
     >>> get("si_snr_db").__name__
     'si_snr_db'
     """
