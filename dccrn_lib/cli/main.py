@@ -41,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         SystemExit: bad usage (code 2), ``--help`` or ``--version`` (code 0).
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    _calm_progress_bars()
     if "--debug" in argv:
         with tidy_ending():
             return _run(argv)
@@ -66,6 +67,16 @@ def main(argv: list[str] | None = None) -> int:
         _say_error("interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}", error)
         _forget_interrupt()
         return 128 + number
+
+
+def _calm_progress_bars() -> None:
+    """In a log, where nothing can be overwritten, a progress bar is a new text each time: every half minute is enough.
+
+    tqdm takes its defaults from the environment when it is imported, so this comes before the commands' modules.
+    """
+    if not sys.stderr or not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "30")
+        os.environ.setdefault("TQDM_MAXINTERVAL", "30")
 
 
 def _say_error(text: str, error: BaseException) -> None:

@@ -164,7 +164,7 @@ class Session:
         if state.step % 10 == 0:
             recent = state.sums.get("clean", [math.nan])[-10:]
             speed = 3600 * hours_of_audio(config, state.step - self.first_step) / (time.monotonic() - self.started)
-            self.bar.set_postfix_str(f"loss {sum(recent) / len(recent):.2f}, {speed:.1f} s audio/s")
+            self.bar.set_postfix_str(f"loss {sum(recent) / len(recent):.2f}, {speed:.1f} s audio/s", refresh=False)
 
     def settle(self) -> None:
         """Note the outcomes that were not read yet: the terms, or which mixtures were skipped where they were not finite.

@@ -23,7 +23,7 @@ from dccrn_lib.networks.weights import load_model, save_model
 from dccrn_lib.runtime.devices import has_bfloat16, pick_device
 from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.errors import ConfigError, ManifestError
-from dccrn_lib.training import mixtures, outcome, session
+from dccrn_lib.training import mixtures, session, step_outcomes
 from dccrn_lib.training.batches import RankSampler
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
 from dccrn_lib.training.loop import train
@@ -148,8 +148,8 @@ def test_decided_on_the_device_a_run_is_what_it_is_decided_on_the_host(corpus, t
     calls.clear()
     monkeypatch.setattr(outcome, "READ_EVERY", {})  # as on a GPU: nothing is read for 20 steps
     reads = []
-    read = outcome.Outcomes.read
-    monkeypatch.setattr(outcome.Outcomes, "read", lambda self: reads.append(len(self.waiting)) or read(self))
+    read = step_outcomes.Outcomes.read
+    monkeypatch.setattr(step_outcomes.Outcomes, "read", lambda self: reads.append(len(self.waiting)) or read(self))
     device = train(replace(c, out=str(tmp_path / "device")), progress=False).history
     assert [n for n in reads if n] == [3, 3]  # for the two validations
     assert device["skipped"] == host["skipped"] == [{"step": 2, "mixtures": [4, 5]}]

@@ -162,7 +162,7 @@ def execute_all(
                 running[pool.submit(_execute_in_process, job)] = job
             if not running:
                 break
-            bar.set_description(" + ".join(sorted(job.name for job in running.values())))
+            bar.set_description(" + ".join(sorted(job.name for job in running.values())), refresh=False)
             done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
             bar.update(sum(1 for _ in _taken(ticks)))
             for future in done:

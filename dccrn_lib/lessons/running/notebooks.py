@@ -175,7 +175,7 @@ def execute_in_place(
     runs = []
     with _cell_bar(paths, progress) as bar:
         for path in paths:
-            bar.set_description(path.stem)
+            bar.set_description(path.stem, refresh=False)
             start = time.perf_counter()
             notebook = read_notebook(path)
             client = NotebookClient(
