@@ -146,7 +146,7 @@ def test_decided_on_the_device_a_run_is_what_it_is_decided_on_the_host(corpus, t
     c = config(corpus, tmp_path / "host", steps=6, ema_decay=0.9, optimiser=optimiser, muon_learning_rate=3e-3)
     host = train(c, progress=False).history
     calls.clear()
-    monkeypatch.setattr(outcome, "READ_EVERY", {})  # as on a GPU: nothing is read for 20 steps
+    monkeypatch.setattr(step_outcomes, "READ_EVERY", {})  # as on a GPU: nothing is read for 20 steps
     reads = []
     read = step_outcomes.Outcomes.read
     monkeypatch.setattr(step_outcomes.Outcomes, "read", lambda self: reads.append(len(self.waiting)) or read(self))
@@ -161,7 +161,7 @@ def test_decided_on_the_device_a_run_is_what_it_is_decided_on_the_host(corpus, t
 @pytest.mark.parametrize("optimiser", ["adam", "muon"])
 def test_steps_skipped_on_the_device_change_nothing(corpus, tmp_path, monkeypatch, optimiser):
     c = config(corpus, tmp_path / "run", steps=2, valid_every=9, ema_decay=0.9, optimiser=optimiser, max_bad_batches=3)
-    monkeypatch.setattr(outcome, "READ_EVERY", {})
+    monkeypatch.setattr(step_outcomes, "READ_EVERY", {})
     train(c, progress=False)
     before = state(tmp_path / "run")
     monkeypatch.setattr(losses, "si_snr_loss", lambda e, t: e.sum() * float("nan"))
