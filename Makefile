@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install tutorial test check quick lint lesson-lint unit library nbval mutations faults soak browser demo book lab notebooks bench results train-real clean
+.PHONY: help install tutorial test check quick lint lesson-lint unit library nbval suite mutations faults soak browser demo book lab notebooks bench results train-real clean
 
 VENV    ?= .venv
 EXTRAS  ?= notebooks,metrics,speech,export,dev
@@ -48,7 +48,7 @@ install: $(STAMP)  ## create .venv and install the package with its extras (abou
 tutorial: $(STAMP)  ## run all notebooks at PROFILE=quick into runs/quick, with one HTML report
 	"$(PY)" -m dccrn_lib run-notebooks --profile "$(PROFILE)" --out "$(OUT)"
 
-test: lint unit nbval  ## ruff, import directions, types, examples in docstrings, the tests, and the committed notebooks under nbval
+test: lint suite  ## ruff, import directions, types, examples in docstrings, the tests, and the committed notebooks under nbval
 
 lint: $(STAMP)  ## ruff (rules and format), import directions, types (pyright), and the examples in docstrings
 	"$(PY)" -m ruff check .
@@ -84,8 +84,12 @@ library: $(STAMP)  ## the library's tests alone, for other versions (CONSTRAINTS
 # The lesson that trains comes first, so that one process takes it while the other goes through the rest.
 LONGEST = notebooks/05_distillation.ipynb
 LESSONS = $(sort $(wildcard notebooks/*.ipynb))
+NBVAL = $(PYTEST) --no-loadscope-reorder --nbval-lax --nbval-current-env $(filter $(LONGEST),$(LESSONS))
 nbval: $(STAMP)  ## the committed notebooks: they run, and their checked outputs are unchanged
-	$(PYTEST) --no-loadscope-reorder --nbval-lax --nbval-current-env $(filter $(LONGEST),$(LESSONS)) $(filter-out $(LONGEST),$(LESSONS))
+	$(NBVAL) $(filter-out $(LONGEST),$(LESSONS))
+
+suite: $(STAMP)  ## unit and nbval in one: the tests run while the lesson trains
+	$(NBVAL) tests $(filter-out $(LONGEST),$(LESSONS))
 
 mutations: $(STAMP)  ## break the library in known ways: a unit test and a notebook check must see each (minutes)
 	"$(PY)" -m tests.mutations

@@ -151,7 +151,7 @@ def run_notebooks(
 
     start = time.perf_counter()
     plan = {path.stem: Job(path, out / path.name, given[path.stem], timeout) for path in paths}
-    with _cell_bar(paths, progress) as bar:
+    with _cell_bar(paths, progress, injected=1) as bar:
         runs = execute_all(plan, min(jobs, len(plan)), bar, lambda done: _write_run(out, profile, done, start))
     _write_run(out, profile, runs, start)
     seconds = time.perf_counter() - start
@@ -228,9 +228,10 @@ def _times(profile: str, runs: list[NotebookRun], seconds: float) -> dict[str, A
     }
 
 
-def _cell_bar(paths: list[Path], progress: bool) -> tqdm:
+def _cell_bar(paths: list[Path], progress: bool, injected: int = 0) -> tqdm:
+    """A bar of code cells; ``injected``: cells that papermill adds to each notebook, for its parameters."""
     code = sum(cell.cell_type == "code" for path in paths for cell in read_notebook(path).cells)
-    return tqdm(total=code, unit="cell", disable=not progress, dynamic_ncols=True)
+    return tqdm(total=code + injected * len(paths), unit="cell", disable=not progress, dynamic_ncols=True)
 
 
 def _failed_cell(notebook: nbformat.NotebookNode) -> int:
