@@ -445,7 +445,9 @@ def _until(true: Callable[[], bool], seconds: float) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them")
-@pytest.mark.parametrize(("number", "jobs"), [(signal.SIGKILL, 2), (signal.SIGTERM, 2), (signal.SIGTERM, 1)])
+@pytest.mark.parametrize(
+    ("number", "jobs"), [(signal.SIGKILL, 2), (signal.SIGTERM, 2), (signal.SIGTERM, 1), (signal.SIGINT, 2)]
+)
 def test_kernels_end_with_the_run_and_the_notebooks_of_an_earlier_one_stay(
     write_notebook: Callable[..., Path], tmp_path: Path, number: signal.Signals, jobs: int
 ):
@@ -457,12 +459,18 @@ def test_kernels_end_with_the_run_and_the_notebooks_of_an_earlier_one_stay(
     (out / "01_a.ipynb").write_text("earlier")
     (tmp_path / "run.py").write_text(_RUN)
     command = [sys.executable, str(tmp_path / "run.py"), str(out), str(folder), str(jobs)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path)
+    (tmp_path / "temporary").mkdir()
+    with open(tmp_path / "said", "w") as said:
+        environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+        process = subprocess.Popen(command, stderr=said, cwd=tmp_path, env=environment, start_new_session=True)
     try:
         assert _until(lambda: len(list((tmp_path / "seen").glob("keeper*"))) == jobs, 400)
         pids = [int(re.sub(r"\D", "", path.name)) for path in (tmp_path / "seen").iterdir()]
         assert len(pids) == 2 * jobs and all(map(_runs, pids))
-        process.send_signal(number)
+        if number == signal.SIGINT:  # Ctrl-C is heard by all that the terminal started
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
         process.wait(240)  # seconds on an idle machine: the limits are for one that does other work
     finally:
         process.kill()
@@ -470,6 +478,21 @@ def test_kernels_end_with_the_run_and_the_notebooks_of_an_earlier_one_stay(
     assert (out / "01_a.ipynb").read_text() == "earlier" and not (out / "02_b.ipynb").exists()
     files.remove_stale(out)
     assert [path.name for path in out.iterdir()] == ["01_a.ipynb"]
+    if number != signal.SIGKILL:
+        assert list((tmp_path / "temporary").glob("dccrn-*")) == []
+        assert (tmp_path / "said").read_text().count("Traceback") <= 1  # that of this script, not of its kernels
+
+
+def test_a_kernel_that_cannot_start_says_why(
+    write_notebook: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "ipykernel_launcher.py").write_text("raise ImportError('no kernel of that kind')")
+    folder = write_notebook("01_a", None, "1")
+    monkeypatch.setattr(execution, "__file__", str(tmp_path / "bad/a/b/c/d.py"))  # bad/ comes first on its path
+    monkeypatch.setattr(execution.ThisInterpreter, "shared_folder", str(tmp_path))
+    run = execution._execute(Job(folder / "01_a.ipynb", tmp_path / "o.ipynb", {}, None), lambda **_: None)
+    assert run.status == "failed" and run.error.endswith("(ImportError: no kernel of that kind)")
 
 
 def test_a_full_disk_keeps_the_notebook_of_an_earlier_run(

@@ -48,12 +48,18 @@ class ThisInterpreter(AsyncKernelManager):
     """Starts kernels of the running interpreter; a kernelspec of the same name elsewhere cannot shadow it.
 
     IPython finds an empty folder of settings, which ends with the manager: no start-up file of the user changes what a
-    lesson computes, and nothing is written into the home folder.
+    lesson computes, and nothing is written into the home folder. What native code, or a kernel that is being ended,
+    writes on stderr goes into a file there.
     """
+
+    #: Set in a process of :func:`execute_all`, for its one kernel: a folder that goes with the run, however it ends.
+    shared_folder: str | None = None
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._settings = tempfile.TemporaryDirectory(prefix="dccrn-ipython-", ignore_cleanup_errors=True)
+        if self.shared_folder is None:
+            self._own_folder = tempfile.TemporaryDirectory(prefix="dccrn-ipython-", ignore_cleanup_errors=True)
+        self._settings = self.shared_folder or self._own_folder.name
 
     @property
     def kernel_spec(self) -> KernelSpec:
@@ -65,9 +71,23 @@ class ThisInterpreter(AsyncKernelManager):
             language="python",
             env={
                 "PYTHONPATH": os.pathsep.join([package_root, *([inherited] if inherited else [])]),
-                "IPYTHONDIR": self._settings.name,
+                "IPYTHONDIR": self._settings,
             },
         )
+
+    async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+        with open(Path(self._settings) / _STDERR, "wb") as log:
+            await super()._async_launch_kernel(kernel_cmd, **kw, stderr=log)
+
+
+_STDERR = "stderr.txt"
+
+
+def _last_words() -> str:
+    """The last line that a kernel left on stderr: one that cannot even start says there why."""
+    log = Path(ThisInterpreter.shared_folder or "") / _STDERR
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    return next((f" ({line.strip()})" for line in reversed(lines) if line.strip()), "")
 
 
 @dataclass(frozen=True)
@@ -156,7 +176,10 @@ def execute_all(
     ticks = SpawnPool.context.Queue()
     running: dict[Future, Job] = {}
     hint = "by a lack of memory perhaps" + ("; try --jobs 1" if jobs > 1 else "")
-    with spawn_pool(jobs, _start_process, (ticks,), shielded=False, tasks_per_process=1, hint=hint) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="dccrn-kernels-", ignore_cleanup_errors=True) as folder,
+        spawn_pool(jobs, _start_process, (ticks, folder), shielded=False, tasks_per_process=1, hint=hint) as pool,
+    ):
         while True:
             while len(running) < jobs and (job := schedule.next_job()):
                 running[pool.submit(_execute_in_process, job)] = job
@@ -207,8 +230,8 @@ def _by_papermill(job: Job, target: Path, tick: Callable[..., None]) -> str | No
         )
     except PapermillExecutionError as problem:
         return one_line(f"cell {problem.cell_index}: {problem.ename}: {problem.evalue}")
-    except (CellTimeoutError, DeadKernelError) as problem:
-        return one_line(f"{type(problem).__name__}: {problem}")
+    except (CellTimeoutError, DeadKernelError, RuntimeError) as problem:  # the last: a kernel that does not start
+        return one_line(f"{type(problem).__name__}: {problem}{_last_words()}")
     return None
 
 
@@ -227,9 +250,10 @@ def _name_in(notebook: Path, target: Path) -> None:
 _TICKS: Any = None  # in a process of its own: where it says that a cell is done
 
 
-def _start_process(ticks: Any) -> None:
+def _start_process(ticks: Any, folder: str) -> None:
     global _TICKS
     _TICKS = ticks
+    ThisInterpreter.shared_folder = tempfile.mkdtemp(dir=folder)
 
 
 def _execute_in_process(job: Job) -> NotebookRun:
