@@ -24,7 +24,11 @@ def enhance(**options: Any) -> Parser:
     )
     p.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1 ...")
     p.add_argument("--workers", type=count, default=1, metavar="N", help="files in parallel (CPU)")
-    p.add_argument("--overwrite", action="store_true", help="replace files that exist in the output folder")
+    existing = p.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace outputs that exist")
+    existing.add_argument(
+        "--skip-existing", action="store_true", help="leave outputs that exist: continues a run that was stopped"
+    )
     p.add_argument(
         "--precision",
         choices=["fp32", "bf16"],
@@ -40,11 +44,13 @@ def _enhance(a: argparse.Namespace) -> int:
         return _enhance_one(a)
     from dccrn_lib.enhancement.batch import enhance_files
 
-    report = enhance_files(a.inputs, a.out, a.model, a.device, a.workers, not a.quiet, a.overwrite, a.precision)
+    report = enhance_files(
+        a.inputs, a.out, a.model, a.device, a.workers, not a.quiet, a.overwrite, a.precision, a.skip_existing
+    )
     for source, reason in report.failed:
         named = reason if str(source) in reason else f"{source}: {reason}"
         print(f"error: {' '.join(named.split())}", file=sys.stderr)
-    if report.done or len(report.failed) > 1:  # one failure is its line
+    if report.done or report.skipped or len(report.failed) > 1:  # one failure is its line
         print(f"{report}: {a.out}")
     return 1 if report.failed else 0
 
@@ -55,14 +61,13 @@ def _enhance_one(a: argparse.Namespace) -> int:
     from dccrn_lib.enhancement.files import enhance_file
 
     source, destination = (Path(a.inputs[0]), Path(a.inputs[-1]))
-    if (
-        len(a.inputs) != 2
-        or source.is_dir()
-        or destination.is_dir()
-        or destination.suffix.lower() not in AUDIO_SUFFIXES
-    ):
+    if len(a.inputs) != 2 or source.is_dir() or destination.is_dir() or a.skip_existing:
         raise ConfigError(
             "name the folder to write to: enhance IN ... --out DIR; or one file: enhance noisy.wav out.wav"
+        )
+    if destination.suffix.lower() not in AUDIO_SUFFIXES:
+        raise ConfigError(
+            f"{destination}: no audio format is named so; end it in .wav, .flac, .ogg or .mp3, or name a folder: --out DIR"
         )
     if destination.exists() and not a.overwrite:
         raise AudioError(
@@ -113,6 +118,7 @@ def run_onnx(**options: Any) -> Parser:
     p.add_argument("model", type=named, metavar="MODEL", help="file written by export (.onnx)")
     p.add_argument("source", type=named, metavar="IN", help="audio file at the model's sample rate")
     p.add_argument("destination", type=named, metavar="OUT", help="file to write: .wav, .flac or .ogg")
+    p.add_argument("--overwrite", action="store_true", help="replace an output that exists")
     p.set_defaults(run=_run_onnx)
     return p
 
@@ -124,5 +130,5 @@ def _run_onnx(a: argparse.Namespace) -> int:
         raise DccrnError(f"{error.name} is not installed; run: python -m pip install {error.name}") from None
     from dccrn_lib.enhancement.onnx_runtime import enhance_wav
 
-    enhance_wav(a.model, a.source, a.destination)
+    enhance_wav(a.model, a.source, a.destination, a.overwrite)
     return 0

@@ -83,6 +83,7 @@ def _methods_run(a: argparse.Namespace) -> int:
     a.changes = _outer(a.fields, a.changed)
     with cluster_executor(a.cluster) as executor:
         methods.run(a, executor)
+    print(f"{a.out}: done; compare the methods by: experiment methods publish --out {a.out} --name NAME")
     return 0
 
 

@@ -64,6 +64,10 @@ def _train(a: argparse.Namespace) -> int:
             check(getattr(a.fields, name))
         except argparse.ArgumentTypeError as error:
             raise ConfigError(f"argument --{name}: {error}") from None
+    if a.fields.teacher and "teacher" in a.given and a.fields.method == "none":
+        raise ConfigError(
+            f"nothing would be learnt from {a.fields.teacher}: say how the teacher teaches, e.g. --method at_kl"
+        )
     # below what is refused, which needs no torch
     from dccrn_lib.runtime.devices import require_device, set_up_cpu
     from dccrn_lib.training.loop import train

@@ -27,16 +27,19 @@ from dccrn_lib.runtime.workers import SpawnPool, spawn_pool
 class EnhanceReport:
     """Outcome of many files.
 
-    done: destinations written; failed: (input, reason); lowered: (destination, dB) of files lowered to fit.
+    done: destinations written; failed: (input, reason); lowered: (destination, dB) of files lowered to fit; skipped:
+    destinations that were there already.
     """
 
     done: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
     lowered: list[tuple[Path, float]] = field(default_factory=list)
+    skipped: list[Path] = field(default_factory=list)
     seconds: float = 0.0
 
     def __str__(self) -> str:
         text = f"{len(self.done)} enhanced ({self.seconds:.1f} s of audio), {len(self.failed)} failed"
+        text += f", {len(self.skipped)} there already" if self.skipped else ""
         return f"{text}, {len(self.lowered)} lowered to stay below full scale" if self.lowered else text
 
 
@@ -125,12 +128,13 @@ def enhance_files(
     progress: bool = True,
     overwrite: bool = False,
     precision: str = "fp32",
+    skip_existing: bool = False,
 ) -> EnhanceReport:
     """Enhance files and folders into ``out_dir``; what fails is named and the rest continues.
 
     A file keeps its name; the files of a folder keep their place below it. Files without an audio suffix
-    inside a folder are passed over. An output that exists is a failure unless ``overwrite``; an input is
-    never replaced.
+    inside a folder are passed over. An output that exists is a failure unless ``overwrite`` or ``skip_existing``; an
+    input is never replaced.
 
     Args:
         inputs: files and folders.
@@ -142,24 +146,30 @@ def enhance_files(
         progress: show a progress bar in seconds of audio on stderr.
         overwrite: replace existing outputs.
         precision: "fp32" or "bf16", as in ``enhance_waveform``.
+        skip_existing: leave outputs that exist as they are, and their inputs alone: continues a run that was stopped.
 
     Returns:
-        EnhanceReport: done, failed [(input, reason)], lowered [(output, dB)].
+        EnhanceReport: done, failed [(input, reason)], lowered [(output, dB)], skipped.
 
     Raises:
-        WeightsError, ConfigError: unknown model, device or precision, workers below 1.
+        WeightsError, ConfigError: unknown model, device or precision, workers below 1, both ways with what exists.
         AudioError: out_dir is a file.
     """
     paths = [Path(inputs)] if isinstance(inputs, str | os.PathLike) else [Path(p) for p in inputs]
     out = Path(out_dir)
     if workers < 1:
         raise ConfigError(f"workers must be at least 1, got {workers}")
+    if overwrite and skip_existing:
+        raise ConfigError("overwrite replaces what skip_existing would leave: choose one of the two")
     if out.exists() and not out.is_dir():
         raise AudioError(f"{out} is a file; the output must be a folder")
     network = optimised(resolve_model(model, device))
     autocast(precision, device)  # refused before the first file
     report = EnhanceReport()
     jobs = _plan(paths, out, report)
+    if skip_existing:
+        report.skipped = sorted(destination for _, destination in jobs if destination.exists())
+        jobs = [(source, destination) for source, destination in jobs if not destination.exists()]
     lengths = dict(zip((source for source, _ in jobs), map(_seconds, (s for s, _ in jobs)), strict=True))
     bar = tqdm(total=sum(lengths.values()), unit="s", desc="enhance", disable=not progress or not jobs)
     bar.bar_format = "{l_bar}{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"

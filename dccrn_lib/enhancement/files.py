@@ -117,7 +117,9 @@ def enhance_file(
     if _same_file(source, destination):
         raise AudioError(f"{destination} is the input itself; choose another output name or folder")
     if destination.exists() and not overwrite:
-        raise AudioError(f"{destination} exists; remove it, choose another output, or ask to overwrite it")
+        raise AudioError(
+            f"{destination} exists; choose another output, or replace it with --overwrite (overwrite=True)"
+        )
     form, kept = _output_format(info, destination, subtype)
     block = max(1, int(BLOCK_SECONDS * info.sample_rate))
     samples, meter = _scan(source, block, info)

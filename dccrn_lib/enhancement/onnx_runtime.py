@@ -287,14 +287,15 @@ def _read(source: PathLike) -> tuple[np.ndarray, Recording]:
     return samples, recording
 
 
-def enhance_wav(model: PathLike, source: PathLike, destination: PathLike) -> None:
+def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwrite: bool = False) -> None:
     """Enhance a file at the model's sample rate, each channel on its own; the sample format is kept.
 
     Each channel is brought to one level for the network and back after it, and loses a constant offset, as in
     enhance_file.
 
     Raises:
-        AudioError: the file cannot be read, is empty, or has another sample rate, or the other cannot be written.
+        AudioError: the file cannot be read, is empty, or has another sample rate, or the other exists and shall not be
+            replaced, or cannot be written.
         WeightsError: bad model file.
     """
     import soundfile
@@ -306,6 +307,8 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike) -> Non
         raise AudioError(f"{source}: {rate} Hz, the model wants {enhancer.sample_rate} Hz; resample it first")
     if Path(destination).exists() and Path(source).samefile(destination):
         raise AudioError(f"{destination} is the input itself; choose another output name")
+    if Path(destination).is_file() and not overwrite:
+        raise AudioError(f"{destination} exists; choose another output name, or replace it with --overwrite")
     suffix = Path(destination).suffix.lower()
     form = info.format if suffix == Path(source).suffix.lower() else suffix[1:].upper()
     if form not in soundfile.available_formats() or form == "RAW" or Path(destination).is_dir():

@@ -1,24 +1,28 @@
 """Graders of the exercises: ``check_<name>(answer)`` says whether the answer is right and, if not, what is wrong.
 
 A grader returns a :class:`Verdict`; in a notebook it shows as one line. It recognises the typical mistakes of its
-exercise by their results, never by looking at the code. Each ``check_<name>`` has a ``solution_<name>`` that the tests
-grade, so that it stays right. Both stand in the ``exercises`` module of the lesson's package; import graders from there.
+exercise by their results, never by looking at the code, and none breaks off (:func:`grader` is around each). Each
+``check_<name>`` has a ``solution_<name>`` that the tests grade, so that it stays right. Both stand in the ``exercises``
+module of the lesson's package; import graders from there.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 from torch import Tensor
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,23 @@ class Verdict:
 
     def __repr__(self) -> str:
         return f"{'Right' if self.right else 'Not yet'}: {self.message}"
+
+
+def grader(check: Callable[P, Verdict]) -> Callable[P, Verdict]:
+    """Decorator of a grader: an answer that stops with an error, or is no answer of its kind, gets a verdict, too.
+
+    >>> grader(lambda answer: right() if answer(2) == 4 else wrong("no"))(lambda: 4)
+    Not yet: it stopped with TypeError: <lambda>() takes 0 positional arguments but 1 was given
+    """
+
+    @functools.wraps(check)
+    def grade(*args: P.args, **kwargs: P.kwargs) -> Verdict:
+        try:
+            return check(*args, **kwargs)
+        except Exception as error:  # whatever the reader's code raises
+            return wrong(f"it stopped with {type(error).__name__}: {error}")
+
+    return grade
 
 
 def right(message: str = "this is it.") -> Verdict:

@@ -359,6 +359,7 @@ def test_every_field_is_an_option(spelling: str, trained: list):
         (["--amp", "perhaps"], "--amp"),
         (["--optimiser", "addam"], "did you mean adam?"),
         (["--method", "at_kl"], "needs a teacher"),
+        (["--teacher", "uformer"], "from uformer: say how the teacher teaches, e.g. --method at_kl"),
         (["--steps", "3", "--set", "steps=4"], "steps is given twice"),
         (["--mix", "mix.yaml"], "no option --mix; did you mean --mix.segment_seconds?"),
     ],

@@ -30,6 +30,14 @@ def test_an_existing_second_file_is_kept_unless_told(tmp_path: Path, capsys):
     assert soundfile.info(out).frames > 0
 
 
+def test_a_folder_that_is_done_is_left_as_it_is(tmp_path: Path, capsys):
+    command = ["enhance", CLIP, "--out", str(tmp_path), "--model", MODEL, "--quiet"]
+    assert main(command) == 0 and main(command) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*command, "--skip-existing"]) == 0
+    assert "0 enhanced (0.0 s of audio), 0 failed, 1 there already" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("inputs", [[CLIP], [CLIP, CLIP, "x.wav"], [CLIP, "x.txt"], [str(Path(CLIP).parent), "x.wav"]])
 def test_without_a_place_to_write_the_error_says_how(inputs: list[str], tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

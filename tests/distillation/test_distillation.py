@@ -2,12 +2,15 @@
 
 import copy
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from dccrn_lib.audio.stft import STFTConfig
+from dccrn_lib.distillation import other_methods
 from dccrn_lib.distillation.at_kl import AttentionTransferKL, CentredAttentionTransferKL
 from dccrn_lib.distillation.attention import (
     align_frames,
@@ -582,3 +585,16 @@ def test_every_method_takes_features_in_bfloat16(method):
 
 def test_the_names_are_those_of_the_losses():
     assert tuple(METHODS) == METHOD_NAMES and set(CACHED_METHODS) <= set(METHOD_NAMES)
+
+
+def test_the_method_that_the_documents_write_is_a_method(root: Path, monkeypatch: pytest.MonkeyPatch):
+    page = (root / "docs/training.md").read_text(encoding="utf-8").split("## A method of your own")[1]
+    assert all(name in page for name in ("other_methods.py`", "`loss.py`", "`METHODS`", "`names.py`", "`METHOD_NAMES`"))
+    written = dict(vars(other_methods))
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], written)
+    monkeypatch.setitem(METHODS, "mean_feature", written["MeanFeature"])
+    loss = METHODS["mean_feature"]()
+    student, teacher = ({"encoder.0": torch.rand(2, chan, 4, frames) + 0.1} for chan, frames in ((3, 8), (5, 5)))
+    total, _ = loss(student, teacher)
+    expected = [f["encoder.0"].square().mean(1).mean(-1) for f in (student, teacher)]
+    assert total.item() == pytest.approx((expected[0] - expected[1]).square().mean().item(), rel=1e-4)

@@ -310,6 +310,20 @@ def test_a_folder_with_bad_files(folder, tmp_path):
     assert len(enhance_files(folder, out, Gain(0.5), progress=False, overwrite=True).done) == 4
 
 
+def test_a_run_that_was_stopped_is_continued(folder, tmp_path):
+    out = tmp_path / "out"
+    enhance_files([folder], out, Gain(0.5), progress=False)
+    (out / "a.wav").unlink()
+    before = {name: (out / name).read_bytes() for name in GOOD if name != "a.wav"}
+    report = enhance_files([folder], out, Gain(1.0), progress=False, skip_existing=True)
+    assert [path.name for path in report.done] == ["a.wav"] and len(report.failed) == 2
+    assert [path.relative_to(out).as_posix() for path in report.skipped] == sorted(before)
+    assert {name: (out / name).read_bytes() for name in before} == before
+    assert str(report).startswith("1 enhanced") and str(report).endswith("2 failed, 3 there already")
+    with pytest.raises(ConfigError, match="choose one of the two"):
+        enhance_files([folder], out, Gain(1.0), progress=False, skip_existing=True, overwrite=True)
+
+
 def test_processes_give_the_same(folder, tmp_path, student):
     save_model(student, tmp_path / "weights" / "student")
     for workers in (1, 2):

@@ -245,12 +245,27 @@ def test_wav_in_wav_out_keeps_channels_and_format(files, tmp_path):
     x = 0.5 * np.stack([noise(1700), noise(1701)[:1700]], axis=1)  # below full scale
     for kind in paths:
         soundfile.write(tmp_path / "in.wav", x, 16000, subtype="FLOAT")
-        enhance_wav(paths[kind], tmp_path / "in.wav", tmp_path / "out.wav")
+        enhance_wav(paths[kind], tmp_path / "in.wav", tmp_path / "out.wav", overwrite=True)
         out, rate = soundfile.read(tmp_path / "out.wav", dtype="float32")
         assert rate == 16000 and soundfile.info(tmp_path / "out.wav").subtype == "FLOAT"
         for channel in range(2):
             expected = enhance_waveform(model, np.ascontiguousarray(x[:, channel]))  # at one level, too
             np.testing.assert_allclose(out[:, channel], expected, atol=1e-5)
+
+
+def test_an_output_that_exists_is_replaced_only_when_asked_to(files, tmp_path):
+    import soundfile
+
+    _, paths = files
+    soundfile.write(tmp_path / "in.wav", noise(1700), 16000)
+    (tmp_path / "out.wav").write_text("mine")
+    with pytest.raises(
+        AudioError, match=r"out\.wav exists; choose another output name, or replace it with --overwrite"
+    ):
+        enhance_wav(paths["offline"], tmp_path / "in.wav", tmp_path / "out.wav")
+    assert (tmp_path / "out.wav").read_text() == "mine"
+    enhance_wav(paths["offline"], tmp_path / "in.wav", tmp_path / "out.wav", overwrite=True)
+    assert soundfile.info(tmp_path / "out.wav").frames == 1700
 
 
 def test_wav_beyond_full_scale_is_not_clipped(files, tmp_path):
@@ -337,7 +352,7 @@ def test_flac_of_unknown_length_is_read_by_decoding(files, tmp_path):
             data[21] &= 0xF0  # total samples 0, as an encoder writes into a pipe
             data[22:26] = bytes(4)
             (tmp_path / "in.flac").write_bytes(data)
-        enhance_wav(paths["offline"], tmp_path / "in.flac", tmp_path / "out.wav")
+        enhance_wav(paths["offline"], tmp_path / "in.flac", tmp_path / "out.wav", overwrite=True)
         outputs.append(soundfile.read(tmp_path / "out.wav")[0])
     assert len(outputs[0]) == 4800 and np.array_equal(*outputs)
 

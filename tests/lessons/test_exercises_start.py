@@ -33,7 +33,7 @@ FLOOR_WRONG = [
     (lambda m, d: m.clamp(max=10 ** (d / 20)), "ceiling"),
     (lambda m, d: m + 10 ** (d / 20), "adds the floor"),
     (lambda m, d: m * (1 - 10 ** (d / 20)) + 10 ** (d / 20), "rescales"),
-    (lambda m, d: m.clamp(min=d), "number of dB itself"),
+    (lambda m, d: m.clamp(min=d), "no bin rises"),
     (lambda m, d: m.clamp(min=10 ** (-d / 20)), "the sign"),
     (lambda m, d: m * (m >= 10 ** (d / 20)), "they must rise"),
     (lambda m, d: m * 0.5, "must be 0.251"),

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dccrn_lib.lessons.grading import Verdict, close, is_unanswered, right, wrong
+from dccrn_lib.lessons.grading import Verdict, close, grader, is_unanswered, right, wrong
 
 REDUCTION_CASE = {"weight": 10.0, "batch": 8, "freq": 64}  # of the third exercise
 
@@ -18,6 +18,7 @@ def solution_channel_attention(feature: Tensor, power: float = 2.0) -> Tensor:
     return feature.abs().pow(power).mean(dim=1)
 
 
+@grader
 def check_channel_attention(answer: Callable[[Tensor, float], Tensor] | None) -> Verdict:
     """Grade a function (complex feature (batch, chan, freq, frame), power) -> Q (batch, freq, frame)."""
     if is_unanswered(answer):
@@ -57,6 +58,7 @@ def solution_kl(teacher: Tensor, student: Tensor) -> Tensor:
     return F.kl_div(student.log(), teacher, reduction="batchmean")
 
 
+@grader
 def check_kl(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Verdict:
     """Grade a function (teacher P, student P), both (batch, freq) -> KL(teacher || student), mean over the batch."""
     if is_unanswered(answer):
@@ -92,6 +94,7 @@ def solution_reduction() -> float:
     return REDUCTION_CASE["weight"] / REDUCTION_CASE["freq"]
 
 
+@grader
 def check_reduction(answer: float | None) -> Verdict:
     """Grade the weight b' for "batchmean" that equals b = 10 with "mean" on (batch, freq) = (8, 64)."""
     if is_unanswered(answer):
@@ -120,6 +123,7 @@ def solution_frame_position(k: Tensor, student_hop: int, teacher_hop: int, windo
     return (centre + window / 2) / teacher_hop - 1
 
 
+@grader
 def check_frame_position(answer: Callable[[Tensor, int, int, int], Tensor] | None) -> Verdict:
     """Grade a function (k, student_hop, teacher_hop, window) -> real-valued frame of the teacher."""
     if is_unanswered(answer):

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from dccrn_lib.audio.stft import STFTConfig
-from dccrn_lib.lessons.grading import Verdict, called, given_number, right, wrong
+from dccrn_lib.lessons.grading import Verdict, called, given_number, grader, right, wrong
 from dccrn_lib.networks.complex_layers import ComplexConv2d
 
 LAYER = (64, 128, (5, 2))  # channels in, channels out (real + imaginary together), kernel
 LAYERS = 5  # decoder layers of the look-ahead exercise
 
 
+@grader
 def check_block_weight(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Verdict:
     """Grade the block weight of the conjugate kernel Wr - jWi.
 
@@ -58,6 +59,7 @@ def solution_block_weight() -> Callable[[Tensor, Tensor], Tensor]:
     return lambda wr, wi: _blocks(wr, wi, -wi, wr)
 
 
+@grader
 def check_skip_order(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Verdict:
     """Grade a function that joins as Uformer does: (x, skip), each (batch, chan, freq, frame) -> (batch, 2 chan, ...)."""
     x = torch.arange(1.0, 5.0)[None, :, None, None]  # channels 1 2 (real) 3 4 (imaginary)
@@ -100,6 +102,7 @@ def solution_skip_order() -> Callable[[Tensor, Tensor], Tensor]:
     return join
 
 
+@grader
 def check_layer_parameters(answer: int | None) -> Verdict:
     """Grade the number of parameters of a complex convolution 64 -> 128 channels (both parts counted), kernel (5, 2)."""
     number = given_number(answer)
@@ -129,6 +132,7 @@ def solution_layer_parameters() -> int:
     return sum(p.numel() for p in ComplexConv2d(*LAYER).parameters())
 
 
+@grader
 def check_lookahead_samples(answer: int | None) -> Verdict:
     """Grade the look-ahead in samples of a DCCRN with 5 layers, window 400 and hop 100."""
     number = given_number(answer)

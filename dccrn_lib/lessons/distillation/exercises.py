@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dccrn_lib.lessons.grading import Verdict, number, right, wrong
+from dccrn_lib.lessons.grading import Verdict, grader, number, right, wrong
 
 
+@grader
 def check_total(answer) -> Verdict:
     """``answer(clean_loss, teacher_loss, kl, a, b)`` is the total loss of the student.
 
@@ -42,6 +43,7 @@ def solution_total(clean_loss, teacher_loss, kl, a, b):
     return (1 - a) * clean_loss + a * teacher_loss + b * kl
 
 
+@grader
 def check_freeze(answer) -> Verdict:
     """``answer(teacher)`` makes a network a teacher that training cannot change.
 
@@ -73,6 +75,7 @@ def solution_freeze(teacher: nn.Module) -> nn.Module:
     return teacher.eval().requires_grad_(False)
 
 
+@grader
 def check_rate(answer) -> Verdict:
     """``answer(step, steps, peak, warmup, decay)`` is the learning rate: linear rise, constant, linear fall to 2 %.
 
@@ -106,6 +109,7 @@ def solution_rate(step: int, steps: int, peak: float, warmup: int, decay: float)
     return peak * min(1.0, (step + 1) / warmup) * max(0.02, min(1.0, (steps - step) / (decay * steps)))
 
 
+@grader
 def check_hours(answer) -> Verdict:
     """Hours of audio that pass through the student in 12,000 steps of 8 mixtures of 3 s.
 

@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 
-from dccrn_lib.lessons.grading import Verdict, number, right, wrong
+from dccrn_lib.lessons.grading import Verdict, grader, number, right, wrong
 
 
+@grader
 def check_gain(answer) -> Verdict:
     """``answer(clean, estimate)`` is the least-squares gain of the clean signal in the estimate.
 
@@ -45,6 +46,7 @@ def solution_gain(clean, estimate) -> float:
     return float(clean @ estimate / (clean @ clean))
 
 
+@grader
 def check_paired_interval(answer) -> Verdict:
     """``answer(a, b)`` is (mean, low, high) of a - b by pairs, with 1.96 standard errors to either side.
 
@@ -92,6 +94,7 @@ def solution_paired_interval(a, b) -> tuple[float, float, float]:
     return float(d.mean()), float(d.mean() - half), float(d.mean() + half)
 
 
+@grader
 def check_items(answer) -> Verdict:
     """Mixtures needed for an interval of +-0.05 PESQ when the paired differences have a standard deviation of 0.25.
 
@@ -121,6 +124,7 @@ def solution_items() -> int:
     return math.ceil((1.96 * 0.25 / 0.05) ** 2)
 
 
+@grader
 def check_guessing(answer) -> Verdict:
     """``answer(correct, trials)`` is the probability of at least that many right answers by guessing.
 

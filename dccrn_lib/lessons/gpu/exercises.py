@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from dccrn_lib.lessons.grading import Verdict, is_unanswered, right, wrong
+from dccrn_lib.lessons.grading import Verdict, grader, is_unanswered, right, wrong
 
 WANTED_LEAD = 0.7  # dB that a teacher should lead by, see the lesson
 HOURS_CASE = {"steps": 60_000, "batch": 32, "seconds": 4.0, "rate": 400.0}  # of the second exercise
@@ -20,6 +20,7 @@ def solution_operations(student_macs: float, teacher_macs: float) -> float:
     return 2 * (3 * student_macs + teacher_macs)
 
 
+@grader
 def check_operations(answer: Callable[[float, float], float] | None) -> Verdict:
     """Grade a function (student MACs, teacher MACs, both for a second of audio) -> operations of a distillation step."""
     if is_unanswered(answer):
@@ -48,6 +49,7 @@ def solution_hours() -> float:
     return c["steps"] * c["batch"] * c["seconds"] / c["rate"] / 3600
 
 
+@grader
 def check_hours(answer: float | None) -> Verdict:
     """Grade the hours that 60,000 steps of 32 mixtures of 4 s take at 400 s of audio per second."""
     if is_unanswered(answer):
@@ -77,6 +79,7 @@ def solution_good_enough(teacher: Curve, student: Curve) -> bool:
     return teacher[-1][1] - student[-1][1] >= WANTED_LEAD
 
 
+@grader
 def check_good_enough(answer: Callable[[Curve, Curve], bool] | None) -> Verdict:
     """Grade a function (teacher, student) -> bool; each a list of (hours, valid SI-SNR in dB), in order of hours."""
     if is_unanswered(answer):
@@ -132,6 +135,7 @@ def solution_diagnosis(log: list[dict[str, float]]) -> str:
     return "healthy"
 
 
+@grader
 def check_diagnosis(answer: Callable[[list[dict[str, float]]], str] | None) -> Verdict:
     """Grade a function from a log (rows as in the lesson) to "gain", "skipped", "loader", "teacher" or "healthy"."""
     if is_unanswered(answer):

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dccrn_lib.lessons.grading import Verdict, close, right, wrong
+from dccrn_lib.lessons.grading import Verdict, close, grader, right, wrong
 
 
+@grader
 def check_snr(answer: Callable[[Tensor, Tensor], float | Tensor | None]) -> Verdict:
     """Grade ``answer(clean, noise)``: signals (sample,) -> SNR in dB over the whole clip."""
     generator = torch.Generator().manual_seed(0)
@@ -52,6 +53,7 @@ def solution_snr(clean: Tensor, noise: Tensor) -> float:
     return 10 * math.log10(clean.square().sum().item() / noise.square().sum().item())
 
 
+@grader
 def check_gain_floor(answer: Callable[[Tensor, float], Tensor | None]) -> Verdict:
     """Grade ``answer(mask, floor_db)``: a mask in [0, 1] -> one that never lowers a bin by more than the floor."""
     mask = torch.linspace(0, 1, 60).reshape(6, 10)
@@ -70,7 +72,7 @@ def check_gain_floor(answer: Callable[[Tensor, float], Tensor | None]) -> Verdic
         "that rescales the whole mask; only bins below the floor may change.": (
             lambda m, d: 10 ** (d / 20) + (1 - 10 ** (d / 20)) * m
         ),
-        "the number of dB itself became the floor: turn it into a factor first, 10^(dB / 20).": (
+        "no bin rises: turn the number of dB into a factor first, 10^(dB / 20), and let no bin lie below it.": (
             lambda m, d: m.clamp(min=d)
         ),
         "the sign: a floor of -12 dB is a factor below one, 10^(-12 / 20).": lambda m, d: m.clamp(min=10 ** (-d / 20)),

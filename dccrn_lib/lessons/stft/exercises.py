@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from dccrn_lib.audio.stft import ComplexSTFT
-from dccrn_lib.lessons.grading import Verdict, right, wrong
+from dccrn_lib.lessons.grading import Verdict, grader, right, wrong
 
 _CASES = [(n, w, h) for w, h in ((400, 100), (400, 160), (512, 128)) for n in (1, 99, 100, 101, 400, 16000, 16001)]
 
 
+@grader
 def check_frame_count(answer: Callable[[int, int, int], int | None]) -> Verdict:
     """Grade ``answer(samples, window_length, hop_length)``: the number of frames of our padding rule."""
     given = [answer(*case) for case in _CASES]
@@ -48,6 +49,7 @@ def solution_frame_count(samples: int, window_length: int, hop_length: int) -> i
     return (samples - 1 + window_length - hop_length) // hop_length + 1
 
 
+@grader
 def check_inverse(answer: Callable[[Tensor, int], Tensor | None]) -> Verdict:
     """Grade ``answer(spectrum, length)``: complex (freq, frame) of window 400, hop 100, FFT 512 -> (sample,)."""
     stft = ComplexSTFT()
@@ -92,6 +94,7 @@ def solution_inverse(spectrum: Tensor, length: int) -> Tensor:
     return signal[300 : 300 + length] / weight[300 : 300 + length]
 
 
+@grader
 def check_phase_sensitive_mask(answer: Callable[[Tensor, Tensor], Tensor | None]) -> Verdict:
     """Grade ``answer(clean, noisy)``: complex spectra (freq, frame) -> the best real mask in [0, 1]."""
     generator = torch.Generator().manual_seed(0)
@@ -145,6 +148,7 @@ def solution_phase_sensitive_mask(clean: Tensor, noisy: Tensor) -> Tensor:
     return ((clean * noisy.conj()).real / noisy.abs().square().clamp_min(1e-12)).clamp(0, 1)
 
 
+@grader
 def check_tone_frequency(answer: Callable[[Tensor, Tensor, int], float | None]) -> Verdict:
     """Grade ``answer(first, second, bin)``: one bin in two neighbouring frames -> the tone's frequency in Hz.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from dccrn_lib.audio.stft import STFTConfig
 from dccrn_lib.enhancement.stream import latency_samples
-from dccrn_lib.lessons.grading import Verdict, is_unanswered, right, whole_number, wrong
+from dccrn_lib.lessons.grading import Verdict, grader, is_unanswered, right, whole_number, wrong
 from dccrn_lib.networks.dccrn import DCCRNConfig
 
 #: The network of the first exercise: 20 ms window, 10 ms hop, three frames of look-ahead.
@@ -16,6 +16,7 @@ ENCODER_LAYERS = 6
 STATE_CASES = ((16, 32, 64, 128, 128, 128), 512), ((8, 16, 32), 256)
 
 
+@grader
 def check_latency(answer: float | None) -> Verdict:
     """Grade the latency in samples of :data:`LATENCY_CASE`."""
     window, hop, frames = LATENCY_CASE.values()
@@ -44,6 +45,7 @@ def solution_latency() -> int:
     return (LATENCY_CASE["window_length"] - 1) + LATENCY_CASE["lookahead_frames"] * LATENCY_CASE["hop_length"]
 
 
+@grader
 def check_waits(answer: Sequence[int] | None) -> Verdict:
     """Grade the frames that the output of encoder layer 0 .. 5 waits for its decoder layer."""
     if is_unanswered(answer):
@@ -69,6 +71,7 @@ def solution_waits() -> list[int]:
     return [ENCODER_LAYERS - 1 - i for i in range(ENCODER_LAYERS)]
 
 
+@grader
 def check_state_size(function: Callable[[Sequence[int], int], int]) -> Verdict:
     """Grade ``function(channels, fft_size)``: float32 numbers that the encoder must remember between two frames."""
     for channels, fft_size in STATE_CASES:
@@ -101,6 +104,7 @@ def solution_state_size(channels: Sequence[int], fft_size: int) -> int:
     return sum(c * (fft_size // 2 >> i) for i, c in enumerate(inputs))
 
 
+@grader
 def check_changed_frames(answer: float | None) -> Verdict:
     """Grade the number of output frames that differ if a stream is ended with zeros instead of ``flush``."""
     if is_unanswered(answer):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from dccrn_lib.lessons.grading import Verdict, is_unanswered, right, wrong
+from dccrn_lib.lessons.grading import Verdict, grader, is_unanswered, right, wrong
 from dccrn_lib.networks.uformer.attention import SIGNS, TRIPLES
 
 
@@ -23,6 +23,7 @@ def solution_conjugate_signs() -> dict[str, int]:
     return signs
 
 
+@grader
 def check_conjugate_signs(answer: Mapping[str, int] | None) -> Verdict:
     """Grade {"rrr": +1 or -1, ...}: the signs of the eight terms of q conj(k) v."""
     if is_unanswered(answer):
@@ -57,6 +58,7 @@ def solution_causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tens
     return torch.softmax(logits.masked_fill(future, -math.inf), dim=-1) @ value
 
 
+@grader
 def check_causal_attention(answer: Callable[[Tensor, Tensor, Tensor], Tensor | None] | None) -> Verdict:
     """Grade a function (query, key, value), each (batch, frame, d) -> (batch, frame, d), that sees no later frame."""
     if is_unanswered(answer):
@@ -111,6 +113,7 @@ def solution_lookahead(blocks: int, window: int, hop: int) -> int:
     return window - 1 + hop * frames
 
 
+@grader
 def check_lookahead(answer: Callable[[int, int, int], int | None] | None) -> Verdict:
     """Grade ``answer(blocks, window, hop)``: samples of look-ahead of a Uformer without attention."""
     if is_unanswered(answer):
@@ -161,6 +164,7 @@ def solution_crossing(rest_per_second: float) -> float:
     return rest_per_second / (_BINS * _HEADS * 2 * _SIZE * _RATE**2)
 
 
+@grader
 def check_crossing(answer: float | None, rest_per_second: float) -> Verdict:
     """Grade the length in s at which the time-attention products cost as much as all the rest.
 
