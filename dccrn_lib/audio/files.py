@@ -42,7 +42,13 @@ PEAKS = ("clip", "scale", "error")  # what write_audio does with samples beyond 
 BLOCK_SAMPLES = 1 << 18
 _SUFFIX_FORMATS = {"opus": ("OGG", "OPUS"), "oga": ("OGG", None), "aif": ("AIFF", None), "aifc": ("AIFF", None)}
 _SUFFIX_FORMATS |= {"wave": ("WAV", None), "snd": ("AU", None), "sf": ("IRCAM", None), "sph": ("NIST", None)}
-_NOT_AUDIO_SUFFIXES = {"raw", "mat4", "mat5", "mat"}  # no header, or not audio by habit
+_NOT_AUDIO_SUFFIXES = {
+    "raw",
+    "mat4",
+    "mat5",
+    "mat",
+    "sd2",
+}  # no header, not audio by habit, or a header in another file
 _SUFFIXES = {name.lower() for name in soundfile.available_formats()} | set(_SUFFIX_FORMATS)
 AUDIO_SUFFIXES = tuple(sorted(f".{name}" for name in _SUFFIXES - _NOT_AUDIO_SUFFIXES))
 
@@ -149,7 +155,7 @@ def file_format(path: PathLike, subtype: str | None = None, format: str | None =
     suffix = Path(path).suffix.lower().lstrip(".")
     known, default = _SUFFIX_FORMATS.get(suffix, (suffix.upper(), None))
     name = (format or known).upper()
-    if name not in soundfile.available_formats() or name == "RAW":
+    if name not in soundfile.available_formats() or name in ("RAW", "SD2"):
         raise AudioError(f"cannot write {path}: unknown suffix {'.' + suffix!r}; use .wav, .flac, .ogg, .opus or .mp3")
     chosen = subtype or (default if name == known else None) or soundfile.default_subtype(name)
     if chosen is None or not soundfile.check_format(name, chosen):

@@ -221,3 +221,17 @@ def opened(path: PathLike, whole: bool = True, part: Any = None) -> Iterator[Rec
         raise AudioError(f"cannot read {path} as audio ({reason}); {todo}") from error
     except OSError as error:
         raise AudioError(f"cannot read {path} as audio ({error.strerror or error})") from error
+
+
+def keeps(form: str, info: Any) -> bool:
+    """Whether a file of a format (WAV, FLAC ...) can hold the sample format of a recording.
+
+    Coded samples (MPEG, ADPCM, GSM ...) stay with their own format: in another one they take some rates only, and may
+    come out longer.
+
+    Args:
+        form: of the file to be written.
+        info: of the recording, with libsndfile's ``format`` and ``subtype``.
+    """
+    plain = info.subtype.startswith("PCM") or info.subtype in ("FLOAT", "DOUBLE", "ULAW", "ALAW")
+    return (plain or form == info.format) and soundfile.check_format(form, info.subtype)

@@ -21,6 +21,7 @@ import soundfile
 from torch import nn
 
 from dccrn_lib.audio.files import AudioInfo, AudioWriter, audio_info, file_format, read_blocks
+from dccrn_lib.audio.recording import keeps
 from dccrn_lib.enhancement.waveform import (
     BLOCK_SECONDS,
     LevelMeter,
@@ -68,10 +69,10 @@ def _output_format(info: AudioInfo, destination: Path, subtype: str | None) -> t
     if subtype is not None:
         return file_format(destination, subtype, name)
     name, default = file_format(destination, None, name)
-    for kept in (info.subtype, "PCM_24" if info.subtype in ("FLOAT", "DOUBLE", "PCM_32") else None):
-        if kept is not None and soundfile.check_format(name, kept):
-            return name, kept
-    return name, default
+    if keeps(name, info):
+        return name, info.subtype
+    exact = info.subtype in ("FLOAT", "DOUBLE", "PCM_32") and soundfile.check_format(name, "PCM_24")
+    return name, "PCM_24" if exact else default
 
 
 def _scan(path: Path, block: int, info: AudioInfo) -> tuple[int, LevelMeter]:

@@ -300,6 +300,8 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
     """
     import soundfile
 
+    from dccrn_lib.audio.recording import keeps  # a live signal needs no soundfile
+
     enhancer = OnnxEnhancer(model)
     samples, info = _read(source)
     rate = info.sample_rate
@@ -311,9 +313,9 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
         raise AudioError(f"{destination} exists; choose another output name, or replace it with --overwrite")
     suffix = Path(destination).suffix.lower()
     form = info.format if suffix == Path(source).suffix.lower() else suffix[1:].upper()
-    if form not in soundfile.available_formats() or form == "RAW" or Path(destination).is_dir():
+    if form not in soundfile.available_formats() or form in ("RAW", "SD2") or Path(destination).is_dir():
         raise AudioError(f"cannot write {destination}: give a file name that ends in .wav, .flac or .ogg")
-    subtype = info.subtype if soundfile.check_format(form, info.subtype) else None
+    subtype = info.subtype if keeps(form, info) else None
     meter = LevelMeter(samples.shape[1], rate)
     meter.add(samples.T)
     scale = meter.scale()[:, 0]  # (channel,)

@@ -18,8 +18,8 @@ from dccrn_lib.networks.weights import load_model
 from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.locks import only_writer
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
-from dccrn_lib.training.run_folder import is_finished, open_run
-from dccrn_lib.training.session import WEIGHTS, TrainResult, fit_to_device, open_session
+from dccrn_lib.training.run_folder import WEIGHTS, is_finished, open_run
+from dccrn_lib.training.session import TrainResult, fit_to_device, open_session
 from dccrn_lib.training.step import optimise
 
 

@@ -25,8 +25,8 @@ from dccrn_lib.runtime.errors import ConfigError, DamagedFileError
 from dccrn_lib.runtime.files import atomic_path, read_json, write_json
 from dccrn_lib.runtime.settings import shown
 
-CONFIG, CHECKPOINT = "config.json", "checkpoint.pt"
-_ANEW = "restore it from a copy, or remove it to train from the start"
+CONFIG, CHECKPOINT, WEIGHTS = "config.json", "checkpoint.pt", "best.safetensors"
+_ANEW = "restore it from a copy, or remove it and move best.safetensors away to train from the start"
 _KEYS = ("step", "best", "history", "model", "loss", "average", "optimiser", "rng", "feature_weight", "sums")
 
 
@@ -112,15 +112,19 @@ def open_run(out: Path, config: Any, resume: bool, may_change: set[str]) -> dict
         may_change: fields that may differ when a run is resumed.
 
     Raises:
-        ConfigError: the folder holds a run and ``resume`` is False, or the run there was asked for otherwise.
+        ConfigError: the folder holds a run and ``resume`` is False, or the run there was asked for otherwise, or it left
+            weights and no checkpoint.
         DamagedFileError: ``config.json`` or ``checkpoint.pt`` is empty, cut off or holds something else.
     """
-    if (out / CONFIG).is_file():
-        if not resume:
-            raise ConfigError(f"{out} already holds a run: resume it, or choose another folder")
-        require_same(out, config, may_change)
     checkpoint = out / CHECKPOINT
-    return load_checkpoint(checkpoint, _KEYS) if resume and checkpoint.is_file() else None
+    if not resume and ((out / CONFIG).is_file() or checkpoint.is_file()):
+        raise ConfigError(f"{out} already holds a run: resume it, or choose another folder")
+    require_same(out, config, may_change)
+    if checkpoint.is_file():
+        return load_checkpoint(checkpoint, _KEYS)
+    if (out / WEIGHTS).is_file():
+        raise ConfigError(f"{out} holds weights, but no {CHECKPOINT} to resume from: {_ANEW}")
+    return None
 
 
 def require_same(out: Path, config: Any, may_change: set[str]) -> None:

@@ -230,6 +230,36 @@ def test_peaks_are_lowered_not_clipped(tmp_path):
     assert done.gain_db == 0 and np.abs(read_audio(tmp_path / "g.wav")[0][0] - 2 * x).max() < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("source", "subtype"),
+    [
+        ("x.mp3", None),
+        ("x.ogg", None),
+        ("x.opus", None),
+        ("x.aiff", "IMA_ADPCM"),
+        ("x.au", "G721_32"),
+        ("x.wav", "GSM610"),
+    ],
+)
+@pytest.mark.parametrize("target", ["y.wav", "y.flac", "y.ogg", "y.mp3", "y.aiff", "y.w64"])
+def test_coded_samples_become_plain_ones_in_another_format(tmp_path, source, subtype, target):
+    rate = 8000 if subtype == "GSM610" else 16000
+    write_audio(tmp_path / source, noise(1, 8000), rate, subtype=subtype)
+    done = enhance_file(tmp_path / source, tmp_path / target, Gain(0.5))
+    written = audio_info(done.destination)
+    assert written.sample_rate == rate
+    coded = target.endswith((".ogg", ".mp3")) or source.split(".")[1] == target.split(".")[1]
+    assert coded or written.subtype == "PCM_16" and written.samples == audio_info(tmp_path / source).samples
+
+
+@pytest.mark.parametrize("name", ["y.sd2", "y.raw"])
+def test_a_format_without_a_header_of_its_own_is_not_written(tmp_path, name):
+    write_audio(tmp_path / "x.wav", noise(1, 800), 16000)
+    with pytest.raises(AudioError, match="unknown suffix"):
+        enhance_file(tmp_path / "x.wav", tmp_path / name, Gain(1.0))
+    assert [path.name for path in tmp_path.iterdir()] == ["x.wav"]
+
+
 def test_another_suffix_chooses_the_nearest_format(tmp_path):
     write_audio(tmp_path / "x.wav", noise(1, 800), 16000, subtype="FLOAT")
     enhance_file(tmp_path / "x.wav", tmp_path / "y.flac", Gain(1.0))

@@ -235,6 +235,14 @@ def test_refuses_to_mix_runs(corpus, tmp_path):
         train(replace(c, learning_rate=1e-4), resume=True, progress=False)
     longer = train(replace(c, steps=3), resume=True, progress=False)
     assert longer.history["valid"][-1]["step"] == 3
+    weights = (tmp_path / "run" / "best.safetensors").read_bytes()
+    (tmp_path / "run" / "checkpoint.pt").unlink()
+    for resume in (True, False):
+        with pytest.raises(
+            ConfigError, match="holds weights, but no checkpoint.pt" if resume else "already holds a run"
+        ):
+            train(replace(c, steps=3), resume=resume, progress=False)
+    assert (tmp_path / "run" / "best.safetensors").read_bytes() == weights
 
 
 @pytest.mark.parametrize(
