@@ -66,6 +66,7 @@ def test_a_machine_that_is_too_slow_gives_the_microphone_and_a_message(visit):
     listen(v, 0.5, backlogSeconds=-1)
     v.until("!document.getElementById('notice').hidden")
     assert "too slow for live denoising" in v.page.inner_text("#notice")
+    v.until("/Real-time factor/.test(document.getElementById('numbers').textContent)")
     v.until("dccrn.live.take.seconds > 1.5")
     noisy, played = stop(v)
     np.testing.assert_array_equal(played, noisy)

@@ -8,7 +8,7 @@ const BACKLOG_SECONDS = 0.5;  // of sound that waits: then the machine is too sl
 const REPORT_SECONDS = 0.25;
 
 export class LiveStream {
-  /** @param report called with {rtf, backlog} a few times per second, {overload: true} or {failure: text} once */
+  /** @param report called with {rtf, backlog} a few times per second, {overload: true, rtf, backlog} or {failure: text} once */
   constructor(enhancer, sampleRate, port, report, backlogSeconds = BACKLOG_SECONDS) {
     Object.assign(this, { enhancer, sampleRate, port, report, backlogSeconds });
     this.down = new StreamingResampler(sampleRate, enhancer.sampleRate);
@@ -64,14 +64,13 @@ export class LiveStream {
     if (length) this.port.postMessage({ start: this.written, samples: piece }, [piece.buffer]);
     this.written += length;
     const backlog = this.waiting.reduce((sum, x) => sum + x.length, 0) / this.sampleRate;
-    if (this.heard >= REPORT_SECONDS) {
-      this.rtf = this.computed / this.heard;
-      this.report({ rtf: this.rtf, backlog });
-      this.computed = this.heard = 0;
-    }
+    const rtf = this.computed / this.heard;
     if (backlog > this.backlogSeconds) {
       this.stop();
-      this.report({ overload: true, rtf: this.rtf, backlog });
+      this.report({ overload: true, rtf, backlog });
+    } else if (this.heard >= REPORT_SECONDS) {
+      this.report({ rtf, backlog });
+      this.computed = this.heard = 0;
     }
   }
 }

@@ -11,7 +11,7 @@ export class Live {
    * @param denoiser a Denoiser
    * @param workletUrl address of worklet.js
    * @param {{listen?: boolean, onPiece?, onState?, marginSeconds?: number, backlogSeconds?: number}} options
-   *   onPiece({dry, wet, late, blocks}) gets what was played, in order; onState({rtf, backlog}, {overload: true}
+   *   onPiece({dry, wet, late, blocks}) gets what was played, in order; onState({rtf, backlog}, {overload: true, rtf, backlog}
    *   or {failure: text}) what the worker says; marginSeconds is added to the delay, backlogSeconds of waiting sound count as overload
    */
   static async start(denoiser, workletUrl, options = {}) {

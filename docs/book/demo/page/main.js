@@ -94,10 +94,11 @@ function ready() {
 
 // ---- whole recordings
 
-async function open(file, name) {
+/** @param title what the page calls it; name is that of its download */
+async function open(file, name, title = name) {
   await run(async (signal) => {
     player.stop();
-    working(`Reading ${name}…`);
+    working(`Reading ${title}…`);
     let { channels, sampleRate } = await decode(file, name);
     if ($("mono").checked) channels = [monoOf(channels)];
     const network = await ready();
@@ -105,12 +106,12 @@ async function open(file, name) {
     const onProgress = (fraction) => {
       const left = ((performance.now() - start) / 1000) * (1 / fraction - 1);
       const remaining = fraction > 0.02 ? `, ${digits(left)} s left` : "";
-      working(`Enhancing ${name}: ${Math.round(100 * fraction)} %${remaining}`, fraction, true);
+      working(`Enhancing ${title}: ${Math.round(100 * fraction)} %${remaining}`, fraction, true);
     };
     onProgress(0);
     const done = await network.enhance(channels, sampleRate, { onProgress, signal });
     const rtf = done.seconds / (seconds * channels.length);
-    await present({ name, noisy: channels, enhanced: done.channels, sampleRate }, {
+    await present({ name, title, noisy: channels, enhanced: done.channels, sampleRate }, {
       Length: clock(seconds),
       Channels: channels.length,
       "Sampling rate": `${sampleRate / 1000} kHz`,
@@ -125,7 +126,7 @@ async function open(file, name) {
 async function present(result, rows) {
   sound = result;
   player.load(sound.noisy, sound.enhanced, sound.sampleRate);
-  $("stage-title").textContent = `Before and after: ${sound.name}`;
+  $("stage-title").textContent = `Before and after: ${sound.title}`;
   stage(false);
   show("notice", null);
   await pictures();
@@ -214,12 +215,14 @@ async function listen() {
       if (failure) {
         show("notice", `The network stopped (${failure}); you hear the microphone unprocessed. Stop and start again.`);
       }
+      running.rtf = rtf ?? running.rtf;
       if (rtf !== undefined && !overload) take.rtf.push(rtf);
       if (overload) {
         show("notice", "This machine is too slow for live denoising at the moment: you hear the microphone unprocessed, without gaps. Close other programs and start again, or stop and choose a file: files need no real time.");
       }
-      liveNumbers(rtf);
+      liveNumbers();
     };
+    show("notice", null);  // before the start: a very slow machine reports while it is still starting
     try {
       running.stream = await Live.start(network, workletUrl(), { listen: $("listen").checked, onPiece, onState, ...globalThis.dccrn.liveOptions });
     } catch (error) {
@@ -234,7 +237,6 @@ async function listen() {
     live = running;
     $("stage-title").textContent = "Live from the microphone";
     $("mixed").textContent = "";
-    show("notice", null);
     stage(true);
     liveNumbers();
     before.draw();
@@ -243,9 +245,9 @@ async function listen() {
   });
 }
 
-function liveNumbers(rtf) {
+function liveNumbers() {
   if (!live) return;
-  const { take, stream } = live;
+  const { take, stream, rtf } = live;
   numbers({
     "Delay, microphone to ear": `${Math.round(1000 * stream.latencySeconds)} ms`,
     "Of that, the network": `${((1000 * stream.denoiser.latencySamples) / stream.denoiser.sampleRate).toFixed(1)} ms`,
@@ -258,9 +260,10 @@ function liveNumbers(rtf) {
 async function finish() {
   if (!live) return;
   const { take, stream } = live, rows = { Length: clock(take.seconds) };
+  const rtf = take.rtf.length ? take.rtf.reduce((a, b) => a + b, 0) / take.rtf.length : live.rtf;
   live = null;
   await stream.stop();
-  if (take.rtf.length) Object.assign(rows, speed(take.rtf.reduce((a, b) => a + b, 0) / take.rtf.length));
+  if (rtf !== undefined) Object.assign(rows, speed(rtf));
   rows["Delay, microphone to ear"] = `${Math.round(1000 * stream.delaySeconds)} ms`;
   rows["Late, passed through"] = `${take.blocks ? ((100 * take.late) / take.blocks).toFixed(1) : 0} %`;
   const join = (pieces) => {
@@ -274,7 +277,7 @@ async function finish() {
     return;
   }
   await run(async () => {
-    await present({ name: MICROPHONE, noisy: [join(take.noisy)], enhanced: [join(take.enhanced)], sampleRate: stream.sampleRate, take }, rows);
+    await present({ name: MICROPHONE, title: MICROPHONE, noisy: [join(take.noisy)], enhanced: [join(take.enhanced)], sampleRate: stream.sampleRate, take }, rows);
   });
 }
 
@@ -341,7 +344,7 @@ async function clips() {
       button.textContent = label;
       button.addEventListener("click", () => {
         const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
-        open(new Blob([bytes]), name);
+        open(new Blob([bytes]), name, label);
       });
       return button;
     }),

@@ -3,6 +3,7 @@ import { test } from "node:test";
 
 import { sniffSampleRate } from "../container.js";
 import { LevelControl, measureLevel, OffsetControl } from "../level.js";
+import { LiveStream } from "../live-stream.js";
 import { readMetadata } from "../metadata.js";
 import { gainsFor, mix } from "../mixer.js";
 import { picture } from "../picture.js";
@@ -127,4 +128,18 @@ test("a picture shows a tone where it is, at 0 dB", () => {
   const middle = pixels.subarray(25 * rows, 26 * rows), loudest = middle.indexOf(Math.max(...middle));
   assert.equal(loudest, 64);  // 2000 Hz of 31.25 Hz a row
   assert.ok(middle[64] >= 254 && middle[200] === 0);
+});
+
+test("a live stream that cannot keep up stops, and says how slow it is", async () => {
+  const port = { close() {}, postMessage() {} };
+  const slow = async (samples) => {
+    await new Promise((done) => setTimeout(done, 20));
+    return samples;
+  };
+  const report = await new Promise((told) => {
+    new LiveStream({ sampleRate: 16000, latencySamples: 999, push: slow }, 16000, port, told, 0.05);
+    for (let n = 0; n < 10; n++) port.onmessage?.({ data: noise(160) });  // 10 ms each, 20 ms to compute
+  });
+  assert.equal(report.overload, true);
+  assert.ok(report.rtf > 1 && report.backlog > 0.05);
 });
