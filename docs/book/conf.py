@@ -6,6 +6,7 @@ font is fetched, and the theme ships its own fonts and icons.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -73,6 +74,7 @@ html_theme = "sphinx_book_theme"
 html_title = project
 html_short_title = "Start"
 html_css_files = ["book.css"]
+html_js_files = [("book.js", {"defer": "defer"}), ("search.js", {"defer": "defer"})]
 html_context = {"default_mode": "auto"}
 html_copy_source = True
 html_show_sourcelink = False
@@ -85,7 +87,7 @@ html_theme_options = {
     "use_fullscreen_button": False,
     "show_toc_level": 2,
     "show_navbar_depth": 1,
-    "home_page_in_toc": True,
+    "home_page_in_toc": False,  # the title above the contents leads there
     "navbar_persistent": [],
     "footer_content_items": ["copyright.html"],
     "pygments_light_style": "a11y-high-contrast-light",
@@ -94,6 +96,7 @@ html_theme_options = {
 
 address = sources.repository_address(ROOT)
 if address:
+    tags.add("address")  # noqa: F821  (sphinx hands it in)
     html_theme_options |= {
         "repository_url": f"https://github.com/{address}",
         "repository_branch": "main",
@@ -113,6 +116,9 @@ linkcheck_workers = 4
 linkcheck_anchors = False
 
 
+COLON = "\ue000"  # stands for a colon in a property's first line: napoleon takes what is before it for the type
+
+
 def _plain(app, what, name, obj, options, lines: list[str]) -> None:
     """Docstrings are plain text: a star, a bar or a trailing underline outside of code is no markup."""
     example = False
@@ -122,6 +128,12 @@ def _plain(app, what, name, obj, options, lines: list[str]) -> None:
             parts = re.split(r"(:\w+:`[^`]*`|``.*?``)", line)
             parts[::2] = [re.sub(r"([|*]|(?<=\w)_(?!\w))", r"\\\1", part) for part in parts[::2]]
             lines[i] = "".join(parts)
+    if what == "property" and lines:
+        lines[0] = lines[0].replace(":", COLON)
+
+
+def _colon(app, what, name, obj, options, lines: list[str]) -> None:
+    lines[:] = [line.replace(COLON, ":") for line in lines]
 
 
 def _describe(app, doctree) -> None:
@@ -135,6 +147,22 @@ def _describe(app, doctree) -> None:
             image["alt"] = f"Figure: {text}"
 
 
+def _keep_texts(app, doctree, name: str) -> None:
+    """Keep the words of each page, without its outputs in HTML, for the search from disk."""
+    texts = (text for text in doctree.findall(docutils.nodes.Text) if not isinstance(text.parent, docutils.nodes.raw))
+    app.book_texts[name] = " ".join(" ".join(texts).split())
+
+
+def _write_texts(app, error: Exception | None) -> None:
+    if error is None and app.builder.name == "html":
+        code = f"globalThis.searchTexts = {json.dumps(app.book_texts, ensure_ascii=False)};\n"
+        (Path(app.outdir) / "_static" / "search-texts.js").write_text(code, encoding="utf-8")
+
+
 def setup(app) -> None:
+    app.book_texts = {}
+    app.connect("doctree-resolved", _keep_texts)
+    app.connect("build-finished", _write_texts)
     app.connect("doctree-read", _describe)
     app.connect("autodoc-process-docstring", _plain, priority=400)  # before napoleon
+    app.connect("autodoc-process-docstring", _colon, priority=600)  # after it

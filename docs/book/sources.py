@@ -9,6 +9,7 @@ the lessons that cite each entry of the bibliography, and the reference of the p
 from __future__ import annotations
 
 import base64
+import html
 import importlib
 import inspect
 import json
@@ -27,6 +28,7 @@ CHECK = re.compile(r"\bcheck_(\w+)\(")
 GRADERS = re.compile(r"from (dccrn_lib\.lessons\.\w+)(?:\.exercises import|.* import .*\bexercises\b)")
 WORK = re.compile(r"arxiv\.org/abs/(\d{4}\.\d{4,5})|doi\.org/(10\.[^\s)]+)")
 LINK = re.compile(r"\]\(([^)#\s:]+)(?:#[^)\s]*)?\)")
+INTERVAL = re.compile(r"(?<= )\[([-+]?\d[\d.e+-]*), ([-+]?\d[\d.e+-]*)\](?!\()")
 OWN_ANCHOR = re.compile(r"\]\(#([^)\s]+)\)")
 
 # Packages that have a page of the reference.
@@ -72,7 +74,7 @@ def lay_out(root: Path, target: Path) -> Path:
     documents = [root / name for name in DOCUMENTS] + sorted((root / "docs").glob("*.md"))
     notebooks = sorted((root / "notebooks").rglob("*.ipynb"))
     for document in documents:
-        _write(target / document.relative_to(root), document.read_text(encoding="utf-8"))
+        _write(target / document.relative_to(root), unbroken(document.read_text(encoding="utf-8")))
     for path in notebooks:
         notebook = json.loads(path.read_text(encoding="utf-8"))
         _write(
@@ -146,14 +148,31 @@ def solution(module, name: str) -> str | None:
 
 
 def with_attachments(source: str, attachments: dict[str, dict]) -> str:
-    """Markdown with the pictures that are attached to its cell inside, as data."""
+    """Markdown with the pictures that are attached to its cell inside, as data.
+
+    They become elements of HTML: Markdown takes no SVG as data.
+    """
     for name, bundle in attachments.items():
         for mime, content in bundle.items():
             text = "".join(content)
             if text.lstrip().startswith("<"):  # an SVG as it is, not in base64
                 text = base64.b64encode(text.encode()).decode()
-            source = source.replace(f"](attachment:{name})", f"](data:{mime};base64,{''.join(text.split())})")
+            data = f"data:{mime};base64,{''.join(text.split())}"
+            source = re.sub(
+                rf"!\[([^\]]*)\]\(attachment:{re.escape(name)}\)",
+                lambda m, data=data: f'<img alt="{html.escape(m[1])}" src="{data}">',
+                source,
+            )
     return source
+
+
+def unbroken(text: str) -> str:
+    """Markdown whose intervals stay in one line.
+
+    >>> unbroken("| 6.27 [5.63, 6.9] better |") == "| 6.27 [5.63,\\u00a06.9] better |"
+    True
+    """
+    return INTERVAL.sub("[\\1,\u00a0\\2]", text)
 
 
 def slug(heading: str) -> str:

@@ -83,6 +83,7 @@ def test_every_player_and_figure_of_the_lessons_is_there(site, book: Path, root:
         page = site[book / "notebooks" / f"{path.stem}.html"]
         assert page.counts.get("audio", 0) == html.count("<audio"), path.name
         assert page.counts.get("img", 0) >= pictures > 0, path.name
+        assert "](data:" not in (book / "notebooks" / f"{path.stem}.html").read_text(), path.name
         total += html.count("<audio")
     assert total > 20
 
@@ -127,6 +128,19 @@ def test_the_search_index_holds_words_of_the_lessons(book: Path):
         index["docnames"][i] for word in ("spectrogram", "distil", "latenc", "phase") for i in _pages(index, word)
     }
     assert len([name for name in lessons if name.startswith("notebooks/")]) > 5
+
+
+def test_the_search_from_disk_can_quote_every_page(book: Path):
+    text = (book / "_static" / "search-texts.js").read_text(encoding="utf-8")
+    texts = json.loads(text[text.index("{") : text.rindex("}") + 1])
+    assert set(texts) >= {"index", "docs/results", "api/networks", "notebooks/04_attention_transfer"}
+    assert "Kullback-Leibler" in texts["notebooks/04_attention_transfer"]
+    assert [name for name, words in texts.items() if "base64," in words] == []
+
+
+def test_a_colon_in_a_docstring_of_a_property_makes_no_type(book: Path):
+    text = (book / "api" / "networks.html").read_text(encoding="utf-8")
+    assert "Frames of future that an output frame depends on: all of them" in text
 
 
 def _pages(index: dict, word: str) -> list[int]:

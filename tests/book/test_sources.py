@@ -75,11 +75,19 @@ def test_anchors_of_jupyter_become_those_of_the_book(sources):
     )
 
 
+def test_intervals_stay_in_one_line(sources):
+    assert sources.unbroken("| +0.5 [-0.1, +1e-05] |") == "| +0.5 [-0.1,\u00a0+1e-05] |"
+    for other in ("see [1, 2](#there)", "`x[0, 1]`", "[a, b]"):
+        assert sources.unbroken(other) == other
+
+
 @pytest.mark.parametrize("content", ["PHN2Zy8+", ["PHN2\n", "Zy8+\n"], "<svg/>"])
 def test_attached_pictures_are_in_the_page(sources, content):
-    picture = cell("![a](attachment:a.svg)", "markdown") | {"attachments": {"a.svg": {"image/svg+xml": content}}}
+    picture = cell("![two < three](attachment:a.svg)", "markdown") | {
+        "attachments": {"a.svg": {"image/svg+xml": content}}
+    }
     (new,) = sources.lesson({"cells": [picture], "metadata": {}})["cells"]
-    assert new["source"] == "![a](data:image/svg+xml;base64,PHN2Zy8+)"
+    assert new["source"] == '<img alt="two &lt; three" src="data:image/svg+xml;base64,PHN2Zy8+">'
 
 
 def test_contents_leave_out_what_is_not_there(sources, tmp_path: Path):

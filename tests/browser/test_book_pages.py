@@ -61,7 +61,32 @@ def test_search_works_from_disk(book: Path, requests):
     page.wait_for_selector("#search-results li a", timeout=180_000)
     targets = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.href)")
     assert any("04_attention_transfer" in target for target in targets)
+    page.wait_for_function("document.querySelectorAll('#search-results li p.context').length > 5")
+    assert "divergence" in page.locator("#search-results li p.context").first.inner_text().lower()
+    assert requests.errors == []
     assert [url for url in requests.seen if not url.startswith(("file:", "data:"))] == []
+
+
+def test_equations_that_are_wider_than_a_phone_are_drawn_smaller(book: Path, requests):
+    """Inline ones fit; what is still too wide as a line of its own scrolls."""
+    page = requests((book / "notebooks" / "02_dccrn.html").as_uri(), "phone")
+    page.wait_for_function(
+        "document.querySelector('mjx-container > svg')?.style.width || document.querySelector('.scrolls')"
+    )
+    drawings = page.locator("mjx-container:not([display], .scrolls) > svg:not(td *)")
+    wide = drawings.evaluate_all("found => found.filter(d => d.getBoundingClientRect().right > innerWidth).length")
+    assert wide == 0
+    assert page.locator("mjx-container > svg[style*=width]").count() > 0
+
+
+def test_the_contents_of_a_page_open_where_there_is_no_room_beside_it(book: Path, requests):
+    page = requests((book / "notebooks" / "02_dccrn.html").as_uri())
+    assert not page.locator("#pst-secondary-sidebar").is_visible()
+    page.click("button.secondary-toggle")
+    page.click("dialog[open] a >> text=You need")
+    assert page.evaluate("location.hash") == "#you-need"
+    page.keyboard.press("Escape")
+    assert page.locator("dialog[open]").count() == 0
 
 
 def test_players_play(book: Path, requests):
