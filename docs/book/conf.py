@@ -149,8 +149,12 @@ def _describe(app, doctree) -> None:
 
 def _keep_texts(app, doctree, name: str) -> None:
     """Keep the words of each page, without its outputs in HTML, for the search from disk."""
-    texts = (text for text in doctree.findall(docutils.nodes.Text) if not isinstance(text.parent, docutils.nodes.raw))
-    app.book_texts[name] = " ".join(" ".join(texts).split())
+    blocks = (
+        block.astext()
+        for block in doctree.findall(docutils.nodes.TextElement)
+        if not isinstance(block, docutils.nodes.raw) and not isinstance(block.parent, docutils.nodes.TextElement)
+    )
+    app.book_texts[name] = " ".join(" ".join(blocks).split())
 
 
 def _write_texts(app, error: Exception | None) -> None:

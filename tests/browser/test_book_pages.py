@@ -84,9 +84,7 @@ def test_the_contents_of_a_page_open_where_there_is_no_room_beside_it(book: Path
     assert not page.locator("#pst-secondary-sidebar").is_visible()
     page.click("button.secondary-toggle")
     page.click("dialog[open] a >> text=You need")
-    assert page.evaluate("location.hash") == "#you-need"
-    page.keyboard.press("Escape")
-    assert page.locator("dialog[open]").count() == 0
+    page.wait_for_function("location.hash === '#you-need' && !document.querySelector('dialog[open]')")
 
 
 def test_players_play(book: Path, requests):

@@ -1,4 +1,5 @@
 // Equations that are wider than their line are drawn smaller, down to two thirds; what is still too wide scrolls.
+// The contents that a button opens above the page close when an entry is chosen.
 
 const SMALLEST = 2 / 3;
 
@@ -33,4 +34,8 @@ addEventListener("load", () => {
     addEventListener("resize", fit);
     document.addEventListener("toggle", fit, true); // a fold that opens
   });
+});
+
+document.querySelector("#pst-secondary-sidebar-modal")?.addEventListener("click", (event) => {
+  if (event.target.closest("a")) event.currentTarget.close();
 });
