@@ -38,6 +38,10 @@ def browser_executable() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
+# of each browser that is open, all the same: Playwright allows one in a process, and two folders of tests keep theirs
+_drivers: list[Any] = []
+
+
 @contextmanager
 def chromium(*flags: str) -> Iterator[Any]:
     """A headless Chromium with a fresh profile and these flags beside the usual ones."""
@@ -45,7 +49,13 @@ def chromium(*flags: str) -> Iterator[Any]:
     executable = browser_executable()
     if executable is None:
         pytest.skip("no Chromium found: install it (Debian: apt install chromium) or name one in DCCRN_BROWSER")
-    with playwright.sync_playwright() as p:
-        program = p.chromium.launch(executable_path=executable, headless=True, args=[*FLAGS, *flags])
+    driver = _drivers[-1] if _drivers else playwright.sync_playwright().start()
+    _drivers.append(driver)
+    try:
+        program = driver.chromium.launch(executable_path=executable, headless=True, args=[*FLAGS, *flags])
         yield program
         program.close()
+    finally:
+        _drivers.pop()
+        if not _drivers:
+            driver.stop()
