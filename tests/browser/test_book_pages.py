@@ -56,14 +56,16 @@ def test_pages_work_from_disk_and_send_nothing(name: str, size: str, book: Path,
     page.screenshot(path=screenshots / f"book-{name.replace('/', '-')}-{size}.png")
 
 
-def test_search_works_from_disk(book: Path, requests):
-    page = requests((book / "search.html").as_uri() + "?q=divergence")
+@pytest.mark.parametrize("size", SIZES)
+def test_search_works_from_disk(size: str, book: Path, requests):
+    page = requests((book / "search.html").as_uri() + "?q=divergence", size)
     page.wait_for_selector("#search-results li a", timeout=180_000)
     targets = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.href)")
     assert any("04_attention_transfer" in target for target in targets)
     page.wait_for_function("document.querySelectorAll('#search-results li p.context').length > 5")
     assert "divergence" in page.locator("#search-results li p.context").first.inner_text().lower()
     assert requests.errors == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
     assert [url for url in requests.seen if not url.startswith(("file:", "data:"))] == []
 
 
