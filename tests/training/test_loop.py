@@ -134,7 +134,9 @@ def test_bad_batches_are_skipped_and_named(corpus, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "muon"])
-def test_decided_on_the_device_a_run_is_what_it_is_decided_on_the_host(corpus, tmp_path, monkeypatch, optimiser):
+def test_decided_on_the_device_a_run_is_what_it_is_decided_on_the_host(
+    corpus, tmp_path, monkeypatch, repeatable, optimiser
+):
     real, calls = losses.si_snr_loss, []
 
     def sometimes_nan(estimate, target):
@@ -155,7 +157,8 @@ def test_decided_on_the_device_a_run_is_what_it_is_decided_on_the_host(corpus, t
     assert device["skipped"] == host["skipped"] == [{"step": 2, "mixtures": [4, 5]}]
     for part in ("train", "valid"):
         for ours, theirs in zip(device[part], host[part], strict=True):
-            assert ours == pytest.approx(theirs, rel=1e-4)
+            # where a step cannot be repeated bit by bit, Muon, which makes each matrix orthogonal, enlarges the rounding
+            assert ours == pytest.approx(theirs, rel=1e-4 if repeatable == 0 else 1e-3)
 
 
 @pytest.mark.parametrize("optimiser", ["adam", "muon"])
