@@ -37,7 +37,7 @@ def table(
     Args:
         record: what :func:`load_result` returns. Its own ``columns`` key chooses the columns when it has one.
         columns: metrics or row keys to show; None shows all that the record has, in the usual order.
-        systems: which to show, and their order; None shows all. For a record of systems.
+        systems: which to show, and (for a record of systems) their order; None shows all.
         means: only means, without counts and intervals. For a record of systems.
 
     Raises:
@@ -45,8 +45,12 @@ def table(
     """
     columns = columns or record.get("columns")
     if "rows" in record:
-        columns = columns or list(dict.fromkeys(key for row in record["rows"] for key in row))
-        return _markdown(columns, [[_cell(row.get(key)) for key in columns] for row in record["rows"]])
+        rows = record["rows"]
+        if systems and (missing := set(systems) - {row.get("system") for row in rows}):
+            raise ConfigError(f"result {record['name']} has no rows of system {min(missing)}")
+        columns = columns or list(dict.fromkeys(key for row in rows for key in row))
+        shown = [row for row in rows if not systems or row["system"] in systems]
+        return _markdown(columns, [[_cell(row.get(key)) for key in columns] for row in shown])
     known = record.get("systems") or {record["name"]: record}
     if missing := [name for name in systems or () if name not in known]:
         raise ConfigError(f"result {record['name']} has no system {missing[0]}; it has {', '.join(known)}")

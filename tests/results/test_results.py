@@ -109,6 +109,18 @@ def test_a_marker_chooses_columns(tmp_path: Path):
     assert stale_tables(readme, tmp_path) == []
 
 
+def test_a_marker_chooses_the_rows_of_systems(tmp_path: Path):
+    rows = [{"system": system, "minus": minus, "n": n} for n, (system, minus) in enumerate(("ba", "ca", "cb"))]
+    save_result("pairs", {**BASE, "rows": rows}, tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- table:pairs columns=minus,n systems=c -->\n<!-- /table:pairs -->\n", encoding="utf-8")
+    assert inject_tables(readme, tmp_path)
+    assert "| a | 1 |\n| b | 2 |\n<!--" in readme.read_text(encoding="utf-8") and "| a | 0 |" not in readme.read_text()
+    readme.write_text("<!-- table:pairs systems=d -->\n<!-- /table:pairs -->\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="result pairs has no rows of system d"):
+        inject_tables(readme, tmp_path)
+
+
 def test_a_marker_chooses_systems_and_means_alone(tmp_path: Path):
     systems = {name: {"items": items(2.0, 3.0)} for name in "abc"}
     save_result("two", {**BASE, "systems": systems}, tmp_path)
