@@ -41,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         SystemExit: bad usage (code 2), ``--help`` or ``--version`` (code 0).
     """
     argv = list(sys.argv[1:] if argv is None else argv)
+    _open_what_is_closed()
     _calm_progress_bars()
     if "--debug" in argv:
         with tidy_ending():
@@ -67,6 +68,20 @@ def main(argv: list[str] | None = None) -> int:
         _say_error("interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}", error)
         _forget_interrupt()
         return 128 + number
+
+
+def _open_what_is_closed() -> None:
+    """Let a standard stream that the process was started without (``2>&-``) lead nowhere.
+
+    Python leaves such a stream out: ``sys.stderr`` is None, which progress bars cannot write to, and the next file
+    that is opened would get its number, and with it what C code prints. A file opened here takes the lowest free
+    number: that of the stream.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8", errors="backslashreplace")
+            os.set_inheritable(stream.fileno(), True)  # for the processes that a command starts
+            setattr(sys, name, stream)
 
 
 def _calm_progress_bars() -> None:

@@ -14,7 +14,7 @@ from dccrn_lib.runtime.errors import ConfigError
 def run_notebooks(**options: Any) -> Parser:
     """The parser of ``run-notebooks``."""
     p = Parser(**options)
-    p.add_argument("--profile", default="quick", metavar="NAME", help="smoke, quick, cpu or gpu")
+    p.add_argument("--profile", metavar="NAME", help="smoke, quick, cpu or gpu; quick when not given")
     p.add_argument("--only", metavar="WHICH", help="numbers or names, comma-separated: 05,06")
     p.add_argument("--out", type=folder, metavar="DIR", help="folder for the run; runs/PROFILE when not given")
     p.add_argument(
@@ -45,12 +45,16 @@ def _run_notebooks(a: argparse.Namespace) -> int:
         print(notebooks.describe_parameters(only))
         return 0
     if a.in_place:
-        if a.parameter:
-            raise ConfigError("--in-place runs the notebooks with their own defaults: leave -p out")
+        given = {"-p": a.parameter, "--profile": a.profile, "--out": a.out, "--jobs": a.jobs}
+        if ignored := [option for option, value in given.items() if value]:
+            raise ConfigError(
+                "--in-place runs the notebooks where they lie, one at a time, with their own defaults: "
+                f"leave {' and '.join(ignored)} out"
+            )
         report = notebooks.execute_in_place(only, timeout=a.timeout, progress=not a.quiet)
     else:
         report = notebooks.run_notebooks(
-            a.profile,
+            a.profile or "quick",
             only=only,
             out=a.out,
             parameters=notebooks.split_assignments(a.parameter),

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -142,6 +143,9 @@ def test_help_shows_defaults(capsys: pytest.CaptureFixture[str]):
         ["enhance"],
         ["evaluate", "--clean", "a", "--noisy", "b", "--json", "c", "--model", "m", "--enhanced", "e"],
         ["run-notebooks", "--in-place", "-p", "seed=1"],
+        ["run-notebooks", "--in-place", "--out", "o"],
+        ["run-notebooks", "--in-place", "--profile", "smoke"],
+        ["run-notebooks", "--in-place", "--jobs", "1"],
         ["run-notebooks", "-p", "seed"],
         ["run-notebooks", "--timeout", "0"],
         ["run-notebooks", "--jobs", "0"],
@@ -544,3 +548,24 @@ def test_evaluate_says_why_files_have_no_score_and_exits_1(tmp_path: Path, capsy
     assert cli.main(arguments) == 1
     out, err = capsys.readouterr()
     assert "1 of 2 files scored" in out and "no si_snr_db for b.wav: estimate is silent" in err
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_that_is_closed_stops_no_command(closed: str, tmp_path: Path):
+    write_audio(tmp_path / "in" / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)
+    command = [sys.executable, "-m", "dccrn_lib", "corpus", "scan", "in", "--kind", "noise", "--out", "m.jsonl"]
+    line = f"{shlex.join(command)} {closed}"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "m.jsonl").read_text(encoding="utf-8"))["path"] == "in/a.wav"
+
+
+def test_no_file_gets_the_number_of_a_closed_stream(root: Path):
+    code = (
+        "import os, sys; from dccrn_lib.cli.main import main\n"
+        "main(['commands', '--out', os.devnull])\n"
+        "sys.exit(0 if sys.stderr.fileno() == 2 and open(os.devnull).fileno() > 2 else 3)"
+    )
+    line = f"{shlex.join([sys.executable, '-c', code])} 2>&-"
+    assert subprocess.run(["sh", "-c", line], cwd=root).returncode == 0
