@@ -16,8 +16,10 @@ def evaluate(**options: Any) -> Parser:
     p.add_argument("--clean", type=named, required=True, metavar="DIR", help="clean references")
     p.add_argument("--noisy", type=named, required=True, metavar="DIR", help="noisy files of the same names")
     group = p.add_mutually_exclusive_group()
-    group.add_argument("--model", metavar="NAME_OR_PATH", help="enhance the noisy files with this model and score that")
-    group.add_argument("--enhanced", metavar="DIR", help="score these files; with neither, the noisy ones")
+    group.add_argument(
+        "--model", type=named, metavar="NAME_OR_PATH", help="enhance the noisy files with this model and score that"
+    )
+    group.add_argument("--enhanced", type=named, metavar="DIR", help="score these files; with neither, the noisy ones")
     p.add_argument("--json", type=file, required=True, metavar="FILE", help="result file to write")
     p.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1 ...")
     p.add_argument("--metrics", metavar="NAMES", help="pesq_wb,stoi ...; all that are installed when not given")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,7 @@ class DistillationLoss(nn.Module):
         options: of the feature loss, e.g. ``reading``, ``normalisation``, ``student_stft``, ``teacher_stft``.
 
     Raises:
-        ConfigError: unknown method or option, a outside [0, 1].
+        ConfigError: unknown method or option, a outside [0, 1], b below 0 or not finite.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class DistillationLoss(nn.Module):
             raise ConfigError(f"unknown distillation method {method!r}; {nearest_name(method, list(METHODS))}")
         if not 0 <= output_weight <= 1:
             raise ConfigError(f"output_weight must lie in [0, 1], got {output_weight}")
+        if feature_weight is not None and not 0 <= feature_weight < math.inf:
+            raise ConfigError(f"feature_weight must be at least 0 and finite, got {feature_weight}")
         self.method, self.base_loss = method, base_loss
         self.output_weight = 0.0 if method == "none" else output_weight
         self.feature_weight = feature_weight
@@ -97,17 +100,22 @@ class DistillationLoss(nn.Module):
             {"waveform_norm", "feature_norm", "feature_weight"}: to be printed and kept.
 
         Raises:
-            ConfigError: the feature term has no gradient.
+            ConfigError: ``share`` is below 0 or not finite; b has to be chosen and the gradient of a term is 0 or not
+                finite.
         """
+        if not 0 <= share < math.inf:
+            raise ConfigError(f"share must be at least 0 and finite, got {share}")
         norms = []
         for term in (waveform, features):
             grads = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-            norms.append(torch.stack([g.float().square().sum() for g in grads if g is not None]).sum().sqrt().item())
+            squares = [g.float().square().sum() for g in grads if g is not None]
+            norms.append(torch.stack(squares).sum().sqrt().item() if squares else 0.0)
         if self.feature_weight is None:
-            if not norms[1] > 0:
-                raise ConfigError(
-                    f"method {self.method}: the feature term has no gradient; set feature_weight yourself"
-                )
+            for name, norm in zip(("waveform terms", "feature term"), norms, strict=True):
+                if not 0 < norm < math.inf:
+                    raise ConfigError(
+                        f"method {self.method}: the gradient of the {name} has the norm {norm}; set feature_weight yourself"
+                    )
             self.feature_weight = share * norms[0] / norms[1]
         return {"waveform_norm": norms[0], "feature_norm": norms[1], "feature_weight": self.feature_weight}
 

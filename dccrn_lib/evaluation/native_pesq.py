@@ -79,8 +79,8 @@ def _process() -> subprocess.Popen:
     process = _running.get(os.getpid())
     if process is None or process.poll() is not None:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        process = subprocess.Popen(  # -P: a pickle.py in the folder one is in is not Python's
+            [sys.executable, "-P", "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
         _running[os.getpid()] = process
     return process

@@ -39,8 +39,8 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     The temporary file keeps the suffix of ``path``, because audio writers choose the format by it;
     of a long name it keeps the beginning, since a file system takes 255 bytes.
 
-    A symbolic link stays one: the file that it names is replaced. A device or a pipe (/dev/null, /dev/stdout) is
-    written to.
+    A file that is replaced keeps its mode. A symbolic link stays one: the file that it names is replaced. A device or a
+    pipe (/dev/null, /dev/stdout) is written to.
 
     Raises:
         OSError: of the system, named after ``path`` where it would name the temporary file or none.
@@ -60,7 +60,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         descriptor, temporary = _new_partial(target)
         try:
             yield temporary
-            temporary.chmod(0o666 & ~_umask())
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode) if target.is_file() else 0o666 & ~_umask())
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)

@@ -481,8 +481,22 @@ def test_balance_keeps_a_weight_that_was_given(run, pair):
 
 def test_balance_refuses_a_term_without_gradient():
     x = torch.ones(3, requires_grad=True)
-    with pytest.raises(ConfigError, match="at_kl.*no gradient.*feature_weight"):
-        DistillationLoss("at_kl").balance([x], x.sum(), 0 * x.sum())
+    for waveform, features, term in (
+        (x.sum(), 0 * x.sum(), "feature term has the norm 0"),
+        (x.sum(), x.sum() * math.inf, "feature term has the norm inf"),
+        (x.sum() * math.nan, x.sum(), "waveform terms has the norm nan"),
+    ):
+        with pytest.raises(ConfigError, match=f"at_kl: the gradient of the {term}.*feature_weight"):
+            DistillationLoss("at_kl").balance([x], waveform, features)
+    y = torch.ones(2, requires_grad=True)
+    with pytest.raises(ConfigError, match="feature term has the norm 0"):  # of which x is no part
+        DistillationLoss("at_kl").balance([x], x.sum(), y.sum())
+    for share in (-1.0, math.nan):
+        with pytest.raises(ConfigError, match="share must be at least 0"):
+            DistillationLoss("at_kl").balance([x], x.sum(), x.sum(), share)
+    for weight in (-1.0, math.nan, math.inf):
+        with pytest.raises(ConfigError, match="feature_weight must be at least 0"):
+            DistillationLoss("at_kl", feature_weight=weight)
 
 
 # ---- teacher stays as it is

@@ -98,6 +98,14 @@ def test_a_crash_of_the_native_code_ends_neither_this_process_nor_the_next_score
     assert value == pytest.approx(4.549, abs=1e-3) and problem == ""
 
 
+def test_a_file_in_the_folder_one_is_in_is_not_taken_for_a_module(tmp_path, monkeypatch):
+    (tmp_path / "pickle.py").write_text("raise SystemExit('a module of the folder one is in')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dccrn_lib.evaluation.native_pesq._running", {})  # a process of its own
+    value, problem = native_pesq(RATE, _utterances(2), _utterances(2), "nb")
+    assert value == pytest.approx(4.549, abs=1e-3) and problem == ""
+
+
 def test_pesq_of_a_long_recording_is_that_of_its_pieces():
     s = _utterances(120)
     e = s + white(s.size, 0.0001)

@@ -178,6 +178,17 @@ def test_a_temporary_name_is_in_no_message(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path):
+    for mode in (0o600, 0o664):
+        (tmp_path / "mine.txt").write_text("old")
+        (tmp_path / "mine.txt").chmod(mode)
+        with files.atomic_path(tmp_path / "mine.txt") as temporary:
+            temporary.write_text("new")
+        assert (tmp_path / "mine.txt").read_text() == "new"
+        assert stat.S_IMODE((tmp_path / "mine.txt").stat().st_mode) == mode
+
+
 @posix
 def test_files_and_folders_have_the_rights_that_the_user_gives_to_new_ones(tmp_path):
     before = os.umask(0o077)
