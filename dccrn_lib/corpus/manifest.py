@@ -58,7 +58,7 @@ def read_manifest(path: PathLike, split: str | None = None, kind: str | None = N
     path = Path(path)
     folder = os.path.dirname(os.path.abspath(path))
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # a name may hold U+2028
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a name may hold U+2028
     except FileNotFoundError:
         raise ManifestError(
             f"{path}: no such manifest; make one with `python -m dccrn_lib corpus scan FOLDER`"

@@ -138,14 +138,16 @@ class DistillationLoss(nn.Module):
             While b is None, "total" lacks the feature term: call :meth:`balance` first.
 
         Raises:
-            ConfigError: the method needs a teacher's output and there is none, or as of :meth:`FeatureLoss.forward`.
+            ConfigError: the teacher's output or features are needed and missing, or as of :meth:`FeatureLoss.forward`.
         """
         if self.needs_teacher and teacher is None:
             raise ConfigError(f"method {self.method} needs the teacher's output")
+        if self.feature_loss is not None and (student_features is None or teacher_features is None):
+            raise ConfigError(f"method {self.method} needs the features of both: hand over those of two FeatureTaps")
         terms: dict[str, Any] = self.waveform_term(student, clean, teacher)
         a = self.output_weight
         total = (1 - a) * terms["clean"] + (a * terms["teacher"] if self.needs_teacher else 0)
-        if self.feature_loss is not None:
+        if self.feature_loss is not None and student_features is not None and teacher_features is not None:
             terms["features"], terms["layers"] = self.feature_loss(student_features, teacher_features)
             if self.feature_weight is not None:
                 total = total + self.feature_weight * terms["features"]

@@ -22,7 +22,7 @@ class FeatureTap:
     gradient history. Use it as a context manager or call :meth:`close`.
 
     Raises:
-        ConfigError: unknown stream.
+        ConfigError: unknown stream, or a model without ``encoder`` and ``decoder``.
 
     >>> from dccrn_lib import build_model
     >>> model = build_model("distil_dccrn_mini")
@@ -35,6 +35,10 @@ class FeatureTap:
     def __init__(self, model: nn.Module, stream: str = "complex") -> None:
         if stream not in STREAMS:
             raise ConfigError(f"unknown stream {stream!r}; {nearest_name(stream, list(STREAMS))}")
+        if missing := [part for part in ("encoder", "decoder") if not hasattr(model, part)]:
+            raise ConfigError(
+                f"{type(model).__name__} has no {missing[0]}: the layers to tap are its encoder and decoder"
+            )
         self.stream = stream
         self.features: dict[str, Tensor] = {}
         self._handles = []

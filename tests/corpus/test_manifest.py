@@ -313,6 +313,13 @@ def test_a_separator_that_stands_in_a_manifest_ends_no_line(tmp_path):
     assert entry.path == str(tmp_path / line["path"])
 
 
+def test_a_manifest_that_an_editor_of_windows_saved_is_read(tmp_path):
+    (tmp_path / "m.jsonl").write_bytes(
+        b"\xef\xbb\xbf" + json.dumps(LINE).encode() + b"\r\n" + json.dumps(LINE).encode()
+    )
+    assert [entry.path for entry in read_manifest(tmp_path / "m.jsonl")] == [str(tmp_path / "a/1.wav")] * 2
+
+
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3", ".aiff"])
 def test_cut_recordings_are_bad_files(suffix, tmp_path):
     rng = np.random.default_rng(0)

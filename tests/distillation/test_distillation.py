@@ -612,3 +612,11 @@ def test_the_method_that_the_documents_write_is_a_method(root: Path, monkeypatch
     total, _ = loss(student, teacher)
     expected = [f["encoder.0"].square().mean(1).mean(-1) for f in (student, teacher)]
     assert total.item() == pytest.approx((expected[0] - expected[1]).square().mean().item(), rel=1e-4)
+
+
+def test_what_cannot_be_tapped_or_compared_is_refused():
+    with pytest.raises(ConfigError, match="Linear has no encoder"):
+        FeatureTap(nn.Linear(2, 2))
+    x = torch.randn(1, 400)
+    with pytest.raises(ConfigError, match="at_kl needs the features of both"):
+        DistillationLoss("at_kl")(x, x, x)

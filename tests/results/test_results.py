@@ -109,6 +109,22 @@ def test_a_marker_chooses_columns(tmp_path: Path):
     assert stale_tables(readme, tmp_path) == []
 
 
+def test_what_a_marker_cannot_have_is_named(tmp_path: Path):
+    save_result("pairs", {**BASE, "rows": [{"system": "a", "n": 1}]}, tmp_path)
+    (tmp_path / "history.json").write_text('{"train": []}', encoding="utf-8")
+    readme = tmp_path / "README.md"
+    for marker, problem in (
+        ("pairs columns=m", "result pairs has no column m; it has system, n"),
+        ("history", "result history holds no table"),
+    ):
+        readme.write_text(f"<!-- table:{marker} -->\n<!-- /table:{marker.split()[0]} -->\n", encoding="utf-8")
+        with pytest.raises(ConfigError, match=problem):
+            inject_tables(readme, tmp_path)
+    readme.write_bytes("gr\u00fc\u00df".encode("latin-1"))
+    with pytest.raises(ConfigError, match="is not UTF-8"):
+        inject_tables(readme, tmp_path)
+
+
 def test_a_marker_chooses_the_rows_of_systems(tmp_path: Path):
     rows = [{"system": system, "minus": minus, "n": n} for n, (system, minus) in enumerate(("ba", "ca", "cb"))]
     save_result("pairs", {**BASE, "rows": rows}, tmp_path)

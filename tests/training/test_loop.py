@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import dccrn_lib.losses as losses
 from dccrn_lib.corpus.mixing import MixConfig
@@ -402,6 +403,12 @@ def test_a_cached_teacher_gives_the_losses_of_a_live_one(corpus, tmp_path, metho
     calls.clear()
     again = train(replace(cached, out=str(tmp_path / "again")), progress=False).history
     assert calls == [] and again["train"] == history["train"]
+    files = sorted((tmp_path / "cache").rglob("*.safetensors"))
+    files[0].write_bytes(files[0].read_bytes()[:-9])
+    files[1].write_bytes(b"")
+    save_file({"other": torch.zeros(2)}, files[2])
+    mended = train(replace(cached, out=str(tmp_path / "mended")), progress=False).history
+    assert calls and mended["train"] == history["train"], "what is damaged is computed anew"
     train(replace(cached, out=str(tmp_path / "other"), seed=2, steps=1), progress=False)
     assert calls, "other mixtures must not be found under the names of these"
 
