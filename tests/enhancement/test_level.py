@@ -105,7 +105,7 @@ def test_files_through_the_exported_graph(exported: Path, tmp_path: Path, name: 
     qualities = []
     for level in LEVELS:
         soundfile.write(tmp_path / "in.wav", at(level, name), 16000, subtype="FLOAT")
-        enhance_wav(exported, tmp_path / "in.wav", tmp_path / "out.wav")
+        enhance_wav(exported, tmp_path / "in.wav", tmp_path / "out.wav", overwrite=True)
         qualities.append(quality(soundfile.read(tmp_path / "out.wav", dtype="float32")[0], name))
     assert spread(qualities) < 0.05
 
