@@ -9,7 +9,20 @@ from dccrn_lib.distillation.attention import FrameGrid, align_frames
 from dccrn_lib.runtime.errors import ConfigError
 
 
+def require_same_layers(student: dict[str, Tensor], teacher: dict[str, Tensor]) -> None:
+    """ConfigError unless both hold features of the same layers, at least one."""
+    if set(student) != set(teacher):
+        raise ConfigError(f"layers of student and teacher differ: {sorted(set(student) ^ set(teacher))}")
+    if not student:
+        raise ConfigError("no layer to compare: run both networks under a FeatureTap first")
+
+
 def _check_pair(name: str, student: Tensor, teacher: Tensor) -> None:
+    if not student.numel() or not teacher.numel():
+        raise ConfigError(
+            f"{name}: student {tuple(student.shape)} or teacher {tuple(teacher.shape)} is empty; "
+            "give a batch of at least one recording that fills a frame"
+        )
     if student.shape[0] != teacher.shape[0] or student.shape[2] != teacher.shape[2]:
         raise ConfigError(
             f"{name}: batch and freq of student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must agree; "
@@ -51,11 +64,10 @@ class FeatureLoss(nn.Module):
             student, teacher: {layer: (batch, chan, freq, frame)} with the same keys.
 
         Raises:
-            ConfigError: the layers differ, a layer's batch or freq differ, or frames have to be brought together and
-                the STFTConfigs are not given.
+            ConfigError: the layers differ or there are none, a feature is empty, a layer's batch or freq differ, or frames
+                have to be brought together and the STFTConfigs are not given.
         """
-        if set(student) != set(teacher) or not student:
-            raise ConfigError(f"layers of student and teacher differ: {sorted(set(student) ^ set(teacher))}")
+        require_same_layers(student, teacher)
         losses = {}
         for name in student:
             _check_pair(name, student[name], teacher[name])

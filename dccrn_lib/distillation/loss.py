@@ -138,12 +138,17 @@ class DistillationLoss(nn.Module):
             While b is None, "total" lacks the feature term: call :meth:`balance` first.
 
         Raises:
-            ConfigError: the teacher's output or features are needed and missing, or as of :meth:`FeatureLoss.forward`.
+            ConfigError: the teacher's output or features are needed and missing, the batch holds no sample, or as of
+                :meth:`FeatureLoss.forward`.
         """
         if self.needs_teacher and teacher is None:
             raise ConfigError(f"method {self.method} needs the teacher's output")
         if self.feature_loss is not None and (student_features is None or teacher_features is None):
             raise ConfigError(f"method {self.method} needs the features of both: hand over those of two FeatureTaps")
+        if not student.numel():
+            raise ConfigError(
+                f"the batch {tuple(student.shape)} holds no sample; leave empty recordings and batches out"
+            )
         terms: dict[str, Any] = self.waveform_term(student, clean, teacher)
         a = self.output_weight
         total = (1 - a) * terms["clean"] + (a * terms["teacher"] if self.needs_teacher else 0)

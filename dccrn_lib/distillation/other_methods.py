@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dccrn_lib.distillation.attention import EPS, channel_attention, kl_divergence
-from dccrn_lib.distillation.feature_loss import FeatureLoss
+from dccrn_lib.distillation.feature_loss import FeatureLoss, require_same_layers
 from dccrn_lib.runtime.distributed import mean_over_processes
 from dccrn_lib.runtime.errors import ConfigError
 
@@ -32,6 +32,7 @@ class _Projected(FeatureLoss):
 
     def prepare(self, student: dict[str, Tensor], teacher: dict[str, Tensor]) -> None:
         """Build one 1x1 convolution a layer from the channels of the first batch's features (batch, chan, freq, frame)."""
+        require_same_layers(student, teacher)
         self.adapters = nn.ModuleDict(
             {n.replace(".", "_"): nn.Conv2d(student[n].shape[1], teacher[n].shape[1], 1) for n in student}
         ).to(next(iter(student.values())).device)

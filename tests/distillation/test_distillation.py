@@ -620,3 +620,14 @@ def test_what_cannot_be_tapped_or_compared_is_refused():
     x = torch.randn(1, 400)
     with pytest.raises(ConfigError, match="at_kl needs the features of both"):
         DistillationLoss("at_kl")(x, x, x)
+
+
+def test_layers_that_differ_and_empty_batches_are_named():
+    full = torch.randn(1, 4, 8, 5)
+    with pytest.raises(ConfigError, match="holds no sample"):
+        DistillationLoss("none")(full[:0, 0, 0], full[:0, 0, 0])
+    with pytest.raises(ConfigError, match="layers of student and teacher differ"):
+        FitNets().prepare({"encoder.0": full}, {})
+    for empty in (full[..., :0], full[:0]):
+        with pytest.raises(ConfigError, match="is empty"):
+            AttentionTransferKL()({"encoder.0": empty}, {"encoder.0": empty})
