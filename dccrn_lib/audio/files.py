@@ -42,13 +42,8 @@ PEAKS = ("clip", "scale", "error")  # what write_audio does with samples beyond 
 BLOCK_SAMPLES = 1 << 18
 _SUFFIX_FORMATS = {"opus": ("OGG", "OPUS"), "oga": ("OGG", None), "aif": ("AIFF", None), "aifc": ("AIFF", None)}
 _SUFFIX_FORMATS |= {"wave": ("WAV", None), "snd": ("AU", None), "sf": ("IRCAM", None), "sph": ("NIST", None)}
-_NOT_AUDIO_SUFFIXES = {
-    "raw",
-    "mat4",
-    "mat5",
-    "mat",
-    "sd2",
-}  # no header, not audio by habit, or a header in another file
+# no header, not audio by habit, or a header in another file
+_NOT_AUDIO_SUFFIXES = {"raw", "mat4", "mat5", "mat", "sd2"}
 _SUFFIXES = {name.lower() for name in soundfile.available_formats()} | set(_SUFFIX_FORMATS)
 AUDIO_SUFFIXES = tuple(sorted(f".{name}" for name in _SUFFIXES - _NOT_AUDIO_SUFFIXES))
 

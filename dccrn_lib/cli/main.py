@@ -89,7 +89,7 @@ def _calm_progress_bars() -> None:
 
     tqdm takes its defaults from the environment when it is imported, so this comes before the commands' modules.
     """
-    if not sys.stderr or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "30")
         os.environ.setdefault("TQDM_MAXINTERVAL", "30")
 

@@ -87,8 +87,8 @@ class CachedTeacher(Teacher):
         except SafetensorError:
             return None
         whole = all("output" in item and item["output"].shape == noisy.shape[1:] for item in items)
-        alike = len({frozenset(item) for item in items}) == 1 and (len(items[0]) > 1) == (self.tap is not None)
-        return items if whole and alike else None
+        alike = len({frozenset((name, part.shape) for name, part in item.items()) for item in items}) == 1
+        return items if whole and alike and (len(items[0]) > 1) == (self.tap is not None) else None
 
     def _keep(self, files: Sequence[Path], output: Tensor, features: dict[str, Tensor] | None) -> None:
         parts = {name: channel_attention(f).sqrt()[:, None] for name, f in (features or {}).items()}

@@ -123,7 +123,10 @@ def open_run(out: Path, config: Any, resume: bool, may_change: set[str]) -> dict
     if checkpoint.is_file():
         return load_checkpoint(checkpoint, _KEYS)
     if (out / WEIGHTS).is_file():
-        raise ConfigError(f"{out} holds weights, but no {CHECKPOINT} to resume from: {_ANEW}")
+        raise ConfigError(
+            f"{out} holds weights, but no {CHECKPOINT} to resume from: restore it from a copy, "
+            f"or move {WEIGHTS} away to train from the start"
+        )
     return None
 
 
