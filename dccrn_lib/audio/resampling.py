@@ -27,6 +27,7 @@ ZERO_CROSSINGS = 64
 ROLLOFF = 0.9475937167399596
 BETA = 14.769656459379492
 _LARGEST_KERNEL = 4_000_000  # elements; beyond it (44,056 to 16,000 Hz, say) taps are computed as needed
+_AT_ONCE = 1 << 19  # taps that are computed at once, for bounded memory
 _TABLE_STEPS = 4096  # table entries per zero crossing
 
 
@@ -66,16 +67,23 @@ def _kernel_table() -> np.ndarray:
     return np.concatenate([values, [0.0, 0.0]])
 
 
-def _direct(x: np.ndarray, old: int, new: int) -> np.ndarray:
-    """Resample (row, sample) tap by tap: for ratios whose polyphase kernel would not fit into memory."""
+def _direct(x: np.ndarray, old: int, new: int, first: int = 0, last: int | None = None) -> np.ndarray:
+    """Resample (row, sample) tap by tap: for ratios whose polyphase kernel would not fit into memory.
+
+    Args:
+        x: float32 (row, sample).
+        old, new: the reduced rates.
+        first, last: the output samples wanted, [first, last); None for all to the end.
+    """
     samples = x.shape[-1]
     width, lowest = _half_width(old, new), min(old, new) * ROLLOFF
     padded = np.pad(x, ((0, 0), (width, width + 2)))
-    length = -(-new * samples // old)
-    result = np.empty((x.shape[0], length), dtype=np.float32)
+    end = -(-new * samples // old) if last is None else last
+    result = np.empty((x.shape[0], end - first), dtype=np.float32)
     table, taps = _kernel_table(), np.arange(2 * width + 2)
-    for start in range(0, length, 4096):
-        n = np.arange(start, min(start + 4096, length))
+    at_once = max(1, _AT_ONCE // taps.size)
+    for start in range(first, end, at_once):
+        n = np.arange(start, min(start + at_once, end))
         whole, rest = np.divmod(n * old, new)  # output n lies at input position whole + rest / new
         # t = (i - n old / new) min(old, new) rolloff / old, i = whole - width + tap
         t = np.abs(taps[None] - width - (rest / new)[:, None]) * (lowest / old)  # (output, tap)
@@ -83,8 +91,12 @@ def _direct(x: np.ndarray, old: int, new: int) -> np.ndarray:
         below = position.astype(np.int64)
         weights = table[below] + (position - below) * (table[below + 1] - table[below])
         pieces = padded[:, whole[:, None] + taps[None]]  # (row, output, tap)
-        result[:, start : start + len(n)] = np.einsum("rnt,nt->rn", pieces, weights * (lowest / old))
+        result[:, start - first : start - first + len(n)] = np.einsum("rnt,nt->rn", pieces, weights * (lowest / old))
     return result
+
+
+def _is_direct(old: int, new: int) -> bool:
+    return new * (old + 2 * _half_width(old, new)) > _LARGEST_KERNEL
 
 
 @overload
@@ -116,7 +128,7 @@ def resample(x: np.ndarray | Tensor, from_rate: int, to_rate: int) -> np.ndarray
     if x.numel() == 0:
         return x.new_zeros((*x.shape[:-1], -(-x.shape[-1] * new // old)), dtype=torch.float32)
     rows = x.float().reshape(-1, x.shape[-1])  # (row, sample)
-    if new * (old + 2 * _half_width(old, new)) > _LARGEST_KERNEL:
+    if _is_direct(old, new):
         result = torch.from_numpy(_direct(rows.detach().cpu().numpy(), old, new)).to(x.device)
     else:
         convert = _polyphase(old, new)
@@ -161,18 +173,24 @@ class StreamingResampler:
         blocks = self._buffer.shape[1] // self._old - 2 * self._context
         if blocks < 1:
             return np.zeros((samples.shape[0], 0), dtype=np.float32)
-        result = resample(self._buffer[:, : (blocks + 2 * self._context) * self._old], self._old, self._new)
+        result = self._piece((blocks + 2 * self._context) * self._old, blocks * self._new)
         self._buffer = self._buffer[:, blocks * self._old :]
-        first = self._context * self._new
         self._returned += blocks * self._new
-        return result[:, first : first + blocks * self._new]
+        return result
 
     def flush(self) -> np.ndarray:
         """Return the rest, (channel, sample), ceil(received * to_rate / from_rate) in all; start afresh."""
         if self._buffer is None:
             return np.zeros((self._channels, 0), dtype=np.float32)
         missing = -(-self._received * self._new // self._old) - self._returned
-        zeros = np.zeros((self._buffer.shape[0], (2 * self._context + 1) * self._old), dtype=np.float32)
-        result = self.push(zeros)[:, :missing]
+        result = self._piece(self._buffer.shape[1], missing)  # behind the end the filter sees zeros
         self._buffer, self._received, self._returned = None, 0, 0
         return result
+
+    def _piece(self, samples: int, count: int) -> np.ndarray:
+        """The next ``count`` output samples (channel, sample), from the first ``samples`` of the buffer."""
+        assert self._buffer is not None
+        first = self._context * self._new
+        if _is_direct(self._old, self._new):
+            return _direct(self._buffer[:, :samples], self._old, self._new, first, first + count)
+        return resample(self._buffer[:, :samples], self._old, self._new)[:, first : first + count]

@@ -255,6 +255,39 @@ def test_direct_and_polyphase_kernels_agree():
     assert np.abs(direct - resample(x, 44100, 16000)).max() < 2e-5
 
 
+@pytest.mark.parametrize("rate", [767_999, 192_001, 44_056, 22_254])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_short_signal_costs_no_more_streamed_than_whole(monkeypatch: pytest.MonkeyPatch, rate: int, there: bool):
+    """Rates that share no large factor with 16 kHz have blocks of a second; only what is asked for is computed."""
+    old, new = (rate, 16000) if there else (16000, rate)
+    computed, real = [], resampling._direct
+
+    def counted(*arguments) -> np.ndarray:
+        result = real(*arguments)
+        computed.append(result.shape[1])
+        return result
+
+    monkeypatch.setattr(resampling, "_direct", counted)
+    x = noise(1, old // 20)
+    stream = StreamingResampler(old, new)
+    streamed = np.concatenate([stream.push(x[:, :500]), stream.push(x[:, 500:]), stream.flush()], axis=1)
+    assert sum(computed) == streamed.shape[1] == -(-x.shape[1] * new // old)
+    np.testing.assert_allclose(streamed, resample(x, old, new), atol=1e-6)
+
+
+def test_tap_by_tap_memory_is_bounded():
+    import tracemalloc
+
+    x = noise(1, 767_999 // 10)
+    resampling._kernel_table()
+    tracemalloc.start()
+    try:
+        resample(x, 767_999, 16000)
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("old, new", [(44100, 16000), (16000, 44100), (48000, 16000), (8000, 16000), (16000, 22051)])
 def test_streamed_resampling_has_no_seam(old, new):
     x = noise(2, 2 * old + 17)
