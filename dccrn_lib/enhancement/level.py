@@ -16,6 +16,10 @@ import numpy as np
 
 NETWORK_DBFS = -23.0  # level of active frames at which a network hears a recording, in dB relative to full scale
 ACTIVE_DB = 25.0
+PARTS = 10  # of a frame, 5 ms each; a click lies in one of them, or in two
+CLICK_DB = 30.0  # the peak of a frame with a click lies so far above the RMS of all but its CLICK_PARTS loudest parts
+CLICK_PARTS = 2
+LOUDEST_HEARD = 4.0  # full scale is 1: nothing but a click goes beyond
 
 
 class LevelMeter:
@@ -23,7 +27,9 @@ class LevelMeter:
     for, NETWORK_DBFS.
 
     The level is the RMS of the active frames of 50 ms, those within ACTIVE_DB of the loudest, without the mean of the whole
-    signal: a long pause does not make a recording quiet, nor a constant offset loud.
+    signal: a long pause does not make a recording quiet, nor a constant offset loud. It is raised until a peak would pass
+    full scale. Of a frame with a click the rest counts, so that a click decides on neither; a word of one syllable, however
+    far above the noise, does.
 
     Args:
         channels: of the signal.
@@ -36,22 +42,20 @@ class LevelMeter:
     """
 
     def __init__(self, channels: int, sample_rate: int) -> None:
-        self._low, self._high = np.full(channels, np.inf), np.full(channels, -np.inf)
-        self._frame, self._least = max(1, round(0.05 * sample_rate)), sample_rate // 10
+        self._frame, self._least = PARTS * max(1, round(0.05 / PARTS * sample_rate)), sample_rate // 10
         self._rest = np.zeros((channels, 0))
         self._samples, self._sum = 0, np.zeros(channels)
-        self._moments = [np.zeros((2, channels, 0))]  # mean and mean square of frames
+        self._frames = [np.zeros((4, channels, 0))]  # mean, mean square, lowest and highest sample of frames
 
     def add(self, samples: np.ndarray) -> None:
         """Take the next (channel, sample)."""
-        self._low = np.minimum(self._low, samples.min(axis=1, initial=np.inf))
-        self._high = np.maximum(self._high, samples.max(axis=1, initial=-np.inf))
         self._samples += samples.shape[1]
         self._sum += samples.sum(axis=1, dtype=np.float64)
         line = np.concatenate([self._rest, samples], axis=1)  # (channel, sample), float64
         frames = line.shape[1] // self._frame
-        whole = line[:, : frames * self._frame].reshape(len(line), frames, self._frame)  # (channel, frame, sample)
-        self._moments.append(np.stack([whole.mean(axis=2), np.square(whole).mean(axis=2)]))
+        if frames:
+            whole = line[:, : frames * self._frame]
+            self._frames.append(_measured(whole.reshape(len(line), frames, PARTS, -1)))
         self._rest = line[:, frames * self._frame :]
 
     def offset(self) -> np.ndarray:
@@ -60,23 +64,49 @@ class LevelMeter:
         return (self._sum / self._samples if known else 0 * self._sum).astype(np.float32)[:, None]
 
     def scale(self) -> np.ndarray:
-        """The divisors, float32 (channel, 1); 1 for silence, never so small that a sample would pass full scale."""
-        mean, square = np.concatenate(self._moments, axis=2)  # (channel, frame) each
-        if mean.shape[1] == 0 and self._rest.shape[1]:
-            mean, square = (m.mean(axis=1, keepdims=True) for m in (self._rest, np.square(self._rest)))
+        """The divisors, float32 (channel, 1); 1 for silence."""
+        frames = np.concatenate(self._frames, axis=2)
+        if frames.shape[2] == 0 and self._rest.shape[1]:
+            frames = _measured(self._rest[:, None, None])
+        mean, square, lowest, highest = frames  # (channel, frame) each
         offset = self.offset().astype(np.float64)
         # mean((x - c)^2) = mean(x^2) - 2 c mean(x) + c^2
         energies = np.maximum(square - 2 * offset * mean + offset**2, 0.0)
-        peak = np.maximum(np.maximum(self._high - offset[:, 0], offset[:, 0] - self._low), 0.0)
-        return np.array([_scale(*row) for row in zip(energies, peak, strict=True)], dtype=np.float32)[:, None]
+        peaks = np.maximum(highest - offset, offset - lowest)
+        return np.array([_scale(*row) for row in zip(energies, peaks, strict=True)], dtype=np.float32)[:, None]
 
 
-def _scale(energies: np.ndarray, peak: float) -> float:
-    top = energies.max(initial=0.0)
-    if top <= 0:
-        return max(1.0, peak)
-    level = float(np.sqrt(energies[energies > top / 10 ** (ACTIVE_DB / 10)].mean()))
-    return max(level / 10 ** (NETWORK_DBFS / 20), peak, 1e-6)  # below -140 dBFS there is nothing to hear
+def _measured(frames: np.ndarray) -> np.ndarray:
+    """(channel, frame, part, sample) -> mean, mean square, lowest and highest sample without clicks (4, channel, frame)."""
+    parts = np.stack([frames.mean(axis=3), np.square(frames).mean(axis=3), frames.min(axis=3), frames.max(axis=3)])
+    mean, square = parts[:2]
+    centre = mean.mean(axis=2, keepdims=True)
+    energies = square - 2 * centre * mean + centre**2  # (channel, frame, part), about the frame's mean
+    kept = np.argsort(energies, axis=2)[:, :, :-CLICK_PARTS]
+    if not kept.shape[2]:
+        return _together(parts)
+    rest = np.take_along_axis(energies, kept, axis=2).mean(axis=2)
+    peaks = np.maximum(parts[3] - centre, centre - parts[2]).max(axis=2)
+    click = np.square(peaks) > rest * 10 ** (CLICK_DB / 10)  # (channel, frame)
+    return np.where(click, _together(np.take_along_axis(parts, kept[None], axis=3)), _together(parts))
+
+
+def _together(parts: np.ndarray) -> np.ndarray:
+    mean, square, lowest, highest = parts  # (channel, frame, part) each
+    return np.stack([mean.mean(axis=2), square.mean(axis=2), lowest.min(axis=2), highest.max(axis=2)])
+
+
+def _scale(energies: np.ndarray, peaks: np.ndarray) -> float:
+    loudest = float(energies.max(initial=0.0))
+    if loudest <= 0:
+        return 1.0
+    level = float(np.sqrt(energies[energies > loudest / 10 ** (ACTIVE_DB / 10)].mean()))
+    return max(level / 10 ** (NETWORK_DBFS / 20), float(peaks.max()), 1e-6)  # below -140 dBFS there is nothing to hear
+
+
+def limited(samples: np.ndarray) -> np.ndarray:
+    """What the network hears of samples at its level: a click far beyond it would ring through whole frames."""
+    return np.clip(samples, -LOUDEST_HEARD, LOUDEST_HEARD)
 
 
 class OffsetControl:

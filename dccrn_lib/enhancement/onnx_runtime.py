@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dccrn_lib.enhancement.level import LevelControl, LevelMeter, OffsetControl
+from dccrn_lib.enhancement.level import LevelControl, LevelMeter, OffsetControl, limited
 from dccrn_lib.runtime.errors import AudioError, WeightsError
 from dccrn_lib.runtime.files import atomic_path
 from dccrn_lib.runtime.paths import PathLike
@@ -319,7 +319,7 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
     meter = LevelMeter(samples.shape[1], rate)
     meter.add(samples.T)
     scale = meter.scale()[:, 0]  # (channel,)
-    samples = (samples - meter.offset()[:, 0]) / scale
+    samples = limited((samples - meter.offset()[:, 0]) / scale)
     enhanced = np.stack([enhancer.enhance(channel) for channel in samples.T], axis=1)  # (sample, channel)
     enhanced = enhanced * scale
     peak = float(np.abs(enhanced).max())

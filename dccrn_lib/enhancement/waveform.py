@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.audio.recording import LOUDEST, refuse_rate
 from dccrn_lib.audio.resampling import StreamingResampler, checked_rate
-from dccrn_lib.enhancement.level import LevelMeter
+from dccrn_lib.audio.samples import real_samples
+from dccrn_lib.enhancement.level import LevelMeter, limited
 from dccrn_lib.enhancement.optimised import BLOCK_FRAMES, OptimisedDCCRN, optimised
 from dccrn_lib.enhancement.stream import StreamingEnhancer
 from dccrn_lib.networks.weights import load_model
@@ -140,8 +141,8 @@ def enhanced_blocks(
 
     def pieces() -> Iterator[np.ndarray]:
         for block in blocks:
-            yield up.push(path.push(down.push((block - offset) / scale)))
-        yield up.push(path.push(down.flush()))
+            yield up.push(path.push(limited(down.push((block - offset) / scale))))
+        yield up.push(path.push(limited(down.flush())))
         yield up.push(path.flush())
         yield up.flush()
 
@@ -198,16 +199,17 @@ def enhance_waveform(
         The same kind, shape and rate, float32; not limited to +-1.
 
     Raises:
-        AudioError: no sample, NaN or infinite samples, a wrong shape or rate, or too long for a network that
-        cannot stream.
+        AudioError: no sample, NaN or infinite samples, integer, complex or sparse ones, a wrong shape or rate, or too
+        long for a network that cannot stream.
 
     >>> enhance_waveform(nn.Identity(), np.zeros((2, 441)), 44100).shape
     (2, 441)
     """
     sample_rate, is_tensor = checked_rate(sample_rate), isinstance(samples, Tensor)
     refuse_rate(sample_rate, "the signal")
-    # ``is_tensor`` says which of the two it is
-    x = np.asarray(samples.detach().cpu() if is_tensor else samples, dtype=np.float32)  # pyright: ignore[reportAttributeAccessIssue]
+    x = real_samples(samples, "the signal")
+    if x.dtype.kind != "f":
+        raise AudioError(f"expected float samples in [-1, 1], got {x.dtype}; divide integers by their full scale")
     if x.ndim not in (1, 2) or x.size == 0:
         raise AudioError(f"samples must be (sample,) or (channel, sample) with >= 1 sample, got {x.shape}")
     rows = x.reshape(-1, x.shape[-1])  # (channel, sample)

@@ -72,8 +72,10 @@ def test_resampling_equals_the_librarys(node: str, old: int, new: int):
 
 
 def test_levels_equal_the_librarys(node: str):
-    for gain in (1e-3, 1.0, 30.0):
-        x = gain * np.concatenate([0.01 * noise(9000), noise(7001)])
+    click = np.zeros(16001)
+    click[[3000, 12799, 12800]] = 200, -200, 200  # within a frame, and at the border of two
+    for gain, clicks in ((1e-3, 0), (1.0, 0), (30.0, 0), (1e-3, click)):
+        x = gain * (np.concatenate([0.01 * noise(9000), noise(7001)]) + clicks)
         meter = LevelMeter(1, 16000)
         meter.add(x[None])
         y = answer(

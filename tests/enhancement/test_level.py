@@ -110,6 +110,113 @@ def test_files_through_the_exported_graph(exported: Path, tmp_path: Path, name: 
     assert spread(qualities) < 0.05
 
 
+# ---- a click
+
+
+def scale_of(x: np.ndarray, block: int = 5000) -> float:
+    meter = LevelMeter(1, 16000)
+    for start in range(0, x.size, block):
+        meter.add(x[None, start : start + block])
+    return meter.scale().item()
+
+
+SOUNDS = {  # where it begins, in samples: the sound
+    "a click": {100: [0.9, -0.9, 0.9]},
+    "clicks": {start: [0.9, -0.9, 0.9] for start in range(100, 64000, 12000)},
+    "a click between frames": {19999: [0.9, -0.9, 0.9]},
+    "a click that rings": {20300: 0.9 * np.sin(np.arange(80)) * np.exp(-np.arange(80) / 20)},
+    "a click at full scale in a short file's last frame": {63990: [1.0]},
+}
+
+
+@fixed_clips
+@pytest.mark.parametrize("sound", SOUNDS)
+@pytest.mark.parametrize("gain", [0.1, 0.03])
+def test_a_click_does_not_decide_on_the_level(name: str, sound: str, gain: float):
+    quiet = clip("noisy", name) * np.float32(gain)
+    x = quiet.copy()
+    for start, samples in SOUNDS[sound].items():
+        x[start : start + len(samples)] = samples[: x.size - start]
+    assert abs(20 * np.log10(scale_of(x) / scale_of(quiet))) < 1.0
+
+
+HEARD = pytest.mark.parametrize(("gain", "sound"), [(0.03, "a click"), (0.01, "a click"), (0.1, "clicks")])
+
+
+def disturbed(gain: float, sound: str) -> np.ndarray:
+    x = clip("noisy") * np.float32(gain)
+    for start, samples in SOUNDS[sound].items():
+        x[start : start + len(samples)] = samples
+    return x
+
+
+def expect_as_ever(student: torch.nn.Module, enhanced: np.ndarray, sound: str) -> None:
+    """SI-SNR as without the click, the first half second included where there is one click."""
+    part = slice(0 if sound == "a click" else 8000, None)
+    expected, actual = (
+        float(si_snr_db(torch.from_numpy(y[part]), torch.from_numpy(clip("clean")[part])))
+        for y in (enhance_waveform(student, clip("noisy")), enhanced)
+    )
+    assert abs(actual - expected) < (0.3 if len(SOUNDS[sound]) == 1 else 0.5)
+
+
+@HEARD
+def test_a_recording_with_a_click_is_enhanced_as_ever(student: torch.nn.Module, gain: float, sound: str):
+    expect_as_ever(student, enhance_waveform(student, disturbed(gain, sound)) / np.float32(gain), sound)
+
+
+@HEARD
+def test_so_it_is_by_the_exported_graph(
+    student: torch.nn.Module, exported: Path, tmp_path: Path, gain: float, sound: str
+):
+    from dccrn_lib.enhancement.onnx_runtime import enhance_wav
+
+    soundfile.write(tmp_path / "in.wav", disturbed(gain, sound), 16000, subtype="FLOAT")
+    enhance_wav(exported, tmp_path / "in.wav", tmp_path / "out.wav")
+    enhanced, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+    expect_as_ever(student, enhanced / np.float32(gain), sound)
+
+
+@fixed_clips
+@pytest.mark.parametrize("gain_db", [0, -23, -50])
+def test_usual_recordings_keep_their_scale(name: str, gain_db: float):
+    for kind in ("clean", "noisy"):
+        x = clip(kind, name) * np.float32(10 ** (gain_db / 20))
+        frames = np.square(x[: x.size // 800 * 800].reshape(-1, 800) - x.mean(), dtype=np.float64).mean(axis=1)
+        level = np.sqrt(frames[frames > frames.max() / 10**2.5].mean())
+        expected = max(level * 10 ** (23 / 20), np.abs(x - x.mean()).max())
+        # of a frame in which a sound sets in after silence, as in clean speech, less than the whole may count
+        assert scale_of(x) == pytest.approx(expected, rel=0.005 if kind == "noisy" else 0.02)
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.3, 0.5])
+@pytest.mark.parametrize("snr_db", [5.0, 15.0, 25.0, 35.0])
+def test_a_word_amid_steady_noise_decides_as_the_loudest_frames_do(seconds: float, snr_db: float):
+    """However far above the noise: an answer of one syllable is no click."""
+    word = clip("clean")[20000 : 20000 + round(16000 * seconds)]
+    noise = np.random.default_rng(0).standard_normal(80000).astype(np.float32)
+    x = noise * np.sqrt(np.square(word).mean()) / 10 ** (snr_db / 20)
+    for start in range(30000, 30800, 160):  # wherever it begins within a frame
+        y = x.copy()
+        y[start : start + len(word)] += word
+        frames = np.square(y.reshape(-1, 800) - y.mean(), dtype=np.float64).mean(axis=1)
+        level = np.sqrt(frames[frames > frames.max() / 10**2.5].mean())
+        expected = max(level * 10 ** (23 / 20), np.abs(y - y.mean()).max())
+        assert abs(20 * np.log10(scale_of(y) / expected)) < 1.0
+
+
+def test_a_lone_short_sound_is_the_recording():
+    """A word in silence, or between the noise of a good converter, is no click: there is nothing else to hear."""
+    word = np.zeros(32000, dtype=np.float32)
+    word[9600:12800] = 0.1 * np.random.default_rng(0).standard_normal(3200)  # -20 dBFS
+    noise = 1e-5 * np.random.default_rng(1).standard_normal(32000).astype(np.float32)
+    for x in (word, word + noise, word[9600:10000], word[:100], word[9600:9601]):
+        expected = -20 if x.size > 100 else None
+        assert np.isfinite(scale_of(x)) and scale_of(x) > 0
+        if expected is not None:
+            assert abs(20 * np.log10(scale_of(x)) - (expected + 23)) < 1.5
+
+
 # ---- a constant offset
 
 

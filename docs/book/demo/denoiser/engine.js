@@ -1,7 +1,7 @@
 // A whole recording: resampled to the network's rate, brought to one level, enhanced channel by channel, resampled
 // back and cut to the input's length, as in dccrn_lib/enhancement/waveform.py.
 
-import { measureLevel } from "./level.js";
+import { limited, measureLevel } from "./level.js";
 import { StreamingResampler } from "./resample.js";
 
 const BLOCK_SECONDS = 0.25;
@@ -44,12 +44,12 @@ export async function enhance(enhancer, channels, sampleRate, { onProgress, sign
     enhancer.reset();
     for (let start = 0; start < samples.length; start += size) {
       const block = samples.slice(start, start + size).map((x) => (x - offset) / scale);
-      write(up.push(cut(await enhancer.push(down.push(block)))));
+      write(up.push(cut(await enhancer.push(limited(down.push(block))))));
       onProgress?.((index + Math.min(1, (start + size) / samples.length)) / channels.length);
       await breathe();
       if (signal?.aborted) return null;
     }
-    write(up.push(cut(await enhancer.push(down.flush()))));
+    write(up.push(cut(await enhancer.push(limited(down.flush())))));
     write(up.push(cut(await enhancer.flush())));
     write(up.flush());
     done.push(out);

@@ -3,30 +3,60 @@
 
 const NETWORK_DBFS = -23;
 const ACTIVE_DB = 25;
+const PARTS = 10;  // of a frame, 5 ms each; a click lies in one of them, or in two
+const CLICK_DB = 30;  // the peak of a frame with a click lies so far above the RMS of all but its CLICK_PARTS loudest parts
+const CLICK_PARTS = 2;
+const LOUDEST_HEARD = 4;  // full scale is 1: nothing but a click goes beyond
 
 /** {offset, scale} of one channel: subtract, then divide, and its active frames of 50 ms lie at NETWORK_DBFS. */
 export function measureLevel(samples, sampleRate) {
-  const frame = Math.max(1, Math.round(0.05 * sampleRate)), energies = [];
-  let total = 0;
-  for (let n = 0; n < samples.length; n++) total += samples[n];
-  const known = samples.length >= Math.max(1, Math.floor(sampleRate / 10));
-  const offset = Math.fround(known ? total / samples.length : 0);
-  let peak = 0, sum = 0;
-  for (let n = 0; n < samples.length; n++) {
-    const value = samples[n] - offset;
-    peak = Math.max(peak, Math.abs(value));
-    sum += value ** 2;
-    if ((n + 1) % frame === 0) {
-      energies.push(sum / frame);
-      sum = 0;
+  const size = Math.max(1, Math.round((0.05 / PARTS) * sampleRate)), length = samples.length;
+  let total = 0, loudest = 0, peak = 0, level = 0, active = 0;
+  for (let n = 0; n < length; n++) total += samples[n];
+  const known = length >= Math.max(1, Math.floor(sampleRate / 10));
+  const offset = Math.fround(known ? total / length : 0), frames = [];
+  for (let n = 0; n + PARTS * size <= length; n += PARTS * size) frames.push(measureFrame(samples, n, size, PARTS, offset));
+  if (!frames.length && length) frames.push(measureFrame(samples, 0, length, 1, offset));
+  for (const frame of frames) loudest = Math.max(loudest, frame.energy);
+  if (loudest <= 0) return { offset, scale: 1 };
+  for (const frame of frames) {
+    peak = Math.max(peak, frame.peak);
+    if (frame.energy > loudest / 10 ** (ACTIVE_DB / 10)) {
+      level += frame.energy;
+      active++;
     }
   }
-  if (!energies.length && samples.length) energies.push(sum / samples.length);
-  const top = energies.reduce((a, b) => Math.max(a, b), 0);
-  if (top <= 0) return { offset, scale: Math.fround(Math.max(1, peak)) };
-  const active = energies.filter((e) => e > top / 10 ** (ACTIVE_DB / 10));
-  const level = Math.sqrt(active.reduce((a, b) => a + b, 0) / active.length);
+  level = Math.sqrt(level / active);
   return { offset, scale: Math.fround(Math.max(level / 10 ** (NETWORK_DBFS / 20), peak, 1e-6)) };
+}
+
+/** {energy, peak} about the offset of one frame of parts, without those with a click. */
+function measureFrame(samples, start, size, count, offset) {
+  let centre = 0;
+  for (let n = start; n < start + count * size; n++) centre += samples[n] / (count * size);
+  const parts = [];
+  for (let first = start; first < start + count * size; first += size) {
+    const part = { about: 0, energy: 0, highest: 0, peak: 0 };
+    for (let n = first; n < first + size; n++) {
+      part.about += (samples[n] - centre) ** 2 / size;
+      part.energy += (samples[n] - offset) ** 2 / size;
+      part.highest = Math.max(part.highest, Math.abs(samples[n] - centre));
+      part.peak = Math.max(part.peak, Math.abs(samples[n] - offset));
+    }
+    parts.push(part);
+  }
+  const rest = [...parts].sort((a, b) => a.about - b.about).slice(0, -CLICK_PARTS);
+  const mean = (list, key) => list.reduce((sum, part) => sum + part[key], 0) / list.length;
+  const largest = (list, key) => list.reduce((most, part) => Math.max(most, part[key]), 0);
+  const click = rest.length && largest(parts, "highest") ** 2 > mean(rest, "about") * 10 ** (CLICK_DB / 10);
+  const counted = click ? rest : parts;
+  return { energy: mean(counted, "energy"), peak: largest(counted, "peak") };
+}
+
+/** What the network hears of samples at its level (changed in place): a click far beyond it would ring through frames. */
+export function limited(samples) {
+  for (let n = 0; n < samples.length; n++) samples[n] = Math.min(Math.max(samples[n], -LOUDEST_HEARD), LOUDEST_HEARD);
+  return samples;
 }
 
 /** The constant offset of a live signal, from this hop and those before it; exactly 0 where it is not beyond doubt. */
