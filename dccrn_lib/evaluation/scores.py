@@ -2,7 +2,7 @@
 
 pesq_wb, pesq_nb   ITU-T P.862.2 and P.862 by the package pesq, MOS-LQO, about 1 to 4.64 and 1 to 4.55
 stoi               short-time objective intelligibility by pystoi, a fraction (0.93, not 93 %)
-si_snr_db          scale-invariant signal-to-noise ratio, means removed (dccrn_lib.losses.si_snr_db)
+si_snr_db          scale-invariant signal-to-noise ratio, means removed, within +-150 dB (as dccrn_lib.losses.si_snr_db)
 gain               least-squares scale of the clean signal in the estimate, means removed, <e, s> / <s, s>
 polarity           its sign, +1 or -1
 dnsmos_ovrl, dnsmos_sig, dnsmos_bak   DNSMOS P.835 by speechmos, no reference; only where it is installed
@@ -23,18 +23,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.audio.recording import LOUDEST, refuse_rate
 from dccrn_lib.audio.resampling import resample
+from dccrn_lib.audio.samples import real_samples
 from dccrn_lib.evaluation.metrics import ALL_METRICS, DNSMOS_METRICS, REFERENCE_METRICS
 from dccrn_lib.evaluation.native_pesq import native_pesq
-from dccrn_lib.losses import si_snr_db
 from dccrn_lib.runtime.errors import ConfigError, MetricError, nearest_name
 
 SILENCE_RMS = 1e-6  # -120 dB re full scale, after the mean is removed
+SI_SNR_EPS = 1e-15  # of the estimate's energy: float32 samples are no more exact
 
 PESQ_PIECE_SECONDS = 20  # speech and pause of an utterance take 0.4 s at least, and PESQ has room for 50 of them
 _NO_UTTERANCE = "PESQ finds no utterance in the clean signal"
@@ -57,8 +57,8 @@ def metric_names(metrics: Sequence[str] | None = None) -> tuple[str, ...]:
 
 
 def _signal(x: np.ndarray | Tensor | Sequence[float], name: str) -> np.ndarray:
-    """float32 (sample,), or MetricError for another shape."""
-    array = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, dtype=np.float32)
+    """float32 (sample,), or MetricError for another shape or kind."""
+    array = real_samples(x, name, MetricError).astype(np.float32, copy=False)
     if array.ndim == 2 and array.shape[0] == 1:
         array = array[0]
     if array.ndim != 1 or array.size == 0:
@@ -158,7 +158,11 @@ def _gain(clean: np.ndarray, estimate: np.ndarray) -> Outcome:
 
 
 def _si_snr(clean: np.ndarray, estimate: np.ndarray) -> Outcome:
-    return float(si_snr_db(torch.from_numpy(estimate)[None], torch.from_numpy(clean)[None])[0]), None
+    # as losses.si_snr_db, in double precision; eps goes with the energy, so that the level does not count
+    c, e = _without_mean(clean), _without_mean(estimate)
+    target = (e @ c) / (c @ c) * c
+    noise, eps = e - target, SI_SNR_EPS * (e @ e)
+    return 10 * math.log10((target @ target + eps) / (noise @ noise + eps)), None
 
 
 def _finite(name: str, outcome: Outcome) -> Outcome:
@@ -201,7 +205,7 @@ def score_pair(
     """Compare an estimate with the clean signal.
 
     Args:
-        clean: reference, (sample,) or (1, sample), full scale at +-1.
+        clean: reference, (sample,) or (1, sample), full scale at +-1; any dense real array or tensor.
         estimate: of exactly the same length.
         sample_rate: of both, in Hz; other rates than 16 kHz are resampled to it.
         metrics: names to compute, None for all that are installed.
@@ -211,7 +215,7 @@ def score_pair(
         -120 dB re full scale) and signals too short to score give None and a reason.
 
     Raises:
-        MetricError: lengths differ, or a shape is not (sample,).
+        MetricError: lengths differ, a shape is not (sample,), or the samples are complex or not dense.
         ConfigError: unknown metric.
         AudioError: a sampling rate out of range.
 

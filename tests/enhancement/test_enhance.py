@@ -20,6 +20,7 @@ from dccrn_lib.audio.resampling import resample
 from dccrn_lib.enhancement import waveform
 from dccrn_lib.enhancement.batch import enhance_files
 from dccrn_lib.enhancement.files import enhance_file
+from dccrn_lib.enhancement.stream import StreamingEnhancer
 from dccrn_lib.enhancement.waveform import LevelMeter, enhance_waveform
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import save_model
@@ -164,6 +165,35 @@ def test_unusable_signals(student):
     for rate in (0, -1, 16000.5, float("nan")):
         with pytest.raises(AudioError, match="positive whole number"):
             enhance_waveform(student, np.zeros(10), rate)
+
+
+def test_any_dense_real_signal_is_enhanced(student):
+    x = noise(2, 4000)
+    expected = enhance_waveform(student, np.ascontiguousarray(x[:, ::-1]))
+    np.testing.assert_array_equal(enhance_waveform(student, x[:, ::-1]), expected)
+    np.testing.assert_array_equal(enhance_waveform(student, x[:, ::-1].astype(">f8")), expected)
+    half = torch.from_numpy(x).bfloat16()
+    enhanced = enhance_waveform(student, half)
+    assert enhanced.dtype == torch.float32 and torch.equal(enhanced, enhance_waveform(student, half.float()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (lambda x: x.astype(np.complex64), "real numbers"),
+        (lambda x: torch.from_numpy(x).to(torch.complex64), "real numbers"),
+        (lambda x: torch.from_numpy(x).to_sparse(), "dense"),
+        (lambda x: (x * 3000).astype(np.int16), "divide integers by their full scale"),
+        (lambda x: (torch.from_numpy(x) * 3000).short(), "divide integers by their full scale"),
+    ],
+)
+def test_what_is_no_dense_float_signal_is_refused(student, kind, words):
+    x = noise(1, 4000)
+    with pytest.raises(AudioError, match=f"^[^\n]*{words}[^\n]*$"):
+        enhance_waveform(student, kind(x))
+    if words != "real numbers":
+        with pytest.raises(AudioError, match=words):
+            StreamingEnhancer(student).push(kind(x))
 
 
 def test_uformer_takes_short_signals_only(monkeypatch, tmp_path):

@@ -66,6 +66,49 @@ def test_si_snr_is_the_loss_modules():
     assert score_pair(s, e, metrics=["si_snr_db"])["si_snr_db"] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize("noise", [0.01, 1e-5])
+def test_si_snr_is_blind_to_the_level(noise: float):
+    s = speech_like()
+    e = s + white(s.size, noise)
+    usual, *others = (
+        score_pair(g * s, h * g * e, metrics=["si_snr_db"])["si_snr_db"]
+        for g, h in ((1, 1), (1e-2, 1), (1e-4, 1), (6e-5, 1), (1, 1e-4), (1e5, 1))
+    )
+    assert others == pytest.approx([usual] * 5, abs=1e-3)
+
+
+def test_any_dense_real_array_or_tensor_is_scored():
+    s = speech_like()
+    e = s + white(s.size, 0.01)
+    expected = score_pair(s, e, metrics=FAST)
+    backwards = score_pair(s[::-1], torch.from_numpy(e).flip(0), metrics=FAST)
+    assert {k: backwards[k] for k in FAST} == pytest.approx({k: expected[k] for k in FAST}, rel=1e-6)
+    read_only = s.astype(">f8")
+    read_only.flags.writeable = False
+    half = torch.from_numpy(e).bfloat16().requires_grad_()
+    assert score_pair(read_only, half, metrics=["gain"])["gain"] == pytest.approx(expected["gain"], abs=1e-3)
+    integers = (e * 30000).astype(np.int16)
+    assert score_pair(s, integers, metrics=["si_snr_db"])["si_snr_db"] == pytest.approx(expected["si_snr_db"], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda s: s.astype(np.complex64),
+        lambda s: torch.from_numpy(s).to(torch.complex64),
+        lambda s: torch.from_numpy(s).to_sparse(),
+        lambda s: torch.from_numpy(s).to("meta"),
+        lambda s: s > 0,
+        lambda s: s.astype(str),
+        lambda s: [s, s[:5]],
+    ],
+)
+def test_what_is_no_dense_real_signal_is_refused(kind):
+    s = speech_like()[:8000]
+    with pytest.raises(MetricError, match="^estimate must [^\n]*$"):
+        score_pair(s, kind(s), metrics=["si_snr_db"])
+
+
 def test_gain_and_polarity_see_what_the_others_cannot():
     s = speech_like()
     noisy = s + white(s.size, 0.003)
