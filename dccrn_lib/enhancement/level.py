@@ -160,8 +160,10 @@ class LevelControl:
 
     The loudest frame so far, which fades by RELEASE dB per second, stands for the level. While it lies in USUAL the gain
     is exactly 1; outside, the gain brings it to the nearer edge. A frame that is louder than all before it counts at once,
-    so the first word after a quiet start does not overload. A frame's spectrum is multiplied by its gain before the
-    network and divided by the same gain after it: what comes out has the level that came in, without latency.
+    so the first word after a quiet start does not overload; but one that is louder by SUDDEN_DB stands for itself alone
+    until SUDDEN_SECONDS of such frames have followed, so that a click is not remembered. A frame's spectrum is multiplied
+    by its gain before the network and divided by the same gain after it: what comes out has the level that came in,
+    without latency.
 
     Args:
         batch: number of parallel streams.
@@ -177,22 +179,28 @@ class LevelControl:
     USUAL = (-17.0, -10.0)
     RELEASE = 1.0  # dB per second
     MOST = 50.0  # dB of gain; what is quieter still is no recording
+    SUDDEN_DB = 20.0
+    SUDDEN_SECONDS = 0.05  # more than all frames that hold one click
 
     def __init__(self, batch: int, frame_seconds: float) -> None:
         self._fade = 10 ** (-self.RELEASE * frame_seconds / 10)
         self._low, self._high = (10 ** (edge / 10) for edge in self.USUAL)
         self._least = self._low / 10 ** (self.MOST / 10)
+        self._sudden, self._soon = 10 ** (self.SUDDEN_DB / 10), math.ceil(self.SUDDEN_SECONDS / frame_seconds)
         self._loudest = [0.0] * batch  # in plain numbers: a live hop is too short for arrays
+        self._waited = [0] * batch  # sudden frames in a row
 
     def gains(self, power: np.ndarray) -> np.ndarray:
         """Mean square of the next frames (batch, frame) -> their gains (batch, frame)."""
         gains = np.ones(power.shape)
         for stream, frames in enumerate(power.tolist()):
-            loudest = self._loudest[stream]
+            loudest, waited = self._loudest[stream], self._waited[stream]
             for k, value in enumerate(frames):
-                loudest = max(loudest * self._fade, value)
-                wanted = min(max(loudest, self._low), self._high)
-                if wanted != loudest:
-                    gains[stream, k] = math.sqrt(wanted / max(loudest, self._least))
-            self._loudest[stream] = loudest
+                waited = waited + 1 if value > self._sudden * loudest else 0
+                loudest = loudest * self._fade if 0 < waited < self._soon else max(loudest * self._fade, value)
+                level = max(loudest, value)
+                wanted = min(max(level, self._low), self._high)
+                if wanted != level:
+                    gains[stream, k] = math.sqrt(wanted / max(level, self._least))
+            self._loudest[stream], self._waited[stream] = loudest, waited
         return gains

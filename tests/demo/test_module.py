@@ -88,6 +88,8 @@ def test_levels_equal_the_librarys(node: str):
     y = answer(node, "const c = new OffsetControl(0.00625); done(x.map((m) => c.follow(m)));", means.tolist())
     np.testing.assert_allclose(y, OffsetControl(1, 0.00625).follow(means[None])[0], rtol=1e-9, atol=1e-15)
     powers = 10 ** np.random.default_rng(0).uniform(-9, 1, 200)
+    powers[100:110], powers[120:160], powers[130:137] = 1.0, 1e-7, 0.01  # a loud sound, and a click in what is quiet
+    powers = np.concatenate([np.full(20, 1e-7), powers])
     y = answer(node, "const c = new LevelControl(0.00625); done(x.map((p) => c.gain(p)));", powers.tolist())
     np.testing.assert_allclose(y, LevelControl(1, 0.00625).gains(powers[None])[0], rtol=1e-12)
 

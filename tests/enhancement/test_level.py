@@ -269,6 +269,24 @@ def test_a_word_after_a_quiet_start_is_not_overloaded():
     assert quiet.max() > 100 and loud.item() == 1.0
 
 
+def test_a_click_is_lowered_and_forgotten():
+    powers = np.full((1, 100), 1e-6)
+    powers[0, 50:55] = 0.05  # a click lies in five frames
+    gains = LevelControl(1, 0.00625).gains(powers)
+    assert (gains[0, 50:55] == 1).all() and gains[0, 55:].min() > 100
+
+
+@pytest.mark.parametrize("gain", [0.1, 0.03, 0.01])
+def test_what_follows_a_click_is_enhanced_live_as_ever(student: torch.nn.Module, gain: float):
+    quiet, click = at(-23.0, "fan_5db_en") * np.float32(gain), np.zeros(64000, dtype=np.float32)
+    click[8000:8003] = 0.9, -0.9, 0.9
+    with_it, without = (
+        si_snr_db(torch.from_numpy(streamed(student, x)[9600:]), torch.from_numpy(clip("clean")[9600:]))
+        for x in (quiet + click, quiet)
+    )
+    assert abs(float(with_it - without)) < 0.5
+
+
 def test_silence_and_streams_of_their_own():
     gains = LevelControl(2, 0.01).gains(np.array([[0.0, 0.0], [0.05, 0.05]]))
     assert np.isfinite(gains).all() and gains[0].max() <= 10 ** (LevelControl.MOST / 20) * 1.001

@@ -88,18 +88,23 @@ export class LevelControl {
   static USUAL = [-17, -10];  // dBFS, mean square of the loudest frames
   static RELEASE = 1;  // dB per second
   static MOST = 50;  // dB of gain
+  static SUDDEN_DB = 20;  // a frame so much louder than all before is remembered only
+  static SUDDEN_SECONDS = 0.05;  // after as much of them: longer than a click
 
   constructor(frameSeconds) {
     this.fade = 10 ** ((-LevelControl.RELEASE * frameSeconds) / 10);
-    this.loudest = 0;
+    this.soon = Math.ceil(LevelControl.SUDDEN_SECONDS / frameSeconds);
+    this.loudest = this.waited = 0;
   }
 
   /** Mean square of the next frame -> its gain. */
   gain(power) {
     const [low, high] = LevelControl.USUAL.map((edge) => 10 ** (edge / 10));
-    this.loudest = Math.max(this.loudest * this.fade, power);
-    const wanted = Math.min(Math.max(this.loudest, low), high);
-    if (wanted === this.loudest) return 1;
-    return Math.sqrt(wanted / Math.max(this.loudest, low / 10 ** (LevelControl.MOST / 10)));
+    this.waited = power > 10 ** (LevelControl.SUDDEN_DB / 10) * this.loudest ? this.waited + 1 : 0;
+    const faded = this.loudest * this.fade;
+    this.loudest = this.waited > 0 && this.waited < this.soon ? faded : Math.max(faded, power);
+    const level = Math.max(this.loudest, power), wanted = Math.min(Math.max(level, low), high);
+    if (wanted === level) return 1;
+    return Math.sqrt(wanted / Math.max(level, low / 10 ** (LevelControl.MOST / 10)));
   }
 }
