@@ -18,7 +18,7 @@ from dccrn_lib.networks.weights import load_model
 from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.locks import only_writer
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
-from dccrn_lib.training.run_folder import WEIGHTS, is_finished, open_run
+from dccrn_lib.training.run_folder import WEIGHTS, is_finished, open_run, require_steps
 from dccrn_lib.training.session import TrainResult, fit_to_device, open_session
 from dccrn_lib.training.step import optimise
 
@@ -35,9 +35,9 @@ def train(
         stop_after: stop with a checkpoint after this many steps of this call, as a signal would (for tests).
 
     Raises:
-        ConfigError: the folder holds a run and ``resume`` is False, or a config that differs from it; a batch that
-            does not divide among the ranks; a teacher missing; compile with amp on a CPU; another process trains in
-            this folder.
+        ConfigError: the folder holds a run and ``resume`` is False, or a config that differs from it, or it has made more
+            steps than ``config.steps``; a batch that does not divide among the ranks; a teacher missing; compile with
+            amp on a CPU; another process trains in this folder.
         DamagedFileError: the checkpoint or the config of the run is cut off or empty.
         TrainingError: more than ``max_bad_batches`` batches in a row gave a non-finite loss or gradient; the device
             lacks memory.
@@ -49,12 +49,14 @@ def train(
     config = fit_to_device(config, ranks, device, progress)
     out, weights = Path(config.out), Path(config.out) / WEIGHTS
     saved = open_run(out, config, resume, MAY_CHANGE)
+    require_steps(out, saved, config.steps)
     if saved is not None and is_finished(saved, config.steps) and weights.is_file():  # nothing to build, nothing to do
         return TrainResult(load_model(weights, device), saved["history"], weights, stopped=False)
 
     stopping = False
     with only_writer(out) if ranks.rank == 0 else nullcontext():
         saved = open_run(out, config, resume, MAY_CHANGE)  # another process may have trained here until now
+        require_steps(out, saved, config.steps)
         with open_session(config, ranks, device, saved, progress) as session:
             if session.validation_due():  # a full disk, perhaps, kept an earlier call from it
                 session.validate()

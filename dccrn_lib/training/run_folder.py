@@ -155,6 +155,25 @@ def require_same(out: Path, config: Any, may_change: set[str]) -> None:
         )
 
 
+def require_steps(out: Path, saved: dict | None, steps: int) -> None:
+    """Raise if the run in a folder has made more steps than are asked for: none of them can be taken back.
+
+    Args:
+        out: folder of the run.
+        saved: its checkpoint, from :func:`open_run`.
+        steps: of the config that it is resumed with.
+
+    Raises:
+        ConfigError: the checkpoint is of a later step.
+    """
+    done = saved["step"] if saved else 0
+    if done > steps:
+        raise ConfigError(
+            f"{out}: the run there has made {done} steps, asked for {steps}: nothing is left to do; give steps above "
+            f"{done} to train it on, or choose another folder"
+        )
+
+
 def is_finished(saved: dict | None, steps: int) -> bool:
     """Whether a checkpoint is of a run of so many steps that was validated at its end."""
     return saved is not None and saved["step"] >= steps and last_validation(saved["history"]) >= steps

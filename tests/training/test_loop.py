@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 import dccrn_lib.losses as losses
+from dccrn_lib.cli import main as cli
 from dccrn_lib.corpus.mixing import MixConfig
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.uformer import Uformer
@@ -247,6 +248,20 @@ def test_refuses_to_mix_runs(corpus, tmp_path):
         ):
             train(replace(c, steps=3), resume=resume, progress=False)
     assert (tmp_path / "run" / "best.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("done", [2, 4])
+def test_fewer_steps_than_were_made_are_refused_and_the_run_stays(corpus, tmp_path, capsys, done):
+    c = config(corpus, tmp_path / "run", steps=4, device="cpu")
+    train(c, progress=False, stop_after=done)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    with pytest.raises(ConfigError, match=f"has made {done} steps, asked for 1: .* above {done}"):
+        train(replace(c, steps=1), resume=True, progress=False)
+    command = ["train", "--config", str(tmp_path / "run" / "config.json"), "--resume", "--quiet"]
+    assert cli.main([*command, "--steps", "1"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == before
+    assert cli.main([*command, "--steps", "4"]) == 0
 
 
 @pytest.mark.parametrize(
