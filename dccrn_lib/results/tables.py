@@ -21,7 +21,7 @@ from dccrn_lib.runtime.paths import PathLike
 
 _MARKED = re.compile(
     r"(<!-- table:(?P<name>[\w.-]+)(?: columns=(?P<columns>[\w,]+))?"
-    r"(?: systems=(?P<systems>[\w,]+))?(?P<means> means)? -->\n)"
+    r"(?: systems=(?P<systems>[\w,]+))?(?P<means> means)? -->(?P<end>\r?\n))"
     r"(?P<body>.*?)(<!-- /table:(?P=name) -->)",
     re.DOTALL,
 )
@@ -68,8 +68,13 @@ def table(
 
 
 def with_tables(text: str, folder: PathLike | None = None) -> str:
-    """``text`` with the body between each pair of table markers generated anew."""
-    return _MARKED.sub(lambda m: f"{m[1]}{_body(m, folder)}<!-- /table:{m['name']} -->", text)
+    """``text`` with the body between each pair of table markers generated anew; its lines end as the first marker's does."""
+
+    def anew(match: re.Match) -> str:
+        body = _body(match, folder).replace("\n", match["end"])
+        return f"{match[1]}{body}<!-- /table:{match['name']} -->"
+
+    return _MARKED.sub(anew, text)
 
 
 def inject_tables(path: PathLike, folder: PathLike | None = None) -> bool:

@@ -100,6 +100,19 @@ def test_tables_are_injected_and_a_stale_one_is_found(tmp_path: Path):
     assert stale_tables(readme, tmp_path) == ["two"]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_lines_of_a_document_keep_their_ends(end: str, tmp_path: Path):
+    save_result("two", {**BASE, "rows": [{"a": 1}]}, tmp_path)
+    readme = tmp_path / "README.md"
+    lines = ["# T", "<!-- table:two -->", "| old |", "<!-- /table:two -->", "end", ""]
+    readme.write_bytes(end.join(lines).encode())
+    assert stale_tables(readme, tmp_path) == ["two"]
+    assert inject_tables(readme, tmp_path)
+    lines[2:3] = ["| a |", "| --- |", "| 1 |"]
+    assert readme.read_bytes() == end.join(lines).encode()
+    assert stale_tables(readme, tmp_path) == [] and not inject_tables(readme, tmp_path)
+
+
 def test_a_marker_chooses_columns(tmp_path: Path):
     save_result("two", {**BASE, "rows": [{"a": 1, "b": 2, "c": 3}]}, tmp_path)
     readme = tmp_path / "README.md"
