@@ -31,6 +31,7 @@ from dccrn_lib.enhancement.waveform import (
     signal_path,
 )
 from dccrn_lib.runtime.errors import AudioError
+from dccrn_lib.runtime.files import require_place
 from dccrn_lib.runtime.paths import PathLike
 
 Model = nn.Module | PathLike
@@ -111,7 +112,7 @@ def enhance_file(
 
     Raises:
         AudioError: the source cannot be read, the destination exists or is the source, or it cannot be
-        written. WeightsError, ConfigError: unknown model or device.
+        written. WeightsError, ConfigError: unknown model or device, or a destination among the devices.
     """
     source, destination = Path(source), Path(destination)
     info = audio_info(source)
@@ -121,6 +122,7 @@ def enhance_file(
         raise AudioError(
             f"{destination} exists; choose another output, or replace it with --overwrite (overwrite=True)"
         )
+    require_place(destination)
     form, kept = _output_format(info, destination, subtype)
     block = max(1, int(BLOCK_SECONDS * info.sample_rate))
     samples, meter = _scan(source, block, info)

@@ -17,7 +17,7 @@ import numpy as np
 
 from dccrn_lib.enhancement.level import LevelControl, LevelMeter, OffsetControl, limited
 from dccrn_lib.runtime.errors import AudioError, WeightsError
-from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.files import atomic_path, require_place
 from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.sinks import sink
 
@@ -297,6 +297,7 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
         AudioError: the file cannot be read, is empty, or has another sample rate, or the other exists and shall not be
             replaced, or cannot be written.
         WeightsError: bad model file.
+        ConfigError: the destination is a new file among the devices.
     """
     import soundfile
 
@@ -311,6 +312,7 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
         raise AudioError(f"{destination} is the input itself; choose another output name")
     if Path(destination).is_file() and not overwrite:
         raise AudioError(f"{destination} exists; choose another output name, or replace it with --overwrite")
+    require_place(destination)
     suffix = Path(destination).suffix.lower()
     form = info.format if suffix == Path(source).suffix.lower() else suffix[1:].upper()
     if form not in soundfile.available_formats() or form in ("RAW", "SD2") or Path(destination).is_dir():

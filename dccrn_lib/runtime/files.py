@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dccrn_lib.runtime.errors import DamagedFileError, DccrnError
+from dccrn_lib.runtime.errors import ConfigError, DamagedFileError, DccrnError
 from dccrn_lib.runtime.json_text import parse_object, to_json
 from dccrn_lib.runtime.locks import is_at, try_lock, unlock
 from dccrn_lib.runtime.paths import PathLike
@@ -28,6 +28,7 @@ from dccrn_lib.runtime.paths import PathLike
 _PARTIAL = re.compile(r"\..*\.[a-z0-9_]{8}\.partial(\..*)?", re.DOTALL)
 _STALE_SECONDS = 24 * 3600  # where there are no locks, what is this old belongs to no running process
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)  # told of the open file, without its name
+_DEVICES, _MEMORY = "/dev", "/dev/shm"  # where nothing is created, save in the folder that is memory
 _swept: set[str] = set()  # folders in which this process has looked for what others left
 
 
@@ -43,6 +44,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     pipe (/dev/null, /dev/stdout) is written to.
 
     Raises:
+        ConfigError: as of :func:`require_place`.
         OSError: of the system, named after ``path`` where it would name the temporary file or none.
     """
     path = Path(path)
@@ -50,6 +52,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         with _written_to(path) as temporary:
             yield temporary
         return
+    require_place(path)
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
     if target.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
@@ -68,6 +71,21 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     except OSError as error:
         _name_after(error, temporary, path)
         raise
+
+
+def require_place(path: PathLike) -> None:
+    """Refuse a new file or folder among the devices: with a slip in ``/dev/null``, root would leave a plain file there.
+
+    Args:
+        path: to be written; a device, pipe or folder that exists is fine, and so is all below ``/dev/shm``.
+
+    Raises:
+        ConfigError: it is in ``/dev``, and there is none of that name.
+    """
+    place = Path(os.path.realpath(path))
+    among = os.name == "posix" and Path(_DEVICES) in place.parents and Path(_MEMORY) not in place.parents
+    if among and not place.is_dir() and not _is_device(Path(path)):
+        raise ConfigError(f"{path}: there is no such device, and no file is made in {_DEVICES}; choose another place")
 
 
 def _new_partial(target: Path) -> tuple[int, Path]:
@@ -122,8 +140,10 @@ def atomic_folder(out: PathLike, first_wins: bool = False) -> Iterator[Path]:
         first_wins: another process that made ``out`` meanwhile is no error: its folder stays.
 
     Raises:
+        ConfigError: as of :func:`require_place`.
         OSError: of the system, named after ``out``; ``out`` is not empty.
     """
+    require_place(out)
     out = Path(os.path.realpath(out))
     partial = out
     try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import soundfile
 
 from dccrn_lib.cli.main import main
+from dccrn_lib.runtime import files
 from dccrn_lib.runtime.paths import data_dir, weights_dir
 
 CLIP = str(data_dir() / "demo" / "noisy" / "fan_5db_en.ogg")
@@ -44,6 +47,19 @@ def test_without_a_place_to_write_the_error_says_how(inputs: list[str], tmp_path
     assert main(["enhance", *inputs]) == 2
     assert "--out DIR" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="where devices are files")
+def test_a_file_among_the_devices_is_refused_before_the_work(tmp_path: Path, monkeypatch, capsys):
+    (tmp_path / "dev").mkdir()
+    monkeypatch.setattr(files, "_DEVICES", os.path.realpath(tmp_path / "dev"))
+    monkeypatch.setattr("dccrn_lib.enhancement.files.resolve_model", None)
+    for place in ([str(tmp_path / "dev" / "null.wav")], ["--out", str(tmp_path / "dev" / "null")]):
+        with pytest.raises(SystemExit) if len(place) == 2 else nullcontext():
+            assert main(["enhance", CLIP, *place]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and "there is no such device" in err and err.count("\n") == 1
+    assert list((tmp_path / "dev").iterdir()) == []
 
 
 @pytest.mark.parametrize("more", [["--out", "x"], ["x.wav"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import json
 import os
@@ -15,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from dccrn_lib.cli import checks
 from dccrn_lib.runtime import files
-from dccrn_lib.runtime.errors import AudioError, DamagedFileError
+from dccrn_lib.runtime.errors import AudioError, ConfigError, DamagedFileError
 from dccrn_lib.runtime.files import atomic_folder, atomic_path, read_json, remove_stale, write_json
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, links and devices of POSIX")
@@ -135,6 +137,29 @@ def test_standard_output_may_be_the_file(tmp_path):
         subprocess.run([sys.executable, "-c", code, str(tmp_path / "stdout")], stdout=shown, check=True, timeout=60)
     assert (tmp_path / "shown").read_text() == "1\n{}\n"
     assert (tmp_path / "stdout").is_symlink()
+
+
+@posix
+def test_nothing_new_is_made_among_the_devices(tmp_path, monkeypatch):
+    devices = Path(os.path.realpath(tmp_path)) / "dev"
+    (devices / "shm").mkdir(parents=True)
+    monkeypatch.setattr(files, "_DEVICES", str(devices))
+    monkeypatch.setattr(files, "_MEMORY", str(devices / "shm"))
+    (tmp_path / "link.json").symlink_to(devices / "linked.json")
+    for path in (devices / "nul.json", devices / "new" / "a.json", tmp_path / "link.json"):
+        with pytest.raises(ConfigError, match=f"^{path}: there is no such device, .*; choose another place$"):
+            write_json(path, {})
+        with pytest.raises(ConfigError, match="choose another place"):
+            with atomic_folder(path):
+                pass
+    with pytest.raises(argparse.ArgumentTypeError, match="no such device"):
+        checks.folder(str(devices / "runs"))
+    with pytest.raises(argparse.ArgumentTypeError, match="no such device"):
+        checks.file(str(devices / "nul.json"))
+    assert [path.name for path in devices.iterdir()] == ["shm"]
+    write_json(devices / "shm" / "run" / "a.json", {})
+    os.mkfifo(devices / "pipe")
+    assert checks.file(str(devices / "pipe")) and checks.folder(str(devices / "shm"))
 
 
 def no_room(*_: object) -> None:
