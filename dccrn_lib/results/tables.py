@@ -68,7 +68,7 @@ def table(
 
 
 def with_tables(text: str, folder: PathLike | None = None) -> str:
-    """``text`` with the body between each pair of table markers generated anew; its lines end as the first marker's does."""
+    """``text`` with the body between each pair of table markers generated anew; its lines end as the marker's."""
 
     def anew(match: re.Match) -> str:
         body = _body(match, folder).replace("\n", match["end"])

@@ -33,6 +33,8 @@ class Interval:
 
     >>> Interval(0, 1).holds(1.0), Interval(0, 1).holds(float("nan")), str(Interval(0, above=True))
     (True, False, 'must be above 0 and finite')
+    >>> str(Interval(0, 2**32 - 1))
+    'must lie in [0, 2^32 - 1]'
     """
 
     low: float
@@ -53,7 +55,14 @@ class Interval:
                 f"must be above {self.low:g} and finite" if self.above else f"must be {self.low:g} or more and finite"
             )
         left, right = "(" if self.above else "[", ")" if self.below else "]"
-        return f"must lie in {left}{self.low:g}, {self.high:g}{right}"
+        return f"must lie in {left}{_bound(self.low)}, {_bound(self.high)}{right}"
+
+
+def _bound(value: float) -> str:
+    """``2^32 - 1`` for the largest number of so many bits, whose digits nobody knows by heart; else at most six digits."""
+    if isinstance(value, int) and value > 2**20 and value & (value + 1) == 0:
+        return f"2^{value.bit_length()} - 1"
+    return f"{value:g}"
 
 
 def require_intervals(config: Any, intervals: Mapping[str, Interval]) -> None:
@@ -108,7 +117,8 @@ class Parameter:
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two: brackets in brackets
             parsed = None
         if parsed is None or not has_type(parsed, self.type):
-            example = {"bool": "true or false", "list[int]": "1,2,3", "list[str]": "a,b"}.get(self.type, self.type)
+            examples = {"float": "a finite number", "bool": "true or false", "list[int]": "1,2,3", "list[str]": "a,b"}
+            example = examples.get(self.type, self.type)
             raise ConfigError(f"parameter {self.name}: {shown(value)} is not {article(self.type)}; give {example}")
         if self.type == "float":
             return float(parsed)

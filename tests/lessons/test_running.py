@@ -23,7 +23,7 @@ from dccrn_lib.lessons.running import execution
 from dccrn_lib.lessons.running.cleaning import clean_notebook
 from dccrn_lib.lessons.running.execution import Job, Schedule
 from dccrn_lib.lessons.running.notebooks import describe_parameters, execute_in_place, find_notebooks, run_notebooks
-from dccrn_lib.lessons.running.parameters import assign, parse_cell
+from dccrn_lib.lessons.running.parameters import INTERVALS, assign, parse_cell, read_parameters
 from dccrn_lib.lessons.running.report import equation
 from dccrn_lib.results.records import load_result
 from dccrn_lib.runtime import files
@@ -121,6 +121,33 @@ def test_values_of_the_wrong_type_are_refused(name: str, value: object):
     parameter = {p.name: p for p in parse_cell(CELL)}[name]
     with pytest.raises(ConfigError, match=name):
         parameter.parse(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("seed", "-1"), ("seed", str(2**32)), ("sweep_seeds", "0,-1"), ("sweep_seeds", ""), ("training_steps", "0"),
+        ("descent_steps", "-3"), ("train_steps", "-1"), ("mixtures", "0"), ("trials", str(10**10)), ("frame", "-1"),
+        ("output_weight", "1.5"), ("device_tflops", "0"), ("watts", "-1"), ("wanted", "0"), ("snr_db", "1e4"),
+    ],
+)  # fmt: skip
+def test_a_number_out_of_range_is_refused_with_its_notebook_and_name(name: str, text: str):
+    kind = {"sweep_seeds": "list[int]", "output_weight": "float", "device_tflops": "float", "watts": "float"}.get(
+        name, "float" if name in ("wanted", "snr_db") else "int"
+    )
+    known = {"01_a": [], "02_b": [Parameter(name, kind, None, "")]}
+    with pytest.raises(ConfigError, match=f"^parameter {name} of 02_b must [^\n]*, got [^\n]*$"):
+        assign({name: text}, known, Path("."))
+    with pytest.raises(ConfigError, match=f"^parameter {name}: 'nan' is not .*; give"):
+        assign({name: "nan"}, known, Path("."))
+
+
+def test_every_number_of_the_lessons_has_an_interval_that_holds_its_default():
+    for path in find_notebooks():
+        parameters = read_parameters(path)
+        numbers = {p.name: p.default for p in parameters if p.type in ("int", "float", "list[int]")}
+        assert numbers.keys() <= INTERVALS.keys(), path.name
+        assert assign(numbers, {path.stem: parameters}, Path("."))[path.stem] == numbers
 
 
 def test_relative_paths_are_taken_from_the_callers_folder(tmp_path: Path):
@@ -311,7 +338,7 @@ def test_jobs_must_be_positive(three_lessons: Path, tmp_path: Path):
 
 
 def test_nothing_runs_when_a_parameter_is_wrong(three_lessons: Path, tmp_path: Path):
-    for parameters in ({"sead": "1"}, {"seed": "one"}):
+    for parameters in ({"sead": "1"}, {"seed": "one"}, {"seed": "-1"}):
         with pytest.raises(ConfigError):
             run_notebooks("smoke", out=tmp_path / "out", parameters=parameters, notebooks_dir=three_lessons)
     with pytest.raises(ConfigError, match="quick"):

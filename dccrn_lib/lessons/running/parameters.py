@@ -16,10 +16,24 @@ from dccrn_lib.lessons.running.notebook_file import read_notebook
 from dccrn_lib.networks.weights import find_weights
 from dccrn_lib.runtime.errors import ConfigError, WeightsError, nearest_name
 from dccrn_lib.runtime.paths import weights_dir
-from dccrn_lib.runtime.settings import TYPES, Parameter, article, has_type, shown
+from dccrn_lib.runtime.settings import LARGEST_COUNT, TYPES, Interval, Parameter, article, has_type, shown
 
 #: Parameters that name weights: a shipped name, or a path.
 WEIGHTS = ("model_name", "extra")
+
+_COUNT, _AMOUNT = Interval(1, LARGEST_COUNT), Interval(0, 1e9)
+#: What the numbers of the lessons may be, by the parameter's name. NumPy takes no seed from 2^32 on.
+INTERVALS = {
+    **dict.fromkeys(("seed", "sweep_seeds"), Interval(0, 2**32 - 1)),
+    **dict.fromkeys(("sign_steps", "training_steps", "descent_steps"), _COUNT),
+    **dict.fromkeys(("mixtures", "sign_seeds", "trials"), _COUNT),
+    **dict.fromkeys(("frame", "train_steps"), Interval(0, LARGEST_COUNT)),
+    **dict.fromkeys(("step_overhead", "price", "watts"), _AMOUNT),
+    "device_tflops": Interval(0, 1e9, above=True),
+    "output_weight": Interval(0, 1),
+    "snr_db": Interval(-100, 100),
+    "wanted": Interval(0, 5, above=True),
+}
 
 
 def read_parameters(notebook: str | Path) -> list[Parameter]:
@@ -95,8 +109,9 @@ def assign(values: dict[str, Any], notebooks: dict[str, list[Parameter]], base: 
         notebook name -> {parameter name: typed value}.
 
     Raises:
-        ConfigError: a name that no notebook has (the nearest one and its owners are named), a wrong type, or weights
-            that are not there: a lesson would take others in their place.
+        ConfigError: a name that no notebook has (the nearest one and its owners are named), a wrong type, a number
+            outside its interval in :data:`INTERVALS`, no number at all where there is to be one, or weights that are
+            not there: a lesson would take others in their place.
     """
     owners: dict[str, list[str]] = {}
     for notebook, parameters in notebooks.items():
@@ -112,12 +127,22 @@ def assign(values: dict[str, Any], notebooks: dict[str, list[Parameter]], base: 
         notebook: {p.name: p.parse(values[p.name], base) for p in parameters if p.name in values}
         for notebook, parameters in notebooks.items()
     }
-    for given in assigned.values():
+    for notebook, given in assigned.items():
         for name, value in given.items():
             require_text(name, value)
+            _require_interval(name, value, notebook)
             if name in WEIGHTS and value:
                 given[name] = _weights(name, value, base)
     return assigned
+
+
+def _require_interval(name: str, value: Any, notebook: str) -> None:
+    """ConfigError for a number, or a part of a list, outside the interval of that name, and for an empty list."""
+    parts = value if isinstance(value, list) else [value]
+    if name not in INTERVALS or isinstance(value, str | bool) or any(isinstance(part, str) for part in parts):
+        return  # a notebook of the reader's own may use the name for something else
+    if not parts or not all(INTERVALS[name].holds(part) for part in parts):
+        raise ConfigError(f"parameter {name} of {notebook} {INTERVALS[name]}, got {shown(value)}")
 
 
 def _weights(name: str, value: str, base: Path) -> str:
