@@ -16,6 +16,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dccrn_lib.runtime.errors import DccrnError, WorkerError
+from dccrn_lib.runtime.interpreters import forget_parent, without_current_folder
 from dccrn_lib.runtime.interrupts import ENDING
 
 _KILLED = ("exited unexpectedly", "killed by signal")  # torch's words
@@ -89,7 +90,7 @@ class Batches(Iterator):
             worker_init_fn=_start_worker,
             **options,
         )
-        with _signals_kept():
+        with _signals_kept(), without_current_folder():
             self.loader = iter(loader)
 
     def __next__(self) -> Any:
@@ -108,6 +109,7 @@ class Batches(Iterator):
 
 
 def _start_worker(_number: int) -> None:
+    forget_parent()
     for number in (signal.SIGINT, *ENDING):
         if number != signal.SIGTERM:
             signal.signal(number, signal.SIG_IGN)

@@ -19,6 +19,7 @@ from dccrn_lib.enhancement.optimised import optimised
 from dccrn_lib.enhancement.waveform import resolve_model
 from dccrn_lib.runtime.devices import autocast
 from dccrn_lib.runtime.errors import AudioError, ConfigError, DccrnError
+from dccrn_lib.runtime.interpreters import without_current_folder
 from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.workers import SpawnPool, spawn_pool
 
@@ -216,7 +217,8 @@ def _in_processes(
     """Run jobs in spawned processes (safe beside torch's threads and CUDA); yields in order of completion."""
     workers = min(workers, len(jobs))
     threads = max(1, torch.get_num_threads() // workers)
-    stop = SpawnPool.context.Event()
+    with without_current_folder():  # a helper process of multiprocessing starts here
+        stop = SpawnPool.context.Event()
     with spawn_pool(workers, _start_worker, (model, device, threads, stop)) as pool:
         try:
             futures = {pool.submit(_work, *job, device, overwrite, precision): job[0] for job in jobs}

@@ -19,6 +19,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from dccrn_lib.runtime.interpreters import child_command, child_environment
+
 _SERVE = "from dccrn_lib.evaluation.native_pesq import serve; serve()"
 _lock = threading.Lock()
 _running: dict[int, subprocess.Popen] = {}  # by the process that asks: a fork must not share the pipe
@@ -78,9 +80,8 @@ def _process() -> subprocess.Popen:
     """The running process; a new one where there is none."""
     process = _running.get(os.getpid())
     if process is None or process.poll() is not None:
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        process = subprocess.Popen(  # -P: a pickle.py in the folder one is in is not Python's
-            [sys.executable, "-P", "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        process = subprocess.Popen(
+            child_command(_SERVE), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=child_environment()
         )
         _running[os.getpid()] = process
     return process

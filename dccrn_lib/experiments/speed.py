@@ -42,6 +42,7 @@ from dccrn_lib.networks.presets import build_model
 from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.devices import with_threads
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.interpreters import child_command, child_environment
 from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.workers import usable_cores
 
@@ -234,8 +235,8 @@ def bench_memory(name: str, quick: bool = False) -> Rows:
             with soundfile.SoundFile(source, "w", SAMPLE_RATE, 1) as file:
                 for _ in range(length):
                     file.write(0.1 * generator.standard_normal(SAMPLE_RATE))
-            command = [sys.executable, "-c", _CHILD, str(source), str(destination), name]
-            done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+            command = child_command(_CHILD, str(source), str(destination), name)
+            done = subprocess.run(command, capture_output=True, text=True, env=child_environment(OMP_NUM_THREADS="1"))
             if done.returncode:
                 raise ConfigError(f"enhancing {length} s failed: {done.stderr.strip().splitlines()[-1]}")
             peaks[length] = float(done.stdout)

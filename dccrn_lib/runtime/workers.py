@@ -27,6 +27,7 @@ from typing import Any
 from tqdm import tqdm
 
 from dccrn_lib.runtime.errors import WorkerError
+from dccrn_lib.runtime.interpreters import forget_parent, without_current_folder
 from dccrn_lib.runtime.interrupts import (
     ENDING,
     Terminated,
@@ -92,6 +93,7 @@ def _start_process(
     initargs: tuple,
 ) -> None:
     """Called once in every worker process."""
+    forget_parent()
     if writer is not None:  # a forked process has the parent's end of the pipe, too
         writer.close()
     if shielded:
@@ -197,25 +199,26 @@ def spawn_pool(
     Raises:
         WorkerError: a process ended without an answer.
     """
-    leash = _Leash(SpawnPool.context, grace)
-    pool = SpawnPool(workers, shielded, leash, initializer, initargs, max_tasks_per_child=tasks_per_process)
-    try:
-        yield pool
-    except BrokenProcessPool as error:
-        raise WorkerError(f"a worker process ended early; {hint}") from error
-    except KeyboardInterrupt:
-        if not shielded:
-            leash.let_go()
-        raise
-    finally:
+    with without_current_folder():
+        leash = _Leash(SpawnPool.context, grace)
+        pool = SpawnPool(workers, shielded, leash, initializer, initargs, max_tasks_per_child=tasks_per_process)
         try:
-            pool.shutdown(wait=True, cancel_futures=True)
-        except KeyboardInterrupt:  # a process may be starting: it is waited for all the same, but told to end
-            leash.let_go()
-            pool.shutdown(wait=True, cancel_futures=True)
+            yield pool
+        except BrokenProcessPool as error:
+            raise WorkerError(f"a worker process ended early; {hint}") from error
+        except KeyboardInterrupt:
+            if not shielded:
+                leash.let_go()
             raise
         finally:
-            leash.let_go()
+            try:
+                pool.shutdown(wait=True, cancel_futures=True)
+            except KeyboardInterrupt:  # a process may be starting: it is waited for all the same, but told to end
+                leash.let_go()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+            finally:
+                leash.let_go()
 
 
 @contextmanager
@@ -241,7 +244,7 @@ def worker_pool(workers: int) -> Iterator[Callable]:
         with ProcessPoolExecutor(workers, context, _start_process, started) as executor:
 
             def run(function: Callable, tasks: Iterable, bar: tqdm) -> list:
-                with deferred_interrupts():  # the processes start here
+                with deferred_interrupts(), without_current_folder():  # the processes start here
                     results = executor.map(partial(_do, function), tasks, chunksize=2)
                 return _counted(results, bar)
 

@@ -66,6 +66,13 @@ def test_memory_does_not_grow_with_the_file(record):
         assert abs(row["value"] - row["reference"]) < 100  # MiB
 
 
+def test_memory_is_measured_whatever_lies_in_the_folder_one_is_in(tmp_path, monkeypatch):
+    pytest.importorskip("resource", reason="no resource module on this system")
+    (tmp_path / "torch.py").write_text("raise SystemExit('a module of the folder one is in')")
+    monkeypatch.chdir(tmp_path)
+    assert len(speed.bench_memory("distil_dccrn_mini", quick=True)) == 3
+
+
 def test_peak_memory_is_the_process_own():
     pytest.importorskip("resource", reason="no resource module on this system")
     before = speed.peak_memory()

@@ -29,6 +29,7 @@ from tqdm import tqdm
 from dccrn_lib.lessons.running.notebook_file import read_notebook
 from dccrn_lib.runtime.errors import DccrnError
 from dccrn_lib.runtime.files import atomic_path
+from dccrn_lib.runtime.interpreters import without_current_folder
 from dccrn_lib.runtime.workers import SpawnPool, is_ending, spawn_pool
 
 
@@ -173,7 +174,8 @@ def execute_all(
         WorkerError: a process was killed.
     """
     schedule = Schedule(plan, on_result)
-    ticks = SpawnPool.context.Queue()
+    with without_current_folder():  # a helper process of multiprocessing starts here
+        ticks = SpawnPool.context.Queue()
     running: dict[Future, Job] = {}
     hint = "by a lack of memory perhaps" + ("; try --jobs 1" if jobs > 1 else "")
     with (
