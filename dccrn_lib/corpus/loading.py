@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dccrn_lib.runtime.errors import DccrnError, WorkerError
 from dccrn_lib.runtime.interpreters import forget_parent, without_current_folder
-from dccrn_lib.runtime.interrupts import ENDING
+from dccrn_lib.runtime.interrupts import ENDING, StopSignal
 
 _KILLED = ("exited unexpectedly", "killed by signal")  # torch's words
 
@@ -30,16 +30,18 @@ class _Failure:
 
 
 class _Caught(Dataset):
-    """A dataset whose errors are items."""
+    """A dataset whose errors are items; in the process that was asked to stop it has no further ones."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Dataset, stop: StopSignal | None) -> None:
+        self.dataset, self.stop = dataset, stop
 
     def __len__(self) -> int:
         assert isinstance(self.dataset, Sized)
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
+        if self.stop is not None and self.stop.asked:
+            raise WorkerError("a signal asked for a stop while a batch was made")
         try:
             return self.dataset[index]
         except (DccrnError, OSError) as error:
@@ -65,11 +67,12 @@ class Batches(Iterator):
         sampler: their indices.
         workers: processes that make them; 0 makes them when they are asked for.
         collate: items -> batch.
+        stop: once it was asked, no batch is made to its end in this process (those of worker processes are).
         options: of torch's DataLoader.
 
     Raises:
         DccrnError, OSError: of an item, when its batch's turn has come.
-        WorkerError: a worker process was killed.
+        WorkerError: a worker process was killed, or ``stop`` was asked.
     """
 
     def __init__(
@@ -79,10 +82,11 @@ class Batches(Iterator):
         sampler: Iterable[int],
         workers: int,
         collate: Callable[[list], Any] = default_collate,
+        stop: StopSignal | None = None,
         **options: Any,
     ) -> None:
         loader = DataLoader(
-            _Caught(dataset),
+            _Caught(dataset, stop),
             batch_size,
             sampler=sampler,
             num_workers=workers,

@@ -49,6 +49,6 @@ def without_current_folder() -> Iterator[None]:
 
 
 def forget_parent() -> None:
-    """Take what :func:`without_current_folder` said out of the environment; called once in a process that it was said to."""
+    """Take what :func:`without_current_folder` said out of the environment; called once in a child."""
     if os.environ.get(_VARIABLE) == _OURS:
         del os.environ[_VARIABLE]

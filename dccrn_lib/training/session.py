@@ -130,8 +130,9 @@ class Session:
                 raise TrainingError(
                     f"out of memory on {self.device.type} in step {self.step + 1}; lower batch_size, or raise accumulation"
                 ) from error
-            # a signal that was meant for all processes has ended those that mix: it asked for a stop
-            return self.stop.asked and isinstance(error, WorkerError)
+            # a signal asked for a stop while a batch was made, or has ended those that mix, too
+            lost = self.ranks.rank == 0 and self.checkpoint_step < self.step
+            return self.stop.asked and isinstance(error, WorkerError) and not lost
 
     def _kept(self) -> str:
         """Keep the state if it is whole and newer than the last checkpoint; in words, what is kept."""
@@ -140,7 +141,7 @@ class Session:
             try:
                 self.settle()
                 self.state.save(self.out)
-                step = self.step
+                step = self.checkpoint_step = self.step
             except (DccrnError, OSError) as error:
                 failed = f"the checkpoint of step {self.step} could not be written ({error}); "
         kept = f"step {step} is kept: resume with --resume" if step > 0 else "no step is kept"
@@ -318,13 +319,26 @@ def open_session(
             drawn[0]
         write_config(Path(config.out), config)
     network = _distributed(model, config, ranks)
-    batches = _batches(train_set, objective, ranks, state.step, decoded)
+    stop = StopSignal()
+    batches = _batches(train_set, objective, ranks, state.step, decoded, stop if ranks.world == 1 else None)
     if saved:
         torch.set_rng_state(
             saved["rng"]
         )  # torch's loader has drawn a seed, which a run without a stop did not draw here
     return Session(
-        config, ranks, device, state, objective, network, trained, highest_rates, batches, valid_set, log, progress
+        config,
+        ranks,
+        device,
+        state,
+        objective,
+        network,
+        trained,
+        highest_rates,
+        batches,
+        valid_set,
+        log,
+        progress,
+        stop,
     )
 
 
@@ -350,12 +364,20 @@ def _distributed(model: nn.Module, config: TrainConfig, ranks: Processes) -> nn.
 
 
 def _batches(
-    train_set: MixtureDataset, objective: Objective, ranks: Processes, start: int, decoded: DecodedCorpus | None
+    train_set: MixtureDataset,
+    objective: Objective,
+    ranks: Processes,
+    start: int,
+    decoded: DecodedCorpus | None,
+    stop: StopSignal | None,
 ) -> Prefetcher[Batch]:
-    """Micro-batches of this rank from step ``start`` on; on a CPU prefetched by a thread, the teacher's answer included."""
+    """Micro-batches of this rank from step ``start`` on; on a CPU prefetched by a thread, the teacher's answer included.
+
+    One that is being made when ``stop`` is asked is left; None where other ranks would wait for this one.
+    """
     config, device = objective.config, objective.device
     sampler = RankSampler(config, ranks, start)
-    options: dict[str, Any] = {"persistent_workers": config.workers > 0}
+    options: dict[str, Any] = {"persistent_workers": config.workers > 0, "stop": stop}
     if decoded is not None:
         held = decoded.tensor().to(device)
         loader = DeviceBatches(train_set, decoded, held, sampler.size, sampler, config.workers, **options)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import signal
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from dccrn_lib.cli.main import main
 from dccrn_lib.corpus.entry import SPLITS, Entry
 from dccrn_lib.corpus.loading import Batches
 from dccrn_lib.corpus.manifest import write_manifest
-from dccrn_lib.corpus.mixing import MixConfig
+from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
 from dccrn_lib.networks import weights
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import load_model, save_model
@@ -249,6 +250,46 @@ def test_a_killed_data_worker_after_a_signal_is_a_stop(config, monkeypatch):
     monkeypatch.setattr(step, "_gradients", killed)
     result = train(config, progress=False)
     assert result.stopped and state(config.out)["step"] == 4
+    monkeypatch.undo()
+    assert_resumes_as_if_nothing_had_happened(config)
+
+
+def test_a_stop_whose_checkpoint_cannot_be_written_is_an_error(config, monkeypatch):
+    monkeypatch.setattr(run_folder, "save_checkpoint", failing(run_folder.save_checkpoint, 1, no_room()))
+    real = step._gradients
+
+    def killed(self):
+        if self.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise WorkerError("a process that mixes ended early")
+        return real(self)
+
+    monkeypatch.setattr(step, "_gradients", killed)
+    with pytest.raises(WorkerError) as caught:
+        train(config, progress=False)
+    assert caught.value.__notes__[0].startswith("the checkpoint of step 4 could not be written (")
+
+
+@pytest.mark.parametrize(("asked_at", "kept"), [(5, None), (21, 1)])
+def test_a_batch_that_is_being_made_is_left_when_a_stop_is_asked(config, monkeypatch, asked_at, kept):
+    """At mixture 5 the step waits for the first batch of 16, at 21 the second one is made ahead."""
+    config = replace(config, batch_size=16, steps=3)
+    made, real = [], MixtureDataset.__getitem__
+
+    def one(self, index):
+        item = real(self, index)
+        if self.seed != config.seed:
+            return item  # of the valid set
+        made.append(index)  # the first is drawn before the run begins
+        if len(made) == asked_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)  # the main thread hears it
+        return item
+
+    monkeypatch.setattr(MixtureDataset, "__getitem__", one)
+    assert train(config, progress=False).stopped
+    assert len(made) == asked_at
+    assert (state(config.out)["step"] if kept else Path(config.out, "checkpoint.pt").exists() or None) == kept
     monkeypatch.undo()
     assert_resumes_as_if_nothing_had_happened(config)
 
