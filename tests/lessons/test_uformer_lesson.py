@@ -226,7 +226,7 @@ def test_figures_carry_their_axes(maps, spectrum):
         "imaginary part of C": figures.fusion_field(),
         "imaginary part": figures.clouds({"a": np.array([1 + 1j]), "b": np.array([1j])}),
         "frames from the present one": figures.dilations([(1, 2), (2, 1)], [2, 4]),
-        "|stage(x) - x| / |x|": figures.stage_bars({"complex": {"a": 1.0}, "magnitude": {"a": 2.0}}),
+        "|stage(x) - x| / |x|": figures.stage_dots({"complex": {"a": 1.0}, "magnitude": {"a": 2.0}}),
         "frame that asks (s)": attention_figures.time_attention(time_maps[0], level),
         "looked at (s)": attention_figures.eight_maps(time_maps, TRIPLES, [s for row in SIGNS for s in row]),
         "band looked at (kHz)": attention_figures.frequency_attention({"a": maps["freq"]["magnitude"].numpy()}),

@@ -164,6 +164,15 @@ def test_a_marker_chooses_systems_and_means_alone(tmp_path: Path):
         inject_tables(readme, tmp_path)
 
 
+def test_a_marker_calls_systems_by_words(tmp_path: Path):
+    systems = {name: {"items": items(2.0, 3.0)} for name in ("noisy", "student_at_kl")}
+    save_result("two", {**BASE, "systems": systems}, tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- table:two columns=pesq_wb means names -->\n<!-- /table:two -->\n", encoding="utf-8")
+    assert inject_tables(readme, tmp_path)
+    assert "| noisy | 2.5 |\n| student taught by AT-KL | 2.5 |\n<!--" in readme.read_text(encoding="utf-8")
+
+
 def test_a_marker_without_a_result_names_the_file(tmp_path: Path):
     readme = tmp_path / "README.md"
     readme.write_text("<!-- table:none -->\n<!-- /table:none -->\n", encoding="utf-8")

@@ -34,13 +34,13 @@ def round_trip() -> Figure:
     figure, axis = canvas(3.6, 40)
     grey, blue, red = COLOURS["noisy"], COLOURS["student_at_kl"], "#d55e00"
     there = (
-        (9, "recording $y$", "(sample,)", grey),
+        (10, "recording $y$", "(sample,)", grey),
         (30, "frames", "400 samples, every 100", blue),
         (51, "windowed", "fade in, fade out", blue),
         (74, "DFT", "257 numbers a frame", blue),
     )
     back = (
-        (9, r"estimate $\hat s$", "(sample,)", grey),
+        (10, r"estimate $\hat s$", "(sample,)", grey),
         (30, "overlap-add", "sum the frames, divide", blue),
         (51, "windowed again", "cut to 400 samples", blue),
         (74, "inverse DFT", "of each column", blue),
@@ -53,11 +53,11 @@ def round_trip() -> Figure:
             if following != 91:
                 left, right = (x + 9, y), (following - 9, y)
                 arrow(axis, left if forward else right, right if forward else left, grey)
-    box(axis, 90.5, 19, 19, 9, red, "")
-    axis.text(90.5, 20.6, r"$\hat S = M\,Y$", ha="center", va="center", fontsize=10, weight="bold")
-    axis.text(90.5, 17, "a mask, point by point", ha="center", va="center", fontsize=7.5, color="#444444")
-    arrow(axis, (83.1, 31), (90.5, 24), grey)
-    arrow(axis, (90.5, 14), (83.1, 7), grey)
+    box(axis, 89.5, 19, 19, 9, red, "")
+    axis.text(89.5, 20.6, r"$\hat S = M\,Y$", ha="center", va="center", fontsize=10, weight="bold")
+    axis.text(89.5, 17, "a mask, point by point", ha="center", va="center", fontsize=7.5, color="#444444")
+    arrow(axis, (83.1, 31), (89.5, 24), grey)
+    arrow(axis, (89.5, 14), (83.1, 7), grey)
     for y, text in ((38.5, "analysis"), (-0.3, "synthesis")):
         axis.text(41, y, text, ha="center", va="center", fontsize=9, color=blue, style="italic")
     axis.text(41, 19, "without a mask the way back gives exactly the recording", ha="center", va="center", fontsize=9)

@@ -268,15 +268,20 @@ def dilations(pairs: Sequence[tuple[int, int]], reach: Sequence[int]) -> Figure:
     return figure
 
 
-def stage_bars(updates: Mapping[str, Mapping[str, float]], label: str = "|stage(x) - x| / |x|") -> Figure:
-    """Two bars a stage: {"complex" | "magnitude": {stage: value}}."""
+def stage_dots(updates: Mapping[str, Mapping[str, float]], label: str = "|stage(x) - x| / |x|") -> Figure:
+    """A dot for each stage and stream: {"complex" | "magnitude": {stage: value}}.
+
+    The axis is logarithmic, as one stage may move its stream a hundred times as far as another, and there a bar has no
+    foot to stand on.
+    """
     figure, axes = new_figure(1, 1, height=3.2)
     axis = axes[0, 0]
     names = list(next(iter(updates.values())))
-    for shift, (stream, values) in zip((-0.2, 0.2), updates.items(), strict=True):
-        axis.bar(np.arange(len(names)) + shift, list(values.values()), 0.4, color=STREAMS[stream], label=stream)
+    for marker, (stream, values) in zip("os", updates.items(), strict=True):
+        axis.plot(
+            list(values.values()), marker, color=STREAMS[stream], label=stream, markersize=6, markeredgecolor="black"
+        )
     axis.set_xticks(range(len(names)), names, rotation=40, ha="right")
-    axis.set_yscale("log")  # one stage may move its stream a hundred times as far as another
-    axis.set_ylabel(label)
+    axis.set(yscale="log", ylabel=label)
     axis.legend(title="stream", ncols=2)
     return figure
