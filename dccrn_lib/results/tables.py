@@ -28,7 +28,11 @@ _MARKED = re.compile(
 
 
 def table(
-    record: Mapping[str, Any], columns: list[str] | None = None, systems: list[str] | None = None, means: bool = False
+    record: Mapping[str, Any],
+    columns: list[str] | None = None,
+    systems: list[str] | None = None,
+    means: bool = False,
+    labels: Mapping[str, str] | None = None,
 ) -> str:
     """A result as a markdown table that ends with a newline.
 
@@ -39,6 +43,8 @@ def table(
         columns: metrics or row keys to show; None shows all that the record has, in the usual order.
         systems: which to show, and (for a record of systems) their order; None shows all.
         means: only means, without counts and intervals. For a record of systems.
+        labels: system -> what it is called, for readers: every column then has equal decimals, those of its metric.
+            For a record of systems; None shows the names of the record and four significant digits.
 
     Raises:
         ConfigError: one of ``systems`` is not in the record.
@@ -60,11 +66,15 @@ def table(
     columns = columns or [key for key, metric in METRICS.items() if metric.quality and key in present]
     _refuse_unknown(columns, [*METRICS, *present], record)
     rows = [
-        [name, *(() if means else (str(known[name]["n"]),)), *(_summary(known[name], key, means) for key in columns)]
+        [
+            name if labels is None else labels.get(name, name),
+            *(() if means else (str(known[name]["n"]),)),
+            *(_summary(known[name], key, means, _form(key, labels)) for key in columns),
+        ]
         for name in systems or known
     ]
-    labels = [METRICS[key].column if key in METRICS else key for key in columns]
-    return _markdown(["system", *(() if means else ("n",)), *labels], rows)
+    heads = [METRICS[key].column if key in METRICS else key for key in columns]
+    return _markdown(["system", *(() if means else ("n",)), *heads], rows)
 
 
 def with_tables(text: str, folder: PathLike | None = None) -> str:
@@ -110,14 +120,19 @@ def _refuse_unknown(columns: Sequence[str], known: Sequence[str], record: Mappin
         raise ConfigError(f"result {record['name']} has no column {missing[0]}; it has {', '.join(known)}")
 
 
-def _summary(system: Mapping[str, Any], key: str, mean_alone: bool = False) -> str:
+def _form(key: str, labels: Mapping[str, str] | None) -> str:
+    """Format of a mean: for readers, with labels, the metric's decimals."""
+    return f".{METRICS[key].decimals}f" if labels is not None and key in METRICS else ".4g"
+
+
+def _summary(system: Mapping[str, Any], key: str, mean_alone: bool = False, form: str = ".4g") -> str:
     """``2.31 [2.2, 2.4]``, or 2.31, with the count where some items could not be scored."""
     mean, interval, scored = system["mean"].get(key), system["ci95"].get(key), system["n_metric"].get(key, 0)
     if mean is None:
         return "-"
     interval = None if mean_alone else interval
     # an interval is a pair
-    text = f"{mean:.4g}{bracketed(*(interval or (None, None)), '.4g')}"  # pyright: ignore[reportCallIssue]
+    text = f"{mean:{form}}{bracketed(*(interval or (None, None)), form)}"  # pyright: ignore[reportCallIssue]
     return text if scored == system["n"] else f"{text} (n = {scored})"
 
 
