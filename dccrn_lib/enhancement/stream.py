@@ -149,6 +149,7 @@ class StreamingEnhancer:
         # ``as_numpy`` says which of the two x is
         if not (x.dtype.kind == "f" if as_numpy else x.is_floating_point()):  # pyright: ignore[reportAttributeAccessIssue]
             raise AudioError(f"expected float samples in [-1, 1], got {x.dtype}; divide integers by their full scale")
+        # and here, too
         if not as_numpy and x.layout != torch.strided:  # pyright: ignore[reportAttributeAccessIssue]
             raise AudioError("expected a dense tensor of samples; convert it with to_dense() first")
         if as_numpy:  # a copy: torch wants native byte order and writable memory

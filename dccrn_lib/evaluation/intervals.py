@@ -129,20 +129,23 @@ class Difference:
             return "no item could be scored for both"
         return f"{self.mean:{form}}{bracketed(self.low, self.high, form)} {unit}".rstrip()
 
-    def in_full(self, unit: str = "") -> str:
+    def in_full(self, unit: str = "", form: str = "+.3g") -> str:
         """:meth:`text` with count, effect size and the fraction of pairs with a > b.
+
+        Args:
+            unit, form: as for :meth:`text`.
 
         >>> Difference(0.5, 0.25, 0.75, 8, effect_size=1.5, share_better=0.875).in_full()
         '+0.5 [+0.25, +0.75] (n = 8, effect size +1.50, higher on 88 %)'
         """
         if self.mean is None:
-            return self.text(unit)
+            return self.text(unit, form)
         parts = [f"n = {self.n}"]
         if self.effect_size is not None:
             parts.append(f"effect size {self.effect_size:+.2f}")
         if self.share_better is not None:
             parts.append(f"higher on {100 * self.share_better:.0f} %")
-        return f"{self.text(unit)} ({', '.join(parts)})"
+        return f"{self.text(unit, form)} ({', '.join(parts)})"
 
     def __str__(self) -> str:
         return f"{self.text()} {self.verdict}"

@@ -17,12 +17,14 @@ class Metric:
         unit: "" where it has none.
         quality: whether higher is better; gain and polarity only describe.
         reference: whether it compares with the clean signal.
+        decimals: that a table for readers shows of a mean.
     """
 
     label: str
     unit: str = ""
     quality: bool = True
     reference: bool = True
+    decimals: int = 2
 
     @property
     def column(self) -> str:
@@ -47,7 +49,7 @@ class Metric:
 METRICS = {
     "pesq_wb": Metric("WB-PESQ"),
     "pesq_nb": Metric("NB-PESQ"),
-    "stoi": Metric("STOI"),
+    "stoi": Metric("STOI", decimals=3),
     "si_snr_db": Metric("SI-SNR", "dB"),
     "gain": Metric("gain", quality=False),
     "polarity": Metric("polarity", quality=False),

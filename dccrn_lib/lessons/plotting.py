@@ -52,6 +52,21 @@ _PATH = re.compile(r' d="[^"]*"')
 _FRACTION = re.compile(r"(\d\.\d\d)\d+")  # a hundredth of a point is finer than any screen
 
 
+def label_trained(small: bool, method: str = "at_kl") -> None:
+    """Name the networks of a run in :data:`LABELS`: "mini" before miniatures, the method where it is not AT-KL.
+
+    A lesson that shows full-size networks as well calls it before its own come, so that no label stands for both.
+
+    Args:
+        small: whether they are miniatures.
+        method: that the student was distilled by.
+    """
+    size = "mini " if small else ""
+    LABELS["student"] = f"{size}student alone"
+    LABELS["student_at_kl"] = f"{size}student with {'AT-KL' if method == 'at_kl' else method}"
+    LABELS["teacher"] = f"{size}teacher"
+
+
 def use_style() -> None:
     """Set matplotlib's defaults for all notebooks; called by ``start`` of each."""
     matplotlib.rcParams.update(

@@ -43,7 +43,7 @@ def table(
     columns: list[str] | None = None,
     systems: list[str] | None = None,
     means: bool = False,
-    names: bool = False,
+    labels: Mapping[str, str] | None = None,
 ) -> str:
     """A result as a markdown table that ends with a newline.
 
@@ -54,7 +54,8 @@ def table(
         columns: metrics or row keys to show; None shows all that the record has, in the usual order.
         systems: which to show, and (for a record of systems) their order; None shows all.
         means: only means, without counts and intervals. For a record of systems.
-        names: systems by the words of ``NAMES``. For a record of systems.
+        labels: system -> what it is called, for readers: every column then has equal decimals, those of its metric.
+            For a record of systems; None shows the names of the record and four significant digits.
 
     Raises:
         ConfigError: one of ``systems`` is not in the record.
@@ -77,14 +78,14 @@ def table(
     _refuse_unknown(columns, [*METRICS, *present], record)
     rows = [
         [
-            NAMES.get(name, name) if names else name,
+            name if labels is None else labels.get(name, name),
             *(() if means else (str(known[name]["n"]),)),
-            *(_summary(known[name], key, means) for key in columns),
+            *(_summary(known[name], key, means, _form(key, labels)) for key in columns),
         ]
         for name in systems or known
     ]
-    labels = [METRICS[key].column if key in METRICS else key for key in columns]
-    return _markdown(["system", *(() if means else ("n",)), *labels], rows)
+    heads = [METRICS[key].column if key in METRICS else key for key in columns]
+    return _markdown(["system", *(() if means else ("n",)), *heads], rows)
 
 
 def with_tables(text: str, folder: PathLike | None = None) -> str:
@@ -127,7 +128,7 @@ def _body(match: re.Match, folder: PathLike | None) -> str:
     record = load_result(match["name"], folder)
     if not record.keys() & {"rows", "systems", "mean"}:
         raise ConfigError(f"result {match['name']} holds no table: neither rows nor systems nor means")
-    return table(record, columns, systems, bool(match["means"]), bool(match["names"]))
+    return table(record, columns, systems, bool(match["means"]), NAMES if match["names"] else None)
 
 
 def _refuse_unknown(columns: Sequence[str], known: Sequence[str], record: Mapping[str, Any]) -> None:
@@ -135,14 +136,19 @@ def _refuse_unknown(columns: Sequence[str], known: Sequence[str], record: Mappin
         raise ConfigError(f"result {record['name']} has no column {missing[0]}; it has {', '.join(known)}")
 
 
-def _summary(system: Mapping[str, Any], key: str, mean_alone: bool = False) -> str:
+def _form(key: str, labels: Mapping[str, str] | None) -> str:
+    """Format of a mean: for readers, with labels, the metric's decimals."""
+    return f".{METRICS[key].decimals}f" if labels is not None and key in METRICS else ".4g"
+
+
+def _summary(system: Mapping[str, Any], key: str, mean_alone: bool = False, form: str = ".4g") -> str:
     """``2.31 [2.2, 2.4]``, or 2.31, with the count where some items could not be scored."""
     mean, interval, scored = system["mean"].get(key), system["ci95"].get(key), system["n_metric"].get(key, 0)
     if mean is None:
         return "-"
     interval = None if mean_alone else interval
     # an interval is a pair
-    text = f"{mean:.4g}{bracketed(*(interval or (None, None)), '.4g')}"  # pyright: ignore[reportCallIssue]
+    text = f"{mean:{form}}{bracketed(*(interval or (None, None)), form)}"  # pyright: ignore[reportCallIssue]
     return text if scored == system["n"] else f"{text} (n = {scored})"
 
 

@@ -148,7 +148,7 @@ def test_mixture_browser(lesson):
     after = widget.until(lambda now: now.number(snr) != before.number(snr))
     after = moved(widget, before)
     widget.picture("05_mixtures_after")
-    widget.choose("system", "student alone")
+    widget.choose("system", "mini student alone")
     other = widget.until(lambda now: now.pictures != after.pictures and now.sounds != after.sounds)
     assert other.number(snr) == after.number(snr)  # another system, the same mixture
     assert (other.sounds[0], other.sounds[2]) == (after.sounds[0], after.sounds[2]) and other.sounds[1] != after.sounds[

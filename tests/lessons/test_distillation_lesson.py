@@ -54,7 +54,10 @@ def test_curves_have_a_band_and_a_panel_for_each_system_and_the_noisy_line():
     band = panels[0].collections[0].get_paths()[0].vertices
     assert band[:, 1].min() == pytest.approx(-5.5) and band[:, 1].max() == pytest.approx(-3.5)
     assert [to_hex(line.get_color()) for line in panels[0].lines] == [COLOURS["student"], "#aaaaaa"]
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["student alone", "teacher", "noisy"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
+        *("student alone", "teacher", "noisy"),
+        "grey, right: the other systems",
+    ]
 
 
 def test_schedule_shows_every_step():

@@ -1,11 +1,17 @@
 """Lesson 05b: its figures and its exercises."""
 
+import json
+
+import nbformat
 import pytest
 
+from dccrn_lib import results
+from dccrn_lib.experiments.recipe import recipe
+from dccrn_lib.experiments.training_speed import measure_training
 from dccrn_lib.lessons.gpu import figures
 from dccrn_lib.lessons.gpu.exercises import (
+    FAULTS,
     HOURS_CASE,
-    ILLNESSES,
     check_diagnosis,
     check_good_enough,
     check_hours,
@@ -16,13 +22,16 @@ from dccrn_lib.lessons.gpu.exercises import (
     solution_hours,
     solution_operations,
 )
+from dccrn_lib.lessons.gpu.speeds import bfloat16_gain, cost_of_teaching, speed_lines
+from dccrn_lib.results.records import load_result
+from dccrn_lib.runtime.paths import notebooks_dir
 
 # ---- figures
 
 
 def test_step_picture_names_every_part_and_its_precision():
     words = " ".join(t.get_text() for t in figures.step_picture().axes[0].texts)
-    assert all(part in words for part in ("mix", "teacher", "student", "AT-KL", "backward", "optimiser"))
+    assert all(part in words for part in ("mix", "teacher", "student", "$L$ twice", "AT-KL", "backward", "optimiser"))
     assert all(kind in words for kind in figures.PRECISION)
 
 
@@ -49,8 +58,8 @@ def test_lead_draws_the_wanted_lead_over_the_last_value_of_the_student():
     assert axis.get_xlabel() == "hours of audio seen"
 
 
-def test_four_sick_logs_draw_the_column_that_gives_the_illness_away():
-    figure = figures.four_sick_logs({kind: sick_log(kind) for kind in ILLNESSES})
+def test_four_sick_logs_draw_the_column_that_gives_the_fault_away():
+    figure = figures.four_sick_logs({kind: sick_log(kind) for kind in FAULTS})
     drawn = {axis.get_ylabel(): axis.lines[0].get_ydata() for axis in figure.axes}
     assert max(drawn["gain of the output"]) < 0
     assert drawn["skipped batches, in all"][-1] == 1000
@@ -141,8 +150,8 @@ def test_mistakes_in_the_diagnosis_are_recognised(answer, message):
     assert not verdict and message in verdict.message
 
 
-@pytest.mark.parametrize("kind", [*ILLNESSES, "healthy"])
-def test_constructed_logs_show_one_illness_each(kind):
+@pytest.mark.parametrize("kind", [*FAULTS, "healthy"])
+def test_constructed_logs_show_one_fault_each(kind):
     healthy, sick = sick_log("healthy"), sick_log(kind)
     changed = {key for a, b in zip(healthy, sick, strict=True) for key in a if a[key] != b[key]}
     assert (
@@ -155,3 +164,68 @@ def test_constructed_logs_show_one_illness_each(kind):
             "teacher": {"si_snr_db"},
         }[kind]
     )
+
+
+# ---- records of speed
+
+
+def gpu_record() -> dict:
+    """The CPU's record as `campaign --stage speed` would write it on a GPU: another device, graphs, an agreement."""
+    record = load_result("training_speed")
+    rows = [{**row, "cuda_graph": True} for row in record["rows"]]
+    agreement = {"uformer": {"output": 1e-6, "loss": 2e-7, "gradient": 3e-5}}
+    return {**record, "device": "Some GPU", "rows": rows, "agreement_with_cpu": agreement}
+
+
+def test_a_speed_record_is_told_row_by_row():
+    device, agreement, *rows = speed_lines(gpu_record())
+    assert device == "device Some GPU, 1 thread, 1 s a mixture"
+    assert agreement.strip() == "uformer, off from the CPU by output 1.0e-06, loss 2.0e-07, gradient 3.0e-05"
+    assert len(rows) == len(gpu_record()["rows"])
+    assert any(
+        "uformer" in row and "bfloat16" in row and "3.85 s of audio" in row and "CUDA graph" in row for row in rows
+    )
+
+
+def test_what_teaching_costs_is_a_ratio_of_measured_steps():
+    cost = cost_of_teaching(load_result("training_speed"))
+    assert cost == {
+        (4, "float32", False): pytest.approx(4.4209 / 3.1014, abs=1e-3),
+        (4, "bfloat16", False): pytest.approx(7.7975 / 4.8129, abs=1e-3),
+    }
+
+
+def test_bfloat16_makes_the_student_faster_than_the_teacher():
+    gains = bfloat16_gain(load_result("training_speed"))
+    assert gains["distil_dccrn alone", 4] == pytest.approx(7.7975 / 4.4209, abs=1e-3)
+    assert gains["uformer", 4] == pytest.approx(3.8455 / 2.6837, abs=1e-3)
+    assert ("distil_dccrn alone", 2) not in gains  # the teacher was not measured at this batch
+
+
+def test_the_lesson_shows_a_record_from_a_gpu(tmp_path, capsys):
+    (tmp_path / "gpu_some.json").write_text(json.dumps(gpu_record()), encoding="utf-8")
+    lesson = nbformat.read(notebooks_dir() / "05b_full_size_on_a_gpu.ipynb", as_version=4)
+    (cell,) = (c for c in lesson.cells if "gpu_*.json" in c.source and c.cell_type == "code")
+    names = {
+        "bfloat16_gain": bfloat16_gain,
+        "json": json,
+        "results": results,
+        "results_dir": lambda: tmp_path,
+        "speed_lines": speed_lines,
+    }
+    exec(
+        cell.source,
+        names
+        | {"cost_of_teaching": cost_of_teaching, "operations": {"student": 1, "student with teacher and taps": 1.52}},
+    )
+    printed = capsys.readouterr().out
+    assert "gpu_some" in printed and "device Some GPU" in printed and "nothing in this project" not in printed
+    assert "device cpu" in printed  # the CPU's record stands beside it
+
+
+def test_what_the_library_measures_can_be_told(tmp_path):
+    shared = recipe({"speech": "", "noise": "", "rir": ""}, tmp_path, "smoke", device="cpu")
+    record = measure_training(shared, "smoke", batches=(1,), precisions=("fp32",), progress=False)
+    assert len(speed_lines(record)) == 1 + len(record["rows"]) and list(cost_of_teaching(record)) == [
+        (1, "float32", False)
+    ]

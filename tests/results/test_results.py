@@ -170,7 +170,7 @@ def test_a_marker_calls_systems_by_words(tmp_path: Path):
     readme = tmp_path / "README.md"
     readme.write_text("<!-- table:two columns=pesq_wb means names -->\n<!-- /table:two -->\n", encoding="utf-8")
     assert inject_tables(readme, tmp_path)
-    assert "| noisy | 2.5 |\n| student taught by AT-KL | 2.5 |\n<!--" in readme.read_text(encoding="utf-8")
+    assert "| noisy | 2.50 |\n| student taught by AT-KL | 2.50 |\n<!--" in readme.read_text(encoding="utf-8")
 
 
 def test_a_marker_without_a_result_names_the_file(tmp_path: Path):
@@ -184,3 +184,12 @@ def test_hash_depends_on_content_and_order(tmp_path: Path):
     (tmp_path / "a").write_text("1")
     (tmp_path / "b").write_text("2")
     assert hash_files([tmp_path / "a", tmp_path / "b"]) != hash_files([tmp_path / "b", tmp_path / "a"])
+
+
+def test_for_readers_systems_have_labels_and_columns_equal_decimals():
+    text = table(
+        load_result("real_test"), ["stoi", "si_snr_db"], ["noisy", "student_alone"], labels={"noisy": "untouched"}
+    )
+    first, second = text.splitlines()[2:]
+    assert first == "| untouched | 120 | 0.831 [0.807, 0.853] | 7.92 [6.62, 9.22] |"
+    assert second.startswith("| student_alone | 120 | 0.869 [")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator
 
@@ -18,6 +19,7 @@ from dccrn_lib.lessons.plotting import COLOURS, LABELS, draw_spectrogram, new_fi
 
 #: Names of published runs that stand for a system of the lessons.
 _PUBLISHED = {"student_alone": "student", "uformer": "teacher"}
+_OTHERS = "grey, right: the other systems"  # of the learning curves
 
 
 def training_step() -> Figure:
@@ -153,12 +155,14 @@ def learning_curves(histories: Mapping[str, dict]) -> Figure:
             axis.plot(hours, mean, color=colour if other == name else "#aaaaaa", zorder=3 if other == name else 2)
         axis.sharey(panels[0])
         axis.sharex(panels[0])
-        axis.set_title(LABELS.get(name, name).replace(" with ", "\nwith "))
+        axis.set_title(re.sub(" (with|alone)", r"\n\1", LABELS.get(name, name)))
         axis.set_xlabel("audio (h)")
         if axis is not panels[0]:
             axis.tick_params(labelleft=False)
     panels[0].set_ylabel("loss against clean speech (dB)")
-    figure.legend(*valid.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=9)
+    handles, labels = valid.get_legend_handles_labels()
+    grey = Line2D([], [], color="#aaaaaa")
+    figure.legend([*handles, grey], [*labels, _OTHERS], loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""When does teaching help: the student's gain over the lead of its teacher, early and late in training."""
+"""When does teaching help: the student's gain under each teacher, by way of teaching, early and late in training."""
 
 from __future__ import annotations
 
@@ -7,64 +7,48 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from dccrn_lib.lessons.plotting import new_figure
 
-#: Way of teaching -> what it is called, its colour and its mark.
+#: Way of teaching -> what it is called, and its colour.
 WAYS = {
-    "output": ("output alone", "#cc79a7", "s"),
-    "at_kl_softmax": ("AT-KL, softmax, and output", "#0072b2", "o"),
-    "at_kl_sum": ("AT-KL, sum, and output", "#56b4e9", "^"),
+    "output": ("output alone", "#cc79a7"),
+    "at_kl_softmax": ("AT-KL, softmax, and output", "#0072b2"),
+    "at_kl_sum": ("AT-KL, sum, and output", "#56b4e9"),
 }
+#: Name of a teacher in the record -> what it is called.
+TEACHERS = {"mini": "miniature", "0.25h": "full size, 0.25 h", "1h": "full size, 1 h", "17.4h": "full size, 17.4 h"}
 
 
-#: What sets the ways apart where their teachers lead by the same, in dB on the axis of the lead.
-APART = 0.1
-HOLLOW = "hollow, of every colour: under the miniature teacher"
-MINIATURE = "mini"  # name of the teacher that is drawn hollow and joined to no other: a network of another size
+def gain_by_teacher(record: Mapping[str, Any]) -> Figure:
+    """A panel for each way of teaching, a row for each teacher: mean gain and its 95 % interval over the seeds.
 
-
-def gain_over_lead(record: Mapping[str, Any]) -> Figure:
-    """Two panels, early and late: mean gain and its 95 % interval over the seeds, beside it every seed.
+    Above, what is left at the end of the training; below, the same early. All panels share one axis of the gain.
 
     Args:
         record: ``teacher_strength`` of results/ (:mod:`dccrn_lib.experiments.teacher_strength`).
     """
-    figure, axes = new_figure(1, 2, height=3.8, sharey=True)
-    for panel, moment in zip(axes[0], ("early", "late"), strict=True):
-        steps = {p["step"] for p in record["points"] if p["moment"] == moment}
-        for k, way in enumerate(WAYS):
-            _draw_way(panel, record, moment, way, APART * (k - 1))
-        panel.axhline(0.0, color="#8c8c8c", linewidth=0.8)
-        panel.set_title(f"{moment}: after {', '.join(map(str, sorted(steps)))} steps")
-        panel.set_xlabel("lead of the teacher over the student alone (dB)")
-    axes[0, 0].set_ylabel("gain: taught minus alone (dB)")
-    handles, labels = axes[0, 1].get_legend_handles_labels()
-    hollow = Line2D([], [], marker="o", linestyle="", color="#666666", markerfacecolor="white", markersize=7)
-    figure.legend([*handles, hollow], [*labels, HOLLOW], loc="outside lower center", ncols=2, fontsize=9)
+    ways = [way for way in WAYS if any(r["way"] == way for r in record["rows"])]
+    figure, axes = new_figure(2, len(ways), height=2.3, sharex=True, sharey="row")
+    for panels, moment in zip(axes, ("late", "early"), strict=True):
+        steps = sorted({p["step"] for p in record["points"] if p["moment"] == moment})
+        for panel, way in zip(panels, ways, strict=True):
+            _draw_way(panel, [r for r in record["rows"] if (r["moment"], r["way"]) == (moment, way)], way)
+        panels[0].set_ylabel(f"{moment}: after {', '.join(map(str, steps))} steps", fontsize=9)
+    for panel, way in zip(axes[0], ways, strict=True):
+        panel.set_title(WAYS[way][0], fontsize=10)
+    figure.supxlabel("gain: taught minus alone, SI-SNR (dB)", fontsize=10)
     return figure
 
 
-def _draw_way(axes: Axes, record: Mapping[str, Any], moment: str, way: str, shift: float) -> None:
-    """Means with intervals, the full-size teachers joined in the order of their lead; every seed as a small mark."""
-    label, colour, mark = WAYS[way]
-    rows = [r for r in record["rows"] if (r["moment"], r["way"]) == (moment, way)]
-    rows.sort(key=lambda row: row["lead_db"])
-    for mini in (False, True):
-        chosen = [r for r in rows if (r["teacher"] == MINIATURE) == mini]
-        if not chosen:
-            continue
-        lead, gain = [r["lead_db"] + shift for r in chosen], [r["gain_db"] for r in chosen]
-        bars = [[r["gain_db"] - r["low"] for r in chosen], [r["high"] - r["gain_db"] for r in chosen]]
-        look = {
-            "color": colour,
-            "marker": mark,
-            "markersize": 7,
-            "capsize": 3,
-            "markerfacecolor": "white" if mini else colour,
-        }
-        axes.errorbar(lead, gain, yerr=bars, label=None if mini else label, linewidth=1.2, **look)
-    points = [p for p in record["points"] if (p["moment"], p["way"]) == (moment, way)]
-    place = [p["lead_db"] + shift for p in points]
-    axes.plot(place, [p["gain_db"] for p in points], mark, color=colour, alpha=0.3, markersize=3)
+def _draw_way(axes: Axes, rows: list[Mapping[str, Any]], way: str) -> None:
+    """A dot and an interval for each teacher, the one with the smallest lead at the bottom."""
+    rows = sorted(rows, key=lambda row: row["lead_db"])
+    colour = WAYS[way][1]
+    for place, row in enumerate(rows):
+        axes.plot([row["low"], row["high"]], [place, place], color=colour)
+        axes.plot(row["gain_db"], place, "o", color=colour)
+    axes.axvline(0.0, color="#222222", linewidth=0.8)
+    names = [f"{TEACHERS.get(r['teacher'], r['teacher'])}\n(lead {r['lead_db']:+.1f} dB)" for r in rows]
+    axes.set_yticks(range(len(rows)), names, fontsize=8)
+    axes.set_ylim(-0.6, len(rows) - 0.4)

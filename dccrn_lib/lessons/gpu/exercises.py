@@ -8,7 +8,7 @@ from dccrn_lib.lessons.grading import Verdict, grader, is_unanswered, right, wro
 
 WANTED_LEAD = 0.7  # dB that a teacher should lead by, see the lesson
 HOURS_CASE = {"steps": 60_000, "batch": 32, "seconds": 4.0, "rate": 400.0}  # of the second exercise
-ILLNESSES = ("gain", "skipped", "loader", "teacher")
+FAULTS = ("gain", "skipped", "loader", "teacher")
 
 
 def _close(a: float, b: float) -> bool:
@@ -104,7 +104,7 @@ def check_good_enough(answer: Callable[[Curve, Curve], bool] | None) -> Verdict:
 
 
 def sick_log(kind: str) -> list[dict[str, float]]:
-    """A log of eleven rows with the columns of the lesson, constructed: healthy, or with one illness."""
+    """A log of eleven rows with the columns of the lesson, constructed: healthy, or with one fault."""
     rows = []
     for i in range(11):
         row = {"step": 100 * i, "si_snr_db": 8 + 0.4 * i, "gain": 0.6 + 0.03 * i, "features": 0.3 / (1 + 0.3 * i)}
@@ -122,7 +122,7 @@ def sick_log(kind: str) -> list[dict[str, float]]:
 
 
 def solution_diagnosis(log: list[dict[str, float]]) -> str:
-    """The illness of a log by its first and last row: one of ``ILLNESSES``, or "healthy"."""
+    """The fault of a log by its first and last row: one of ``FAULTS``, or "healthy"."""
     first, last = log[0], log[-1]
     if last["gain"] <= 0:
         return "gain"
@@ -140,10 +140,10 @@ def check_diagnosis(answer: Callable[[list[dict[str, float]]], str] | None) -> V
     """Grade a function from a log (rows as in the lesson) to "gain", "skipped", "loader", "teacher" or "healthy"."""
     if is_unanswered(answer):
         return wrong("write a function of (log) and pass it here")
-    for kind in (*ILLNESSES, "healthy"):
+    for kind in (*FAULTS, "healthy"):
         got = answer(sick_log(kind))
-        if got not in (*ILLNESSES, "healthy"):
-            return wrong(f"the answer is one of {', '.join(ILLNESSES)} or healthy, not {got!r}")
+        if got not in (*FAULTS, "healthy"):
+            return wrong(f"the answer is one of {', '.join(FAULTS)} or healthy, not {got!r}")
         if got != kind:
             return wrong(f"a log whose last row is {sick_log(kind)[-1]} is {kind!r}, not {got!r}")
-    return right("each of the four illnesses is told from a healthy log.")
+    return right("each of the four faults is told from a healthy log.")

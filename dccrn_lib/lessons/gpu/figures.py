@@ -30,7 +30,7 @@ def step_picture() -> Figure:
         "mix": (0.2, 2.4, 2.2, "workers mix\nthe next batches", "on the CPU"),
         "teacher": (3.3, 3.9, 3.5, "teacher, eval, no gradient\n12 taps and its output", "bfloat16"),
         "student": (3.3, 0.9, 3.5, "student, train\n12 taps and its output", "bfloat16"),
-        "loss": (7.6, 2.4, 2.5, "SI-SNR twice,\nAT-KL", "float32"),
+        "loss": (7.6, 2.4, 2.5, "loss $L$ twice,\nAT-KL", "float32"),
         "back": (10.6, 0.9, 2.5, "backward through\nthe student", "bfloat16"),
         "step": (13.6, 2.4, 2.4, "clip, optimiser,\naveraged weights", "float32"),
     }
@@ -115,7 +115,7 @@ def lead(curves: dict[str, tuple[Sequence[float], Sequence[float]]], wanted: flo
 
 
 def four_sick_logs(logs: dict[str, list[dict[str, float]]]) -> Figure:
-    """The column of each log that gives the illness away, over its steps.
+    """The column of each log that gives the fault away, over its steps.
 
     Args:
         logs: "gain", "skipped", "loader" and "teacher" -> rows with "step", "si_snr_db" and the column in question.
