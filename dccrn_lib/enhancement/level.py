@@ -42,7 +42,7 @@ class LevelMeter:
     """
 
     def __init__(self, channels: int, sample_rate: int) -> None:
-        self._frame, self._least = PARTS * max(1, round(0.05 / PARTS * sample_rate)), sample_rate // 10
+        self._frame, self._least = PARTS * max(1, sample_rate // (20 * PARTS)), sample_rate // 10
         self._rest = np.zeros((channels, 0))
         self._samples, self._sum = 0, np.zeros(channels)
         self._frames = [np.zeros((4, channels, 0))]  # mean, mean square, lowest and highest sample of frames

@@ -189,7 +189,7 @@ def test_listening_test(lesson):
         assert f"{trial - (trial >= 2)} of {trial} right" in now.text
         if trial == 2:
             widget.picture("06_abx_two_answers")
-    assert "probability 0.011" in now.text and "you hear a difference. A was student" in now.text
+    assert "probability 0.011" in now.text and "you hear a difference. A was mini student" in now.text
     assert not now.sounds
     assert all(button.is_disabled() for button in widget.box.get_by_role("button").all())
     widget.picture("06_abx_end")

@@ -74,13 +74,19 @@ def test_resampling_equals_the_librarys(node: str, old: int, new: int):
 def test_levels_equal_the_librarys(node: str):
     click = np.zeros(16001)
     click[[3000, 12799, 12800]] = 200, -200, 200  # within a frame, and at the border of two
-    for gain, clicks in ((1e-3, 0), (1.0, 0), (30.0, 0), (1e-3, click)):
+    for rate, gain, clicks in (
+        (16000, 1e-3, 0),
+        (16000, 1.0, 0),
+        (44100, 30.0, 0),
+        (11025, 1.0, 0),
+        (16000, 1e-3, click),
+    ):
         x = gain * (np.concatenate([0.01 * noise(9000), noise(7001)]) + clicks)
-        meter = LevelMeter(1, 16000)
+        meter = LevelMeter(1, rate)
         meter.add(x[None])
         y = answer(
             node,
-            "const found = measureLevel(Float32Array.from(x), 16000); done([found.offset, found.scale]);",
+            f"const found = measureLevel(Float32Array.from(x), {rate}); done([found.offset, found.scale]);",
             x.tolist(),
         )
         assert y == pytest.approx([meter.offset().item(), meter.scale().item()], rel=1e-5)

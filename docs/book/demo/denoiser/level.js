@@ -10,7 +10,7 @@ const LOUDEST_HEARD = 4;  // full scale is 1: nothing but a click goes beyond
 
 /** {offset, scale} of one channel: subtract, then divide, and its active frames of 50 ms lie at NETWORK_DBFS. */
 export function measureLevel(samples, sampleRate) {
-  const size = Math.max(1, Math.round((0.05 / PARTS) * sampleRate)), length = samples.length;
+  const size = Math.max(1, Math.floor(sampleRate / (20 * PARTS))), length = samples.length;
   let total = 0, loudest = 0, peak = 0, level = 0, active = 0;
   for (let n = 0; n < length; n++) total += samples[n];
   const known = length >= Math.max(1, Math.floor(sampleRate / 10));
