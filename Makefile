@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install tutorial test check quick lint lesson-lint unit library nbval suite mutations faults soak browser demo book lab notebooks bench results train-real clean
+.PHONY: help install tutorial test check quick lint lesson-lint unit library nbval suite mutations faults soak browser demo book lab notebooks bench results badges train-real clean
 
 VENV    ?= .venv
 EXTRAS  ?= notebooks,metrics,speech,export,dev
@@ -110,6 +110,9 @@ demo: $(STAMP)  ## the denoiser for the browser into build/demo (needs Node.js, 
 book: demo  ## the site with lessons, reference and demo into build/book; it opens from disk
 	"$(PY)" -m pip install --quiet --disable-pip-version-check -c "$(CONSTRAINTS)" -e ".[book]"
 	"$(PY)" docs/book/make.py --out build/book
+
+badges: $(STAMP)  ## of README.md (CI, Colab, Binder, site), for your copy: make badges REPOSITORY=owner/name
+	"$(PY)" docs/book/badges.py $(REPOSITORY)
 
 lab: $(STAMP)  ## open JupyterLab on the notebooks
 	"$(PY)" -m jupyterlab --ServerApp.root_dir=notebooks
