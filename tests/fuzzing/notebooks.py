@@ -72,7 +72,7 @@ TYPES = st.sampled_from(
 @st.composite
 def cells(draw: st.DrawFn) -> tuple[str, dict]:
     """(source of a parameters cell, values for parameters)."""
-    names = st.sampled_from(("seed", "rate", "speech", "plot", "steps", "out"))
+    names = st.sampled_from(("seed", "rate", "speech", "plot", "steps", "out", "clip", "device"))
     lines = []
     for _ in range(draw(st.integers(0, 3))):
         line = f"{draw(names)}: {draw(TYPES)} = {draw(LITERALS)}  # help"
@@ -85,6 +85,7 @@ def take_cell(given: tuple[str, dict], folder: Path) -> None:
     """Read the cell and give its parameters values; each can be written into a notebook."""
     source, values = given
     parameters = parse_cell(source)
+    (folder / "a.jsonl").touch()
     for assigned in assign(values, {"01_a": parameters}, folder).values():
         for value in assigned.values():
             assert ast.literal_eval(repr(value)) == value

@@ -25,6 +25,7 @@ from dccrn_lib.lessons.running.execution import Job, Schedule
 from dccrn_lib.lessons.running.notebooks import describe_parameters, execute_in_place, find_notebooks, run_notebooks
 from dccrn_lib.lessons.running.parameters import INTERVALS, assign, parse_cell, read_parameters
 from dccrn_lib.lessons.running.report import equation
+from dccrn_lib.lessons.running.texts import choices
 from dccrn_lib.results.records import load_result
 from dccrn_lib.runtime import files
 from dccrn_lib.runtime.errors import ConfigError, DccrnError
@@ -150,8 +151,57 @@ def test_every_number_of_the_lessons_has_an_interval_that_holds_its_default():
         assert assign(numbers, {path.stem: parameters}, Path("."))[path.stem] == numbers
 
 
+TEXTS = [
+    ("00_start_here", "clip", "fan_5db", "did you mean fan_5db_en"),
+    ("05_distillation", "method", "atkl", "did you mean at_kl"),
+    ("05_distillation", "method", "none", "known: output"),
+    ("05_distillation", "method", "", "known: output"),
+    ("05_distillation", "reading", "time", "known: frequency"),
+    ("05_distillation", "normalisation", "soft", "did you mean softmax"),
+    ("05_distillation", "sweep_methods", "none,at_lk", "did you mean at_kl"),
+    ("05_distillation", "sweep_methods", "", "is empty"),
+    ("05_distillation", "sweep_profile", "quik", "did you mean quick"),
+    ("05_distillation", "sweep_share", "2/2", "0 <= I < N"),
+    ("05_distillation", "sweep_share", "1", "0 <= I < N"),
+    ("05_distillation", "device", "gpu", "give cpu, cuda"),
+    ("05_distillation", "speech", "absent.jsonl", "absent.jsonl' is no file"),
+    ("05b_full_size_on_a_gpu", "device", "cuda:x", "give cpu, cuda"),
+    ("03_uformer", "noisy_file", ".", "is no file"),
+    ("03_uformer", "systems_folder", "absent", "absent' is no folder"),
+    ("07_streaming_and_export", "own_file", "absent.wav", "absent.wav' is no file"),
+]
+
+
+@pytest.mark.parametrize(("lesson", "name", "text", "message"), TEXTS)
+def test_a_text_that_a_lesson_cannot_take_is_refused_before_it_runs(
+    lesson: str, name: str, text: str, message: str, tmp_path: Path
+):
+    known = {path.stem: read_parameters(path) for path in find_notebooks([lesson])}
+    with pytest.raises(ConfigError, match=f"^parameter {name} of {lesson}[^\n]*{re.escape(message)}[^\n]*$"):
+        assign({name: text}, known, tmp_path)
+
+
+def test_every_choice_and_every_default_of_the_lessons_is_taken(tmp_path: Path):
+    for path in find_notebooks():
+        parameters = read_parameters(path)
+        defaults = {p.name: p.default for p in parameters}
+        assert assign(defaults, {path.stem: parameters}, tmp_path)[path.stem] == defaults
+        for parameter in parameters:
+            for text in choices(parameter.name):
+                assign({parameter.name: text}, {path.stem: parameters}, tmp_path)
+            for text in ("cpu", "cuda", "cuda:1", "auto") if parameter.name == "device" else ():
+                assign({parameter.name: text}, {path.stem: parameters}, tmp_path)
+
+
+def test_a_notebook_of_ones_own_may_use_a_name_for_something_else(tmp_path: Path):
+    known = {"09_mine": parse_cell('method: str = "bisection"  # of the search\nclip: float = 1.0  # of gradients')}
+    assert assign({"method": "newton", "clip": "2"}, known, tmp_path) == {"09_mine": {"method": "newton", "clip": 2.0}}
+
+
 def test_relative_paths_are_taken_from_the_callers_folder(tmp_path: Path):
     known = {"05_x": parse_cell(CELL)}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "speech.jsonl").touch()
     values = assign({"speech": "a/speech.jsonl", "profile": "a/b"}, known, tmp_path)["05_x"]
     assert values == {"speech": str((tmp_path / "a/speech.jsonl").resolve()), "profile": "a/b"}
     assert assign({"speech": ""}, known, tmp_path)["05_x"] == {"speech": ""}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dccrn_lib.lessons.running.notebook_file import read_notebook
+from dccrn_lib.lessons.running.texts import require_choice
 from dccrn_lib.networks.weights import find_weights
 from dccrn_lib.runtime.errors import ConfigError, WeightsError, nearest_name
 from dccrn_lib.runtime.paths import weights_dir
@@ -110,8 +111,9 @@ def assign(values: dict[str, Any], notebooks: dict[str, list[Parameter]], base: 
 
     Raises:
         ConfigError: a name that no notebook has (the nearest one and its owners are named), a wrong type, a number
-            outside its interval in :data:`INTERVALS`, no number at all where there is to be one, or weights that are
-            not there: a lesson would take others in their place.
+            outside its interval in :data:`INTERVALS`, no number at all where there is to be one, a text that is none of
+            the parameter's choices, a file or a folder that is not there, or weights that are not: a lesson would take
+            others in their place.
     """
     owners: dict[str, list[str]] = {}
     for notebook, parameters in notebooks.items():
@@ -131,6 +133,7 @@ def assign(values: dict[str, Any], notebooks: dict[str, list[Parameter]], base: 
         for name, value in given.items():
             require_text(name, value)
             _require_interval(name, value, notebook)
+            require_choice(next(p for p in notebooks[notebook] if p.name == name), value, notebook)
             if name in WEIGHTS and value:
                 given[name] = _weights(name, value, base)
     return assigned
