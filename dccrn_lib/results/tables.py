@@ -23,9 +23,10 @@ from dccrn_lib.runtime.paths import PathLike
 _MARKED = re.compile(
     r"(<!-- table:(?P<name>[\w.-]+)(?: columns=(?P<columns>[\w,]+))?"
     r"(?: systems=(?P<systems>[\w,]+))?(?P<means> means)?(?P<names> names)? -->(?P<end>\r?\n))"
-    r"(?P<body>.*?)(<!-- /table:(?P=name) -->)",
+    r"(?P<body>(?:(?!<!-- /?table:).)*)(<!-- /table:(?P=name) -->)",
     re.DOTALL,
 )
+_MARKER = re.compile(r"^[ \t]*<!--[ \t]*/?table[ \t]*:.*", re.MULTILINE)
 
 #: What a table with ``names`` calls the systems; one that is not here keeps its own name.
 NAMES = {
@@ -89,7 +90,12 @@ def table(
 
 
 def with_tables(text: str, folder: PathLike | None = None) -> str:
-    """``text`` with the body between each pair of table markers generated anew; its lines end as the marker's."""
+    """``text`` with the body between each pair of table markers generated anew; its lines end as the marker's.
+
+    Raises:
+        ConfigError: a marker that is not one of a pair, or asks for what its result does not have.
+    """
+    _refuse_lone_markers(text)
 
     def anew(match: re.Match) -> str:
         body = _body(match, folder).replace("\n", match["end"])
@@ -109,7 +115,10 @@ def inject_tables(path: PathLike, folder: PathLike | None = None) -> bool:
         old = path.read_bytes().decode("utf-8")  # as it is, line ends of Windows too
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    new = with_tables(old, folder)
+    try:
+        new = with_tables(old, folder)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     if new != old:
         with atomic_path(path) as temporary:
             temporary.write_bytes(new.encode("utf-8"))
@@ -119,7 +128,20 @@ def inject_tables(path: PathLike, folder: PathLike | None = None) -> bool:
 def stale_tables(path: PathLike, folder: PathLike | None = None) -> list[str]:
     """Names of the tables in a markdown file that differ from what their JSON gives."""
     text = Path(path).read_text(encoding="utf-8")
+    _refuse_lone_markers(text)
     return [m["name"] for m in _MARKED.finditer(text) if m["body"] != _body(m, folder)]
+
+
+def _refuse_lone_markers(text: str) -> None:
+    """ConfigError for a line that looks like a marker and is none: its table would never be written."""
+    known = [match.span() for match in _MARKED.finditer(text)]
+    for marker in _MARKER.finditer(text):
+        if not any(start <= marker.start() < end for start, end in known):
+            line = text.count("\n", 0, marker.start()) + 1
+            raise ConfigError(
+                f"line {line}: {marker[0].strip()[:80]!r} marks no table; write <!-- table:NAME --> and "
+                "<!-- /table:NAME --> around it, each on a line of its own"
+            )
 
 
 def _body(match: re.Match, folder: PathLike | None) -> str:

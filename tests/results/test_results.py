@@ -138,6 +138,29 @@ def test_what_a_marker_cannot_have_is_named(tmp_path: Path):
         inject_tables(readme, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("lines", "number"),
+    [
+        (["<!-- table:two -->", "| old |"], 1),  # no end
+        (["| old |", "<!-- /table:two -->"], 2),  # no beginning
+        (["<!-- table:two -->", "| old |", "<!-- /table:tow -->"], 1),
+        (["<!-- table:two --> ", "| old |", "<!-- /table:two -->"], 1),  # something behind it
+        (["<!-- table: two -->", "| old |", "<!-- /table: two -->"], 1),
+        (["<!-- table:two column=a -->", "| old |", "<!-- /table:two -->"], 1),
+        (["<!--table:two-->", "| old |", "<!--/table:two-->"], 1),
+        (["<!-- table:two -->", "<!-- table:two -->", "<!-- /table:two -->"], 1),
+    ],
+)
+def test_a_marker_without_its_other_half_is_named_with_its_line(lines: list[str], number: int, tmp_path: Path):
+    save_result("two", {**BASE, "rows": [{"a": 1}]}, tmp_path)
+    readme = tmp_path / "README.md"
+    readme.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    before = readme.read_bytes()
+    with pytest.raises(ConfigError, match=rf"^\S*README.md: line {number}: .* marks no table; write"):
+        inject_tables(readme, tmp_path)
+    assert readme.read_bytes() == before
+
+
 def test_a_marker_chooses_the_rows_of_systems(tmp_path: Path):
     rows = [{"system": system, "minus": minus, "n": n} for n, (system, minus) in enumerate(("ba", "ca", "cb"))]
     save_result("pairs", {**BASE, "rows": rows}, tmp_path)
