@@ -47,15 +47,17 @@ def for_its_steps(a: argparse.Namespace, profile: str) -> TrainConfig:
 
 
 def _resumed(a: argparse.Namespace, config: TrainConfig) -> TrainConfig:
-    """The fields; a run that is resumed keeps its warm-up, however far --steps extends it, unless another was given."""
+    """The fields; a resumed run keeps its steps, or its warm-up where --steps extends it, unless others are given."""
     from dccrn_lib.runtime.files import read_json
     from dccrn_lib.training.run_folder import CONFIG
 
     file = Path(config.out) / CONFIG
-    if not a.resume or a.config is not None or "warmup_steps" in a.given or not file.is_file():
+    if not a.resume or a.config is not None or not file.is_file():
         return config
-    kept = read_json(file, "remove it to resume with the settings given now").get("warmup_steps")
-    return dataclasses.replace(config, warmup_steps=kept) if isinstance(kept, int) else config
+    record = read_json(file, "remove it to resume with the settings given now")
+    names = ("warmup_steps",) if "steps" in a.given else ("steps", *FOLLOW_STEPS)
+    kept = {name: record.get(name) for name in names if name not in a.given}
+    return dataclasses.replace(config, **{name: value for name, value in kept.items() if isinstance(value, int)})
 
 
 def _train(a: argparse.Namespace) -> int:

@@ -65,3 +65,14 @@ def test_a_run_that_is_resumed_keeps_its_warm_up(tmp_path, asked):
     cli.main(command("quick", tmp_path / "a", "--steps", "80", "--resume"))
     assert (asked[1].steps, asked[1].warmup_steps, asked[1].valid_every) == (80, 4, 10)
     assert open_run(tmp_path / "a", asked[1], True, MAY_CHANGE) is None  # not refused
+
+
+def test_a_run_that_is_resumed_without_steps_ends_where_it_was_to_end(tmp_path, asked):
+    cli.main(command("quick", tmp_path / "a", "--steps", "40"))
+    write_config(tmp_path / "a", asked[0])
+    cli.main(command("quick", tmp_path / "a", "--resume"))
+    assert (asked[1].steps, asked[1].warmup_steps, asked[1].valid_every) == (40, 4, 5)
+    cli.main(command("quick", tmp_path / "a", "--resume", "--valid-every", "7"))
+    assert (asked[2].steps, asked[2].warmup_steps, asked[2].valid_every) == (40, 4, 7)
+    cli.main(command("quick", tmp_path / "b", "--resume"))  # nothing to resume: the profile's
+    assert asked[3].steps == PROFILES["quick"].student_steps
