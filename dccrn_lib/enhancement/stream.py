@@ -55,8 +55,8 @@ class StreamingEnhancer:
             and without latency (:class:`~dccrn_lib.enhancement.level.LevelControl`), and leave out a constant offset
             (:class:`~dccrn_lib.enhancement.level.OffsetControl`). At usual levels without offset little changes;
             elsewhere the result is no longer ``model(x)``, but what it would be there.
-        live: prepare for pushes of a few hops now and not with the first of them, which would come some 20 ms late. Only
-            a CPU needs it.
+        live: prepare on a CPU for pushes of a few hops. False goes without, for a file: there the last frames are the
+            only few, and the preparation costs more than they do.
 
     Raises:
         ConfigError: the model cannot stream, or batch or block_frames is below 1.
@@ -89,6 +89,7 @@ class StreamingEnhancer:
         hop = self.config.stft.hop_length
         squares = F.pad(self.window**2, (0, -self.window.numel() % hop))
         self.weight = squares.reshape(-1, hop).sum(0).clamp_min(1e-8)  # (hop,)
+        self._with_ring = live
         self.reset()
         if live and self.window.device.type == "cpu":
             self._ring  # noqa: B018
@@ -218,7 +219,8 @@ class StreamingEnhancer:
     def _process(self, pieces: Tensor, active: float) -> Tensor:
         """Frames of samples (batch, frame, window) -> finished samples (batch, frame * hop)."""
         frames, device = pieces.shape[1], pieces.device.type
-        live = device == "cpu" and frames <= (MANY if self._live else FEW) and not torch.is_autocast_enabled(device)
+        few = frames <= (MANY if self._live else FEW)
+        live = few and self._with_ring and device == "cpu" and not torch.is_autocast_enabled(device)
         if live != self._live:
             if live:
                 self._ring.load(self.states)

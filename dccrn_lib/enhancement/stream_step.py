@@ -22,6 +22,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dccrn_lib.enhancement.block_layers import (
+    FEW_CHANNELS,
+    Geometry,
+    Part,
+    joined,
+    narrow_transposed,
+    three_products,
+    whole,
+)
 from dccrn_lib.networks.complex_layers import ComplexConvTranspose2d, ComplexLSTM
 from dccrn_lib.networks.dccrn import DCCRN, RealBottleneck
 from dccrn_lib.runtime.errors import ConfigError
@@ -87,25 +96,35 @@ class FramePairLayer(nn.Module):
         self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
         self.register_buffer("pair_weight", pair.contiguous(memory_format=torch.channels_last))
         self.register_buffer("bias", (matrix @ bias + offset).float())
+        self.geometry = Geometry(self.transposed, self.stride, self.padding, self.output_padding)
+        self.three = three_products(conv, self.geometry, matrix, self.bias)
         self.slope = float(layer.act.weight) if isinstance(layer.act, nn.PReLU) else 1.0  # of PReLU; 1 is none
 
-    def forward(self, parts: list[Tensor], previous: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, parts: list[Part], previous: Tensor) -> tuple[Tensor, Tensor]:
         """Parts (batch, chan, freq, frame), joined along chan, behind the ``previous`` frame -> output and last frame."""
-        if parts[0].shape[-1] == 1:
-            x = torch.cat(parts, dim=1)
-            line = torch.cat([previous, x], dim=1).contiguous(memory_format=torch.channels_last)
-            weight, crop, last = self.pair_weight, 0, x
+        last = torch.cat([part[-1][..., -1:] for part in parts], dim=1)  # (batch, chan, freq, 1)
+        if _traced():
+            y = self.geometry.convolve(_traced_line(previous, parts), self.weight, self.bias)
+        elif sum(piece.shape[-1] for piece in parts[0]) == 1:
+            y = self._single(torch.cat([previous, last], dim=1))
+        elif self.three is not None and previous.device.type == "cpu":
+            y = self.three(previous, parts)
         else:
-            line = _joined(previous, parts)  # (batch, chan, freq, 1 + frame)
-            last = line[..., -1:].clone()
-            weight, crop = self.weight, 1  # of the transposed convolution's frame + 2, the first and last go
-        if self.transposed:
-            padding = (self.padding, crop)
-            y = F.conv_transpose2d(line, weight, self.bias, self.stride, padding, self.output_padding)
-        else:
-            y = F.conv2d(line, weight, self.bias, self.stride, (self.padding, 0))
+            line = joined(previous, parts)  # (batch, chan, freq, 1 + frame)
+            if self.transposed and self.bias.numel() <= FEW_CHANNELS:
+                y = narrow_transposed(line, self.weight, self.bias, self.geometry)
+            else:
+                y = self.geometry.convolve(line, self.weight, self.bias)
         y = y if self.slope == 1.0 else F.leaky_relu(y, self.slope, inplace=True)
         return y, last
+
+    def _single(self, line: Tensor) -> Tensor:
+        """One frame below the one before it, (batch, 2 chan, freq, 1) -> (batch, chan', freq', 1)."""
+        line = line.contiguous(memory_format=torch.channels_last)
+        padding = (self.padding, 0)
+        if self.transposed:
+            return F.conv_transpose2d(line, self.pair_weight, self.bias, self.stride, padding, self.output_padding)
+        return F.conv2d(line, self.pair_weight, self.bias, self.stride, padding)
 
 
 def _traced() -> bool:
@@ -113,19 +132,9 @@ def _traced() -> bool:
     return torch.jit.is_tracing()  # public in its documentation, not in its annotations  # pyright: ignore[reportPrivateImportUsage]
 
 
-def _joined(previous: Tensor, parts: list[Tensor]) -> Tensor:
-    """The previous frame, then frames whose parts are joined along chan; channels last, which convolutions prefer.
-
-    One pass over memory: at the speed of the products, a pass more over all features costs a twentieth of the time.
-    """
-    if _traced():
-        return torch.cat([previous, torch.cat(parts, dim=1)], dim=3)
-    shape = (*previous.shape[:3], 1 + parts[0].shape[3])
-    line = torch.empty(shape, dtype=parts[0].dtype, device=previous.device, memory_format=torch.channels_last)
-    line[..., :1] = previous
-    for part, place in zip(parts, line[..., 1:].split([part.shape[1] for part in parts], dim=1), strict=True):
-        place.copy_(part)
-    return line
+def _traced_line(previous: Tensor, parts: list[Part]) -> Tensor:
+    """What ``joined`` gives, as operations that a file can hold."""
+    return torch.cat([previous, torch.cat([whole(part) for part in parts], dim=1)], dim=3)
 
 
 def _lstm_step(lstm: nn.LSTM, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -140,11 +149,16 @@ def _lstm_step(lstm: nn.LSTM, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, 
     return y[None], torch.stack([h for h, _ in new]), torch.stack([c for _, c in new])
 
 
-def _delay(x: Tensor, queue: Tensor) -> tuple[Tensor, Tensor]:
-    """Let frames wait in ``queue`` (..., delay): oldest out, newest in."""
-    queue = queue.contiguous(memory_format=torch.channels_last)  # as x is, where it has many frames
-    line, delay = torch.cat([queue, x], dim=-1), queue.shape[-1]
-    return line[..., :-delay], line[..., -delay:].clone(memory_format=torch.channels_last)
+def _delay(x: Tensor, queue: Tensor) -> tuple[Part, Tensor]:
+    """Let frames wait in ``queue`` (..., delay): oldest out, in one or two pieces, newest in."""
+    queue, delay = (
+        queue.contiguous(memory_format=torch.channels_last),
+        queue.shape[-1],
+    )  # as x, where it has many frames
+    if x.shape[-1] > delay and not _traced():  # the layer joins them
+        return [queue, x[..., :-delay]], x[..., -delay:].clone(memory_format=torch.channels_last)
+    line = torch.cat([queue, x], dim=-1)
+    return [line[..., :-delay]], line[..., -delay:].clone(memory_format=torch.channels_last)
 
 
 def masked_parts(mask: Tensor, spectrum: Tensor, kind: str, dim: int) -> Tensor:
@@ -241,18 +255,19 @@ class StreamingCore(nn.Module):
         all_valid = not _traced() and bool(flags.all())  # usual, and a pass over memory less
         x, skips = spectrum[:, :, 1:], []  # DC dropped
         for i, layer in enumerate(self.encoder):
-            x, new[f"encoder.{i}"] = layer([x], states[f"encoder.{i}"])
+            x, new[f"encoder.{i}"] = layer([[x]], states[f"encoder.{i}"])
             skips.append(x)
         x = self._bottleneck_step(x, states, new)
         for i, layer in enumerate(self.decoder):
-            skip = skips[-1 - i]
+            skip = [skips[-1 - i]]
             if self.delay and i:
-                skip, new[f"skip.{i}"] = _delay(skip, states[f"skip.{i}"])
+                skip, new[f"skip.{i}"] = _delay(skip[0], states[f"skip.{i}"])
                 valid = line[..., self.delay - i : -i]
-            parts = [x, skip] if all_valid else [x * valid, skip * valid]
+            parts = [[x], skip] if all_valid else [[x * valid], [whole(skip) * valid]]
             x, new[f"decoder.{i}"] = layer(parts, states[f"decoder.{i}"])
         if self.delay:
-            spectrum, new["spectrum"] = _delay(spectrum, states["spectrum"])
+            waited, new["spectrum"] = _delay(spectrum, states["spectrum"])
+            spectrum = whole(waited)
             valid = line[..., : -self.delay]
         mask = F.pad(x.float(), (0, 0, 1, 0))  # (batch, 2, freq, frame): 0 at DC
         return masked_parts(mask, spectrum, self.config.mask, dim=1) * valid, {name: new[name] for name in states}
