@@ -107,7 +107,7 @@ class FramePairLayer(nn.Module):
             y = self.geometry.convolve(_traced_line(previous, parts), self.weight, self.bias)
         elif sum(piece.shape[-1] for piece in parts[0]) == 1:
             y = self._single(torch.cat([previous, last], dim=1))
-        elif self.three is not None and previous.device.type == "cpu":
+        elif self.three is not None and self.three.pays(previous):
             y = self.three(previous, parts)
         else:
             line = joined(previous, parts)  # (batch, chan, freq, 1 + frame)

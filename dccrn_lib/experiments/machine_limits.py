@@ -39,11 +39,15 @@ def best_seconds(call: Callable[[], object], repeats: int = 15) -> float:
     return min(times)
 
 
+def arithmetic_kinds() -> dict[str, torch.dtype]:
+    """Precisions that the CPU computes in: "fp32", and "bf16" where it has it."""
+    return {"fp32": torch.float32} | ({"bf16": torch.bfloat16} if has_bfloat16(torch.device("cpu")) else {})
+
+
 def arithmetic_limits(quick: bool = False) -> dict[str, float]:
     """Multiply-adds per second with torch's present threads: "fp32", and "bf16" where the CPU computes in it."""
     side = 128 if quick else SIDE
-    kinds = {"fp32": torch.float32} | ({"bf16": torch.bfloat16} if has_bfloat16(torch.device("cpu")) else {})
-    return {name: side**3 / best_seconds(product(kind, side)) for name, kind in kinds.items()}
+    return {name: side**3 / best_seconds(product(kind, side)) for name, kind in arithmetic_kinds().items()}
 
 
 def copied_bytes_per_second(quick: bool = False) -> float:

@@ -234,7 +234,7 @@ def test_optimised_equals_the_network(fields, length):
 
 def test_optimised_of_the_full_student_equals_it():
     torch.manual_seed(0)
-    model, x = lively(build_model("distil_dccrn")), 0.3 * noise(1, 33_000)  # more than one block of frames
+    model, x = lively(build_model("distil_dccrn")), 0.3 * noise(1, 45_000)  # more than one block of frames
     with torch.no_grad():
         expected = model(x)
     assert expected.std() > 0.01

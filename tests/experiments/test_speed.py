@@ -30,6 +30,25 @@ def test_times_in_turns():
     assert 0.002 <= first < second and ratio > 2
 
 
+def test_the_floor_is_measured_in_every_round(monkeypatch):
+    """A clock that slows down slows the product of the same round, and the ratio stays."""
+    monkeypatch.setattr(speed, "usable_cores", lambda: 2)
+    monkeypatch.setattr(speed, "arithmetic_kinds", lambda: {"fp32": torch.float32})
+    calls: list[str] = []
+
+    def rounds(named: dict, repeats: int) -> dict[str, list[float]]:
+        calls.extend(named)
+        return {name: [0.5, 5.0] if name == "fp32" else [1.0, 10.0] for name in named}
+
+    monkeypatch.setattr(speed, "seconds_in_turns", rounds)
+    one, two = speed.bench_offline("distil_dccrn_mini", quick=True)
+    assert calls == ["fp32", one["measurement"], two["measurement"]]  # the product first, in the same rounds
+    macs = speed.arithmetic_floor(speed.build_model("distil_dccrn_mini"), 1, 1.0)
+    assert one["ratio"] == pytest.approx(2 * speed.PRODUCTS * 128**3 / macs)
+    assert two["ratio"] == pytest.approx(2 * one["ratio"])  # half the floor on two threads
+    assert one["reference"] == pytest.approx(2.75 / (speed.PRODUCTS * 128**3) * macs)
+
+
 def test_quick_run_measures_everything(record):
     pytest.importorskip("onnxruntime", reason="the extra export is not installed")
     pytest.importorskip("resource", reason="no resource module on this system")
