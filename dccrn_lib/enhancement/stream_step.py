@@ -100,23 +100,30 @@ class FramePairLayer(nn.Module):
         self.three = three_products(conv, self.geometry, matrix, self.bias)
         self.slope = float(layer.act.weight) if isinstance(layer.act, nn.PReLU) else 1.0  # of PReLU; 1 is none
 
-    def forward(self, parts: list[Part], previous: Tensor) -> tuple[Tensor, Tensor]:
-        """Parts (batch, chan, freq, frame), joined along chan, behind the ``previous`` frame -> output and last frame."""
+    def forward(self, parts: list[Part], previous: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Parts (batch, chan, freq, frame), joined along chan, behind the ``previous`` frame -> output and last frame.
+
+        ``valid`` (1, 1, 1, frame) holds 0 for input frames that count as zeros; None has none.
+        """
+        one, traced = sum(piece.shape[-1] for piece in parts[0]) == 1, _traced()
+        if valid is not None and (one or traced):
+            parts, valid = [[whole(part) * valid] for part in parts], None
         last = torch.cat([part[-1][..., -1:] for part in parts], dim=1)  # (batch, chan, freq, 1)
-        if _traced():
+        if traced:
             y = self.geometry.convolve(_traced_line(previous, parts), self.weight, self.bias)
-        elif sum(piece.shape[-1] for piece in parts[0]) == 1:
-            y = self._single(torch.cat([previous, last], dim=1))
-        elif self.three is not None and self.three.pays(previous):
-            y = self.three(previous, parts)
         else:
-            line = joined(previous, parts)  # (batch, chan, freq, 1 + frame)
-            if self.transposed and self.bias.numel() <= FEW_CHANNELS:
-                y = narrow_transposed(line, self.weight, self.bias, self.geometry)
-            else:
-                y = self.geometry.convolve(line, self.weight, self.bias)
+            y = self._single(torch.cat([previous, last], dim=1)) if one else self._block(previous, parts, valid)
         y = y if self.slope == 1.0 else F.leaky_relu(y, self.slope, inplace=True)
-        return y, last
+        return y, last if valid is None else last * valid[..., -1:]
+
+    def _block(self, previous: Tensor, parts: list[Part], valid: Tensor | None) -> Tensor:
+        """Many frames, in the form that costs least."""
+        if self.three is not None and self.three.pays(previous):
+            return self.three(previous, parts, valid)
+        line = joined(previous, parts, valid)  # (batch, chan, freq, 1 + frame)
+        if self.transposed and self.bias.numel() <= FEW_CHANNELS:
+            return narrow_transposed(line, self.weight, self.bias, self.geometry)
+        return self.geometry.convolve(line, self.weight, self.bias)
 
     def _single(self, line: Tensor) -> Tensor:
         """One frame below the one before it, (batch, 2 chan, freq, 1) -> (batch, chan', freq', 1)."""
@@ -263,8 +270,7 @@ class StreamingCore(nn.Module):
             if self.delay and i:
                 skip, new[f"skip.{i}"] = _delay(skip[0], states[f"skip.{i}"])
                 valid = line[..., self.delay - i : -i]
-            parts = [[x], skip] if all_valid else [[x * valid], [whole(skip) * valid]]
-            x, new[f"decoder.{i}"] = layer(parts, states[f"decoder.{i}"])
+            x, new[f"decoder.{i}"] = layer([[x], skip], states[f"decoder.{i}"], None if all_valid else valid)
         if self.delay:
             waited, new["spectrum"] = _delay(spectrum, states["spectrum"])
             spectrum = whole(waited)
