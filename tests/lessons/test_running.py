@@ -169,6 +169,8 @@ TEXTS = [
     ("03_uformer", "noisy_file", ".", "is no file"),
     ("03_uformer", "systems_folder", "absent", "absent' is no folder"),
     ("07_streaming_and_export", "own_file", "absent.wav", "absent.wav' is no file"),
+    ("07_streaming_and_export", "own_file", f"{'a' * 100}/b.wav", f"{'a' * 100}/b.wav' is no file"),
+    ("07_streaming_and_export", "own_file", "a" * 5000, "a' is no file"),
 ]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path
 from typing import Any
 
 from dccrn_lib.distillation.names import METHOD_NAMES
@@ -63,11 +63,16 @@ def require_choice(parameter: Parameter, value: Any, notebook: str) -> None:
             parse_share(value)
         except ConfigError:
             raise ConfigError(f"{what} wants I/N, whole numbers with 0 <= I < N, got {shown(value)}") from None
-    if value and name in FILES and not Path(value).is_file():
-        raise ConfigError(f"{what}: {shown(value)} is no file")
-    if value and name in FOLDERS and not Path(value).is_dir():
-        raise ConfigError(f"{what}: {shown(value)} is no folder")
+    if value and name in FILES and not os.path.isfile(value):
+        raise ConfigError(f"{what}: {_path(value)} is no file")
+    if value and name in FOLDERS and not os.path.isdir(value):
+        raise ConfigError(f"{what}: {_path(value)} is no folder")
 
 
 def _parts(value: Any) -> list[str]:
     return [str(part) for part in value] if isinstance(value, list) else [str(value)]
+
+
+def _path(value: str) -> str:
+    """For a message; of a very long one its end, which says most."""
+    return repr(value if len(value) <= 400 else f"...{value[-400:]}")
