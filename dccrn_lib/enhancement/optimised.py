@@ -78,7 +78,7 @@ class OptimisedDCCRN(nn.Module):
 def keep_freed_memory() -> None:
     """Let the C library keep what the features of a block leave free, instead of handing it to the system and back.
 
-    New pages come zeroed, one by one, and would cost a tenth of the time. glibc hands back what is free beyond twice its
+    New pages come zeroed, one by one, which cost a twentieth of the time. glibc hands back what is free beyond twice its
     mmap threshold, which grows to the largest mapped piece that was ever freed: so one is freed, untouched. Elsewhere
     this does nothing.
     """

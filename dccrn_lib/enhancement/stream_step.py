@@ -158,10 +158,8 @@ def _lstm_step(lstm: nn.LSTM, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, 
 
 def _delay(x: Tensor, queue: Tensor) -> tuple[Part, Tensor]:
     """Let frames wait in ``queue`` (..., delay): oldest out, in one or two pieces, newest in."""
-    queue, delay = (
-        queue.contiguous(memory_format=torch.channels_last),
-        queue.shape[-1],
-    )  # as x, where it has many frames
+    queue = queue.contiguous(memory_format=torch.channels_last)  # as x, where it has many frames
+    delay = queue.shape[-1]
     if x.shape[-1] > delay and not _traced():  # the layer joins them
         return [queue, x[..., :-delay]], x[..., -delay:].clone(memory_format=torch.channels_last)
     line = torch.cat([queue, x], dim=-1)
