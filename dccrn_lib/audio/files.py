@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 from torch import Tensor
 
-from dccrn_lib.audio.recording import FOREIGN_SUFFIXES, opened
+from dccrn_lib.audio.recording import FOREIGN_SUFFIXES, opened, require_rate
 from dccrn_lib.audio.resampling import StreamingResampler, resample
 from dccrn_lib.runtime.errors import AudioError
 from dccrn_lib.runtime.files import atomic_path
@@ -182,6 +182,7 @@ class AudioWriter:
     def __enter__(self) -> AudioWriter:
         if self.path.is_dir():
             raise AudioError(f"cannot write {self.path}: a folder has this name")
+        require_rate(self.path, self.sample_rate, self.channels, self.subtype, self.format)
         with ExitStack() as opened:
             sunk = opened.enter_context(sink(opened.enter_context(atomic_path(self.path))))
             try:

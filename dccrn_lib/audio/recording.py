@@ -8,6 +8,7 @@ Formats whose length stands in no header (FLAC written into a pipe) or that cann
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from dccrn_lib.runtime.paths import PathLike
 
 #: Hz; beyond them a header is wrong, and converting to 16 kHz would take minutes or gigabytes.
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
+#: Hz; libvorbis ends the process above it.
+HIGHEST_VORBIS_RATE = 200_000
 #: 200 dB above full scale: floats in units of 32-bit integers stay below it, and squares above it overflow.
 LOUDEST = 1e10
 #: Recordings in formats that libsndfile does not read: found in folders all the same, and named with what to do.
@@ -221,6 +224,33 @@ def opened(path: PathLike, whole: bool = True, part: Any = None) -> Iterator[Rec
         raise AudioError(f"cannot read {path} as audio ({reason}); {todo}") from error
     except OSError as error:
         raise AudioError(f"cannot read {path} as audio ({error.strerror or error})") from error
+
+
+def require_rate(path: PathLike, rate: int, channels: int, subtype: str | None, form: str) -> None:
+    """Refuse to write a file whose header cannot hold the sampling rate: it would play at another speed.
+
+    Args:
+        path: to be written, for the message.
+        rate: in Hz.
+        channels: their number.
+        subtype, form: libsndfile's; a combination that it refuses itself is left to it.
+
+    Raises:
+        AudioError: the rate comes back as another one, or libvorbis cannot encode it (it crashes).
+    """
+    if form == "OGG" and rate > HIGHEST_VORBIS_RATE:
+        raise AudioError(f"cannot write {path}: {form} takes no more than {HIGHEST_VORBIS_RATE} Hz; use .wav or .flac")
+    header = io.BytesIO()
+    try:
+        with soundfile.SoundFile(header, "w", rate, channels, subtype, format=form) as file:
+            file.write(np.zeros((1, channels)))
+        header.seek(0)
+        with soundfile.SoundFile(header) as file:
+            held = file.samplerate
+    except soundfile.SoundFileError:
+        return
+    if held != rate:
+        raise AudioError(f"cannot write {path}: {form} would hold {rate} Hz as {held} Hz; use .wav or .flac")
 
 
 def keeps(form: str, info: Any) -> bool:

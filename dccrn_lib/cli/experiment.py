@@ -264,14 +264,23 @@ def over_seeds_publish(**options: Any) -> Parser:
     return p
 
 
+def _once(kind: str, pairs: list[tuple[Any, str]]) -> dict[Any, str]:
+    """The pairs as a mapping; a key that comes twice is refused, for one of its values would be lost."""
+    found = dict(pairs)
+    for key in found:
+        if sum(other == key for other, _ in pairs) > 1:
+            raise ConfigError(f"{kind} {key} is given twice; give each a name of its own")
+    return found
+
+
 def _over_seeds(a: argparse.Namespace) -> int:
     from dccrn_lib.experiments.over_seeds import publish
 
     try:
-        named = {int(seed): result for seed, _, result in (part.partition("=") for part in a.results)}
+        parts = [(int(seed), result) for seed, _, result in (part.partition("=") for part in a.results)]
     except ValueError:
         raise ConfigError(f"write SEED=RESULT with a whole number for the seed, not {' '.join(a.results)}") from None
-    print(publish(named, a.system, a.minus, a.name, a.results_folder))
+    print(publish(_once("seed", parts), a.system, a.minus, a.name, a.results_folder))
     return 0
 
 
@@ -379,7 +388,7 @@ def _shipped_weights(a: argparse.Namespace) -> int:
     wrong = [m for m in a.models if "=" not in m]
     if wrong:
         raise ConfigError(f"{wrong[0]!r} is not SYSTEM=WEIGHTS")
-    weights = dict(m.split("=", 1) for m in a.models)
+    weights = _once("system", [(name, where) for name, _, where in (m.partition("=") for m in a.models)])
     corpus = {"speech": a.speech, "noise": a.noise}
     progress = not a.quiet
     where = {"folder": a.out, "prefix": a.prefix, "split": a.split, "reuse": a.reuse}

@@ -301,7 +301,7 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
     """
     import soundfile
 
-    from dccrn_lib.audio.recording import keeps  # a live signal needs no soundfile
+    from dccrn_lib.audio.recording import keeps, require_rate  # a live signal needs no soundfile
 
     enhancer = OnnxEnhancer(model)
     samples, info = _read(source)
@@ -318,6 +318,7 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
     if form not in soundfile.available_formats() or form in ("RAW", "SD2") or Path(destination).is_dir():
         raise AudioError(f"cannot write {destination}: give a file name that ends in .wav, .flac or .ogg")
     subtype = info.subtype if keeps(form, info) else None
+    require_rate(destination, rate, samples.shape[1], subtype, form)
     meter = LevelMeter(samples.shape[1], rate)
     meter.add(samples.T)
     scale = meter.scale()[:, 0]  # (channel,)

@@ -9,6 +9,7 @@ unit is the mixture (bootstrap), over the seeds it is the seed (Student's t on t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,13 +31,22 @@ def publish(results: Mapping[int, str], system: str, minus: str, name: str, fold
         folder: results/ of the project when None; the scores are read from there too.
 
     Raises:
-        ConfigError: fewer than two seeds, a system that a result lacks, or other test mixtures.
+        ConfigError: fewer than two seeds, a result given twice or named as the one to write, a result without scores,
+            a system that it lacks, or other test mixtures.
     """
     if len(results) < 2:
         raise ConfigError(f"{len(results)} seed: a spread needs the results of at least two")
+    if name in results.values():
+        raise ConfigError(f"{name}: one of the results that are compared; write to another name")
+    if twice := [result for result, times in Counter(results.values()).items() if times > 1]:
+        raise ConfigError(f"{twice[0]}: given for more than one seed; each seed needs a result of its own")
     records = {seed: load_result(result, folder) for seed, result in sorted(results.items())}
     first = next(iter(records.values()))
     for seed, record in records.items():
+        if not all(isinstance(scores, Mapping) and "items" in scores for scores in _systems(record).values()):
+            raise ConfigError(
+                f"{results[seed]}: holds no scores of systems; name a result as shipped-weights writes it"
+            )
         missing = [s for s in (system, minus) if s not in record["systems"]]
         if missing:
             raise ConfigError(f"{results[seed]}: no system {missing[0]!r}; it has {', '.join(record['systems'])}")
@@ -65,6 +75,12 @@ def publish(results: Mapping[int, str], system: str, minus: str, name: str, fold
         "rows": rows,
     }
     return save_result(name, payload, folder)
+
+
+def _systems(record: Mapping) -> Mapping:
+    """System -> its scores; a result of something else has none, which shows as a system without scores."""
+    found = record.get("systems")
+    return found if isinstance(found, Mapping) and found else {"": None}
 
 
 def _mixtures(record: Mapping, system: str) -> list[str]:

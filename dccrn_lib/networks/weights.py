@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
 from dccrn_lib.networks.presets import build_from_config, build_model, config_from_dict, config_to_dict, preset
 from dccrn_lib.networks.uformer import Uformer, UformerConfig
+from dccrn_lib.runtime.devices import require_device
 from dccrn_lib.runtime.errors import ConfigError, WeightsError
 from dccrn_lib.runtime.files import atomic_path
 from dccrn_lib.runtime.json_text import parse_object, to_json
@@ -99,6 +100,8 @@ def read_card(name_or_path: PathLike) -> dict[str, Any]:
     """
     weights = find_weights(name_or_path)
     config = weights.with_suffix(".json")
+    if not config.is_file() and weights.suffix == ".pt":
+        raise WeightsError(f"{weights}: a checkpoint, from which a training goes on; the weights are best.safetensors")
     if not config.is_file():
         raise WeightsError(f"{config}: missing; it holds the config of {weights.name} and is needed to load it")
     try:
@@ -124,7 +127,9 @@ def load_model(name_or_path: PathLike, device: str | torch.device = "cpu") -> DC
 
     Raises:
         WeightsError: not found, hash differs, corrupt, or tensors that do not fit the config.
+        ConfigError: torch cannot compute on that device here.
     """
+    device = require_device(device)
     record = read_card(name_or_path)
     path = find_weights(name_or_path)
     data = path.read_bytes()

@@ -14,16 +14,16 @@ from dccrn_lib.runtime.errors import ConfigError
 PRECISIONS = ("fp32", "bf16")
 
 
-def require_device(name: str) -> torch.device:
+def require_device(name: str | torch.device) -> torch.device:
     """The device of this name, if torch can compute on it here; ConfigError otherwise."""
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"unknown device {name!r}; use cpu, cuda or cuda:1") from error
+        raise ConfigError(f"unknown device {str(name)!r}; use cpu, cuda or cuda:1") from error
     try:
         torch.ones(1, device=device).sum().item()
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        raise ConfigError(f"device {name!r} is not available here; use cpu") from error
+        raise ConfigError(f"device {str(name)!r} is not available here; use cpu") from error
     return device
 
 

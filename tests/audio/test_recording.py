@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from dccrn_lib.audio.files import audio_info, list_audio_files, read_audio, read_blocks
+from dccrn_lib.audio.files import audio_info, list_audio_files, read_audio, read_blocks, write_audio
 from dccrn_lib.corpus.decoding import decode
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.scanning import find_audio, probe_audio
@@ -242,3 +242,27 @@ def test_a_pipe_is_named_and_nobody_waits_for_it(tmp_path):
     assert answers, "a reader waits for the other end of the pipe"
     for answer in answers[0].values():
         assert isinstance(answer, str) and "is a pipe" in answer and "a file first" in answer
+
+
+@pytest.mark.parametrize(
+    "name, rate, held",
+    [
+        ("a.wve", 16000, "8000 Hz"),
+        ("a.xi", 16000, "44100 Hz"),
+        ("a.svx", 96000, "30464 Hz"),
+        ("a.htk", 44100, "44247 Hz"),
+    ],
+)
+def test_a_format_that_would_play_at_another_speed_is_refused(tmp_path, name, rate, held):
+    with pytest.raises(AudioError, match=f"would hold {rate} Hz as {held}; use .wav"):
+        write_audio(tmp_path / name, np.zeros((1, 100), np.float32), rate)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("rate", [352_800, 768_000])
+def test_rates_that_end_the_vorbis_encoder_are_refused(tmp_path, rate):
+    with pytest.raises(AudioError, match="no more than 200000 Hz"):
+        write_audio(tmp_path / "a.ogg", np.zeros((1, 100), np.float32), rate)
+    assert not list(tmp_path.iterdir())
+    write_audio(tmp_path / "a.ogg", np.zeros((1, 100), np.float32), 192_000)
+    assert soundfile.info(tmp_path / "a.ogg").samplerate == 192_000

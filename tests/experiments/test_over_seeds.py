@@ -52,11 +52,16 @@ def test_the_mean_is_over_seeds_and_each_seed_over_its_mixtures(tmp_path):
         (["0=a", "1=b"], "teacher", "no system 'teacher'"),
         (["x=a", "1=b"], "taught", "whole number"),
         (["0=a", "1=nowhere"], "taught", "no readable result"),
+        (["0=a", "1=a"], "taught", "a: given for more than one seed"),
+        (["0=a", "0=b"], "taught", "seed 0 is given twice"),
+        (["0=a", "1=empty"], "taught", "empty: holds no scores"),
+        (["0=a", "1=over"], "taught", "over: one of the results that are compared"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(tmp_path, capsys, results, system, words):
     scores(tmp_path, "a", [0.4, 0.5, 0.6, 0.5])
     scores(tmp_path, "b", [0.1, 0.2, 0.3, 0.2])
     scores(tmp_path, "other", [0.1, 0.2, 0.3, 0.2], ids="abcx")
+    save_result("empty", {"config": {}, "seed": 0, "data_hash": "x", "rows": []}, tmp_path)
     assert run(tmp_path, *results, system=system) in (1, 2)
     assert words in capsys.readouterr().err and not (tmp_path / "over.json").exists()

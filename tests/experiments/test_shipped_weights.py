@@ -189,3 +189,9 @@ def test_every_split_has_a_seed():
     from dccrn_lib.experiments.recipe import SPLITS
 
     assert tuple(shipped_weights.SEEDS) == SPLITS
+
+
+def test_a_name_that_comes_twice_is_refused(capsys):
+    models = ["a=distil_dccrn", "a=dccrn_e"]
+    assert cli.main(["experiment", "shipped-weights", *models, "--speech", "a", "--noise", "b"]) == 2
+    assert "system a is given twice" in capsys.readouterr().err

@@ -202,3 +202,15 @@ def test_the_mean_of_two_networks_lies_halfway_and_other_networks_are_refused(tm
         mean_model("distil_dccrn", "uformer")
     with pytest.raises(ConfigError, match="name the weights"):
         mean_model()
+
+
+@pytest.mark.parametrize("device", ["meta", "gpu"])
+def test_a_device_that_cannot_compute_is_refused(device):
+    with pytest.raises(ConfigError, match=f"device '{device}'"):
+        load_model("distil_dccrn", device)
+
+
+def test_a_checkpoint_is_no_file_of_weights(tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"x")
+    with pytest.raises(WeightsError, match="the weights are best.safetensors"):
+        load_model(tmp_path / "checkpoint.pt")
