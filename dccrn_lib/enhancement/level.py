@@ -3,9 +3,10 @@ without torch.
 
 Networks learn at usual levels and are deaf to quiet recordings; a constant offset, as cheap converters add it, counts as
 loud to a meter and is no sound. Where the whole signal is at hand, :class:`LevelMeter` gives its mean, to be left out, and
-the scale that brings it to one level before the network and back after it. A live signal has no future to measure, so
-:class:`OffsetControl` and :class:`LevelControl` follow it, causally: the mean as far as it is beyond doubt, and the loudest
-frames.
+the scales that bring it to one level before the network and back after it: one for all of it, and smaller ones where a
+second of it is far quieter than the rest, as a second talker is who sits far from the microphone. A live signal has no
+future to measure, so :class:`OffsetControl` and :class:`LevelControl` follow it, causally: the mean as far as it is beyond
+doubt, and the loudest frames.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 NETWORK_DBFS = -23.0  # level of active frames at which a network hears a recording, in dB relative to full scale
 ACTIVE_DB = 25.0
@@ -20,6 +22,9 @@ PARTS = 10  # of a frame, 5 ms each; a click lies in one of them, or in two
 CLICK_DB = 30.0  # the peak of a frame with a click lies so far above the RMS of all but its CLICK_PARTS loudest parts
 CLICK_PARTS = 2
 LOUDEST_HEARD = 4.0  # full scale is 1: nothing but a click goes beyond
+FOLLOW_DB = 18.0  # what lies so far below the loudest frame is still heard well; the rest is raised to here
+FOLLOW_SECONDS = 0.5  # a frame's level is that of the loudest frame so near to it, on either side
+FOLLOW_MOST = 50.0  # dB; what is quieter still is no recording
 
 
 class LevelMeter:
@@ -30,6 +35,10 @@ class LevelMeter:
     signal: a long pause does not make a recording quiet, nor a constant offset loud. It is raised until a peak would pass
     full scale. Of a frame with a click the rest counts, so that a click decides on neither; a word of one syllable, however
     far above the noise, does.
+
+    Where no frame within FOLLOW_SECONDS comes within FOLLOW_DB of the loudest one, the scale is smaller by what is missing,
+    FOLLOW_MOST at most, and passes smoothly from one to the other (:meth:`scales`). Most recordings have no such place and
+    one scale.
 
     Args:
         channels: of the signal.
@@ -46,9 +55,11 @@ class LevelMeter:
         self._rest = np.zeros((channels, 0))
         self._samples, self._sum = 0, np.zeros(channels)
         self._frames = [np.zeros((4, channels, 0))]  # mean, mean square, lowest and highest sample of frames
+        self._known: tuple[np.ndarray, np.ndarray | None] | None = None  # scale and raise in dB
 
     def add(self, samples: np.ndarray) -> None:
         """Take the next (channel, sample)."""
+        self._known = None
         self._samples += samples.shape[1]
         self._sum += samples.sum(axis=1, dtype=np.float64)
         line = np.concatenate([self._rest, samples], axis=1)  # (channel, sample), float64
@@ -64,16 +75,41 @@ class LevelMeter:
         return (self._sum / self._samples if known else 0 * self._sum).astype(np.float32)[:, None]
 
     def scale(self) -> np.ndarray:
-        """The divisors, float32 (channel, 1); 1 for silence."""
-        frames = np.concatenate(self._frames, axis=2)
-        if frames.shape[2] == 0 and self._rest.shape[1]:
-            frames = _measured(self._rest[:, None, None])
-        mean, square, lowest, highest = frames  # (channel, frame) each
-        offset = self.offset().astype(np.float64)
-        # mean((x - c)^2) = mean(x^2) - 2 c mean(x) + c^2
-        energies = np.maximum(square - 2 * offset * mean + offset**2, 0.0)
-        peaks = np.maximum(highest - offset, offset - lowest)
-        return np.array([_scale(*row) for row in zip(energies, peaks, strict=True)], dtype=np.float32)[:, None]
+        """The divisors where the signal is not far quieter than elsewhere, float32 (channel, 1); 1 for silence."""
+        return self._levels()[0]
+
+    def scales(self, start: int, stop: int) -> np.ndarray:
+        """The divisors of samples start to stop, float32: (channel, 1) if they are those of :meth:`scale` for the whole
+        signal, else (channel, sample).
+
+        >>> meter = LevelMeter(1, 16000)
+        >>> meter.add(np.repeat([0.1, 0.001], 48000)[None] * (-1.0) ** np.arange(96000))  # the second half 40 dB lower
+        >>> near, far = (20 * np.log10(meter.scales(n, n + 1)) for n in (40000, 80000))
+        >>> (near - far).round(3).item()  # raised to FOLLOW_DB below the first half
+        22.0
+        """
+        scale, raised = self._levels()
+        if raised is None:
+            return scale
+        centres = (np.arange(raised.shape[1]) + 0.5) * self._frame
+        here = np.arange(start, stop)
+        decibels = np.stack([np.interp(here, centres, channel) for channel in raised])
+        return (scale * 10 ** (-decibels / 20)).astype(np.float32)
+
+    def _levels(self) -> tuple[np.ndarray, np.ndarray | None]:
+        if self._known is None:
+            frames = np.concatenate(self._frames, axis=2)
+            if frames.shape[2] == 0 and self._rest.shape[1]:
+                frames = _measured(self._rest[:, None, None])
+            mean, square, lowest, highest = frames  # (channel, frame) each
+            offset = self.offset().astype(np.float64)
+            # mean((x - c)^2) = mean(x^2) - 2 c mean(x) + c^2
+            energies = np.maximum(square - 2 * offset * mean + offset**2, 0.0)
+            peaks = np.maximum(highest - offset, offset - lowest)
+            scale = np.array([_scale(*row) for row in zip(energies, peaks, strict=True)], dtype=np.float32)[:, None]
+            raised = np.stack([_raised(row) for row in energies]) if energies.shape[1] else np.zeros((len(scale), 0))
+            self._known = scale, raised if raised.any() else None
+        return self._known
 
 
 def _measured(frames: np.ndarray) -> np.ndarray:
@@ -102,6 +138,18 @@ def _scale(energies: np.ndarray, peaks: np.ndarray) -> float:
         return 1.0
     level = float(np.sqrt(energies[energies > loudest / 10 ** (ACTIVE_DB / 10)].mean()))
     return max(level / 10 ** (NETWORK_DBFS / 20), float(peaks.max()), 1e-6)  # below -140 dBFS there is nothing to hear
+
+
+def _raised(energies: np.ndarray) -> np.ndarray:
+    """Energies (frame,) of one channel -> what each frame is raised by, in dB."""
+    reach = round(FOLLOW_SECONDS * 20)
+    decibels = 10 * np.log10(np.maximum(energies, 1e-20))
+    around = np.pad(decibels, reach, constant_values=-200.0)
+    loudest = sliding_window_view(around, 2 * reach + 1).max(axis=1)
+    missing = np.clip(decibels.max() - FOLLOW_DB - loudest, 0.0, FOLLOW_MOST)
+    # the mean reaches half as far as the maximum, so that it raises no frame beyond FOLLOW_DB below the loudest
+    smooth = np.pad(missing, reach // 2, mode="edge")
+    return sliding_window_view(smooth, 2 * (reach // 2) + 1).mean(axis=1)
 
 
 def limited(samples: np.ndarray) -> np.ndarray:

@@ -321,10 +321,10 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
     require_rate(destination, rate, samples.shape[1], subtype, form)
     meter = LevelMeter(samples.shape[1], rate)
     meter.add(samples.T)
-    scale = meter.scale()[:, 0]  # (channel,)
-    samples = limited((samples - meter.offset()[:, 0]) / scale)
+    scales = meter.scales(0, len(samples)).T  # (1 or sample, channel)
+    samples = limited((samples - meter.offset()[:, 0]) / scales)
     enhanced = np.stack([enhancer.enhance(channel) for channel in samples.T], axis=1)  # (sample, channel)
-    enhanced = enhanced * scale
+    enhanced = enhanced * scales
     peak = float(np.abs(enhanced).max())
     if peak > 1.0 and subtype not in ("FLOAT", "DOUBLE"):  # lowered, not clipped
         enhanced = enhanced / np.float32(peak)

@@ -8,8 +8,8 @@ better. Uformer sees the whole signal or nothing, so its length is limited. What
 input is lost.
 
 Networks learn at usual levels and are deaf to quiet recordings. So the whole signal is brought to one level before the
-network and back after it: a recording at -60 dBFS gives what it gives at -23, only quieter. Its mean, a constant offset,
-is left out first and stays out: it is no sound.
+network and back after it: a recording at -60 dBFS gives what it gives at -23, only quieter. A passage far quieter than the
+rest of its signal is raised for itself. The mean, a constant offset, is left out first and stays out: it is no sound.
 """
 
 from __future__ import annotations
@@ -131,27 +131,30 @@ def enhanced_blocks(
         path: from ``signal_path``.
         sample_rate: Hz.
         samples: length of the signal in samples.
-        meter: has heard the whole signal; its offset is left out for good, its scale for the network only.
+        meter: has heard the whole signal; its offset is left out for good, its scales for the network only.
 
     Yields:
         float32 (channel, sample) at ``sample_rate``, ``samples`` in all.
     """
-    offset, scale = meter.offset(), meter.scale()  # (channel, 1)
+    offset = meter.offset()  # (channel, 1)
     down, up = StreamingResampler(sample_rate, SAMPLE_RATE), StreamingResampler(SAMPLE_RATE, sample_rate)
 
     def pieces() -> Iterator[np.ndarray]:
+        start = 0
         for block in blocks:
-            yield up.push(path.push(limited(down.push((block - offset) / scale))))
+            stop = start + block.shape[1]
+            yield up.push(path.push(limited(down.push((block - offset) / meter.scales(start, stop)))))
+            start = stop
         yield up.push(path.push(limited(down.flush())))
         yield up.push(path.flush())
         yield up.flush()
 
-    left = samples
+    done = 0
     for piece in pieces():
-        piece = piece[:, :left]
-        left -= piece.shape[1]
+        piece = piece[:, : samples - done]
         if piece.shape[1]:
-            yield piece * scale
+            yield piece * meter.scales(done, done + piece.shape[1])
+        done += piece.shape[1]
 
 
 @contextmanager

@@ -39,8 +39,8 @@ def _at_level(enhancer: OnnxEnhancer, samples: np.ndarray) -> np.ndarray:
     """One channel at the level at which a network hears a file, as ``enhance`` and ``run-onnx`` do it."""
     meter = LevelMeter(1, SAMPLE_RATE)
     meter.add(samples[None])
-    scale = meter.scale()[0, 0]
-    return enhancer.enhance((samples - meter.offset()[0, 0]) / scale) * scale
+    scales = meter.scales(0, len(samples))[0]
+    return enhancer.enhance((samples - meter.offset()[0, 0]) / scales) * scales
 
 
 def precision_forms(weights: str, folder: Path) -> dict[str, Enhance]:

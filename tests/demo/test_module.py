@@ -90,6 +90,15 @@ def test_levels_equal_the_librarys(node: str):
             x.tolist(),
         )
         assert y == pytest.approx([meter.offset().item(), meter.scale().item()], rel=1e-5)
+    x = noise(90000) * np.repeat(
+        [1.0, 1e-3, 0.02], 30000
+    )  # the second part is raised, and the third as far as it misses
+    meter = LevelMeter(1, 16000)
+    meter.add(x[None])
+    y = answer(
+        node, "const c = measureLevel(Float32Array.from(x), 16000); done(x.map((_, n) => c.scaleAt(n)));", x.tolist()
+    )
+    np.testing.assert_allclose(y, meter.scales(0, x.size)[0], rtol=1e-5)
     means = 0.01 * np.random.default_rng(1).standard_normal(300) + 0.1 * (np.arange(300) > 100)
     y = answer(node, "const c = new OffsetControl(0.00625); done(x.map((m) => c.follow(m)));", means.tolist())
     np.testing.assert_allclose(y, OffsetControl(1, 0.00625).follow(means[None])[0], rtol=1e-9, atol=1e-15)

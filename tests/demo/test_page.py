@@ -39,10 +39,10 @@ def streamed(model: torch.nn.Module, samples: np.ndarray) -> np.ndarray:
     """What StreamingEnhancer makes of a recording at 16 kHz without its offset, brought to the network's level."""
     meter = LevelMeter(1, 16000)
     meter.add(samples[None])
-    scale, stream = meter.scale().item(), StreamingEnhancer(model)
+    scales, stream = meter.scales(0, samples.size)[0], StreamingEnhancer(model)
     centred = samples - meter.offset()[0]
-    late = np.concatenate([stream.push(centred / np.float32(scale)), stream.flush()])
-    return late[stream.latency_samples :] * scale
+    late = np.concatenate([stream.push(centred / scales), stream.flush()])
+    return late[stream.latency_samples :] * scales
 
 
 @pytest.mark.parametrize("form", ["file", "http"])

@@ -110,6 +110,69 @@ def test_files_through_the_exported_graph(exported: Path, tmp_path: Path, name: 
     assert spread(qualities) < 0.05
 
 
+# ---- a quiet talker beside a loud one
+
+
+def dialogue(lower: float) -> tuple[np.ndarray, slice]:
+    """(a talker, one lower by this many dB, the first again, a second of pause between them; where the second is)."""
+    near, far = clip("clean", "fan_5db_en"), clip("clean", "engine_0db_fr") * np.float32(10 ** (-lower / 20))
+    pause = np.zeros(16000, np.float32)
+    noise = 1e-3 * 10 ** (-lower / 20) * np.random.default_rng(0).standard_normal(2 * near.size + far.size + 32000)
+    talk = np.concatenate([near, pause, far, pause, near]) + noise.astype(np.float32)
+    return talk, slice(near.size + 16000, near.size + 16000 + far.size)
+
+
+def speech_gain(enhanced: np.ndarray, talk: np.ndarray, where: slice) -> float:
+    """dB by which the second talker comes out louder than it went in."""
+    return float(20 * np.log10(abs(enhanced[where] @ talk[where]) / (talk[where] @ talk[where])))
+
+
+@pytest.mark.parametrize("lower", [30.0, 40.0, 50.0])
+def test_a_quiet_talker_beside_a_loud_one_is_kept(student: torch.nn.Module, lower: float):
+    """With one scale for all of it, the second talker loses 2 dB at 30 dB below the first, and 12 at 40."""
+    talk, second = dialogue(lower)
+    assert speech_gain(enhance_waveform(student, talk), talk, second) > -1
+
+
+def test_a_quiet_talker_in_files(student: torch.nn.Module, exported: Path, tmp_path: Path):
+    from dccrn_lib.enhancement.files import enhance_file
+    from dccrn_lib.enhancement.onnx_runtime import enhance_wav
+
+    talk, second = dialogue(40.0)
+    both = np.stack([talk, talk[::-1]], axis=1)
+    soundfile.write(tmp_path / "in.wav", both, 16000, subtype="FLOAT")
+    enhance_file(tmp_path / "in.wav", tmp_path / "torch.wav", student)
+    enhance_wav(exported, tmp_path / "in.wav", tmp_path / "onnx.wav")
+    for name in ("torch.wav", "onnx.wav"):
+        enhanced = soundfile.read(tmp_path / name, dtype="float32")[0]
+        assert speech_gain(enhanced[:, 0], talk, second) > -1, name
+    np.testing.assert_allclose(enhanced[:, 1], enhance_waveform(student, talk[::-1].copy()), atol=2e-4)
+
+
+@fixed_clips
+@pytest.mark.parametrize("kind", ["clean", "noisy"])
+def test_a_usual_recording_has_one_scale(kind: str, name: str):
+    x = clip(kind, name)
+    meter = LevelMeter(1, 16000)
+    meter.add(x[None])
+    np.testing.assert_array_equal(meter.scales(0, x.size), meter.scale())
+
+
+def test_scales_do_not_depend_on_blocks_nor_on_other_channels():
+    talk, _ = dialogue(40.0)
+    both = LevelMeter(2, 16000)
+    for piece in np.array_split(np.stack([talk, np.roll(clip("noisy"), 7)[np.arange(talk.size) % 64000]]), 9, axis=1):
+        both.add(piece)
+    alone = LevelMeter(1, 16000)
+    alone.add(talk[None])
+    whole = alone.scales(0, talk.size)
+    edges = np.linspace(0, talk.size, 7).astype(int).tolist()
+    pieces = [both.scales(*edge) for edge in zip(edges, edges[1:], strict=False)]
+    np.testing.assert_array_equal(np.concatenate(pieces, axis=1)[0], whole[0])
+    assert np.ptp(np.concatenate(pieces, axis=1)[1]) == 0
+    assert 20 * np.log10(whole.max() / whole.min()) > 22  # in the pause, where there is noise alone
+
+
 # ---- a click
 
 

@@ -48,9 +48,9 @@ FAULTS = (
     Fault(
         2,
         "a quiet recording meets the network at its own level",
-        "enhancement/waveform.py",
-        "offset, scale = meter.offset(), meter.scale()  # (channel, 1)",
-        "offset, scale = meter.offset(), np.float32(1)",
+        "enhancement/level.py",
+        "scale, raised = self._levels()",
+        "scale, raised = np.ones_like(self._levels()[0]), None",
         "tests/enhancement/test_enhance.py::test_a_recording_is_enhanced_alike_at_every_level[-50]",
     ),
     Fault(
@@ -65,9 +65,17 @@ FAULTS = (
         2,
         "a quiet file meets the exported network at its own level",
         "enhancement/onnx_runtime.py",
-        "scale = meter.scale()[:, 0]  # (channel,)",
-        "scale = np.ones_like(meter.scale()[:, 0])",
+        "scales = meter.scales(0, len(samples)).T  # (1 or sample, channel)",
+        "scales = np.ones_like(meter.scale()).T",
         "tests/enhancement/test_level.py::test_files_through_the_exported_graph[fan_5db_en]",
+    ),
+    Fault(
+        2,
+        "a quiet talker beside a loud one is taken for background",
+        "enhancement/level.py",
+        "missing = np.clip(decibels.max() - FOLLOW_DB - loudest, 0.0, FOLLOW_MOST)",
+        "missing = np.zeros_like(loudest)",
+        "tests/enhancement/test_level.py::test_a_quiet_talker_in_files",
     ),
     Fault(
         2,

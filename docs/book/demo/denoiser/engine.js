@@ -27,13 +27,13 @@ export const breathe = () =>
 export async function enhance(enhancer, channels, sampleRate, { onProgress, signal } = {}) {
   const size = Math.max(1, Math.floor(BLOCK_SECONDS * sampleRate)), done = [];
   for (const [index, samples] of channels.entries()) {
-    const { offset, scale } = measureLevel(samples, sampleRate), out = new Float32Array(samples.length);
+    const { offset, scaleAt } = measureLevel(samples, sampleRate), out = new Float32Array(samples.length);
     const down = new StreamingResampler(sampleRate, enhancer.sampleRate);
     const up = new StreamingResampler(enhancer.sampleRate, sampleRate);
     let late = enhancer.latencySamples, written = 0;
     const write = (piece) => {
       const fitting = piece.subarray(0, out.length - written);
-      for (let n = 0; n < fitting.length; n++) out[written + n] = fitting[n] * scale;
+      for (let n = 0; n < fitting.length; n++) out[written + n] = fitting[n] * scaleAt(written + n);
       written += fitting.length;
     };
     const cut = (piece) => {
@@ -43,7 +43,7 @@ export async function enhance(enhancer, channels, sampleRate, { onProgress, sign
     };
     enhancer.reset();
     for (let start = 0; start < samples.length; start += size) {
-      const block = samples.slice(start, start + size).map((x) => (x - offset) / scale);
+      const block = samples.slice(start, start + size).map((x, n) => (x - offset) / scaleAt(start + n));
       write(up.push(cut(await enhancer.push(limited(down.push(block))))));
       onProgress?.((index + Math.min(1, (start + size) / samples.length)) / channels.length);
       await breathe();

@@ -7,8 +7,14 @@ const PARTS = 10;  // of a frame, 5 ms each; a click lies in one of them, or in 
 const CLICK_DB = 30;  // the peak of a frame with a click lies so far above the RMS of all but its CLICK_PARTS loudest parts
 const CLICK_PARTS = 2;
 const LOUDEST_HEARD = 4;  // full scale is 1: nothing but a click goes beyond
+const FOLLOW_DB = 18;  // what lies so far below the loudest frame is still heard well; the rest is raised to here
+const FOLLOW_SECONDS = 0.5;  // a frame's level is that of the loudest frame so near to it, on either side
+const FOLLOW_MOST = 50;  // dB
 
-/** {offset, scale} of one channel: subtract, then divide, and its active frames of 50 ms lie at NETWORK_DBFS. */
+/**
+ * {offset, scale, scaleAt} of one channel: subtract, then divide, and its active frames of 50 ms lie at NETWORK_DBFS.
+ * scaleAt(n) divides sample n: smaller than scale where a second around it is far quieter than the rest.
+ */
 export function measureLevel(samples, sampleRate) {
   const size = Math.max(1, Math.floor(sampleRate / (20 * PARTS))), length = samples.length;
   let total = 0, loudest = 0, peak = 0, level = 0, active = 0;
@@ -18,7 +24,7 @@ export function measureLevel(samples, sampleRate) {
   for (let n = 0; n + PARTS * size <= length; n += PARTS * size) frames.push(measureFrame(samples, n, size, PARTS, offset));
   if (!frames.length && length) frames.push(measureFrame(samples, 0, length, 1, offset));
   for (const frame of frames) loudest = Math.max(loudest, frame.energy);
-  if (loudest <= 0) return { offset, scale: 1 };
+  if (loudest <= 0) return { offset, scale: 1, scaleAt: () => 1 };
   for (const frame of frames) {
     peak = Math.max(peak, frame.peak);
     if (frame.energy > loudest / 10 ** (ACTIVE_DB / 10)) {
@@ -27,7 +33,31 @@ export function measureLevel(samples, sampleRate) {
     }
   }
   level = Math.sqrt(level / active);
-  return { offset, scale: Math.fround(Math.max(level / 10 ** (NETWORK_DBFS / 20), peak, 1e-6)) };
+  const scale = Math.fround(Math.max(level / 10 ** (NETWORK_DBFS / 20), peak, 1e-6));
+  const raised = raisedBy(frames.map((frame) => 10 * Math.log10(Math.max(frame.energy, 1e-20))));
+  if (raised.every((decibels) => decibels === 0)) return { offset, scale, scaleAt: () => scale };
+  const scaleAt = (n) => {
+    const at = Math.min(Math.max(n / (PARTS * size) - 0.5, 0), raised.length - 1), before = Math.floor(at);
+    const after = Math.min(before + 1, raised.length - 1);
+    return scale * 10 ** (-(raised[before] + (at - before) * (raised[after] - raised[before])) / 20);
+  };
+  return { offset, scale, scaleAt };
+}
+
+/** Levels of frames in dB -> what each is raised by, in dB. */
+function raisedBy(decibels) {
+  const reach = Math.round(FOLLOW_SECONDS * 20), half = Math.floor(reach / 2), last = decibels.length - 1;
+  const most = (list) => list.reduce((a, b) => Math.max(a, b), -Infinity);
+  const wanted = most(decibels) - FOLLOW_DB;
+  const missing = decibels.map((_, k) => {
+    const loudest = most(decibels.slice(Math.max(0, k - reach), k + reach + 1));
+    return Math.min(Math.max(wanted - loudest, 0), FOLLOW_MOST);
+  });
+  return missing.map((_, k) => {
+    let sum = 0;
+    for (let n = k - half; n <= k + half; n++) sum += missing[Math.min(Math.max(n, 0), last)];
+    return sum / (2 * half + 1);
+  });
 }
 
 /** {energy, peak} about the offset of one frame of parts, without those with a click. */

@@ -71,6 +71,8 @@ test("levels: -60 dBFS comes to -23, usual live levels stay", () => {
   assert.ok(Math.abs(offset - 0.1) < 1e-6);
   assert.ok(Math.abs(20 * Math.log10(1e-3 / scale) + 23) < 1e-2);
   assert.equal(measureLevel(new Float32Array(100), 16000).scale, 1);
+  const far = measureLevel(Float32Array.from({ length: 96000 }, (_, n) => (n < 48000 ? 0.1 : 0.001) * (-1) ** n), 16000);
+  assert.ok(Math.abs(20 * Math.log10(far.scaleAt(40000) / far.scaleAt(80000)) - 22) < 1e-3);
   const control = new LevelControl(0.01);
   assert.ok(Math.abs(20 * Math.log10(control.gain(1e-6)) - 43) < 1e-6);
   assert.equal(control.gain(0.05), 1);
