@@ -8,9 +8,9 @@ it is complete. ``resample`` lives in ``dccrn_lib.audio.resampling`` and is offe
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 from torch import Tensor
 
-from dccrn_lib.audio.recording import FOREIGN_SUFFIXES, opened, require_rate
+from dccrn_lib.audio.recording import FOREIGN_SUFFIXES, opened, require_rate, write_tags
 from dccrn_lib.audio.resampling import StreamingResampler, resample
 from dccrn_lib.runtime.errors import AudioError
 from dccrn_lib.runtime.files import atomic_path
@@ -50,7 +50,7 @@ AUDIO_SUFFIXES = tuple(sorted(f".{name}" for name in _SUFFIXES - _NOT_AUDIO_SUFF
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header says: rate in Hz, length in samples, libsndfile's format and subtype."""
+    """What the header says: rate in Hz, length in samples, libsndfile's format and subtype, and tags (title ...)."""
 
     path: Path
     sample_rate: int
@@ -58,6 +58,7 @@ class AudioInfo:
     samples: int
     format: str
     subtype: str
+    tags: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def seconds(self) -> float:
@@ -73,7 +74,7 @@ def audio_info(path: PathLike) -> AudioInfo:
             sampling rate.
     """
     with opened(path) as r:
-        return AudioInfo(Path(path), r.sample_rate, r.channels, r.samples, r.format, r.subtype)
+        return AudioInfo(Path(path), r.sample_rate, r.channels, r.samples, r.format, r.subtype, r.tags)
 
 
 def read_blocks(
@@ -168,15 +169,23 @@ class AudioWriter:
     """Write (channel, sample) blocks one by one; the file takes its name when the ``with`` block ends well.
 
     Samples beyond full scale are held at +-1 where the subtype cannot hold them (never wrapped) and counted
-    in ``clipped``; ``peak`` is the largest magnitude offered.
+    in ``clipped``; ``peak`` is the largest magnitude offered. ``tags`` (title, artist ...) are written where the format
+    has them.
     """
 
     def __init__(
-        self, path: PathLike, sample_rate: int, channels: int, subtype: str | None = None, format: str | None = None
+        self,
+        path: PathLike,
+        sample_rate: int,
+        channels: int,
+        subtype: str | None = None,
+        format: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         self.path, self.sample_rate, self.channels = Path(path), int(sample_rate), channels
         self.format, self.subtype = file_format(path, subtype, format)
         self.clipped, self.peak, self.samples = 0, 0.0, 0
+        self.tags = tags or {}
         self._limit = not holds_beyond_full_scale(self.subtype)
 
     def __enter__(self) -> AudioWriter:
@@ -195,6 +204,7 @@ class AudioWriter:
                     f"at {self.sample_rate} Hz; choose another format or rate"
                 ) from error
             opened.callback(self._file.close)
+            write_tags(self._file, self.tags)
             self._opened, self._sink = opened.pop_all(), sunk
         return self
 

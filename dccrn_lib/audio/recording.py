@@ -11,8 +11,8 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,7 @@ class Recording:
         self._file, self.name, self._at = file, name, 0
         self.sample_rate, self.channels = file.samplerate, file.channels
         self.format, self.subtype = file.format, file.subtype
+        self.tags = tags_of(file)  # title, artist ...
         self.samples = file.frames  # per channel; as the header says, or counted by opened()
         #: False where the file is read from its beginning to reach a place.
         self.seekable = self._can_seek()
@@ -251,6 +252,36 @@ def require_rate(path: PathLike, rate: int, channels: int, subtype: str | None, 
         return
     if held != rate:
         raise AudioError(f"cannot write {path}: {form} would hold {rate} Hz as {held} Hz; use .wav or .flac")
+
+
+#: What libsndfile knows of a recording's tags. It writes "software" itself.
+TAGS = ("title", "copyright", "artist", "comment", "date", "album", "license", "tracknumber", "genre")
+
+
+def tags_of(file: soundfile.SoundFile) -> dict[str, str]:
+    """The tags of an open file that are not empty."""
+    return {tag: value for tag, value in file.copy_metadata().items() if tag in TAGS and value}
+
+
+def write_tags(file: soundfile.SoundFile, tags: Mapping[str, str]) -> None:
+    """Give a file its tags before the first sample; a format without tags leaves them out."""
+    for tag, value in tags.items():
+        with suppress(soundfile.SoundFileError):  # no such tag in this format
+            setattr(file, tag, value)
+
+
+def kept_subtype(form: str, info: Any) -> str | None:
+    """The sample format in which a file of this format loses least of a recording: its own, or 24 bit for floats and
+    32 bit, or None for the format's default.
+
+    Args:
+        form: of the file to be written, as libsndfile names it.
+        info: of the recording, with libsndfile's ``format`` and ``subtype``.
+    """
+    if keeps(form, info):
+        return info.subtype
+    exact = info.subtype in ("FLOAT", "DOUBLE", "PCM_32") and soundfile.check_format(form, "PCM_24")
+    return "PCM_24" if exact else None
 
 
 def keeps(form: str, info: Any) -> bool:

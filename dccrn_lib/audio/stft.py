@@ -18,6 +18,17 @@ from dccrn_lib.audio.stft_config import STFTConfig
 from dccrn_lib.runtime.errors import AudioError
 
 
+def require_waveform(x: Tensor) -> None:
+    """AudioError unless ``x`` is a tensor of floats (batch, sample) with at least one of each."""
+    wanted = "expected a waveform, a tensor of floats (batch, sample)"
+    if not isinstance(x, Tensor):
+        raise AudioError(f"{wanted}, got {type(x).__name__}; torch.from_numpy makes a tensor of an array")
+    if not x.is_floating_point():
+        raise AudioError(f"{wanted}, got {x.dtype}; divide integers by their full scale (32768 for 16 bit)")
+    if x.dim() != 2 or x.numel() < 1:
+        raise AudioError(f"{wanted} with at least one of each, got {tuple(x.shape)}")
+
+
 class ComplexSTFT(nn.Module):
     """Waveform to complex spectrum and back.
 
@@ -59,10 +70,9 @@ class ComplexSTFT(nn.Module):
             Complex64 spectrum, (batch, freq, frame).
 
         Raises:
-            AudioError: the shape is not (batch, sample) or there is no sample.
+            AudioError: not a tensor of floats, not (batch, sample), or empty.
         """
-        if x.dim() != 2 or x.shape[-1] < 1:
-            raise AudioError(f"expected a waveform of shape (batch, sample) with >= 1 sample, got {tuple(x.shape)}")
+        require_waveform(x)
         c = self.config
         frames = self.frame_count(x.shape[-1])
         left = c.window_length - c.hop_length

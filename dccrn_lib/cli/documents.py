@@ -8,6 +8,7 @@ from typing import Any
 
 from dccrn_lib.cli.checks import file, named
 from dccrn_lib.cli.parser import Parser
+from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import atomic_path
 
 
@@ -41,6 +42,8 @@ def _commands(a: argparse.Namespace) -> int:
     if a.out is None:
         print(reference(), end="")
         return 0
+    if Path(a.out).is_file() and Path(a.out).suffix.lower() != ".md":
+        raise ConfigError(f"{a.out} exists and is no Markdown; name a file that ends in .md")
     with atomic_path(Path(a.out)) as temporary:
         temporary.write_text(reference(), encoding="utf-8")
     print(a.out)

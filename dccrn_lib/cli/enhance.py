@@ -50,6 +50,8 @@ def _enhance(a: argparse.Namespace) -> int:
     for source, reason in report.failed:
         named = reason if str(source) in reason else f"{source}: {reason}"
         print(f"error: {' '.join(named.split())}", file=sys.stderr)
+    for destination, gain_db in report.lowered:
+        print(f"{destination}{_lowered(gain_db)}")
     if report.done or report.skipped or len(report.failed) > 1:  # one failure is its line
         print(f"{report}: {a.out}")
     return 1 if report.failed else 0
@@ -74,9 +76,12 @@ def _enhance_one(a: argparse.Namespace) -> int:
             f"{destination} exists; --overwrite replaces it, and --out DIR enhances both files into a folder"
         )
     done = enhance_file(source, destination, a.model, a.device, a.overwrite, precision=a.precision)
-    lowered = f", lowered by {-done.gain_db:.1f} dB" if done.gain_db < 0 else ""
-    print(f"{done.destination}: {done.seconds:.1f} s{lowered}")
+    print(f"{done.destination}: {done.seconds:.1f} s{_lowered(done.gain_db)}")
     return 0
+
+
+def _lowered(gain_db: float) -> str:
+    return f", lowered by {-gain_db:.1f} dB to stay below full scale" if gain_db < 0 else ""
 
 
 def export(**options: Any) -> Parser:
@@ -130,5 +135,6 @@ def _run_onnx(a: argparse.Namespace) -> int:
         raise DccrnError(f"{error.name} is not installed; run: python -m pip install {error.name}") from None
     from dccrn_lib.enhancement.onnx_runtime import enhance_wav
 
-    enhance_wav(a.model, a.source, a.destination, a.overwrite)
+    gain_db = enhance_wav(a.model, a.source, a.destination, a.overwrite)
+    print(f"{a.destination}{_lowered(gain_db)}")
     return 0

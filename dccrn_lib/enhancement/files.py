@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from torch import nn
 
 from dccrn_lib.audio.files import AudioInfo, AudioWriter, audio_info, file_format, read_blocks
-from dccrn_lib.audio.recording import keeps
+from dccrn_lib.audio.recording import kept_subtype
 from dccrn_lib.enhancement.waveform import (
     BLOCK_SECONDS,
     LevelMeter,
@@ -70,10 +69,7 @@ def _output_format(info: AudioInfo, destination: Path, subtype: str | None) -> t
     if subtype is not None:
         return file_format(destination, subtype, name)
     name, default = file_format(destination, None, name)
-    if keeps(name, info):
-        return name, info.subtype
-    exact = info.subtype in ("FLOAT", "DOUBLE", "PCM_32") and soundfile.check_format(name, "PCM_24")
-    return name, "PCM_24" if exact else default
+    return name, kept_subtype(name, info) or default
 
 
 def _scan(path: Path, block: int, info: AudioInfo) -> tuple[int, LevelMeter]:
@@ -132,7 +128,7 @@ def enhance_file(
     def attempt(gain: float) -> None:
         path = signal_path(network, info.channels, samples / info.sample_rate, str(source), precision)
         blocks = enhanced_blocks(read_blocks(source, block), path, info.sample_rate, samples, meter)
-        with AudioWriter(destination, info.sample_rate, info.channels, kept, form) as writer:
+        with AudioWriter(destination, info.sample_rate, info.channels, kept, form, info.tags) as writer:
             for piece in blocks:
                 writer.write(piece * np.float32(gain))
                 report(piece.shape[1] / info.sample_rate)

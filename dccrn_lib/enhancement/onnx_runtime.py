@@ -9,6 +9,7 @@ is divided by the overlap-added squared window.
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -287,11 +288,14 @@ def _read(source: PathLike) -> tuple[np.ndarray, Recording]:
     return samples, recording
 
 
-def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwrite: bool = False) -> None:
-    """Enhance a file at the model's sample rate, each channel on its own; the sample format is kept.
+def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwrite: bool = False) -> float:
+    """Enhance a file at the model's sample rate, each channel on its own; the sample format and the tags are kept.
 
     Each channel is brought to one level for the network and back after it, and loses a constant offset, as in
     enhance_file.
+
+    Returns:
+        Gain of the whole file in dB, below 0 where it had to be lowered to stay below full scale.
 
     Raises:
         AudioError: the file cannot be read, is empty, or has another sample rate, or the other exists and shall not be
@@ -301,7 +305,7 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
     """
     import soundfile
 
-    from dccrn_lib.audio.recording import keeps, require_rate  # a live signal needs no soundfile
+    from dccrn_lib.audio.recording import kept_subtype, require_rate, write_tags  # a live signal needs no soundfile
 
     enhancer = OnnxEnhancer(model)
     samples, info = _read(source)
@@ -317,7 +321,7 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
     form = info.format if suffix == Path(source).suffix.lower() else suffix[1:].upper()
     if form not in soundfile.available_formats() or form in ("RAW", "SD2") or Path(destination).is_dir():
         raise AudioError(f"cannot write {destination}: give a file name that ends in .wav, .flac or .ogg")
-    subtype = info.subtype if keeps(form, info) else None
+    subtype = kept_subtype(form, info)
     require_rate(destination, rate, samples.shape[1], subtype, form)
     meter = LevelMeter(samples.shape[1], rate)
     meter.add(samples.T)
@@ -325,11 +329,15 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
     samples = limited((samples - meter.offset()[:, 0]) / scales)
     enhanced = np.stack([enhancer.enhance(channel) for channel in samples.T], axis=1)  # (sample, channel)
     enhanced = enhanced * scales
-    peak = float(np.abs(enhanced).max())
+    peak, gain = float(np.abs(enhanced).max()), 1.0
     if peak > 1.0 and subtype not in ("FLOAT", "DOUBLE"):  # lowered, not clipped
-        enhanced = enhanced / np.float32(peak)
+        gain = 0.9999 / peak
+        enhanced = enhanced * np.float32(gain)
     try:
         with atomic_path(destination) as temporary, sink(temporary) as file:
-            soundfile.write(file, enhanced, rate, subtype=subtype, format=form)
+            with soundfile.SoundFile(file, "w", rate, enhanced.shape[1], subtype, format=form) as out:
+                write_tags(out, info.tags)
+                out.write(enhanced)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"cannot write {destination} ({error.error_string})") from None
+    return 20 * math.log10(gain)

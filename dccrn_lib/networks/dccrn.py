@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dccrn_lib.audio.stft import ComplexSTFT
+from dccrn_lib.audio.stft import ComplexSTFT, require_waveform
 from dccrn_lib.networks.complex_layers import (
     ComplexBatchNorm2d,
     ComplexConv2d,
@@ -202,7 +202,12 @@ class DCCRN(nn.Module):
             return apply_mask(mask, spectrum, self.config.mask)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Enhance a waveform, (batch, sample) -> (batch, sample)."""
+        """Enhance waveforms: float (batch, sample), any length >= 1 -> float32 (batch, sample).
+
+        Raises:
+            AudioError: not a tensor of floats, not of that shape, or empty.
+        """
+        require_waveform(x)
         with torch.autocast(x.device.type, enabled=False):
             spectrum = self.stft(x)
         enhanced = self.enhance_spectrum(spectrum)

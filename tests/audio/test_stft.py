@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from dccrn_lib.audio.stft import ComplexSTFT, STFTConfig
+from dccrn_lib.networks.presets import build_model
 from dccrn_lib.runtime.errors import AudioError, ConfigError
 
 LENGTHS = (1, 2, 99, 100, 399, 400, 401, 16001)
@@ -100,3 +102,19 @@ def test_wrong_spectrum():
 def test_wrong_sizes(sizes, words):
     with pytest.raises(ConfigError, match=words):
         STFTConfig(**sizes)
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (np.zeros((1, 800), np.float32), "got ndarray; torch.from_numpy"),
+        (torch.zeros(1, 800, dtype=torch.int16), "got torch.int16; divide integers by their full scale"),
+        (torch.zeros(800), r"at least one of each, got \(800,\)"),
+        (torch.zeros(0, 800), r"got \(0, 800\)"),
+        (torch.zeros(2, 0), r"got \(2, 0\)"),
+    ],
+)
+def test_what_is_no_waveform_is_refused_by_every_network(bad, words: str):
+    for network in (ComplexSTFT(), build_model("distil_dccrn_mini"), build_model("uformer_mini")):
+        with pytest.raises(AudioError, match=words):
+            network(bad)

@@ -111,6 +111,15 @@ def test_only_the_module_of_the_named_command_is_imported(root: Path):
     assert done.stdout.strip() == str(modules)
 
 
+def test_the_list_of_commands_replaces_markdown_only(tmp_path: Path, capsys):
+    mine, ours = tmp_path / "talk.wav", tmp_path / "commands.md"
+    mine.write_text("mine")
+    ours.write_text("old")
+    assert cli.main(["commands", "--out", str(mine)]) == 2
+    assert "ends in .md" in capsys.readouterr().err and mine.read_text() == "mine"
+    assert cli.main(["commands", "--out", str(ours)]) == 0 and ours.read_text() == reference()
+
+
 def test_the_document_of_the_commands_is_what_they_say(root: Path):
     written = (root / "docs/commands.md").read_text(encoding="utf-8")
     assert written == reference(), "write it anew: python -m dccrn_lib commands --out docs/commands.md"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from dccrn_lib.audio.recording import tags_of, write_tags
 from dccrn_lib.cli.main import main
 from dccrn_lib.runtime import files
 from dccrn_lib.runtime.paths import data_dir, weights_dir
@@ -68,3 +69,27 @@ def test_a_missing_file_is_one_line(more: list[str], tmp_path: Path, monkeypatch
     assert main(["enhance", "missing.wav", *more, "--model", MODEL]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: no such") and err.count("\n") == 1 and "missing.wav" in err
+
+
+def test_files_that_were_lowered_are_named(tmp_path: Path, capsys):
+    samples = 20 * soundfile.read(CLIP, dtype="float32")[0]
+    soundfile.write(tmp_path / "loud.wav", samples, 16000, subtype="FLOAT")
+    out = tmp_path / "loud.flac"
+    assert main(["enhance", str(tmp_path / "loud.wav"), str(out), "--model", MODEL]) == 0
+    assert f"{out}: 4.0 s, lowered by " in capsys.readouterr().out
+
+
+def test_tags_are_kept(tmp_path: Path):
+    samples = soundfile.read(CLIP, dtype="float32")[0][:8000]
+    tags = {"title": "Réunion", "artist": "A and B", "date": "2024", "comment": "third take"}
+    for name in ("in.wav", "in.flac", "in.ogg"):
+        with soundfile.SoundFile(tmp_path / name, "w", 16000, 1) as file:
+            write_tags(file, tags)
+            file.write(samples)
+        assert main(["enhance", str(tmp_path / name), str(tmp_path / f"out-{name}"), "--model", MODEL]) == 0
+        with soundfile.SoundFile(tmp_path / f"out-{name}") as file:
+            assert tags_of(file) == tags, name
+    for name in ("out.au", "out.aiff"):  # no tags in this format, which is no reason to fail
+        assert main(["enhance", str(tmp_path / "in.flac"), str(tmp_path / name), "--model", MODEL]) == 0
+    with soundfile.SoundFile(tmp_path / "out.au") as file:
+        assert tags_of(file) == {} and file.frames == 8000

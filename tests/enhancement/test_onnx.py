@@ -234,7 +234,7 @@ def test_runner_needs_no_torch(files, tmp_path):
         f"sys.exit(main({arguments}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path / 'out.wav'}\n", "")
     assert soundfile.info(tmp_path / "out.wav").frames == 1600
 
 
@@ -279,9 +279,27 @@ def test_wav_beyond_full_scale_is_not_clipped(files, tmp_path):
     enhance_wav(paths["offline"], tmp_path / "in.wav", tmp_path / "out.wav")
     out, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
     np.testing.assert_allclose(out, expected, atol=1e-4)
-    enhance_wav(paths["offline"], tmp_path / "in.wav", tmp_path / "out.flac")  # holds no more than full scale
+    gain_db = enhance_wav(paths["offline"], tmp_path / "in.wav", tmp_path / "out.flac")  # holds no more than full scale
     out, _ = soundfile.read(tmp_path / "out.flac", dtype="float32")
-    np.testing.assert_allclose(out, expected / np.abs(expected).max(), atol=1e-4)
+    np.testing.assert_allclose(out, expected / np.abs(expected).max(), atol=2e-4)
+    assert 10 ** (gain_db / 20) == pytest.approx(0.9999 / np.abs(expected).max(), rel=1e-3)
+    assert soundfile.info(tmp_path / "out.flac").subtype == "PCM_24"
+
+
+def test_the_command_says_that_it_lowered_a_file_and_keeps_its_tags(files, tmp_path, capsys):
+    import soundfile
+
+    _, paths = files
+    for name, scale in (("loud", 20), ("usual", 0.1)):
+        with soundfile.SoundFile(tmp_path / f"{name}.wav", "w", 16000, 1, "FLOAT") as file:
+            file.title = "Talk"
+            file.write(scale * noise(1700))
+        out = str(tmp_path / f"{name}.flac")
+        assert cli.main(["run-onnx", str(paths["offline"]), str(tmp_path / f"{name}.wav"), out]) == 0
+        said = capsys.readouterr().out
+        assert said.startswith(out) and ("lowered by" in said) == (name == "loud"), said
+        with soundfile.SoundFile(out) as file:
+            assert file.title == "Talk"
 
 
 def test_opus_in_opus_out(files, tmp_path):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dccrn_lib.audio.stft import ComplexSTFT
+from dccrn_lib.audio.stft import ComplexSTFT, require_waveform
 from dccrn_lib.networks.configs import DILATED_LOOKAHEAD, UFORMER_LAYERS, UformerConfig
 from dccrn_lib.networks.uformer.conformer import Conformer
 from dccrn_lib.networks.uformer.streams import DecoderLayer, EncoderLayer, magnitude, unit_phasor
@@ -77,8 +77,9 @@ class Uformer(nn.Module):
         """Enhance waveforms: float (batch, sample), any length >= 1 -> float32 (batch, sample).
 
         Raises:
-            AudioError: not of that shape, or empty.
+            AudioError: not a tensor of floats, not of that shape, or empty.
         """
+        require_waveform(x)
         with torch.autocast(x.device.type, enabled=False):
             spectrum = self.stft(x)
         enhanced = self.enhance_spectrum(spectrum)
