@@ -13,9 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
+from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
+from dccrn_lib.enhancement.waveform import signal_path
 from dccrn_lib.evaluation.groups import snr_band
 from dccrn_lib.evaluation.intervals import bracketed, compare_systems, summarise
 from dccrn_lib.evaluation.metrics import ALL_METRICS, METRICS, REFERENCE_METRICS
@@ -122,7 +126,8 @@ def _by_number(group: str) -> tuple[float, str]:
 
 
 class InPrecision(nn.Module):
-    """A network whose layers compute in "fp32" or "bf16"; (batch, sample) in and out, float32.
+    """A network in "fp32", or with its layers in "bf16" through the blocks of ``enhance``, but without its level; (batch,
+    sample) in and out, float32.
 
     Raises:
         ConfigError: a precision that is not known, or not there on this device.
@@ -134,8 +139,12 @@ class InPrecision(nn.Module):
         autocast(precision, "cpu")
 
     def forward(self, waveform: Tensor) -> Tensor:
-        with autocast(self.precision, waveform.device):
+        if self.precision == "fp32":
             return self.model(waveform).float()
+        path = signal_path(self.model, len(waveform), waveform.shape[-1] / SAMPLE_RATE, precision=self.precision)
+        blocks = [path.push(waveform.cpu().numpy()), path.flush()]
+        enhanced = np.concatenate(blocks, axis=1)[:, : waveform.shape[-1]]  # (batch, sample)
+        return torch.from_numpy(enhanced).to(waveform.device)
 
 
 def _in_precision(text: str) -> tuple[str, str]:

@@ -157,12 +157,15 @@ def test_bf16_is_near_and_not_the_same():
         with pytest.raises(ConfigError, match="no bfloat16"):
             shipped_weights.InPrecision(build_model("distil_dccrn_mini"), "bf16")
         return
-    model, x = build_model("distil_dccrn_mini").eval(), 0.1 * torch.randn(1, 4000)
-    with torch.no_grad():
-        exact, fast = (shipped_weights.InPrecision(model, kind)(x) for kind in ("fp32", "bf16"))
-        assert torch.equal(exact, model(x))
-    assert fast.dtype == torch.float32 and not torch.equal(fast, exact)
-    torch.testing.assert_close(fast, exact, atol=0.02, rtol=0)
+    model = build_model("distil_dccrn_mini").eval()
+    exact, fast = (shipped_weights.InPrecision(model, kind) for kind in ("fp32", "bf16"))
+    for samples in (4000, 90000):  # whole, and in blocks
+        x = 0.1 * torch.randn(1, samples)
+        with torch.no_grad():
+            expected, found = exact(x), fast(x)
+            assert torch.equal(expected, model(x))
+        assert found.dtype == torch.float32 and not torch.equal(found, expected)
+        torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
 
 
 def test_valid_has_mixtures_of_its_own_and_says_what_it_is_for(tmp_path):
