@@ -134,6 +134,14 @@ def test_a_quiet_talker_beside_a_loud_one_is_kept(student: torch.nn.Module, lowe
     assert speech_gain(enhance_waveform(student, talk), talk, second) > -1
 
 
+def test_a_quiet_talker_after_a_loud_one_is_found_live(student: torch.nn.Module):
+    """The gain follows by LevelControl.RELEASE: of 40 dB, 30 are waited for."""
+    talk, second = dialogue(30.0)
+    assert speech_gain(streamed(student, talk), talk, second) > -1
+    talk, second = dialogue(40.0)
+    assert speech_gain(streamed(student, talk), talk, second) > -4  # -7.5 at 1 dB per second
+
+
 def test_a_quiet_talker_in_files(student: torch.nn.Module, exported: Path, tmp_path: Path):
     from dccrn_lib.enhancement.files import enhance_file
     from dccrn_lib.enhancement.onnx_runtime import enhance_wav

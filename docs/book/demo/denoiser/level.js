@@ -116,7 +116,7 @@ export class OffsetControl {
 /** A gain for each frame of a live signal from this frame and those before it; exactly 1 at usual levels. */
 export class LevelControl {
   static USUAL = [-17, -10];  // dBFS, mean square of the loudest frames
-  static RELEASE = 1;  // dB per second
+  static RELEASE = 3;  // dB per second
   static MOST = 50;  // dB of gain
   static SUDDEN_DB = 20;  // a frame so much louder than all before is remembered only
   static SUDDEN_SECONDS = 0.05;  // after as much of them: longer than a click
