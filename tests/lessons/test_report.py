@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,48 @@ def test_the_distillation_lesson_marks_a_whole_outcome():
 def test_an_unknown_outcome_is_refused():
     with pytest.raises(ConfigError, match="did you mean figure"):
         outcome("figur", "text")
+
+
+def lessons_in(tmp_path: Path, **sources: list) -> str:
+    """The report's text for notebooks of these cells, in a folder of its own in the project's."""
+    for name, cells in sources.items():
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+    runs = [NotebookRun(name, "ok", 1.0, f"{name}.ipynb") for name in sources]
+    return write_report(tmp_path / "report.html", tmp_path, runs).read_text(encoding="utf-8")
+
+
+def test_links_lead_into_the_report_or_to_the_projects_files(tmp_path: Path):
+    words = nbformat.v4.new_markdown_cell
+    links = {
+        "[a](#What-we-saw)": '<a href="#first-1-0-what-we-saw">a</a>',
+        "[b](second.ipynb)": '<a href="#second">b</a>',
+        "[c](second.ipynb#2.-Masks-%C2%B7-core)": '<a href="#second-0-1-2-masks-core">c</a>',
+        "[d](https://arxiv.org/abs/2408.04267)": '<a href="https://arxiv.org/abs/2408.04267">d</a>',
+        "[e](../docs/nothing.md)": "<p>e</p>",
+        "[f](#Nowhere)": '<a href="#first">f</a>',
+    }
+    page = lessons_in(
+        tmp_path,
+        first=[words("# First\n\n" + "\n\n".join(links)), words("## What we saw")],
+        second=[words("# Second\n\n## 2. Masks · core")],
+    )
+    for link, expected in links.items():
+        assert expected in page, link
+    assert 'id="first-1-0-what-we-saw"' in page and 'id="second-0-1-2-masks-core"' in page
+
+
+def test_links_to_documents_are_relative_to_the_report(tmp_path: Path):
+    page = lessons_in(tmp_path, first=[nbformat.v4.new_markdown_cell("# First\n\n[words](../docs/glossary.md#nll)")])
+    link = re.search(r'href="([^"]+glossary.md)#nll">words', page)
+    assert link and (tmp_path / link[1]).resolve() == (notebooks_dir().parent / "docs/glossary.md").resolve()
+
+
+def test_phases_are_words_in_equations_and_marks_for_tests_are_no_labels(tmp_path: Path):
+    v4 = nbformat.v4
+    cells = [
+        v4.new_markdown_cell(r"# A" + "\n\n" + r"$\arg z + \argmax$"),
+        v4.new_code_cell("# NBVAL_CHECK_OUTPUT\nx = 1"),
+    ]
+    page = lessons_in(tmp_path, first=cells)
+    assert r"\arg z" not in page and "<mi>arg</mi>" in page.replace("<mo>arg</mo>", "<mi>arg</mi>")
+    assert "<summary>code: x = 1</summary>" in page

@@ -231,7 +231,10 @@ def _times(profile: str, runs: list[NotebookRun], seconds: float) -> dict[str, A
 def _cell_bar(paths: list[Path], progress: bool, injected: int = 0) -> tqdm:
     """A bar of code cells; ``injected``: cells that papermill adds to each notebook, for its parameters."""
     code = sum(cell.cell_type == "code" for path in paths for cell in read_notebook(path).cells)
-    return tqdm(total=code + injected * len(paths), unit="cell", disable=not progress, dynamic_ncols=True)
+    bar = tqdm(total=code + injected * len(paths), unit="cell", disable=not progress, dynamic_ncols=True)
+    # no time that is left: one cell trains for minutes, most take a moment
+    bar.bar_format = "{l_bar}{bar}| {n_fmt}/{total_fmt} cells [{elapsed}]"
+    return bar
 
 
 def _failed_cell(notebook: nbformat.NotebookNode) -> int:

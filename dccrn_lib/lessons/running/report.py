@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import nbformat
 from nbconvert.filters.ansi import ansi2html
@@ -26,10 +27,9 @@ from dccrn_lib.lessons.lesson import OUTCOMES
 from dccrn_lib.lessons.running.execution import NotebookRun
 from dccrn_lib.lessons.running.notebook_file import read_notebook
 from dccrn_lib.runtime.files import atomic_path
-from dccrn_lib.runtime.paths import PathLike
+from dccrn_lib.runtime.paths import PathLike, project_root
 
 _PICTURES = {"image/png": "png", "image/jpeg": "jpeg"}
-_PATH = re.compile(r"\b([\w-]+\.ipynb)\b")
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2733; --dim: #5b6875; --line: #d8dee4; --paper: #fff;
@@ -87,12 +87,51 @@ code.tex { background: var(--shade); padding: .1em .3em; }
 """
 
 
+class _Links:
+    """Where the links of lessons lead from the report: into it, or to a file of the project as seen from its folder.
+
+    Args:
+        folder: of the report.
+        lessons: name -> notebook, of all that stand in it.
+    """
+
+    def __init__(self, folder: Path, lessons: Mapping[str, nbformat.NotebookNode]) -> None:
+        self._folder, self._anchors = folder.resolve(), {name: _anchors(nb, name) for name, nb in lessons.items()}
+
+    def target(self, url: str, name: str) -> str | None:
+        """A link of the lesson ``name``; None where there is nothing that it could lead to."""
+        path, _, fragment = url.partition("#")
+        if ":" in path.split("/")[0]:  # https:, mailto:
+            return url
+        lesson = path.rpartition("/")[2].removesuffix(".ipynb") if path else name
+        if lesson in self._anchors:
+            return f"#{quote(self._anchors[lesson].get(_slug(unquote(fragment)), lesson))}"
+        file = project_root() / "notebooks" / unquote(path)
+        if not path or not file.exists():
+            return None
+        return quote(Path(os.path.relpath(file.resolve(), self._folder)).as_posix()) + (
+            f"#{fragment}" if fragment else ""
+        )
+
+
+def _anchors(notebook: nbformat.NotebookNode, name: str) -> dict[str, str]:
+    """What Jupyter calls the headings of a notebook, as slugs -> their anchors in the report."""
+    anchors: dict[str, str] = {}
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown":
+            renderer = _Renderer(f"{name}-{index}", _Links(Path(), {}), cell.get("attachments", {}), ".")
+            MarkdownWithMath(renderer=renderer).render(cell.source)
+            for _, text, anchor in renderer.headings:
+                anchors.setdefault(_slug(text), anchor)
+    return anchors
+
+
 class _Renderer(IPythonRenderer):
     """Markdown as HTML with MathML equations, anchored headings and links inside the report."""
 
-    def __init__(self, prefix: str, known: set[str], attachments: dict, folder: str) -> None:
+    def __init__(self, prefix: str, links: _Links, attachments: dict, folder: str) -> None:
         super().__init__(escape=False, attachments=attachments, embed_images=True, path=folder)
-        self.prefix, self.known = prefix, known
+        self.prefix, self.links = prefix, links
         self.headings: list[tuple[int, str, str]] = []
 
     def heading(self, text: str, level: int, **attrs: object) -> str:
@@ -102,10 +141,8 @@ class _Renderer(IPythonRenderer):
         return f'<h{level} id="{html.escape(anchor)}">{text}</h{level}>\n'
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
-        notebook = _PATH.search(url)
-        if notebook and notebook[1].removesuffix(".ipynb") in self.known:
-            url = f"#{quote(notebook[1].removesuffix('.ipynb'))}"
-        return super().link(text, url, title)
+        target = self.links.target(url, self.prefix.rpartition("-")[0])
+        return text if target is None else super().link(text, target, title)
 
     def table(self, text: str) -> str:
         return f'<div class="scroll"><table>{text}</table></div>\n'
@@ -134,6 +171,7 @@ def equation(tex: str, block: bool) -> str:
         return _source(tex, block)
     # the converter's errors have no common base
     refusals = tuple(k for k in vars(exceptions).values() if isinstance(k, type) and issubclass(k, BaseException))
+    tex = re.sub(r"\\arg(?![a-zA-Z])", r"\\operatorname{arg}", tex)  # the converter does not know it
     try:
         return convert(tex.strip(), display="block" if block else "inline")
     except (*refusals, IndexError, KeyError, ValueError):
@@ -156,16 +194,16 @@ def write_report(
         The file written.
     """
     path, folder = Path(path), Path(folder)
-    known = {run.name for run in runs}
+    lessons = {run.name: read_notebook(folder / run.path) for run in runs if _has_run(run, folder)}
+    links = _Links(path.parent, lessons)
     sections, contents = [], []
     outcome: dict[str, list[str]] = {kind: [] for kind in OUTCOMES}
     for run in runs:
         name, status = html.escape(run.name), html.escape(run.status)
         heading, body, entries = name, "", []
-        file = folder / run.path
-        if run.status != "skipped" and file.is_file():
-            notebook = read_notebook(file)
-            heading, body, entries = _section(notebook, run.name, known, file.parent)
+        if run.name in lessons:
+            notebook = lessons[run.name]
+            heading, body, entries = _section(notebook, run.name, links, (folder / run.path).parent)
             for kind, thing in _marked(notebook):
                 outcome[kind].append(thing)
         state = f'<p class="bad">{html.escape(run.error)}</p>' if run.error else ""
@@ -200,6 +238,10 @@ def write_report(
     return path
 
 
+def _has_run(run: NotebookRun, folder: Path) -> bool:
+    return run.status != "skipped" and (folder / run.path).is_file()
+
+
 def _marked(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
     """(kind, HTML) of every output that the notebook marked as an outcome."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
@@ -224,13 +266,13 @@ def _outcome(outcome: dict[str, list[str]], broken: Sequence[NotebookRun]) -> st
 
 
 def _section(
-    notebook: nbformat.NotebookNode, name: str, known: set[str], folder: Path
+    notebook: nbformat.NotebookNode, name: str, links: _Links, folder: Path
 ) -> tuple[str, str, list[tuple[str, str]]]:
     """Title, HTML body and table-of-contents entries (text, anchor) of one notebook."""
     title, parts, entries = "", [], []
     for index, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown":
-            renderer = _Renderer(f"{name}-{index}", known, cell.get("attachments", {}), str(folder))
+            renderer = _Renderer(f"{name}-{index}", links, cell.get("attachments", {}), str(folder))
             text = MarkdownWithMath(renderer=renderer).render(cell.source)
             if not title and renderer.headings and renderer.headings[0][0] == 1:
                 title = renderer.headings[0][1]
@@ -240,7 +282,8 @@ def _section(
         elif cell.cell_type == "code" and cell.source.strip():
             code = highlight(cell.source, PythonLexer(), HtmlFormatter())
             outputs = "".join(_output(output) for output in cell.outputs)
-            first = html.escape(cell.source.strip().splitlines()[0][:70])
+            lines = [line for line in cell.source.strip().splitlines() if not line.startswith("# NBVAL")]
+            first = html.escape("".join(lines[:1])[:70])
             parts.append(f"<details><summary>code: {first}</summary>{code}</details>")
             if outputs:
                 parts.append(f'<div class="out">{outputs}</div>\n')
@@ -268,7 +311,7 @@ def _output(output: nbformat.NotebookNode) -> str:
     if "text/html" in data:
         return f'<div class="scroll">{data["text/html"]}</div>'
     if "text/markdown" in data:
-        return MarkdownWithMath(renderer=_Renderer("out", set(), {}, ".")).render(data["text/markdown"])
+        return MarkdownWithMath(renderer=_Renderer("out-0", _Links(Path(), {}), {}, ".")).render(data["text/markdown"])
     if "text/latex" in data:
         return equation(data["text/latex"].strip().strip("$"), block=True)
     return _printed(data["text/plain"]) if "text/plain" in data else ""
