@@ -288,6 +288,11 @@ def _read(source: PathLike) -> tuple[np.ndarray, Recording]:
     return samples, recording
 
 
+def _scales(meter: LevelMeter, piece: slice) -> np.ndarray:
+    """The divisors of a piece of the signal, (1 or sample, channel)."""
+    return meter.scales(piece.start, piece.stop).T
+
+
 def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwrite: bool = False) -> float:
     """Enhance a file at the model's sample rate, each channel on its own; the sample format and the tags are kept.
 
@@ -325,10 +330,12 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
     require_rate(destination, rate, samples.shape[1], subtype, form)
     meter = LevelMeter(samples.shape[1], rate)
     meter.add(samples.T)
-    scales = meter.scales(0, len(samples)).T  # (1 or sample, channel)
-    samples = limited((samples - meter.offset()[:, 0]) / scales)
+    pieces = [slice(start, min(start + _BLOCK, len(samples))) for start in range(0, len(samples), _BLOCK)]
+    for piece in pieces:
+        samples[piece] = limited((samples[piece] - meter.offset()[:, 0]) / _scales(meter, piece))
     enhanced = np.stack([enhancer.enhance(channel) for channel in samples.T], axis=1)  # (sample, channel)
-    enhanced = enhanced * scales
+    for piece in pieces:
+        enhanced[piece] *= _scales(meter, piece)
     peak, gain = float(np.abs(enhanced).max()), 1.0
     if peak > 1.0 and subtype not in ("FLOAT", "DOUBLE"):  # lowered, not clipped
         gain = 0.9999 / peak
