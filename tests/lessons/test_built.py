@@ -173,6 +173,18 @@ def test_at_kl_equals_the_library(normalisation: str, power: float, temperature:
         assert torch.allclose(leaves[0][k].grad, leaves[1][k].grad, rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize("normalisation", ["sum", "softmax"])
+@pytest.mark.parametrize("empty", ["student", "teacher", "both", "everything"])
+def test_at_kl_of_an_empty_bin_is_finite_and_equals_the_library(normalisation: str, empty: str):
+    sides = {"student": features(4, 8), "teacher": features(6, 5)}
+    for name in ("student", "teacher") if empty in ("both", "everything") else (empty,):
+        for feature in sides[name].values():
+            feature[:, :, slice(None) if empty == "everything" else 1] = 0.0
+    losses = attention_transfer.MyATKL(normalisation), AttentionTransferKL(normalisation=normalisation)
+    mine, theirs = (loss(sides["student"], sides["teacher"])[0] for loss in losses)
+    assert torch.isfinite(mine) and mine.item() == pytest.approx(theirs.item(), rel=1e-4, abs=1e-6)
+
+
 def test_at_kl_leaves_the_teacher_alone_and_refuses_an_unknown_normalisation():
     teacher = {k: v.requires_grad_() for k, v in features(6, 5).items()}
     student = {k: v.requires_grad_() for k, v in features(4, 8).items()}

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 pytest.importorskip("matplotlib", reason="the extra notebooks is not installed")
 
@@ -11,6 +13,7 @@ from dccrn_lib.lessons.dccrn import exercises
 from dccrn_lib.lessons.dccrn import figures as draw
 from dccrn_lib.lessons.dccrn import widgets as explorer
 from dccrn_lib.lessons.plotting import drawing
+from dccrn_lib.networks import build_model, count_macs, count_parameters
 from dccrn_lib.runtime.errors import ConfigError
 
 
@@ -205,7 +208,7 @@ def halves(order):
     return join
 
 
-@pytest.mark.parametrize("name", ["block_weight", "skip_order", "layer_parameters", "lookahead_samples"])
+@pytest.mark.parametrize("name", ["complex_conv", "block_weight", "skip_order", "lookahead_samples"])
 def test_solutions_are_right_and_no_answer_is_not(name):
     check, solution = getattr(exercises, f"check_{name}"), getattr(exercises, f"solution_{name}")
     assert check(solution()), check(solution())
@@ -233,15 +236,6 @@ def test_solutions_are_right_and_no_answer_is_not(name):
         ("skip_order", halves("acbd"), "DCCRN's order"),
         ("skip_order", halves("dbca"), "changed places"),
         ("skip_order", halves("dcba"), "the order of the channels is"),
-        ("layer_parameters", 40960, "biases are missing"),
-        ("layer_parameters", 41024, "its own bias"),
-        ("layer_parameters", 20544, "one real kernel"),
-        ("layer_parameters", 20480, "one real kernel without bias"),
-        ("layer_parameters", 81920, "block weight"),
-        ("layer_parameters", 82048, "block weight"),
-        ("layer_parameters", 164096, "hold both parts already"),
-        ("layer_parameters", 7, "count Wr"),
-        ("layer_parameters", "many", "one number"),
         ("lookahead_samples", 500, "overlap of the STFT"),
         ("lookahead_samples", 900, "off by one"),
         ("lookahead_samples", 800, "at the end of its hop"),
@@ -255,4 +249,138 @@ def test_solutions_are_right_and_no_answer_is_not(name):
 )
 def test_wrong_answers_are_told_what_is_wrong(check, answer, words):
     verdict = getattr(exercises, f"check_{check}")(answer)
+    assert not verdict and words in verdict.message
+
+
+def test_fewer_units_save_parameters_and_fewer_channels_save_both():
+    """The numbers of the quiz and of section 9."""
+    half, three_quarters = (16, 32, 64, 128, 128, 128), (12, 24, 48, 96, 96, 96)
+    sizes = {"student": (half, 192), "100 units": (half, 100), "2 units": (half, 2), "channels": (three_quarters, 192)}
+    cost = {}
+    for name, (channels, units) in sizes.items():
+        model = build_model("distil_dccrn", channels=channels, rnn_units=units)
+        cost[name] = count_parameters(model), count_macs(model)
+    (parameters, macs), few = cost["student"], cost["100 units"]
+    assert few[0] == 845_997 and few[0] / parameters == pytest.approx(0.75, abs=0.005)
+    assert macs / 1e9 == pytest.approx(2.21, abs=0.005) and few[1] / 1e9 == pytest.approx(2.12, abs=0.005)
+    assert [round(100 - 100 * a / b) for a, b in zip(cost["channels"], cost["student"], strict=True)] == [31, 42]
+    both = sum(count_parameters(part) for part in (MyStudent().encoder, MyStudent().decoder))
+    assert both / parameters == pytest.approx(0.58, abs=0.005) and cost["2 units"][0] > both
+
+
+# ---- the complex convolution that is written from nothing
+
+
+class Written(nn.Module):
+    """As a reader writes it: four real convolutions. Each slip of ``SLIPS`` changes one line."""
+
+    slip = ""
+
+    def __init__(self, chan_in: int, chan_out: int) -> None:
+        super().__init__()
+        if self.slip == "blank":
+            return
+        shape = (chan_out // 2, chan_in // 2, 5, 2) if self.slip != "whole channels" else (chan_out, chan_in, 5, 2)
+        self.weight_real, self.weight_imag = (nn.Parameter(0.05 * torch.randn(shape)) for _ in range(2))
+        self.bias_real, self.bias_imag = (nn.Parameter(torch.zeros(chan_out // 2)) for _ in range(2))
+        if self.slip == "no parameter":
+            del self.weight_imag
+            self.weight_imag = torch.randn(shape)
+        if self.slip == "made once":
+            self.once = tuple(p.detach().clone() for p in self.parameters())
+
+    def forward(self, x):
+        slip = self.slip
+        if slip == "returns nothing":
+            return None
+        if slip == "returns a list":
+            return [x]
+        wr, wi, br, bi = self.once if slip == "made once" else self.parameters()
+        if slip == "data":
+            wr = wr.data
+        pads = {"right": (0, 1, 2, 2), "both frames": (1, 1, 2, 2), "no frame": (0, 0, 2, 2), "no bins": (1, 0, 0, 0)}
+        pads |= {"low end": (1, 0, 4, 0), "high end": (1, 0, 0, 4)}
+        x = F.pad(x, pads.get(slip, (1, 0, 2, 2)))
+        xr, xi = x.chunk(2, dim=1)
+        if slip == "every second":
+            xr, xi = x[:, 0::2], x[:, 1::2]
+        if slip == "input halves":
+            xr, xi = xi, xr
+        if slip == "letters":
+            wr, wi = wi, wr
+        rr, ri, ir, ii = (
+            F.conv2d(part, w, stride=(1, 1) if slip == "stride" else (2, 1)) for w in (wr, wi) for part in (xr, xi)
+        )
+        signs = {"no minus": (1, 1, 1), "conjugate": (1, -1, 1), "both minus": (-1, -1, 1), "lower right": (-1, 1, -1)}
+        a, b, c = signs.get(slip, (-1, 1, 1))
+        real, imag = rr + a * ii, b * ir + c * ri
+        first, second = {
+            "no bias": (0 * br, 0 * bi),
+            "plain bias": (br, bi),
+            "bias signs": (br + bi, br - bi),
+            "bias sum": (br + bi, br + bi),
+            "bias difference": (br - bi, br - bi),
+            "odd": (2 * br, bi),
+        }.get(slip, (br - bi, br + bi))
+        real, imag = real + first[:, None, None], imag + second[:, None, None]
+        if slip == "one half":
+            return real
+        return torch.cat([imag, real] if slip == "output halves" else [real, imag], dim=1)
+
+
+SLIPS = {
+    "blank": "no weights yet",
+    "returns nothing": "returns nothing yet",
+    "returns a list": "must return a tensor",
+    "whole channels": "both halves counted, it is (3, 2, 5, 2)",
+    "no parameter": "no parameter weight_imag",
+    "one half": "both halves of the channels",
+    "both frames": "not on both sides",
+    "no frame": "is missing; F.pad",
+    "stride": "the stride is (2, 1)",
+    "no bins": "two bins of zeros at both ends are missing",
+    "made once": "new weights change nothing",
+    "no minus": "the minus sign is missing",
+    "conjugate": "the conjugate of W",
+    "both minus": "has a wrong sign: it",
+    "lower right": "wrong sign at Wr xi",
+    "letters": "Wr and Wi have changed places",
+    "output halves": "half of the output have changed places",
+    "input halves": "half of the input have changed places",
+    "every second": "not every second one",
+    "no bias": "the biases are missing",
+    "plain bias": "yours are br and bi",
+    "bias signs": "yours have changed signs",
+    "bias sum": "br + bi in both",
+    "bias difference": "br - bi in both",
+    "right": "looks ahead",
+    "low end": "before the first bin",
+    "high end": "after the last bin",
+    "odd": "the values are not",
+    "data": "no gradient reaches weight_real",
+}
+
+
+def test_a_complex_convolution_written_with_four_real_ones_is_right():
+    assert exercises.check_complex_conv(Written), exercises.check_complex_conv(Written)
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_slips_of_a_complex_convolution_are_named(slip):
+    verdict = exercises.check_complex_conv(type("Slipped", (Written,), {"slip": slip}))
+    assert not verdict and SLIPS[slip] in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (..., "no answer yet"),
+        (Written(4, 6), "the class itself"),
+        (lambda i, o: Written(i, o), "the class itself"),
+        (dict, "stopped with TypeError"),
+        (type("Pair", (), {"__init__": lambda self, i, o: None}), "must be an nn.Module"),
+    ],
+)
+def test_what_is_no_class_of_modules_is_told(answer, words):
+    verdict = exercises.check_complex_conv(answer)
     assert not verdict and words in verdict.message

@@ -9,7 +9,9 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
+from dccrn_lib.distillation import FeatureTap
 from dccrn_lib.evaluation import Difference
+from dccrn_lib.lessons.built.distillation import my_loss
 from dccrn_lib.lessons.distillation import exercises
 from dccrn_lib.lessons.distillation import figures as draw
 from dccrn_lib.lessons.distillation import widgets as widget
@@ -147,7 +149,7 @@ def test_moving_the_slider_changes_picture_sound_and_caption():
 # ---- exercises
 
 
-@pytest.mark.parametrize("name", ["total", "freeze", "rate"])
+@pytest.mark.parametrize("name", ["total", "rate"])
 def test_solutions_are_right_and_no_answer_is_not(name):
     check = getattr(exercises, f"check_{name}")
     assert check(getattr(exercises, f"solution_{name}"))
@@ -176,23 +178,110 @@ def test_wrong_totals(answer, message):
     assert not verdict and message in verdict.message
 
 
-def _rescale(teacher):
-    with torch.no_grad():
-        next(teacher.parameters()).mul_(2)
-    return teacher.eval().requires_grad_(False)
+def step_with(slip: str = ""):
+    """The step as a reader writes it, with one slip."""
+
+    def step(student, teacher, batch, recipe, optimiser):
+        a, b, (noisy, clean) = recipe.a, recipe.b, batch
+        if slip not in ("training teacher", "loose teacher"):
+            teacher.eval()
+        grad = slip not in ("loose teacher", "gradient to the teacher")
+        if slip == "eval student":
+            student.eval()
+        with torch.set_grad_enabled(not grad), FeatureTap(teacher) as shown:
+            target = teacher(noisy)
+        if slip == "teacher moves":
+            with torch.no_grad():
+                next(teacher.parameters()).mul_(1.1)
+        with FeatureTap(student) as own:
+            estimate = student(noisy)
+        features = {k: v.detach() for k, v in own.features.items()} if slip == "cut" else own.features
+        kl = recipe.at_kl(*((shown.features, features) if slip == "turned" else (features, shown.features)))[0]
+        c, t = (my_loss(estimate, goal, 0.0) for goal in (clean, target))
+        wave = (1 - a) * c + a * t
+        loss = {
+            "no kl": wave,
+            "kl without weight": wave + kl,
+            "kl subtracted": wave - b * kl,
+            "no output": c + b * kl,
+            "output weighted away": (1 - a) * c + b * kl,
+            "no clean": t + b * kl,
+            "clean weighted away": a * t + b * kl,
+            "swapped": a * c + (1 - a) * t + b * kl,
+            "clean too heavy": c + a * t + b * kl,
+            "alone": c,
+            "only kl": b * kl,
+            "odd": 2 * wave + b * kl,
+        }.get(slip, wave + b * kl)
+        if slip not in ("never cleared", "neither", "cleared late"):
+            optimiser.zero_grad()
+        loss.backward()
+        if slip not in ("not clipped", "neither"):
+            torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0 if slip == "clipped harder" else recipe.clip)
+        if slip == "cleared late":
+            optimiser.zero_grad()
+        optimiser.step()
+        if slip == "returns nothing":
+            return None
+        if slip == "returns nan":
+            return math.nan
+        if slip == "other loss later" and getattr(student, "stepped", False):
+            return loss + 1
+        student.stepped = True
+        return loss.item() if slip == "a float" else loss
+
+    return step
+
+
+@pytest.mark.parametrize("slip", ["", "a float"])
+def test_a_step_written_by_hand_is_right(slip):
+    verdict = exercises.check_distil_step(step_with(slip))
+    assert verdict and "has not moved" in verdict.message
+
+
+def test_the_solution_of_the_step_is_right_and_no_answer_is_not():
+    state = torch.random.get_rng_state()
+    assert exercises.check_distil_step(exercises.solution_distil_step)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert "no answer yet" in exercises.check_distil_step(None).message
+    assert "give a function" in exercises.check_distil_step(3).message
+    assert "returns nothing yet" in exercises.check_distil_step(lambda *_: ...).message
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"),
+    ("slip", "message"),
     [
-        (lambda m: m, "still learns"),
-        (lambda m: m.requires_grad_(False), "BatchNorm in training mode"),
-        (lambda m: m.eval(), "ask for gradients"),
-        (_rescale, "must not change"),
+        ("training teacher", "ran in training mode, and its BatchNorm"),
+        ("gradient to the teacher", "a gradient reached the teacher"),
+        ("loose teacher", "not frozen"),
+        ("teacher moves", "the teacher's weights have moved"),
+        ("eval student", "stays in training mode"),
+        ("no kl", "AT-KL term is left out of the loss"),
+        ("kl without weight", "lacks its weight"),
+        ("kl subtracted", "add it"),
+        ("turned", "the student first"),
+        ("no output", "the output term is left out"),
+        ("output weighted away", "the output term is left out"),
+        ("no clean", "the clean target is left out"),
+        ("clean weighted away", "the clean target is left out"),
+        ("swapped", "are swapped"),
+        ("clean too heavy", "needs its weight 1 - recipe.a"),
+        ("alone", "without a teacher"),
+        ("only kl", "both waveform terms"),
+        ("odd", "it should be"),
+        ("never cleared", "gradients of earlier steps"),
+        ("not clipped", "not clipped"),
+        ("neither", "neither cleared"),
+        ("cleared late", "does not move"),
+        ("cut", "does not reach the student"),
+        ("clipped harder", "clear, backward, clip, step"),
+        ("other loss later", "the losses are not"),
+        ("returns nothing", "returns nothing yet"),
+        ("returns nan", "one finite number"),
     ],
 )
-def test_wrong_freezes(answer, message):
-    verdict = exercises.check_freeze(answer)
+def test_slips_of_a_step_are_named(slip, message):
+    verdict = exercises.check_distil_step(step_with(slip))
     assert not verdict and message in verdict.message
 
 

@@ -20,9 +20,10 @@ def frequency_profile(feature: Tensor, power: float = 2.0) -> Tensor:
 def log_probabilities(q: Tensor, normalisation: str = "sum", temperature: float = 1.0) -> Tensor:
     """log P(f) of a profile: divided by its sum, or the softmax of the profile divided by its length."""
     if normalisation == "sum":
+        q = q + 1e-8 * q.mean(dim=-1, keepdim=True) + 1e-20  # an empty bin keeps a finite logarithm
         return (q / q.sum(dim=-1, keepdim=True)).log()  # (batch, freq)
     if normalisation == "softmax":
-        unit = q / q.norm(dim=-1, keepdim=True)  # between 0 and 1
+        unit = q / (q.square().sum(dim=-1, keepdim=True) + 1e-20).sqrt()  # between 0 and 1
         return torch.log_softmax(unit / temperature, dim=-1)  # (batch, freq)
     raise ValueError(f"normalisation is 'sum' or 'softmax', not {normalisation!r}")
 

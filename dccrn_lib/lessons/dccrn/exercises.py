@@ -1,18 +1,161 @@
-"""Exercises of the DCCRN lesson: a conjugate block weight, Uformer's skip, a layer's parameters, a look-ahead."""
+"""Exercises of the DCCRN lesson: a complex convolution, a conjugate block weight, Uformer's skip, a look-ahead."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from dccrn_lib.audio.stft import STFTConfig
-from dccrn_lib.lessons.grading import Verdict, called, given_number, grader, right, wrong
+from dccrn_lib.lessons.built.dccrn import MyConv
+from dccrn_lib.lessons.grading import Verdict, called, given_number, grader, is_unanswered, right, wrong
 from dccrn_lib.networks.complex_layers import ComplexConv2d
 
-LAYER = (64, 128, (5, 2))  # channels in, channels out (real + imaginary together), kernel
+CHAN_IN, CHAN_OUT = 4, 6  # of the complex convolution, real + imaginary together
 LAYERS = 5  # decoder layers of the look-ahead exercise
+
+
+@grader
+def check_complex_conv(answer: Callable[[int, int], nn.Module] | None) -> Verdict:
+    """Grade a complex convolution that was written from nothing, against the library's with the same weights.
+
+    Args:
+        answer: a class of modules, made from (chan_in, chan_out); kernel (5, 2), stride (2, 1), two bins of zeros at both
+            ends and one frame of zeros on the left, parameters named as in :class:`ComplexConv2d`.
+    """
+    if is_unanswered(answer):
+        return wrong("there is no answer yet.")
+    if not isinstance(answer, type):
+        return wrong(f"hand over the class itself, not what it makes (got {type(answer).__name__}).")
+    layer, theirs, x = answer(CHAN_IN, CHAN_OUT), *_layer_and_input()
+    if not isinstance(layer, nn.Module):
+        return wrong(f"the class must be an nn.Module, got {type(layer).__name__}.")
+    wanted, given = theirs.state_dict(), layer.state_dict()
+    if not given:
+        return wrong(
+            "the layer has no weights yet: make weight_real, weight_imag, bias_real and bias_imag in __init__."
+        )
+    names = [name for name in wanted if name not in given]
+    if names:
+        return wrong(f"there is no parameter {names[0]}; is it an nn.Parameter of this name, made in __init__?")
+    for name, value in wanted.items():
+        if given[name].shape != value.shape:
+            shape = f"{name} has the shape {tuple(given[name].shape)}; for {CHAN_IN} channels in and {CHAN_OUT} out"
+            return wrong(f"{shape}, both halves counted, it is {tuple(value.shape)}.")
+    before = layer(x)
+    layer.load_state_dict(wanted, strict=False)
+    out = layer(x)
+    if is_unanswered(out):
+        return wrong("forward returns nothing yet.")
+    if not isinstance(out, Tensor):
+        return wrong(f"forward must return a tensor, got {type(out).__name__}.")
+    if (verdict := _wrong_conv_shape(out, theirs(x))) is not None:
+        return verdict
+    if (verdict := _wrong_conv_values(out, before, theirs, x)) is not None:
+        return verdict
+    return _conv_gradients(layer, out)
+
+
+def _layer_and_input() -> tuple[ComplexConv2d, Tensor]:
+    """The library's layer with weights and biases away from 0, and an input (2, chan, 16, 7)."""
+    generator = torch.Generator().manual_seed(5)
+    layer = ComplexConv2d(CHAN_IN, CHAN_OUT, (5, 2), (2, 1), (2, 0), causal_frames=1)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return layer, torch.randn(2, CHAN_IN, 16, 7, generator=generator)
+
+
+def _wrong_conv_shape(out: Tensor, wanted: Tensor) -> Verdict | None:
+    if out.shape == wanted.shape:
+        return None
+    told = f"16 bins and 7 frames went in, {tuple(out.shape)} came out and not {tuple(wanted.shape)}: "
+    if out.dim() != 4 or out.shape[1] != wanted.shape[1]:
+        return wrong(told + "both halves of the channels belong into one tensor, real parts first.")
+    if out.shape[3] > 7:
+        return wrong(told + "a frame of zeros belongs before the first one only, not on both sides.")
+    if out.shape[3] < 7:
+        return wrong(told + "the frame of zeros before the first one is missing; F.pad(x, (left, right, top, bottom)).")
+    if out.shape[2] > 8:
+        return wrong(told + "the stride is (2, 1), two bins and one frame.")
+    return wrong(told + "the two bins of zeros at both ends are missing.")
+
+
+def _wrong_conv_values(out: Tensor, before: Tensor, theirs: ComplexConv2d, x: Tensor) -> Verdict | None:
+    """What the values tell, None where they are the library's."""
+    with torch.no_grad():
+        if torch.allclose(out, theirs(x), atol=1e-5):
+            return None
+        if torch.equal(out, before):
+            return wrong("new weights change nothing: put the block weight together in forward, not in __init__.")
+        for message, result in _conv_mistakes(theirs, x).items():
+            if torch.allclose(out, result, atol=1e-5):
+                return wrong(message)
+    return wrong("the shape is right and the values are not: try it with one tap and one channel, on paper.")
+
+
+def _conv_mistakes(layer: ComplexConv2d, x: Tensor) -> dict[str, Tensor]:
+    """Message -> result of the usual slips."""
+    wr, wi, br, bi = layer.weight_real, layer.weight_imag, layer.bias_real, layer.bias_imag
+    weight, bias = layer.block_weight(), layer.block_bias()
+    (xr, xi), half = x.chunk(2, dim=1), CHAN_OUT // 2
+
+    def conv(
+        w: Tensor = weight, b: Tensor | None = bias, of: Tensor = x, pad: tuple[int, ...] = (1, 0, 2, 2)
+    ) -> Tensor:
+        return F.conv2d(F.pad(of, pad), w, b, stride=(2, 1))
+
+    whole = conv()
+    two = "the bias of the real part is br - bi and that of the imaginary part br + bi: "
+    return {
+        "the minus sign is missing: j * j = -1, so the real part is Wr xr - Wi xi.": conv(_blocks(wr, wi, wi, wr)),
+        "that is the conjugate of W: the real part is Wr xr - Wi xi, the imaginary one Wi xr + Wr xi.": conv(
+            _blocks(wr, wi, -wi, wr)
+        ),
+        "the imaginary part has a wrong sign: it is Wi xr + Wr xi, without a minus.": conv(_blocks(wr, -wi, -wi, wr)),
+        "the imaginary part has a wrong sign at Wr xi: it is Wi xr + Wr xi.": conv(_blocks(wr, -wi, wi, -wr)),
+        "Wr and Wi have changed places.": conv(_blocks(wi, -wr, wr, wi)),
+        "real and imaginary half of the output have changed places: real parts come first.": torch.cat(
+            [whole[:, half:], whole[:, :half]], dim=1
+        ),
+        "real and imaginary half of the input have changed places: real parts come first.": conv(
+            of=torch.cat([xi, xr], dim=1)
+        ),
+        "the real parts are the first half of the channels, not every second one.": conv(
+            of=torch.cat([x[:, 0::2], x[:, 1::2]], dim=1)
+        ),
+        "the biases are missing.": conv(b=None),
+        two + "yours are br and bi. Each real convolution adds its own bias to both parts.": conv(
+            b=torch.cat([br, bi])
+        ),
+        two + "yours have changed signs.": conv(b=torch.cat([br + bi, br - bi])),
+        two + "yours is br + bi in both.": conv(b=torch.cat([br + bi, br + bi])),
+        two + "yours is br - bi in both.": conv(b=torch.cat([br - bi, br - bi])),
+        "the frame of zeros stands after the last frame, so the layer looks ahead: pad on the left.": conv(
+            pad=(0, 1, 2, 2)
+        ),
+        "all four bins of zeros stand before the first bin: two belong at both ends.": conv(pad=(1, 0, 4, 0)),
+        "all four bins of zeros stand after the last bin: two belong at both ends.": conv(pad=(1, 0, 0, 4)),
+    }
+
+
+def _conv_gradients(layer: nn.Module, out: Tensor) -> Verdict:
+    """The last question: does every parameter learn?"""
+    if out.requires_grad:
+        out.square().sum().backward()
+    still = [name for name, parameter in layer.named_parameters() if parameter.grad is None]
+    if still or not out.requires_grad:
+        return wrong(
+            f"the values are right, but no gradient reaches {still[0]}: use the parameter itself, not its data."
+        )
+    return right("the library's values to 1e-5 with the same weights, and every parameter gets a gradient.")
+
+
+def solution_complex_conv() -> type[nn.Module]:
+    """The class of the lesson."""
+    return MyConv
 
 
 @grader
@@ -100,36 +243,6 @@ def solution_skip_order() -> Callable[[Tensor, Tensor], Tensor]:
         return torch.cat([sr, xr, si, xi], dim=1)
 
     return join
-
-
-@grader
-def check_layer_parameters(answer: int | None) -> Verdict:
-    """Grade the number of parameters of a complex convolution 64 -> 128 channels (both parts counted), kernel (5, 2)."""
-    number = given_number(answer)
-    if isinstance(number, Verdict):
-        return number
-    n_in, n_out, taps = LAYER[0] // 2, LAYER[1] // 2, LAYER[2][0] * LAYER[2][1]
-    weight = n_in * n_out * taps  # of one of the two real kernels
-    if number == solution_layer_parameters():
-        return right(f"2 x {n_in} x {n_out} x {taps} weights and 2 x {n_out} biases.")
-    mistakes = {
-        2 * weight: "the weights are right; the two biases are missing, one for each real kernel.",
-        2 * weight + n_out: "each of the two real kernels has its own bias: that is 2 x 64, not 64.",
-        weight + n_out: "that is one real kernel; a complex layer has two, Wr and Wi.",
-        weight: "that is one real kernel without bias; a complex layer has two, Wr and Wi, each with a bias.",
-        4 * weight: "that is the block weight, where Wr and Wi stand twice each: half as many are parameters.",
-        4 * weight
-        + 2 * n_out: "that is the block weight, where Wr and Wi stand twice each: half as many are parameters.",
-        8 * weight + 4 * n_out: "the channel counts hold both parts already: 64 channels are 32 complex ones.",
-    }
-    return wrong(
-        mistakes.get(int(number), "count Wr: complex inputs x complex outputs x taps. Then Wi, then the biases.")
-    )
-
-
-def solution_layer_parameters() -> int:
-    """Counted on the layer itself."""
-    return sum(p.numel() for p in ComplexConv2d(*LAYER).parameters())
 
 
 @grader
