@@ -225,9 +225,8 @@ class LevelControl:
 
     #: dBFS, mean square of the loudest frames: active speech at about -23 to -16 dBFS.
     USUAL = (-17.0, -10.0)
-    RELEASE = (
-        3.0  # dB per second: soon enough for a talker far from the microphone, and 1.0 within pauses of two seconds
-    )
+    #: dB per second: a talker far from the microphone is heard after seconds, and a pause of two changes no gain.
+    RELEASE = 3.0
     MOST = 50.0  # dB of gain; what is quieter still is no recording
     SUDDEN_DB = 20.0
     SUDDEN_SECONDS = 0.05  # more than all frames that hold one click
