@@ -24,6 +24,7 @@ from dccrn_lib.corpus.planning import Planner
 from dccrn_lib.corpus.recordings import Recordings
 from dccrn_lib.corpus.rendering import mix_at_snr, power, render
 from dccrn_lib.runtime.errors import ManifestError
+from dccrn_lib.runtime.paths import joined_paths
 
 __all__ = ["SAMPLE_RATE", "MixConfig", "MixtureDataset", "mix_at_snr", "power", "write_pairs"]
 
@@ -65,8 +66,7 @@ class MixtureDataset(Dataset):
         lists = {}
         for kind, given in (("speech", speech), ("noise", noise), ("rir", rir)):
             if isinstance(given, (str, Path)):
-                parts = [p for p in str(given).split(",") if p]
-                given = [e for p in parts for e in read_manifest(p, split=split, kind=kind)]
+                given = [e for path in joined_paths(given) for e in read_manifest(path, split=split, kind=kind)]
             lists[kind] = list(given or [])
         for kind in ("speech", "noise"):
             if not lists[kind]:

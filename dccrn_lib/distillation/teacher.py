@@ -25,6 +25,7 @@ from dccrn_lib.distillation.freezing import freeze
 from dccrn_lib.distillation.taps import FeatureTap
 from dccrn_lib.runtime.digests import state_digest
 from dccrn_lib.runtime.files import atomic_path, hash_files
+from dccrn_lib.runtime.paths import joined_paths
 
 
 class Teacher:
@@ -100,4 +101,4 @@ class CachedTeacher(Teacher):
 
 def file_digest(manifests: str) -> str:
     """Digest of the contents of manifests joined by commas ("" for none)."""
-    return hash_files(path for path in manifests.split(",") if path)
+    return hash_files(joined_paths(manifests))

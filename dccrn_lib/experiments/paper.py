@@ -20,7 +20,7 @@ from dccrn_lib.networks.weights import load_model
 from dccrn_lib.runtime.devices import set_up_cpu
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import hash_files, read_json, write_json
-from dccrn_lib.runtime.paths import weights_dir
+from dccrn_lib.runtime.paths import joined_paths, weights_dir
 from dccrn_lib.runtime.workers import spawn_pool, usable_cores
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.loop import train
@@ -57,7 +57,7 @@ def corpus_of(
         return {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
     for kind, manifests in (("speech", speech), ("noise", noise)):
         for split in ("train", "valid", "test"):
-            for manifest in manifests.split(","):
+            for manifest in joined_paths(manifests):
                 read_manifest(manifest, split=split, kind=kind)
     return {"speech": speech, "noise": noise, "rir": rir}
 
@@ -88,7 +88,7 @@ def train_config(
 
 def data_hash(corpus: dict[str, str]) -> str:
     """SHA-256 of the corpus's manifests, wherever they lie."""
-    return hash_files(path for key in ("speech", "noise", "rir") for path in corpus[key].split(",") if path)
+    return hash_files(path for key in ("speech", "noise", "rir") for path in joined_paths(corpus[key]))
 
 
 def experiment_folder(out: str | Path, configs: Sequence[TrainConfig]) -> Path:

@@ -56,3 +56,12 @@ def results_dir() -> Path:
 def runs_dir() -> Path:
     """Output of notebook and training runs (git-ignored)."""
     return project_root() / "runs"
+
+
+def joined_paths(text: PathLike) -> list[str]:
+    """The paths of a text that joins them by commas, blanks around them or not; [] for "".
+
+    >>> joined_paths("a.jsonl, b.jsonl")
+    ['a.jsonl', 'b.jsonl']
+    """
+    return [path for part in str(text).split(",") if (path := part.strip())]

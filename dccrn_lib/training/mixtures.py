@@ -26,6 +26,7 @@ from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.corpus.plan import MixturePlan
 from dccrn_lib.corpus.plan_batch import PlanBatch
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.paths import joined_paths
 from dccrn_lib.training.config import TrainConfig
 
 #: A corpus may take this fraction of a device's memory; the networks want the rest.
@@ -34,7 +35,7 @@ FRACTION = 0.25
 
 def corpus_entries(config: TrainConfig) -> list[Entry]:
     """The train and valid recordings of a config's manifests."""
-    paths = [(kind, p) for kind in ("speech", "noise", "rir") for p in getattr(config, kind).split(",") if p]
+    paths = [(kind, p) for kind in ("speech", "noise", "rir") for p in joined_paths(getattr(config, kind))]
     return [e for kind, path in paths for e in read_manifest(path, kind=kind) if e.split != "test"]
 
 

@@ -122,8 +122,9 @@ def test_splits_by_manifest(corpus, tmp_path):
         seen[split] = {(items[i]["speaker"], items[i]["label"].split("+")[0]) for i in range(12)}
     assert {s for s, _ in seen["valid"]} == {"s3"} and {n for _, n in seen["test"]} == {"hiss4"}
     assert {s for s, _ in seen["train"]} <= {"s0", "s1", "s2"}
-    both = MixtureDataset(f"{speech},{speech}", noise, None, MixConfig(segment_seconds=0.5), split="train")
-    assert len(both.planner.speech.entries) == 3
+    for joined in (f"{speech},{speech}", f" {speech}, {speech} "):  # as one writes a list
+        both = MixtureDataset(joined, noise, None, MixConfig(segment_seconds=0.5), split="train")
+        assert len(both.planner.speech.entries) == 3
 
 
 def test_room_keeps_its_early_part_in_the_target(corpus):
