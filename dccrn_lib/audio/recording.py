@@ -255,6 +255,7 @@ def require_rate(path: PathLike, rate: int, channels: int, subtype: str | None, 
 
 
 #: What libsndfile knows of a recording's tags. It writes "software" itself.
+MOST_TAG, MOST_TAGS = 1000, 3000  # bytes of one and of all: some headers hold no more, or cannot be read again
 TAGS = ("title", "copyright", "artist", "comment", "date", "album", "license", "tracknumber", "genre")
 
 
@@ -264,8 +265,17 @@ def tags_of(file: soundfile.SoundFile) -> dict[str, str]:
 
 
 def write_tags(file: soundfile.SoundFile, tags: Mapping[str, str]) -> None:
-    """Give a file its tags before the first sample; a format without tags leaves them out."""
+    """Give a file its tags before the first sample.
+
+    Left out: what the format does not have or libsndfile garbles there (beyond ASCII in MP3), and what is longer than
+    MOST_TAG bytes, or MOST_TAGS in all.
+    """
+    left = MOST_TAGS
     for tag, value in tags.items():
+        size = len(value.encode())
+        if size > min(MOST_TAG, left) or (file.format in ("MP3", "MPEG") and not value.isascii()):
+            continue
+        left -= size
         with suppress(soundfile.SoundFileError):  # no such tag in this format
             setattr(file, tag, value)
 

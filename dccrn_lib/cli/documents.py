@@ -42,7 +42,7 @@ def _commands(a: argparse.Namespace) -> int:
     if a.out is None:
         print(reference(), end="")
         return 0
-    if Path(a.out).is_file() and Path(a.out).suffix.lower() != ".md":
+    if Path(a.out).is_file() and Path(a.out).resolve().suffix.lower() != ".md":
         raise ConfigError(f"{a.out} exists and is no Markdown; name a file that ends in .md")
     with atomic_path(Path(a.out)) as temporary:
         temporary.write_text(reference(), encoding="utf-8")

@@ -98,15 +98,17 @@ class LevelMeter:
 
     def _levels(self) -> tuple[np.ndarray, np.ndarray | None]:
         if self._known is None:
-            frames = np.concatenate(self._frames, axis=2)
-            if frames.shape[2] == 0 and self._rest.shape[1]:
-                frames = _measured(self._rest[:, None, None])
-            mean, square, lowest, highest = frames  # (channel, frame) each
+            frames, rest = np.concatenate(self._frames, axis=2), self._rest
+            if rest.shape[1]:
+                frames = np.concatenate([frames, _measured(rest[:, None, None])], axis=2)
+            mean, square, lowest, highest = frames  # (channel, frame) each, the last one perhaps shorter
             offset = self.offset().astype(np.float64)
             # mean((x - c)^2) = mean(x^2) - 2 c mean(x) + c^2
             energies = np.maximum(square - 2 * offset * mean + offset**2, 0.0)
             peaks = np.maximum(highest - offset, offset - lowest)
-            scale = np.array([_scale(*row) for row in zip(energies, peaks, strict=True)], dtype=np.float32)[:, None]
+            whole = max(1, energies.shape[1] - bool(rest.shape[1]))  # what is too short for a frame decides on no level
+            rows = zip(energies[:, :whole], peaks[:, :whole], strict=True)
+            scale = np.array([_scale(*row) for row in rows], dtype=np.float32)[:, None]
             raised = np.stack([_raised(row) for row in energies]) if energies.shape[1] else np.zeros((len(scale), 0))
             self._known = scale, raised if raised.any() else None
         return self._known

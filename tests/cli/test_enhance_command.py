@@ -93,3 +93,27 @@ def test_tags_are_kept(tmp_path: Path):
         assert main(["enhance", str(tmp_path / "in.flac"), str(tmp_path / name), "--model", MODEL]) == 0
     with soundfile.SoundFile(tmp_path / "out.au") as file:
         assert tags_of(file) == {} and file.frames == 8000
+
+
+@pytest.mark.parametrize(("size", "kept"), [(900, True), (8192, False), (300_000, False)])
+def test_tags_that_a_header_may_not_hold_are_left_out(tmp_path: Path, size: int, kept: bool):
+    with soundfile.SoundFile(tmp_path / "in.flac", "w", 16000, 1) as file:
+        write_tags(file, {"title": "Talk"})
+        file.comment = "a" * size
+        file.write(soundfile.read(CLIP, dtype="float32")[0][:8000])
+    for suffix in (".aiff", ".wav", ".opus", ".caf", ".flac"):
+        out = tmp_path / f"out{suffix}"
+        assert main(["enhance", str(tmp_path / "in.flac"), str(out), "--model", MODEL]) == 0
+        with soundfile.SoundFile(out) as file:
+            found = tags_of(file)
+        assert len(soundfile.read(out)[0]) and len(found.get("comment", "")) == (size if kept and found else 0), suffix
+        assert not found or found["title"] == "Talk"
+
+
+def test_words_beyond_ascii_stay_out_of_mp3(tmp_path: Path):
+    with soundfile.SoundFile(tmp_path / "in.flac", "w", 16000, 1) as file:
+        write_tags(file, {"title": "Müller – ein langer Titel mit mehr als dreißig Zeichen", "artist": "Mueller"})
+        file.write(soundfile.read(CLIP, dtype="float32")[0][:8000])
+    assert main(["enhance", str(tmp_path / "in.flac"), str(tmp_path / "out.mp3"), "--model", MODEL]) == 0
+    with soundfile.SoundFile(tmp_path / "out.mp3") as file:
+        assert tags_of(file) == {"artist": "Mueller"}

@@ -166,6 +166,13 @@ def test_a_usual_recording_has_one_scale(kind: str, name: str):
     np.testing.assert_array_equal(meter.scales(0, x.size), meter.scale())
 
 
+def test_a_loud_sound_at_the_very_end_is_not_raised():
+    """Of less than a frame: with the scale of the quiet passage before it, it would be cut off at LOUDEST_HEARD."""
+    noise = np.random.default_rng(0).standard_normal(64799).astype(np.float32)
+    x = noise * np.repeat([0.1, 1e-5, 0.3], [16000, 48000, 799]).astype(np.float32)
+    np.testing.assert_allclose(enhance_waveform(torch.nn.Identity(), x)[-799:], x[-799:], atol=1e-3)
+
+
 def test_scales_do_not_depend_on_blocks_nor_on_other_channels():
     talk, _ = dialogue(40.0)
     both = LevelMeter(2, 16000)

@@ -298,10 +298,12 @@ class Written(nn.Module):
         wr, wi, br, bi = self.once if slip == "made once" else self.parameters()
         if slip == "data":
             wr = wr.data
+        if slip == "in place":
+            x[:, x.shape[1] // 2 :] *= -1
         pads = {"right": (0, 1, 2, 2), "both frames": (1, 1, 2, 2), "no frame": (0, 0, 2, 2), "no bins": (1, 0, 0, 0)}
         pads |= {"low end": (1, 0, 4, 0), "high end": (1, 0, 0, 4)}
         x = F.pad(x, pads.get(slip, (1, 0, 2, 2)))
-        xr, xi = x.chunk(2, dim=1)
+        xr, xi = (x[:, :2], x[:, 2:4]) if slip == "literal" else x.chunk(2, dim=1)
         if slip == "every second":
             xr, xi = x[:, 0::2], x[:, 1::2]
         if slip == "input halves":
@@ -358,11 +360,29 @@ SLIPS = {
     "high end": "after the last bin",
     "odd": "the values are not",
     "data": "no gradient reaches weight_real",
+    "in place": "the values are not",
+    "literal": "wrong for 6 in and 4 out",
 }
 
 
 def test_a_complex_convolution_written_with_four_real_ones_is_right():
     assert exercises.check_complex_conv(Written), exercises.check_complex_conv(Written)
+
+
+def test_buffers_are_no_parameters_and_doubles_are_no_slip():
+    class Kept(Written):
+        def __init__(self, i, o):
+            super().__init__(i, o)
+            for name, value in dict(self.named_parameters()).items():
+                delattr(self, name)
+                self.register_buffer(name, value.data)
+
+    class Doubles(Written):
+        def forward(self, x):
+            return super().forward(x).double()
+
+    assert "no weights yet" in exercises.check_complex_conv(Kept).message
+    assert exercises.check_complex_conv(Doubles)
 
 
 @pytest.mark.parametrize("slip", SLIPS)

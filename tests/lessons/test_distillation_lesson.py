@@ -245,6 +245,12 @@ def test_the_solution_of_the_step_is_right_and_no_answer_is_not():
     assert torch.equal(state, torch.random.get_rng_state())
     assert "no answer yet" in exercises.check_distil_step(None).message
     assert "give a function" in exercises.check_distil_step(3).message
+
+    def louder(student, teacher, batch, recipe, optimiser):
+        batch[0].mul_(2)
+        return exercises.solution_distil_step(student, teacher, batch, recipe, optimiser)
+
+    assert "has changed its batch" in exercises.check_distil_step(louder).message
     assert "returns nothing yet" in exercises.check_distil_step(lambda *_: ...).message
 
 

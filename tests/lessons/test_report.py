@@ -133,6 +133,10 @@ def test_links_lead_into_the_report_or_to_the_projects_files(tmp_path: Path):
         "[d](https://arxiv.org/abs/2408.04267)": '<a href="https://arxiv.org/abs/2408.04267">d</a>',
         "[e](../docs/nothing.md)": "<p>e</p>",
         "[f](#Nowhere)": '<a href="#first">f</a>',
+        "[g](javascript:alert(1))": "<p>g</p>",
+        "[h](/etc/passwd)": "<p>h</p>",
+        "[i](../../../../../../etc/passwd)": "<p>i</p>",
+        f"[j]({'x' * 300}.md)": "<p>j</p>",
     }
     page = lessons_in(
         tmp_path,

@@ -29,10 +29,10 @@ def check_complex_conv(answer: Callable[[int, int], nn.Module] | None) -> Verdic
         return wrong("there is no answer yet.")
     if not isinstance(answer, type):
         return wrong(f"hand over the class itself, not what it makes (got {type(answer).__name__}).")
-    layer, theirs, x = answer(CHAN_IN, CHAN_OUT), *_layer_and_input()
+    layer, theirs, x = answer(CHAN_IN, CHAN_OUT), *_layer_and_input(CHAN_IN, CHAN_OUT)
     if not isinstance(layer, nn.Module):
         return wrong(f"the class must be an nn.Module, got {type(layer).__name__}.")
-    wanted, given = theirs.state_dict(), layer.state_dict()
+    wanted, given = theirs.state_dict(), dict(layer.named_parameters())
     if not given:
         return wrong(
             "the layer has no weights yet: make weight_real, weight_imag, bias_real and bias_imag in __init__."
@@ -44,28 +44,46 @@ def check_complex_conv(answer: Callable[[int, int], nn.Module] | None) -> Verdic
         if given[name].shape != value.shape:
             shape = f"{name} has the shape {tuple(given[name].shape)}; for {CHAN_IN} channels in and {CHAN_OUT} out"
             return wrong(f"{shape}, both halves counted, it is {tuple(value.shape)}.")
-    before = layer(x)
+    before = layer(x.clone())
     layer.load_state_dict(wanted, strict=False)
-    out = layer(x)
+    out = layer(x.clone())
     if is_unanswered(out):
         return wrong("forward returns nothing yet.")
     if not isinstance(out, Tensor):
         return wrong(f"forward must return a tensor, got {type(out).__name__}.")
+    out = out.to(x.dtype)
     if (verdict := _wrong_conv_shape(out, theirs(x))) is not None:
         return verdict
     if (verdict := _wrong_conv_values(out, before, theirs, x)) is not None:
         return verdict
+    if (verdict := _wrong_at_another_size(answer)) is not None:
+        return verdict
     return _conv_gradients(layer, out)
 
 
-def _layer_and_input() -> tuple[ComplexConv2d, Tensor]:
+def _wrong_at_another_size(answer: Callable[[int, int], nn.Module]) -> Verdict | None:
+    """The same with other numbers of channels: none of them may stand in the code."""
+    theirs, x = _layer_and_input(CHAN_OUT, CHAN_IN)
+    told = f"right for {CHAN_IN} channels in and {CHAN_OUT} out, wrong for {CHAN_OUT} in and {CHAN_IN} out"
+    with torch.no_grad():
+        try:
+            layer = answer(CHAN_OUT, CHAN_IN)
+            layer.load_state_dict(theirs.state_dict(), strict=False)
+            out, wanted = layer(x.clone()), theirs(x)
+        except RuntimeError as error:
+            return wrong(f"{told}: {error}")
+    same = out.shape == wanted.shape and torch.allclose(out.to(x.dtype), wanted, atol=1e-5)
+    return None if same else wrong(f"{told}.")
+
+
+def _layer_and_input(chan_in: int, chan_out: int) -> tuple[ComplexConv2d, Tensor]:
     """The library's layer with weights and biases away from 0, and an input (2, chan, 16, 7)."""
     generator = torch.Generator().manual_seed(5)
-    layer = ComplexConv2d(CHAN_IN, CHAN_OUT, (5, 2), (2, 1), (2, 0), causal_frames=1)
+    layer = ComplexConv2d(chan_in, chan_out, (5, 2), (2, 1), (2, 0), causal_frames=1)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator))
-    return layer, torch.randn(2, CHAN_IN, 16, 7, generator=generator)
+    return layer, torch.randn(2, chan_in, 16, 7, generator=generator)
 
 
 def _wrong_conv_shape(out: Tensor, wanted: Tensor) -> Verdict | None:

@@ -69,7 +69,10 @@ def check_distil_step(answer: Step | None) -> Verdict:
     mine, taught_by = copy.deepcopy(student), copy.deepcopy(teacher)
     optimiser, losses = torch.optim.SGD(mine.parameters(), RATE), []
     for batch in batches:
-        loss = answer(mine, taught_by, batch, _recipe(), optimiser)
+        given = tuple(part.clone() for part in batch)
+        loss = answer(mine, taught_by, given, _recipe(), optimiser)
+        if any(not torch.equal(a, b) for a, b in zip(given, batch, strict=True)):
+            return wrong("the step has changed its batch: make new tensors, another step may use the old ones.")
         if is_unanswered(loss):
             return wrong("the function returns nothing yet; it returns the loss of the step.")
         value = number(loss.detach() if isinstance(loss, Tensor) else loss)

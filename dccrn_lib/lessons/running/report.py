@@ -101,17 +101,21 @@ class _Links:
     def target(self, url: str, name: str) -> str | None:
         """A link of the lesson ``name``; None where there is nothing that it could lead to."""
         path, _, fragment = url.partition("#")
-        if ":" in path.split("/")[0]:  # https:, mailto:
-            return url
+        scheme, colon, _ = path.split("/")[0].partition(":")
+        if colon:
+            return url if scheme.lower() in ("http", "https", "mailto") else None
         lesson = path.rpartition("/")[2].removesuffix(".ipynb") if path else name
         if lesson in self._anchors:
             return f"#{quote(self._anchors[lesson].get(_slug(unquote(fragment)), lesson))}"
-        file = project_root() / "notebooks" / unquote(path)
-        if not path or not file.exists():
+        root = project_root().resolve()
+        try:
+            file = (root / "notebooks" / unquote(path)).resolve()
+            if not path or not file.is_relative_to(root) or not file.exists():
+                return None
+            relative = Path(os.path.relpath(file, self._folder)).as_posix()
+        except (OSError, ValueError):  # a name too long, or another drive
             return None
-        return quote(Path(os.path.relpath(file.resolve(), self._folder)).as_posix()) + (
-            f"#{fragment}" if fragment else ""
-        )
+        return quote(relative) + (f"#{fragment}" if fragment else "")
 
 
 def _anchors(notebook: nbformat.NotebookNode, name: str) -> dict[str, str]:
@@ -329,4 +333,4 @@ def _source(tex: str, block: bool) -> str:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", re.sub(r"<[^>]+>", "", text).lower()).strip("-")
+    return re.sub(r"[\W_]+", "-", re.sub(r"<[^>]+>", "", text).lower()).strip("-")

@@ -34,6 +34,8 @@ export function measureLevel(samples, sampleRate) {
   }
   level = Math.sqrt(level / active);
   const scale = Math.fround(Math.max(level / 10 ** (NETWORK_DBFS / 20), peak, 1e-6));
+  const rest = length % (PARTS * size);  // too short for a frame, it decides on no level, but may be loud
+  if (rest && length > rest) frames.push(measureFrame(samples, length - rest, rest, 1, offset));
   const raised = raisedBy(frames.map((frame) => 10 * Math.log10(Math.max(frame.energy, 1e-20))));
   if (raised.every((decibels) => decibels === 0)) return { offset, scale, scaleAt: () => scale };
   const scaleAt = (n) => {
