@@ -84,7 +84,9 @@ library: $(STAMP)  ## the library's tests alone, for other versions (CONSTRAINTS
 # The lesson that trains comes first, so that one process takes it while the other goes through the rest.
 LONGEST = notebooks/05_distillation.ipynb
 LESSONS = $(sort $(wildcard notebooks/*.ipynb))
-NBVAL = $(PYTEST) --no-loadscope-reorder --nbval-lax --nbval-current-env $(filter $(LONGEST),$(LESSONS))
+# It trains in full in `make tutorial` and takes that training where there is one; else 80 steps of each network, in a temporary folder.
+SHORT = $(if $(wildcard runs/quick/results/distillation_quick_seed0.json),,-p tests.lesson_parameters --lesson-parameters 05_distillation:train_steps=80)
+NBVAL = $(PYTEST) --no-loadscope-reorder --nbval-lax --nbval-current-env $(SHORT) $(filter $(LONGEST),$(LESSONS))
 nbval: $(STAMP)  ## the committed notebooks: they run, and their checked outputs are unchanged
 	$(NBVAL) $(filter-out $(LONGEST),$(LESSONS))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -55,6 +56,18 @@ def flushed() -> None:
     import torch
 
     torch.set_flush_denormal(True)
+
+
+@pytest.fixture
+def hears_signals() -> Iterator[None]:
+    """Children hear Ctrl-C and SIGHUP, though these tests were started deaf to them (``nohup make test``)."""
+    numbers = [n for name in ("SIGINT", "SIGHUP") if (n := getattr(signal, name, None))]
+    ignored = [n for n in numbers if signal.getsignal(n) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.fixture(scope="session")

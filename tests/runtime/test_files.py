@@ -47,6 +47,7 @@ def begin(path: Path, how: str = "atomic_path") -> subprocess.Popen:
 @posix
 @pytest.mark.parametrize("how", ["atomic_path", "atomic_folder"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.usefixtures("hears_signals")
 def test_a_signal_leaves_nothing_half_written_and_kill_9_nothing_for_long(tmp_path, how, number):
     process, other = begin(tmp_path / "a.json", how), begin(tmp_path / "b.json", how)  # both sleep for a minute at most
     process.send_signal(number)

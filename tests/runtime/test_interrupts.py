@@ -29,6 +29,7 @@ sys.exit(main(["strike"]))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("hears_signals")
 def test_a_command_that_is_ended_says_so_and_has_the_code_of_the_signal(number):
     done = subprocess.run(
         [sys.executable, "-c", _COMMAND, str(int(number))], capture_output=True, text=True, timeout=60
@@ -53,17 +54,13 @@ print("not ended")
 """
 
 
+@pytest.mark.usefixtures("hears_signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_that_comes_in_a_finalizer_is_not_lost(number):
     command = [sys.executable, "-c", _IN_A_FINALIZER, str(int(number))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=_hears_interrupts)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.returncode != 0) == ("tidied\n", True)
     assert "ignored" not in done.stderr and done.stderr.count("Traceback") == 1  # that of the script, at its end
-
-
-def _hears_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start the tests with it ignored
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def test_other_errors_in_a_finalizer_are_told_as_ever(capsys):

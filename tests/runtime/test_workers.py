@@ -138,6 +138,7 @@ def wait_until(true, seconds: float = 60.0) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("kind", ["fork", "spawn"])
+@pytest.mark.usefixtures("hears_signals")
 def test_workers_end_with_their_parent_and_leave_nothing_half_written(tmp_path, kind, number):
     (tmp_path / "parent.py").write_text(_PARENT)
     (tmp_path / "out").mkdir()
@@ -188,6 +189,7 @@ with tidy_ending(), worker_pool(2) as run:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("hears_signals")
 def test_a_worker_that_is_told_to_end_while_it_sends_a_result_sends_it_to_its_end(number):
     """Else the parent waits for the rest of it for ever."""
     for k in range(3):
