@@ -25,6 +25,8 @@ def require_waveform(x: Tensor) -> None:
         raise AudioError(f"{wanted}, got {type(x).__name__}; torch.from_numpy makes a tensor of an array")
     if not x.is_floating_point():
         raise AudioError(f"{wanted}, got {x.dtype}; divide integers by their full scale (32768 for 16 bit)")
+    if x.layout is not torch.strided:
+        raise AudioError(f"{wanted}, got one of layout {x.layout}; to_dense() makes a plain tensor of it")
     if x.dim() != 2 or x.numel() < 1:
         raise AudioError(f"{wanted} with at least one of each, got {tuple(x.shape)}")
 

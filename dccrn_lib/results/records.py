@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,5 +55,9 @@ def load_result(name: str, folder: PathLike | None = None) -> dict[str, Any]:
     path = Path(folder or results_dir()) / f"{name}.json"
     try:
         return parse_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = difflib.get_close_matches(name, [other.stem for other in path.parent.glob("*.json")], n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"no readable result {name!r} in {path.parent}: there is no {path.name}{hint}") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: no readable result ({error})") from None

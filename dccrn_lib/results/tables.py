@@ -147,10 +147,14 @@ def _refuse_lone_markers(text: str) -> None:
 def _body(match: re.Match, folder: PathLike | None) -> str:
     """What belongs between a pair of markers."""
     columns, systems = (match[name].split(",") if match[name] else None for name in ("columns", "systems"))
-    record = load_result(match["name"], folder)
-    if not record.keys() & {"rows", "systems", "mean"}:
-        raise ConfigError(f"result {match['name']} holds no table: neither rows nor systems nor means")
-    return table(record, columns, systems, bool(match["means"]), NAMES if match["names"] else None)
+    try:
+        record = load_result(match["name"], folder)
+        if not record.keys() & {"rows", "systems", "mean"}:
+            raise ConfigError(f"result {match['name']} holds no table: neither rows nor systems nor means")
+        return table(record, columns, systems, bool(match["means"]), NAMES if match["names"] else None)
+    except ConfigError as error:
+        line = match.string.count("\n", 0, match.start()) + 1
+        raise ConfigError(f"line {line}: {error}") from None
 
 
 def _refuse_unknown(columns: Sequence[str], known: Sequence[str], record: Mapping[str, Any]) -> None:

@@ -109,6 +109,7 @@ def test_wrong_sizes(sizes, words):
     [
         (np.zeros((1, 800), np.float32), "got ndarray; torch.from_numpy"),
         (torch.zeros(1, 800, dtype=torch.int16), "got torch.int16; divide integers by their full scale"),
+        (torch.zeros(1, 800).to_sparse(), "to_dense"),
         (torch.zeros(800), r"at least one of each, got \(800,\)"),
         (torch.zeros(0, 800), r"got \(0, 800\)"),
         (torch.zeros(2, 0), r"got \(2, 0\)"),

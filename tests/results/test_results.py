@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -129,9 +130,10 @@ def test_what_a_marker_cannot_have_is_named(tmp_path: Path):
     for marker, problem in (
         ("pairs columns=m", "result pairs has no column m; it has system, n"),
         ("history", "result history holds no table"),
+        ("pair", f"no readable result 'pair' in {tmp_path}: there is no pair.json; did you mean pairs?"),
     ):
-        readme.write_text(f"<!-- table:{marker} -->\n<!-- /table:{marker.split()[0]} -->\n", encoding="utf-8")
-        with pytest.raises(ConfigError, match=problem):
+        readme.write_text(f"# Title\n<!-- table:{marker} -->\n<!-- /table:{marker.split()[0]} -->\n", encoding="utf-8")
+        with pytest.raises(ConfigError, match=re.escape(f"README.md: line 2: {problem}")):
             inject_tables(readme, tmp_path)
     readme.write_bytes("gr\u00fc\u00df".encode("latin-1"))
     with pytest.raises(ConfigError, match="is not UTF-8"):
