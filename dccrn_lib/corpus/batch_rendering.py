@@ -144,7 +144,7 @@ def resample(x: Tensor, up: int, down: int) -> Tensor:
     steps, taps = ceil(wanted / up), kernels.shape[-1]
     needed = (steps - 1) * down + taps + first  # samples of the input, from 0 on
     padded = F.pad(x[:, :needed], (-first, max(needed - samples, 0)))
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         y = F.conv1d(padded[:, None], kernels.to(x.device, non_blocking=True)[:, None], stride=down)  # (row, up, step)
     y = y.transpose(1, 2).flatten(1)[:, :wanted]  # (row, wanted)
     return F.pad(y, (0, samples - wanted))

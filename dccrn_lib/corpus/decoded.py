@@ -8,6 +8,7 @@ whose peak lies above full scale keeps its own scale, so that nothing is clipped
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.decoding import decode, from_int16, to_int16
 from dccrn_lib.corpus.entry import Entry
+from dccrn_lib.corpus.shards import shard_of
 from dccrn_lib.runtime.files import atomic_path, read_json, write_json
 from dccrn_lib.runtime.workers import usable_cores, worker_pool
 
@@ -70,10 +72,19 @@ def _key(entry: Entry) -> str:
     return entry.path if entry.offset is None else f"{entry.path}@{entry.offset}"
 
 
+def _state(entry: Entry) -> str:
+    """What tells a file, or the shard it lies in, from another one that replaces it; "" where there is none."""
+    try:
+        found = os.stat(shard_of(entry) if entry.offset is not None else entry.path)
+    except OSError:
+        return ""  # decoding says so, with its name
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
 def decode_corpus(
     entries: Sequence[Entry], folder: str | Path, workers: int | None = None, progress: bool = True
 ) -> DecodedCorpus:
-    """Decode files into ``folder/<hash of their names>``, or open what lies there from an earlier call.
+    """Decode files into ``folder/<hash of names, sizes and times>``, or open what lies there from an earlier call.
 
     Args:
         entries: files of any kinds; a file named twice is decoded once.
@@ -85,7 +96,7 @@ def decode_corpus(
         AudioError: a file cannot be read (the message names it); nothing is left behind.
     """
     unique = list({_key(e): e for e in entries}.values())
-    digest = hashlib.sha256("\n".join(f"{_key(e)} {e.seconds}" for e in unique).encode()).hexdigest()[:12]
+    digest = hashlib.sha256("\n".join(f"{_key(e)} {e.seconds} {_state(e)}" for e in unique).encode()).hexdigest()[:12]
     target = Path(folder) / digest
     if not (target / "index.json").is_file():
         target.mkdir(parents=True, exist_ok=True)

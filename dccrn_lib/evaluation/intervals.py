@@ -216,6 +216,26 @@ def compare_systems(items: Mapping[str, Sequence[Mapping[str, Any]]], a: str, b:
     return paired_difference([i[metric] for i in items[a]], [i[metric] for i in items[b]])
 
 
+def means_of_pairs(
+    first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]], metric: str
+) -> tuple[float, float]:
+    """Means of two systems over the mixtures that both have a score of, as their difference is taken; NaN without any.
+
+    Args:
+        first, second: one mapping per mixture, the same mixtures in the same order.
+        metric: a score, None where the mixture could not be scored.
+
+    Raises:
+        MetricError: another number of mixtures.
+    """
+    if len(first) != len(second):
+        raise MetricError(f"paired scores must be of the same mixtures, got {len(first)} and {len(second)}")
+    pairs = [(a[metric], b[metric]) for a, b in zip(first, second, strict=True) if None not in (a[metric], b[metric])]
+    if not pairs:
+        return math.nan, math.nan
+    return sum(a for a, _ in pairs) / len(pairs), sum(b for _, b in pairs) / len(pairs)
+
+
 def summarise(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Count, means and 95 % confidence intervals (bootstrap of the mean) of per-item metrics.
 

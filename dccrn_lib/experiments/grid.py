@@ -12,10 +12,12 @@ methods are compared within a seed (same initial weights, same mixtures).
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +25,16 @@ from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.distillation.at_kl import READINGS
 from dccrn_lib.distillation.attention import NORMALISATIONS
 from dccrn_lib.distillation.loss import METHODS
-from dccrn_lib.evaluation.intervals import Difference, paired_difference
+from dccrn_lib.evaluation.intervals import Difference, means_of_pairs, paired_difference
 from dccrn_lib.evaluation.metrics import COMPARED_METRICS
 from dccrn_lib.evaluation.systems import evaluate_systems, kept_items
 from dccrn_lib.experiments.executors import run_jobs
 from dccrn_lib.experiments.paper import data_hash, run_system, test_mixtures, train_config
 from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
+from dccrn_lib.runtime.files import read_json, write_json
+from dccrn_lib.runtime.json_text import parse_json
+from dccrn_lib.runtime.locks import only_writer
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.profiles import Profile, get_profile
 
@@ -183,7 +188,8 @@ def run_sweep(
     out = Path(out)
     if not teacher and any(v.method != "none" for v in variants):
         where = {k: v for k, v in changes.items() if k == "device"}
-        teacher = run_system(train_config("teacher", profile, corpus, out, **where), progress).weights
+        with only_writer(out, wait=True):  # of several shares one trains it, and the others find it
+            teacher = run_system(train_config("teacher", profile, corpus, out, **where), progress).weights
     tests = functools.partial(test_mixtures, profile, corpus)
     workers = 1 if workers is None and (executor is not None or profile.test_mixtures < 16) else workers
     jobs = []
@@ -203,6 +209,30 @@ def run_sweep(
     return runs
 
 
+def keep_record(file: Path, record: Mapping[str, Any]) -> None:
+    """Write what an experiment is about to do beside its runs, where publishing finds it; the folder is made.
+
+    Args:
+        file: JSON in the folder of the experiment.
+        record: holds ``config`` and ``data_hash``, which decide what the runs are.
+
+    Raises:
+        ConfigError: the folder was used with other settings or data; nothing is written then.
+        DamagedFileError: the file is cut off or empty.
+    """
+    wanted = parse_json(json.dumps(record))
+    if file.is_file():
+        kept = read_json(file, "remove the folder of the experiment and run it again")
+        for name in ("config", "data_hash"):
+            if kept.get(name) != wanted[name]:
+                raise ConfigError(
+                    f"{file.parent}: its runs have {name} = {kept.get(name)}, asked for {wanted[name]}; "
+                    "choose another --out, or give the settings they were made with"
+                )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, wanted)
+
+
 def load_runs(out: str | Path) -> list[SweepRun]:
     """All finished runs in a sweep's folder, whoever made them; ordered by method and seed."""
     runs = [
@@ -219,14 +249,16 @@ def seed_differences(runs: Sequence[SweepRun], metric: str, baseline: str) -> di
     Raises:
         ConfigError: no run of the baseline.
     """
-    values = _by_seed(runs, metric)
-    if baseline not in values:
-        raise ConfigError(f"no run of {baseline!r} to compare with; {nearest_name(baseline, list(values))}")
+    items: dict[str, dict[int, list[dict]]] = {}
+    for run in runs:
+        items.setdefault(run.method, {})[run.seed] = run.items
+    if baseline not in items:
+        raise ConfigError(f"no run of {baseline!r} to compare with; {nearest_name(baseline, list(items))}")
     found: dict[str, Difference | None] = {}
-    for method, by_seed in values.items():
-        common = sorted(by_seed.keys() & values[baseline].keys()) if method != baseline else []
-        a, b = ([scores[seed] for seed in common] for scores in (by_seed, values[baseline]))
-        found[method] = paired_difference(a, b, method="t") if common else None
+    for method, by_seed in items.items():
+        common = sorted(by_seed.keys() & items[baseline].keys()) if method != baseline else []
+        means = [means_of_pairs(by_seed[seed], items[baseline][seed], metric) for seed in common]
+        found[method] = paired_difference([a for a, _ in means], [b for _, b in means], method="t") if means else None
     return found
 
 

@@ -19,14 +19,21 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from dccrn_lib.evaluation.metrics import COMPARED_METRICS
-from dccrn_lib.experiments.grid import Variant, compare_methods, load_runs, run_sweep, seed_differences, seed_verdict
+from dccrn_lib.experiments.grid import (
+    Variant,
+    compare_methods,
+    keep_record,
+    load_runs,
+    run_sweep,
+    seed_differences,
+    seed_verdict,
+)
 from dccrn_lib.experiments.paper import corpus_of, data_hash
 from dccrn_lib.experiments.recipe import DEFAULT_METHODS, as_options
 from dccrn_lib.networks.weights import read_card
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.devices import set_up_cpu
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.settings import parse_seeds, parse_share
 
 #: Columns of the printed table; the file holds the others too.
@@ -145,8 +152,7 @@ def run(arguments: argparse.Namespace, executor: Executor | None = None) -> None
         "rows": [],
         "command": _command(arguments),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "laboratory.json", record)
+    keep_record(out / "laboratory.json", record)
     run_sweep(
         methods,
         seeds,

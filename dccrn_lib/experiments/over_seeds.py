@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from dccrn_lib.evaluation.intervals import compare_systems, paired_difference
+from dccrn_lib.evaluation.intervals import compare_systems, means_of_pairs, paired_difference
 from dccrn_lib.evaluation.metrics import COMPARED_METRICS
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.errors import ConfigError
@@ -58,7 +58,7 @@ def publish(results: Mapping[int, str], system: str, minus: str, name: str, fold
         means: list[tuple[float, float]] = []
         for row, record in zip(rows, records.values(), strict=False):
             items = {s: record["systems"][s]["items"] for s in (system, minus)}
-            means.append((_mean(items[system], metric), _mean(items[minus], metric)))
+            means.append(means_of_pairs(items[system], items[minus], metric))
             row[metric] = str(compare_systems(items, system, minus, metric))
             row[f"{metric} of both"] = means[-1]
         over = paired_difference([a for a, _ in means], [b for _, b in means], method="t")
@@ -89,8 +89,3 @@ def _mixtures(record: Mapping, system: str) -> list[str]:
 
 def _scored(record: Mapping, system: str, metric: str) -> bool:
     return any(item.get(metric) is not None for item in record["systems"][system]["items"])
-
-
-def _mean(items: list[dict], metric: str) -> float:
-    values = [item[metric] for item in items if item[metric] is not None]
-    return sum(values) / len(values)

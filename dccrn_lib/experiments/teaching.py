@@ -21,13 +21,13 @@ from pathlib import Path
 
 from dccrn_lib.evaluation.metrics import COMPARED_METRICS
 from dccrn_lib.experiments import paper
-from dccrn_lib.experiments.grid import SweepRun, compare_methods, load_runs, run_sweep
+from dccrn_lib.experiments.grid import SweepRun, compare_methods, keep_record, load_runs, run_sweep
 from dccrn_lib.experiments.methods import portable, rounded
 from dccrn_lib.experiments.recipe import TAUGHT, as_options
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.devices import set_up_cpu
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.files import read_json, write_json
+from dccrn_lib.runtime.files import read_json
 from dccrn_lib.runtime.settings import parse_seeds, parse_share
 
 #: What is trained, as the sweep names it -> as the result does.
@@ -61,8 +61,7 @@ def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
         "rows": [],
         "command": " ".join([*command, f"--seeds {','.join(map(str, seeds))}", *as_options(a.changed)]),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "teaching.json", record)
+    keep_record(out / "teaching.json", record)
     run_sweep(
         list(METHODS),
         seeds,

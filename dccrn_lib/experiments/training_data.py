@@ -26,7 +26,7 @@ from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.evaluation.metrics import COMPARED_METRICS
 from dccrn_lib.evaluation.systems import evaluate_systems, kept_items
 from dccrn_lib.experiments.executors import run_jobs
-from dccrn_lib.experiments.grid import GridJob, SweepRun, shared, train_and_score
+from dccrn_lib.experiments.grid import GridJob, SweepRun, keep_record, shared, train_and_score
 from dccrn_lib.experiments.methods import laboratory_rows
 from dccrn_lib.experiments.paper import data_hash
 from dccrn_lib.experiments.recipe import as_options
@@ -34,7 +34,6 @@ from dccrn_lib.experiments.shipped_weights import MIX
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.devices import set_up_cpu
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.settings import parse_seeds, parse_share
 from dccrn_lib.training.config import TrainConfig
 
@@ -122,8 +121,7 @@ def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
             [COMMAND, f"--seeds {a.seeds} --steps {a.steps} --count {a.count}", *as_options(a.changed)]
         ),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "mixtures.json", record)
+    keep_record(out / "mixtures.json", record)
     evaluate_systems({"noisy": None}, mixtures, COMPARED_METRICS, 1, not a.quiet, out / "noisy.json")
     tests = functools.partial(valid_mixtures, corpus, a.count)
     jobs = []

@@ -147,7 +147,12 @@ def run_study(
         system["items"] += part["items"]
         system["parameters"], system["macs"] = part["parameters"], part["macs"]
     return {
-        "config": {"profile": profile, "model": sizes.teacher, **asdict(recipe)},
+        "config": {
+            "profile": profile,
+            "model": sizes.teacher,
+            **asdict(recipe),
+            "segment_seconds": recipe.mix.segment_seconds,
+        },
         "seed": list(range(seeds)),
         "data_hash": data_hash(corpus),
         "systems": systems,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -66,13 +67,17 @@ def is_at(descriptor: int, path: PathLike) -> bool:
 
 
 @contextmanager
-def only_writer(folder: PathLike) -> Iterator[None]:
+def only_writer(folder: PathLike, wait: bool = False) -> Iterator[None]:
     """Let no other process write into ``folder`` by this function while the block runs.
 
     The folder is made, and vanishes with the block if nothing was written into it.
 
+    Args:
+        folder: to be written into.
+        wait: until nobody else does, however long that takes.
+
     Raises:
-        ConfigError: another process, or another thread of this one, does so now.
+        ConfigError: another process, or another thread of this one, does so now, and ``wait`` is not asked for.
     """
     folder = Path(folder)
     was_there = folder.is_dir()
@@ -84,6 +89,9 @@ def only_writer(folder: PathLike) -> Iterator[None]:
         if locked is False:
             owner = os.read(descriptor, 200).decode("utf-8", "replace").strip() or "another process"
             os.close(descriptor)
+            if wait:
+                time.sleep(0.5)
+                continue
             raise ConfigError(f"{folder}: {owner} writes into this folder; wait until it ends, or choose another one")
         if locked is None or is_at(descriptor, path):
             break

@@ -32,7 +32,7 @@ from dccrn_lib.runtime.locks import only_writer
 from dccrn_lib.runtime.settings import shown
 from dccrn_lib.training.config import ALONE_ONLY, MAY_CHANGE, TrainConfig
 from dccrn_lib.training.mixtures import corpus_entries, renders_on_device
-from dccrn_lib.training.run_folder import load_checkpoint, require_same, save_checkpoint, write_config
+from dccrn_lib.training.run_folder import load_checkpoint, require_same, require_steps, save_checkpoint, write_config
 from dccrn_lib.training.schedule import rate_factor
 from dccrn_lib.training.static_batches import Feed
 from dccrn_lib.training.trainee import TeacherView, Trainee
@@ -87,13 +87,16 @@ class Lockstep:
         out: folder of the campaign.
         graphs: capture steps as CUDA graphs.
         progress: show a bar while files are decoded, and print a line for every system at each validation.
+        steps: that the stage is to make in all, where they are counted.
 
     Raises:
-        ConfigError, DamagedFileError: as of :func:`require_resumable`, or the checkpoint lacks a system. Nothing was
-            written then.
+        ConfigError, DamagedFileError: as of :func:`require_resumable`, or the checkpoint lacks a system, or is of a later
+            step. Nothing was written then.
     """
 
-    def __init__(self, stage: Stage, out: str | Path, graphs: bool = True, progress: bool = True) -> None:
+    def __init__(
+        self, stage: Stage, out: str | Path, graphs: bool = True, progress: bool = True, steps: int | None = None
+    ) -> None:
         first = next(iter(stage.systems.values()))
         require_resumable(stage)
         self.stage, self.out, self.device, self.talks = stage, Path(out), pick_device(first.device), progress
@@ -101,6 +104,8 @@ class Lockstep:
         self._prepare_device()
         self.file = self.out / f"stage_{stage.name}.pt"
         saved = self._checkpoint()
+        if steps:
+            require_steps(self.file, saved, steps)
         self.stepping = False  # networks are being changed
         self.step, self.spent = (saved["step"], saved["seconds"]) if saved else (0, 0.0)
         self.kept = self.step
@@ -144,6 +149,7 @@ class Lockstep:
         """Free what an earlier stage left, and choose fast kernels."""
         gc.collect()
         if self.device.type == "cuda":
+            torch.cuda.init()  # before, its allocator has no statistics to reset
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
             torch.backends.cudnn.benchmark = True
@@ -251,7 +257,7 @@ class Lockstep:
         self.wait()
         for t in self.trainees.values():
             t.settle()
-        systems = {name: t.state.state() for name, t in self.trainees.items()}
+        systems = {name: {**t.state.state(), "means": t.sums_so_far()} for name, t in self.trainees.items()}
         for state in systems.values():  # rates are set by the schedule
             for group in state["optimiser"]["param_groups"]:
                 group["lr"] = 0.0
@@ -328,7 +334,8 @@ def run_stage(
 
     Raises:
         ConfigError: neither minutes nor steps, or both; another process trains in this folder; as of
-            :func:`require_resumable`, a finished stage included; the checkpoint lacks a system. Nothing was written then.
+            :func:`require_resumable`, a finished stage included; the stage is finished with other systems or another
+            length, or has made more steps than are asked for; the checkpoint lacks a system. Nothing was written then.
         DamagedFileError: the checkpoint or the report of an earlier call is cut off or empty.
 
     An exception between two steps loses none where the disk takes a checkpoint; a note on it says where to resume.
@@ -342,9 +349,25 @@ def run_stage(
     if report.is_file():
         finished = read_json(report, "remove it to resume the stage")
         if not finished.get("stopped", True):
+            _require_same_stage(report, finished, stage, minutes, steps)
             return finished
     with only_writer(out):
         return _run_stage(stage, Path(out), report, minutes, steps, graphs, stop_after, progress)
+
+
+def _require_same_stage(report: Path, finished: dict, stage: Stage, minutes: float | None, steps: int | None) -> None:
+    """ConfigError if a finished stage had other systems or another length: what is asked for would not be trained."""
+    for what, had, asked in (
+        ("systems", sorted(finished["systems"]), sorted(stage.systems)),
+        ("minutes", finished["minutes"], minutes),
+        ("steps", finished["steps"] if steps else None, steps),
+    ):
+        if had != asked:
+            had, asked = (", ".join(x) if isinstance(x, list) else str(x) for x in (had, asked))
+            raise ConfigError(
+                f"{report}: this stage is finished with {what} = {had}, asked for {asked}; choose another --out, or give "
+                "the command it was trained with"
+            )
 
 
 def _run_stage(
@@ -357,7 +380,7 @@ def _run_stage(
     stop_after: int | None,
     progress: bool,
 ) -> dict:
-    lock = Lockstep(stage, out, graphs, progress)
+    lock = Lockstep(stage, out, graphs, progress, steps)
     clock = _Clock(lock, minutes, steps)
     interval = 60 * next(iter(stage.systems.values())).checkpoint_minutes
     snapshots = deque(h for h in sorted(stage.snapshot_hours) if h > lock.hours())

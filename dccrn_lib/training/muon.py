@@ -166,7 +166,8 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_mul_(squares, self._unless_skipped(second, 1.0))
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
         # p <- p - lr m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps); t is the same for all
-        t = counts[0].double()  # in float32, 1 - 0.999 is off by 6e-5 of itself
+        # in float32, 1 - 0.999 is off by 6e-5 of itself; a first step that is skipped leaves the count at 0
+        t = counts[0].double().clamp_min(1.0)
         sizes = torch._foreach_sqrt(squares)
         torch._foreach_div_(sizes, (1 - second**t).sqrt().float())
         torch._foreach_add_(sizes, group["eps"])

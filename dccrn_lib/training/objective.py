@@ -166,6 +166,7 @@ class Objective:
         waveform = (1 - a) * terms["clean"] + a * terms["teacher"]
         balance = loss.balance(list(self.model.parameters()), waveform, terms["features"], self.config.feature_share)
         put_back(self.model, buffers)
+        self.tap.features.clear()  # they keep this graph alive, and with it the stream on which its gradients gather
         return balance
 
     def close(self) -> None:

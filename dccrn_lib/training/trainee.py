@@ -202,7 +202,8 @@ class Trainee(OnStream):
     def balance(self) -> None:
         """Choose b of the feature term on the batch at hand; the network is left as it was."""
         if self.objective.compares_features:
-            self.state.history["balance"] = self.objective.balance(self.batches[0])
+            with torch.cuda.stream(self.stream):  # that of the steps, which are captured on it; none on a CPU
+                self.state.history["balance"] = self.objective.balance(self.batches[0])
 
     def compute(self) -> None:
         """Forward, loss, backward, clip, step, average: every decision on the device."""
@@ -245,8 +246,15 @@ class Trainee(OnStream):
             value.zero_()
         return means
 
+    def sums_so_far(self) -> dict[str, Any]:
+        """What :meth:`means` would divide now, for a checkpoint."""
+        return {"names": self.names, "sums": self.sums.cpu(), "good": self.good.cpu()}
+
     def restore(self, saved: dict, file: Path) -> None:
-        """Resume from a state of :class:`Run` that lies in ``file``."""
+        """Resume from a state of :class:`Run` that lies in ``file``, and the sums since the last validation."""
         self.state.restore(saved, file)
+        if kept := saved.get("means"):  # checkpoints of older versions have none
+            self.names, self.sums = list(kept["names"]), kept["sums"].to(self.good.device)
+            self.good.copy_(kept["good"])
         self.read_step = self.state.step
         self._point_rates()

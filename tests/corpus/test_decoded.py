@@ -69,3 +69,13 @@ def test_an_unreadable_file_is_named_and_nothing_is_left(corpus, tmp_path):
     with pytest.raises(AudioError, match="s1.wav"):
         decode_corpus(speech, tmp_path / "decoded", workers=1, progress=False)
     assert not list((tmp_path / "decoded").rglob("*.i16"))
+
+
+def test_a_recording_that_is_replaced_is_decoded_anew(corpus, tmp_path):
+    speech, _ = corpus
+    first = decode_corpus(speech, tmp_path / "decoded", workers=1, progress=False)
+    old = first.read(speech[0], 0.0, 0.5)
+    replaced = entry(tmp_path / "s0.wav", 0.2 * np.sin(np.arange(round(speech[0].seconds * RATE)) / 9))
+    assert (replaced.path, replaced.seconds) == (speech[0].path, speech[0].seconds)
+    again = decode_corpus(speech, tmp_path / "decoded", workers=1, progress=False)
+    assert again.folder != first.folder and not np.array_equal(again.read(speech[0], 0.0, 0.5), old)

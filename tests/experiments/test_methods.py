@@ -89,32 +89,11 @@ def test_the_command_trains_scores_and_publishes(tmp_path, capsys):
     torch.manual_seed(0)
     teacher = save_model(build_model("uformer_mini"), tmp_path / "teacher")
     threads = torch.get_num_threads()
+    command = ["experiment", "methods", "run", "--out", str(tmp_path / "lab"), "--profile", "smoke", "--quiet"]
+    command += ["--methods", "none,at_kl", "--seeds", "0,1", "--teacher", str(teacher), "--steps", "2"]
+    command += ["--mix.snr_db=-1,5", "--speech", str(made.speech), "--noise", str(made.noise)]
     try:
-        code = cli.main(
-            [
-                "experiment",
-                "methods",
-                "run",
-                "--out",
-                str(tmp_path / "lab"),
-                "--profile",
-                "smoke",
-                "--methods",
-                "none,at_kl",
-                "--seeds",
-                "0,1",
-                "--teacher",
-                str(teacher),
-                "--steps",
-                "2",
-                "--mix.snr_db=-1,5",
-                "--speech",
-                str(made.speech),
-                "--noise",
-                str(made.noise),
-                "--quiet",
-            ]
-        )
+        code = cli.main(command)
     finally:
         torch.set_num_threads(threads)
         torch.set_flush_denormal(False)
@@ -130,6 +109,12 @@ def test_the_command_trains_scores_and_publishes(tmp_path, capsys):
     assert "--speech speech.jsonl" in record["command"] and "--seeds 0,1" in record["command"]
     assert str(tmp_path) not in record["command"]  # it is published: nobody's folders
     assert all(len(run["si_snr_db"]) == 4 for run in record["runs"])
+
+    kept = (tmp_path / "lab" / "laboratory.json").read_bytes()
+    for other in (["--steps", "3"], ["--learning-rate", "0.5"]):
+        assert cli.main([*command, *other]) == 2  # else the runs there would be published under settings not theirs
+        assert "its runs have config" in capsys.readouterr().err
+        assert (tmp_path / "lab" / "laboratory.json").read_bytes() == kept
 
 
 def test_a_shorter_run_warms_up_within_its_steps(tmp_path, monkeypatch):

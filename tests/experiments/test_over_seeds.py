@@ -44,6 +44,19 @@ def test_the_mean_is_over_seeds_and_each_seed_over_its_mixtures(tmp_path):
     assert record["rows"][1]["si_snr_db of both"] == pytest.approx([12.7, 12.5])
 
 
+def test_a_mixture_that_one_of_both_has_no_score_of_counts_for_neither(tmp_path):
+    for name in ("a", "b"):
+        scores(tmp_path, name, [1.0, 1.0, 1.0, 1.0])
+        record = json.loads((tmp_path / f"{name}.json").read_text())
+        record["systems"]["taught"]["items"][3]["si_snr_db"] = None
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    assert run(tmp_path, "0=a", "1=b") == 0
+    rows = json.loads((tmp_path / "over.json").read_text())["rows"]
+    assert all(row["si_snr_db"].startswith("+1 [+1, +1]") for row in rows[:2])
+    assert rows[2]["si_snr_db of both"] == pytest.approx([12.0, 11.0])
+    assert rows[2]["si_snr_db"].startswith("+1 ")
+
+
 @pytest.mark.parametrize(
     "results, system, words",
     [

@@ -92,8 +92,8 @@ def test_variant_names():
 
 
 def test_methods_are_compared_within_a_seed():
-    runs = [grid.SweepRun("none", s, items([10.0 * s])) for s in (0, 1, 2)]
-    runs += [grid.SweepRun("at_kl", s, items([10.0 * s + 1 + 0.1 * s])) for s in (0, 1, 2)]
+    runs = [grid.SweepRun("none", s, items([10.0 * s] * 2)) for s in (0, 1, 2)]
+    runs += [grid.SweepRun("at_kl", s, items([10.0 * s + 1 + 0.1 * s] * 2)) for s in (0, 1, 2)]
     runs += [grid.SweepRun("output", 0, items([None, 3.0]))]
     none, at_kl, output = grid.compare_methods(runs)
     assert none["verdict"] == "baseline" and none["difference"] is None

@@ -13,6 +13,7 @@ from dccrn_lib.experiments import uformer_parts
 from dccrn_lib.experiments.recipe import part_recipe
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.paths import results_dir
 
 
 @pytest.fixture
@@ -52,6 +53,8 @@ def test_every_field_of_the_recipe_is_an_option_and_stands_in_the_result(small_c
     record = load_result("parts", tmp_path)
     assert (record["config"]["steps"], record["config"]["tests"]) == (1, 2)
     assert record["config"]["mix"]["snr_db"] == [0.0, 5.0] and record["config"]["mix"]["segment_seconds"] == 0.5
+    published = load_result("uformer_ablation", results_dir())["config"]
+    assert published.keys() <= record["config"].keys()  # lesson 03 reads either
     assert record["systems"]["no fusion"]["n"] == 2
 
 

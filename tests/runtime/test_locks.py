@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -52,3 +53,21 @@ def test_a_killed_writer_holds_nothing_not_even_by_its_children(tmp_path):
     holder.wait(30)
     with only_writer(tmp_path):
         pass
+
+
+def test_a_second_writer_may_wait_for_the_first(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", _HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+    entered = threading.Event()
+
+    def second():
+        with only_writer(tmp_path, wait=True):
+            entered.set()
+
+    waiting = threading.Thread(target=second)
+    waiting.start()
+    assert not entered.wait(1.5)
+    holder.kill()
+    holder.wait(30)
+    assert entered.wait(30)
+    waiting.join(30)

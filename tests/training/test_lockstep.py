@@ -16,7 +16,7 @@ from dccrn_lib.networks.weights import load_model, save_model
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.training import objective, trainee
 from dccrn_lib.training.config import ALONE_ONLY
-from dccrn_lib.training.lockstep import Stage, run_stage
+from dccrn_lib.training.lockstep import Lockstep, Stage, run_stage
 from dccrn_lib.training.loop import train
 from dccrn_lib.training.schedule import rate_factor
 
@@ -86,10 +86,12 @@ def test_a_stopped_stage_goes_on_as_if_nothing_had_happened(corpus, teacher, tmp
         return Stage("pair", systems, 1.0)
 
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    run_stage(stage(whole), whole, steps=6, progress=False)
-    stopped = run_stage(stage(parts), parts, steps=6, stop_after=2, progress=False)
-    assert stopped["stopped"] and stopped["steps"] == 2
-    assert not run_stage(stage(parts), parts, steps=6, progress=False)["stopped"]
+    run_stage(stage(whole), whole, steps=20, progress=False)
+    stopped = run_stage(stage(parts), parts, steps=20, stop_after=3, progress=False)
+    assert stopped["stopped"] and stopped["steps"] == 3
+    assert not run_stage(stage(parts), parts, steps=20, progress=False)["stopped"]
+    for name in ("alone", "taught"):  # the first point after the stop is a mean of steps before and after it
+        assert history(whole / name)["train"] == history(parts / name)["train"]
     a, b = (torch.load(f / "stage_pair.pt", weights_only=True)["systems"] for f in (whole, parts))
     for name in a:
         for part in ("model", "average"):
@@ -106,6 +108,42 @@ def test_minutes_end_a_stage_with_its_rate_cooled_down(corpus, tmp_path):
     assert points["valid"][-1]["step"] == record["steps"]
     assert points["train"][-1]["learning_rate"] < points["train"][0]["learning_rate"]
     assert run_stage(Stage("timed", {"a": config(corpus, tmp_path / "a")}, 1.0), tmp_path, minutes=0.05) == record
+
+
+@pytest.mark.parametrize(
+    "asked, words",
+    [
+        ({"steps": 3}, "steps = 2, asked for 3"),
+        ({"minutes": 1.0}, "minutes = None, asked for 1.0"),
+        ({"steps": 2, "systems": ("a", "b")}, "systems = a, asked for a, b"),
+    ],
+)
+def test_a_finished_stage_is_not_taken_for_another_one(corpus, tmp_path, asked, words):
+    def stage(names):
+        return Stage("s", {name: config(corpus, tmp_path / name) for name in names}, 1.0)
+
+    names = asked.pop("systems", ("a",))
+    run_stage(stage(["a"]), tmp_path, steps=2, progress=False)
+    with pytest.raises(ConfigError, match=words):
+        run_stage(stage(names), tmp_path, progress=False, **asked)
+    assert not (tmp_path / "b").exists()
+
+
+def test_choosing_the_weight_of_the_features_leaves_no_graph_behind(corpus, teacher, tmp_path):
+    """Captured steps would send gradients to the stream on which it was made."""
+    systems = {"a": config(corpus, tmp_path / "a", method="at_kl", teacher=teacher)}
+    balanced = Lockstep(Stage("s", systems, 1.0), tmp_path, progress=False).trainees["a"]
+    assert balanced.state.history["balance"] and balanced.objective.tap is not None
+    assert not balanced.objective.tap.features
+
+
+def test_fewer_steps_than_were_made_are_refused(corpus, tmp_path):
+    stage = Stage("s", {"a": config(corpus, tmp_path / "a")}, 1.0)
+    run_stage(stage, tmp_path, steps=9, stop_after=4, progress=False)
+    before = (tmp_path / "stage_s.pt").read_bytes()
+    with pytest.raises(ConfigError, match="has made 4 steps, asked for 3"):
+        run_stage(stage, tmp_path, steps=3, progress=False)
+    assert (tmp_path / "stage_s.pt").read_bytes() == before
 
 
 def test_rate_rises_stays_and_falls(corpus, tmp_path):

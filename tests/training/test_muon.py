@@ -99,3 +99,21 @@ def test_a_wide_matrix_goes_the_shorter_way_to_the_same_place(rows, columns):
     assert columns >= muon.WIDE * rows
     for found in (orthogonalise(x), orthogonalise(x.mT).mT):
         assert (found - plain).norm() < 3e-4 * plain.norm()
+
+
+def test_a_first_step_that_is_skipped_changes_nothing():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.PReLU())
+    before = copy.deepcopy(model.state_dict())
+    optimiser = Muon(model.parameters(), 0.02, 0.01)
+    for p in model.parameters():
+        p.grad = torch.full_like(p, float("nan"))
+    optimiser.found_inf = torch.ones(())
+    optimiser.step()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    optimiser.found_inf = torch.zeros(())
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimiser.step()
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    assert not any(torch.equal(value, before[name]) for name, value in model.state_dict().items())
