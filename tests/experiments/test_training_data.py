@@ -94,7 +94,9 @@ def test_fields_of_the_students_are_options_and_the_mixtures_keep_their_differen
     record = load_result("mixtures", tmp_path / "runs")
     assert record["config"]["batch_size"] == 2
     assert record["command"].endswith("--count 2 --batch_size=2 --mix.rir_probability=0.7")
-    cli.main([*RUN, *arguments, *words[:-2], "--config", str(_config(tmp_path, configs["no rooms"]))])
+    words = [*words[:-2], "--config", str(_config(tmp_path, configs["no rooms"]))]
+    assert cli.main([*RUN, *arguments, *words]) == 2  # the runs there are of other settings
+    assert cli.main([*RUN, *arguments, *words, "--out", str(tmp_path / "others")]) == 0
     assert {job.config.batch_size for job in jobs[6:]} == {2}
 
 
