@@ -15,6 +15,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT)]
 
+import earlier  # noqa: E402
 import sources  # noqa: E402
 
 
@@ -22,13 +23,14 @@ def build(out: Path, demo: Path | None = None, builder: str = "html") -> int:
     """Lay out the sources in a temporary folder and let sphinx build from there; a warning fails.
 
     Args:
-        out: folder of the finished pages.
+        out: folder of the finished pages; an earlier build there is replaced, anything else refused.
         demo: folder of the finished demo of the browser, copied to ``demo/`` if it is there.
         builder: of sphinx: "html", or "linkcheck" to ask for every external address.
 
     Returns:
         The exit code of sphinx: 0 if all went well.
     """
+    earlier.require_replaceable(out, earlier.is_book)
     from sphinx.cmd.build import main as sphinx
 
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +47,9 @@ def build(out: Path, demo: Path | None = None, builder: str = "html") -> int:
             "*.ipynb"
         ):  # what a reader downloads is the lesson as committed
             shutil.copyfile(ROOT / notebook.relative_to(work / "pages" / "_sources"), notebook)
-        shutil.rmtree(out, ignore_errors=True)
+        earlier.list_book(work / "pages")
+        if out.exists():
+            shutil.rmtree(out)
         shutil.move(work / "pages", out)
     return code
 

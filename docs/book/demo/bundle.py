@@ -21,6 +21,10 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 WEIGHTS = "distil_dccrn"
 CLIPS = ("fan_5db_en", "babble_5db_en", "engine_0db_fr")
+sys.path.append(str(HERE.parent))
+
+import earlier  # noqa: E402
+
 LANGUAGES = {"en": "English", "fr": "French", "de": "German"}
 
 
@@ -53,7 +57,8 @@ def clip_arguments() -> list[str]:
 
 
 def build(out: Path) -> None:
-    """Write the demo to ``out``, a folder of its own; what an earlier build left there is replaced."""
+    """Write the demo to ``out``, a folder of its own; an earlier build there is replaced, anything else refused."""
+    earlier.require_replaceable(out, earlier.is_demo)
     from dccrn_lib.enhancement.onnx_export import export_onnx
     from dccrn_lib.networks.weights import load_model
 

@@ -4,6 +4,8 @@
 export const ZERO_CROSSINGS = 64;
 const ROLLOFF = 0.9475937167399596;
 const BETA = 14.769656459379492;
+const LARGEST_KERNEL = 4_000_000;  // taps that are kept; beyond it (767,999 to 16,000 Hz, say) they are computed as needed
+const TABLE_STEPS = 4096;  // table entries per zero crossing
 
 const divisor = (a, b) => (b ? divisor(b, a % b) : a);
 
@@ -25,45 +27,85 @@ function bessel0(x) {
   return sum;
 }
 
-const kernels = new Map();
+const BESSEL0_BETA = bessel0(BETA);
 
-/** {width, taps, phases: Float32Array[new]}: output j new + p is sum_i phases[p][i] x[j old + i - width]. */
-function polyphase(from, to) {
-  const key = `${from}:${to}`;
-  if (!kernels.has(key)) {
-    const base = Math.min(from, to) * ROLLOFF;
-    const width = Math.ceil((ZERO_CROSSINGS * from) / base), taps = 2 * width + from;
-    const phases = Array.from({ length: to }, (_, p) =>
-      Float32Array.from({ length: taps }, (_, i) => {
-        const t = Math.max(-ZERO_CROSSINGS, Math.min(ZERO_CROSSINGS, ((i - width) / from - p / to) * base));
-        const sinc = t === 0 ? 1 : Math.sin(Math.PI * t) / (Math.PI * t);
-        const window = bessel0(BETA * Math.sqrt(1 - (t / ZERO_CROSSINGS) ** 2)) / bessel0(BETA);
-        return (sinc * window * base) / from;
-      }),
-    );
-    if (kernels.size > 7) kernels.clear();
-    kernels.set(key, { width, phases });
-  }
-  return kernels.get(key);
+/** The filter at t zero crossings from its middle, |t| <= ZERO_CROSSINGS. */
+function windowedSinc(t) {
+  const sinc = t === 0 ? 1 : Math.sin(Math.PI * t) / (Math.PI * t);
+  return sinc * (bessel0(BETA * Math.sqrt(1 - (t / ZERO_CROSSINGS) ** 2)) / BESSEL0_BETA);
+}
+
+let table;
+
+/** windowedSinc(t) from a table, between whose entries it is linear. */
+function tabulated(t) {
+  table ??= Float64Array.from({ length: ZERO_CROSSINGS * TABLE_STEPS + 2 }, (_, n) => windowedSinc(Math.min(n / TABLE_STEPS, ZERO_CROSSINGS)));
+  const position = Math.abs(t) * TABLE_STEPS, below = Math.floor(position);
+  return table[below] + (position - below) * (table[below + 1] - table[below]);
 }
 
 /** Input samples on either side of an output sample that its filter touches. */
 export const halfWidth = (from, to) => Math.ceil((ZERO_CROSSINGS * from) / (Math.min(from, to) * ROLLOFF));
 
+/** The filters of one reduced ratio, one for each phase of the output. */
+class Polyphase {
+  constructor(from, to) {
+    this.from = from;
+    this.to = to;
+    this.width = halfWidth(from, to);
+    this.length = 2 * this.width + 2;
+    this.kept = to * this.length <= LARGEST_KERNEL ? new Array(to) : null;
+    this.scratch = new Float32Array(this.length);
+  }
+
+  /** Where the taps of phase p begin. */
+  shift(p) {
+    return Math.floor((p * this.from) / this.to);
+  }
+
+  /** Float32Array[length]: output j to + p is sum_k taps(p)[k] x[j from + shift(p) + k - width]. */
+  taps(p) {
+    if (!this.kept) return this.fill(this.scratch, p, tabulated);
+    return (this.kept[p] ??= this.fill(new Float32Array(this.length), p, windowedSinc));
+  }
+
+  fill(taps, p, filter) {
+    const { from, to, width } = this, base = Math.min(from, to) * ROLLOFF, shift = this.shift(p);
+    for (let k = 0; k < taps.length; k++) {
+      const t = ((shift + k - width) / from - p / to) * base;
+      taps[k] = (filter(Math.max(-ZERO_CROSSINGS, Math.min(ZERO_CROSSINGS, t))) * base) / from;
+    }
+    return taps;
+  }
+}
+
+const filters = new Map();
+
+function polyphase(from, to) {
+  const key = `${from}:${to}`;
+  if (!filters.has(key)) {
+    if (filters.size > 7) filters.clear();
+    filters.set(key, new Polyphase(from, to));
+  }
+  return filters.get(key);
+}
+
 /** Float32Array at `fromRate` Hz -> Float32Array of ceil(length * toRate / fromRate) samples at `toRate` Hz. */
 export function resample(x, fromRate, toRate) {
   const [from, to] = reduced(fromRate, toRate);
   if (from === to) return x;
-  const { width, phases } = polyphase(from, to);
-  const out = new Float32Array(Math.ceil((x.length * to) / from));
-  for (let n = 0; n < out.length; n++) {
-    const p = n % to, start = ((n - p) / to) * from - width, kernel = phases[p];
-    // of the taps only those within the filter's half width of the output's own place differ from zero
-    const shift = Math.floor((p * from) / to);
-    const first = Math.max(shift, -start), last = Math.min(shift + 2 * width + 2, kernel.length, x.length - start);
+  return piece(x, from, to, 0, Math.ceil((x.length * to) / from));
+}
+
+/** Output samples begin ... end - 1 of `x`. */
+function piece(x, from, to, begin, end) {
+  const filter = polyphase(from, to), out = new Float32Array(end - begin);
+  for (let n = begin; n < end; n++) {
+    const p = n % to, start = ((n - p) / to) * from + filter.shift(p) - filter.width, taps = filter.taps(p);
+    const first = Math.max(0, -start), last = Math.min(filter.length, x.length - start);
     let sum = 0;
-    for (let i = first; i < last; i++) sum += kernel[i] * x[start + i];
-    out[n] = sum;
+    for (let k = first; k < last; k++) sum += taps[k] * x[start + k];
+    out[n - begin] = sum;
   }
   return out;
 }
@@ -97,10 +139,11 @@ export class StreamingResampler {
     const blocks = Math.floor(buffer.length / this.from) - 2 * this.context;
     this.buffer = buffer;
     if (blocks < 1) return new Float32Array(0);
-    const result = resample(buffer.subarray(0, (blocks + 2 * this.context) * this.from), this.from, this.to);
+    const first = this.context * this.to, count = blocks * this.to;
+    const result = piece(buffer.subarray(0, (blocks + 2 * this.context) * this.from), this.from, this.to, first, first + count);
     this.buffer = buffer.slice(blocks * this.from);
-    this.returned += blocks * this.to;
-    return result.slice(this.context * this.to, (this.context + blocks) * this.to);
+    this.returned += count;
+    return result;
   }
 
   /** The rest: ceil(received * to / from) samples in all; then as new. */

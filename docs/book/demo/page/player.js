@@ -8,6 +8,7 @@ export class Player {
     this.onChange = onChange;
     this.state = { enhanced: true, strength: 1 };
     this.offset = 0;
+    this.starting = null;  // a mark of its own for each start that waits for the sound card
   }
 
   /** @param noisy, enhanced channels of one rate and length */
@@ -36,8 +37,17 @@ export class Player {
   }
 
   async play() {
-    if (!this.buffers || this.playing) return;
-    await this.context.resume();
+    if (!this.buffers || this.playing || this.starting) return;
+    const mark = (this.starting = Symbol("start"));
+    try {
+      await this.context.resume();
+      if (this.starting === mark) this.begin();
+    } finally {
+      if (this.starting === mark) this.starting = null;
+    }
+  }
+
+  begin() {
     if (this.offset >= this.seconds - 0.01) this.offset = 0;
     this.mixer = new Mixer(this.context, this.buffers, this.state, () => {
       this.mixer = null;
@@ -49,7 +59,9 @@ export class Player {
     this.onChange();
   }
 
+  /** Stop where the playhead is; a start that still waits is called off. */
   pause() {
+    this.starting = null;
     if (!this.playing) return;
     this.offset = this.position;
     this.mixer.stop();
@@ -63,10 +75,10 @@ export class Player {
   }
 
   async seek(seconds) {
-    const { playing } = this;
+    const restart = this.playing || Boolean(this.starting);
     this.pause();
     this.offset = Math.min(Math.max(seconds, 0), this.seconds);
-    if (playing) await this.play();
+    if (restart) await this.play();
   }
 
   set(state) {

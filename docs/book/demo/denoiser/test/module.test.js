@@ -65,6 +65,14 @@ test("a resampler gives in blocks what it gives at once, and a tone stays a tone
   assert.throws(() => resample(noise(9), 44100.5, 16000), /whole number of Hz/);
 });
 
+test("the filters of rates without a common divisor stay small", () => {
+  for (const [from, to] of [[22254, 16000], [16000, 22254], [767999, 16000]]) {
+    const x = noise(Math.round(from / 10)), before = process.memoryUsage().arrayBuffers;
+    assert.equal(resample(x, from, to).length, Math.ceil((x.length * to) / from));
+    assert.ok(process.memoryUsage().arrayBuffers - before < 20e6);
+  }
+});
+
 test("levels: -60 dBFS comes to -23, usual live levels stay", () => {
   const quiet = Float32Array.from({ length: 16000 }, (_, n) => 0.1 + 1e-3 * (-1) ** n);
   const { offset, scale } = measureLevel(quiet, 16000);
