@@ -19,6 +19,7 @@ from dccrn_lib.audio.files import read_audio
 from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.evaluation.scores import score_pair
+from dccrn_lib.networks.modes import evaluating
 from dccrn_lib.runtime.digests import state_digest
 from dccrn_lib.runtime.errors import AudioError, ConfigError
 from dccrn_lib.runtime.files import read_json, write_json
@@ -150,8 +151,8 @@ def _pairs(systems: Mapping[str, nn.Module | None], mixtures: MixtureDataset) ->
             estimate = item["noisy"]
             if model is not None:
                 device = next(model.parameters()).device
-                with torch.no_grad():
-                    estimate = model.eval()(item["noisy"][None].to(device))[0].cpu()
+                with torch.no_grad(), evaluating(model):
+                    estimate = model(item["noisy"][None].to(device))[0].cpu()
             yield Pair(head, item["clean"].numpy(), estimate.numpy())
 
 

@@ -21,7 +21,7 @@ from dccrn_lib.evaluation.metrics import REFERENCE_METRICS
 from dccrn_lib.evaluation.native_pesq import native_pesq
 from dccrn_lib.evaluation.pairing import pair_files
 from dccrn_lib.evaluation.scores import score_pair
-from dccrn_lib.evaluation.systems import Pair, score_many
+from dccrn_lib.evaluation.systems import Pair, evaluate_systems, score_many
 from dccrn_lib.losses import si_snr_db
 from dccrn_lib.runtime.errors import AudioError, ConfigError, MetricError
 from dccrn_lib.runtime.paths import weights_dir
@@ -571,3 +571,17 @@ def test_one_odd_sampling_rate_costs_its_own_scores_only(folders):
     assert result["n_scored"] == 2 and all("1000003 Hz" in entry["reason"] for entry in result["unscored"])
     with pytest.raises(AudioError, match="7 Hz"):
         score_pair(speech_like(), speech_like(), sample_rate=7)
+
+
+def test_scoring_keeps_the_mode_of_each_layer():
+    class Mixtures(list):
+        config, seed = None, 0
+
+    s = torch.from_numpy(speech_like()[:16000])
+    item = {"id": "0", "snr_db": 5.0, "label": "fan", "clean": s, "noisy": s + 0.001 * torch.randn(16000)}
+    model = nn.Sequential(nn.Identity().eval(), nn.Dropout(0.5)).train()
+    model[0].eval()
+    model.register_parameter("unused", nn.Parameter(torch.zeros(1)))
+    items = evaluate_systems({"a": model}, Mixtures([item]), ["si_snr_db"], workers=1, progress=False)
+    assert items["a"][0]["si_snr_db"] > 10
+    assert [module.training for module in model.modules()] == [True, False, True]
