@@ -18,7 +18,7 @@ import numpy as np
 
 from dccrn_lib.enhancement.level import LOUDEST, LevelControl, LevelMeter, OffsetControl, limited
 from dccrn_lib.runtime.errors import AudioError, WeightsError
-from dccrn_lib.runtime.files import atomic_path, require_place
+from dccrn_lib.runtime.files import atomic_path, require_place, require_writable
 from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.sinks import sink
 
@@ -308,7 +308,7 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
         AudioError: the file cannot be read, is empty, or has another sample rate, or the other exists and shall not be
             replaced, or cannot be written.
         WeightsError: bad model file.
-        ConfigError: the destination is a new file among the devices.
+        ConfigError: the destination is a new file among the devices, or in a read-only folder.
     """
     import soundfile
 
@@ -329,6 +329,7 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
     if Path(destination).is_file() and not overwrite:
         raise AudioError(f"{destination} exists; choose another output name, or replace it with --overwrite")
     require_place(destination)
+    require_writable(destination)
     suffix = Path(destination).suffix.lower()
     form = info.format if suffix == Path(source).suffix.lower() else suffix[1:].upper()
     if form not in soundfile.available_formats() or form in ("RAW", "SD2") or Path(destination).is_dir():

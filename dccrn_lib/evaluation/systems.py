@@ -120,7 +120,7 @@ def evaluate_systems(
         systems: name -> model; None stands for the noisy input itself.
         mixtures: the test set.
         metrics: names, see ``evaluation.scores``.
-        workers: processes that score; as many as cores by default, 8 at most; 1 scores in this process.
+        workers: processes that score; None takes as many as cores, 8 at most; 1 scores in this process.
         progress: show a progress bar.
         keep: JSON file for the scores; read instead where it holds those of these weights, mixtures and metrics.
 
@@ -132,7 +132,7 @@ def evaluate_systems(
         record = read_json(keep, "remove it to score again")
         if record.get("key") == key:
             return {name: record["items"][name] for name in systems}
-    scored = score_many(_pairs(systems, mixtures), metrics, min(workers or usable_cores(), 8))
+    scored = score_many(_pairs(systems, mixtures), metrics, workers or min(usable_cores(), 8))
     bar = tqdm(scored, total=len(systems) * len(mixtures), desc="score", disable=not progress)
     items: Items = {name: [] for name in systems}
     for k, item in enumerate(bar):  # all systems of a mixture, then the next mixture

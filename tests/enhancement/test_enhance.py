@@ -622,3 +622,10 @@ def test_an_output_that_its_format_cannot_hold_is_refused_before_the_work(tmp_pa
     with pytest.raises(AudioError, match="WAV holds up to 4 GiB"):
         enhance_file(tmp_path / "a.flac", tmp_path / "a.wav", nn.Identity())
     assert not (tmp_path / "a.wav").exists()
+
+
+def test_a_read_only_folder_is_refused_before_the_work(tmp_path, monkeypatch):
+    write_audio(tmp_path / "a.wav", noise(1, 400), 16000)
+    monkeypatch.setattr(os, "access", lambda *args, **kwargs: False)
+    with pytest.raises(ConfigError, match="cannot be written to"):
+        enhance_file(tmp_path / "a.wav", tmp_path / "b.wav", None)  # the network would fail

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import math
 import os
 import shutil
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from pesq import pesq
 from torch import nn
 
 from dccrn_lib.audio.files import write_audio
+from dccrn_lib.evaluation import systems
 from dccrn_lib.evaluation.folders import _refuse_input, evaluate_directories
 from dccrn_lib.evaluation.intervals import Difference, bootstrap_ci, compare_systems, paired_difference, t_interval
 from dccrn_lib.evaluation.metrics import REFERENCE_METRICS
@@ -101,12 +105,54 @@ def test_any_dense_real_array_or_tensor_is_scored():
         lambda s: s > 0,
         lambda s: s.astype(str),
         lambda s: [s, s[:5]],
+        lambda s: (128 + 100 * s).astype(np.uint8),
+        lambda s: (30000 * s).astype(np.uint16),
+        lambda s: (30000 * s).astype(np.int64),
     ],
 )
 def test_what_is_no_dense_real_signal_is_refused(kind):
     s = speech_like()[:8000]
-    with pytest.raises(MetricError, match="^estimate must [^\n]*$"):
+    with pytest.raises(MetricError, match="^estimate (must|holds) [^\n]*$"):
         score_pair(s, kind(s), metrics=["si_snr_db"])
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32])
+def test_integers_have_their_full_scale(kind):
+    s = speech_like()[:16000]
+    e = np.clip(s, -0.9, 0.9)
+    full = -float(np.iinfo(kind).min)
+    integers = (e * full).round().astype(kind)
+    for given in (integers, torch.from_numpy(integers)):
+        assert score_pair(s, given, metrics=["gain"])["gain"] == pytest.approx(_gain(s, e), abs=5e-3)
+    silent = score_pair(integers, np.zeros(16000, kind), metrics=["si_snr_db"])
+    assert silent["reasons"]["si_snr_db"] == "estimate is silent"
+
+
+def _gain(s: np.ndarray, e: np.ndarray) -> float:
+    return score_pair(s, e, metrics=["gain"])["gain"]
+
+
+def test_dnsmos_of_integers_is_that_of_floats(monkeypatch):
+    heard = []
+    package = types.ModuleType("speechmos")
+    package.dnsmos = types.SimpleNamespace(
+        run=lambda x, sr: heard.append(x) or {"ovrl_mos": 1.0, "sig_mos": 1.0, "bak_mos": 1.0}
+    )
+    package.__spec__ = importlib.machinery.ModuleSpec("speechmos", None)
+    monkeypatch.setitem(sys.modules, "speechmos", package)
+    s = (0.5 * speech_like()[:16000]).clip(-1, 1)
+    integers = (s * 32767).astype(np.int16)
+    assert score_pair(s, integers, metrics=["dnsmos_ovrl"])["dnsmos_ovrl"] == 1.0
+    assert np.abs(heard[0] - s).max() < 1e-3
+
+
+@pytest.mark.parametrize("workers, used", [(None, 8), (1, 1), (12, 12)])
+def test_a_number_of_workers_is_honoured(monkeypatch, workers, used):
+    asked = []
+    monkeypatch.setattr(systems, "usable_cores", lambda: 64)
+    monkeypatch.setattr(systems, "score_many", lambda pairs, metrics, workers: asked.append(workers) or iter(()))
+    evaluate_systems({}, [], ["si_snr_db"], workers, progress=False)
+    assert asked == [used]
 
 
 def test_gain_and_polarity_see_what_the_others_cannot():
