@@ -102,8 +102,9 @@ def require_writable(path: PathLike, folder: bool = False) -> None:
         return
     place = Path(os.path.realpath(path))
     nearest = next((p for p in (place, *place.parents)[0 if folder else 1 :] if os.path.exists(p)), None)
-    mode = os.W_OK | os.X_OK
-    if nearest is not None and not os.access(nearest, mode, effective_ids=os.access in os.supports_effective_ids):
+    if nearest is None or not nearest.is_dir():
+        return  # a file is no folder, as whoever writes is told
+    if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise ConfigError(f"{path}: {nearest} cannot be written to; allow it, or choose another place")
 
 
