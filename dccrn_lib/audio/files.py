@@ -18,8 +18,9 @@ import numpy as np
 import soundfile
 from torch import Tensor
 
-from dccrn_lib.audio.recording import FOREIGN_SUFFIXES, opened, require_rate, write_tags
+from dccrn_lib.audio.recording import FOREIGN_SUFFIXES, opened, require_rate, require_size, write_tags
 from dccrn_lib.audio.resampling import StreamingResampler, resample
+from dccrn_lib.audio.samples import real_samples
 from dccrn_lib.runtime.errors import AudioError
 from dccrn_lib.runtime.files import atomic_path
 from dccrn_lib.runtime.paths import PathLike
@@ -86,14 +87,16 @@ def read_blocks(
         path: audio file.
         block_samples: samples a piece (the last may be shorter).
         start: first sample.
-        count: number of samples, None for all that follow.
+        count: number of samples, from 1; None for all that follow.
 
     Yields:
         float32 (channel, sample).
 
     Raises:
-        AudioError: as ``read_audio``; a file that ends before its header says so raises at its end.
+        AudioError: as ``read_audio``, at the first piece; a file that ends before its header says so raises at its end.
     """
+    if count is not None and count < 1:
+        raise AudioError(f"{path}: cannot read {count} samples; count must be at least 1, or None for all")
     with opened(path, whole=False) as recording:
         samples = recording.samples if recording.seekable else audio_info(path).samples
         if not 0 <= start < samples:
@@ -120,14 +123,14 @@ def read_audio(
         path: any format that libsndfile reads (wav, flac, ogg, opus, mp3, aiff, ...).
         sample_rate: rate wanted in Hz; None keeps the file's.
         start: first sample, at the file's rate.
-        count: number of samples at the file's rate, None for all that follow.
+        count: number of samples at the file's rate, from 1; None for all that follow.
 
     Returns:
         (samples, rate): float32 (channel, sample) and the rate in Hz.
 
     Raises:
         AudioError: missing, a folder or pipe, empty, corrupt, cut off, not audio, without samples, of an odd sampling
-            rate, or with NaN or values beyond all sound in it.
+            rate, or with NaN or values beyond all sound in it; ``start`` or ``count`` out of range.
     """
     pieces = list(read_blocks(path, start=start, count=count))
     samples = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
@@ -212,13 +215,17 @@ class AudioWriter:
         """Append float (channel, sample).
 
         Raises:
-            AudioError: a sample is NaN or infinite, or the number of channels is wrong.
+            AudioError: samples that are no floats, one that is NaN or infinite, the number of channels is wrong, or the
+                file would be larger than its header can say (4 GiB in WAV, AIFF and AU).
             OSError: the system refuses, because the disk is full perhaps.
         """
         if samples.ndim != 2 or samples.shape[0] != self.channels:
             raise AudioError(f"cannot write {self.path}: expected ({self.channels}, sample), got {samples.shape}")
+        if samples.dtype.kind != "f":
+            raise AudioError(f"cannot write {self.path}: {_no_floats(samples)}")
         if samples.shape[1] == 0:
             return
+        require_size(self.path, self.samples + samples.shape[1], self.channels, self.subtype, self.format)
         peak = float(np.abs(samples).max())
         if not np.isfinite(peak):
             raise AudioError(f"cannot write {self.path}: the signal holds NaN or infinite samples")
@@ -241,6 +248,10 @@ class AudioWriter:
         self._opened.__exit__(kind, error, trace)
 
 
+def _no_floats(samples: np.ndarray) -> str:
+    return f"expected float samples in [-1, 1], got {samples.dtype}; divide integers by their full scale"
+
+
 def write_audio(
     path: PathLike,
     samples: np.ndarray | Tensor,
@@ -257,7 +268,7 @@ def write_audio(
 
     Args:
         path: its suffix decides the format, unless ``format`` is given.
-        samples: float, (channel, sample) or (sample,), full scale at +-1.
+        samples: float of any width, (channel, sample) or (sample,), full scale at +-1; array, tensor or list.
         sample_rate: Hz.
         subtype: PCM_16, PCM_24, FLOAT, VORBIS ...; None for the format's default (PCM_16 for wav and flac).
         format: libsndfile's name (WAV, FLAC, OGG ...).
@@ -267,9 +278,12 @@ def write_audio(
         Number of samples that were clipped.
 
     Raises:
-        AudioError: NaN or infinite samples, none at all, wrong shape, unknown format, peaks under "error".
+        AudioError: NaN or infinite samples, none at all, integer, complex or sparse ones, wrong shape, unknown format,
+            more than the format's header can count, peaks under "error".
     """
-    array = np.asarray(samples.detach().cpu() if isinstance(samples, Tensor) else samples, dtype=np.float32)
+    array = real_samples(samples, f"cannot write {path}: the signal")
+    if array.dtype.kind != "f":
+        raise AudioError(f"cannot write {path}: {_no_floats(array)}")
     array = array[None] if array.ndim == 1 else array  # (channel, sample)
     if array.ndim != 2 or array.size == 0:
         raise AudioError(f"cannot write {path}: expected (channel, sample) with >= 1 sample, got {array.shape}")
@@ -289,7 +303,20 @@ def write_audio(
     return writer.clipped
 
 
-def list_audio_files(folder: PathLike, recursive: bool = True, repeats: bool = True) -> list[Path]:
+def _no_folder(folder: Path) -> str:
+    """Why a folder cannot be found: it is not there, or the system does not say."""
+    try:
+        os.stat(folder)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        pass
+    except OSError as error:
+        return f"cannot list {folder} ({error.strerror or error})"
+    return f"no such folder: {folder}"
+
+
+def list_audio_files(
+    folder: PathLike, recursive: bool = True, repeats: bool = True, refused: list[AudioError] | None = None
+) -> list[Path]:
     """All files of a folder whose suffix is an audio format's, sorted; hidden files and folders are left out.
 
     Linked folders are followed, but never into a folder that one is already in.
@@ -298,17 +325,26 @@ def list_audio_files(folder: PathLike, recursive: bool = True, repeats: bool = T
         folder: where to look.
         recursive: look into its subfolders too.
         repeats: a folder that is linked twice is listed twice; without, once.
+        refused: takes one error for each folder that cannot be listed, and the rest is listed; None raises the first.
 
     Raises:
-        AudioError: there is no such folder.
+        AudioError: there is no such folder, or it or one below it cannot be listed.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise AudioError(f"no such folder: {folder}" if not folder.exists() else f"{folder} is a file, not a folder")
+    if not os.path.isdir(folder):
+        raise AudioError(f"{folder} is a file, not a folder" if os.path.exists(folder) else _no_folder(folder))
+
+    def refuse(error: OSError) -> None:
+        where = folder if error.filename is None else os.fsdecode(error.filename)
+        told = AudioError(f"cannot list {where} ({error.strerror or error}); allow it to be read, or move it away")
+        if refused is None:
+            raise told from error
+        refused.append(told)
+
     paths: list[Path] = []
     above: dict[str, tuple[str, ...]] = {os.fspath(folder): ()}  # folder -> the real folders it lies in
     seen: set[str] = set()
-    for where, folders, names in os.walk(folder, followlinks=True):
+    for where, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
         real, outer = os.path.realpath(where), above.pop(where)
         if real in outer or (not repeats and real in seen):
             folders.clear()

@@ -254,6 +254,33 @@ def require_rate(path: PathLike, rate: int, channels: int, subtype: str | None, 
         raise AudioError(f"cannot write {path}: {form} would hold {rate} Hz as {held} Hz; use .wav or .flac")
 
 
+#: Formats whose header counts bytes in 32 bits, or fewer: beyond 4 GiB it wraps around, and nothing is said.
+#: The others count in 64 bits or not at all.
+LARGE_FORMATS = ("W64", "RF64", "CAF", "FLAC", "OGG", "MP3", "IRCAM", "NIST", "PAF", "PVF")
+_LARGEST = (1 << 32) - (1 << 16)  # bytes of samples that leave room for the header and tags
+_BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8, "DPCM_16": 2, "DWVW_16": 2, "DWVW_24": 3}
+
+
+def require_size(path: PathLike, samples: int, channels: int, subtype: str | None, form: str) -> None:
+    """Refuse to write a file whose header cannot hold its length: most of it would be lost to who reads it.
+
+    Args:
+        path: to be written, for the message.
+        samples: per channel.
+        channels: their number.
+        subtype, form: libsndfile's. A coded sample counts as one byte, the most that it takes.
+
+    Raises:
+        AudioError: the samples take about 4 GiB or more, and the format has no room for such a number.
+    """
+    size = samples * channels * _BYTES.get(subtype or soundfile.default_subtype(form) or "", 1)
+    if size > _LARGEST and form not in LARGE_FORMATS:
+        raise AudioError(
+            f"cannot write {path}: {form} holds up to 4 GiB, and {size / 2**30:.1f} GiB of samples are to be written; "
+            "use .w64, .rf64, .caf or .flac"
+        )
+
+
 #: What libsndfile knows of a recording's tags. It writes "software" itself.
 MOST_TAG, MOST_TAGS = 1000, 3000  # bytes of one and of all: some headers hold no more, or cannot be read again
 TAGS = ("title", "copyright", "artist", "comment", "date", "album", "license", "tracknumber", "genre")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dccrn_lib.cli.checks import count, device, file, named
+from dccrn_lib.cli.checks import count, device, file, named, positive
 from dccrn_lib.cli.parser import Parser
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
 from dccrn_lib.runtime.settings import shown
@@ -60,7 +60,7 @@ def train(**options: Any) -> Parser:
     p.add_argument("--batches", default="", metavar="N,N", help="batches to try; 1,2,4,8 on a CPU, 8 to 64 on a GPU")
     p.add_argument("--precisions", default="fp32,bf16", metavar="NAME,NAME", help="fp32, bf16")
     p.add_argument("--channels-last", action="store_true", help="keep the channels of convolutions last in memory")
-    p.add_argument("--seconds", type=float, default=2.0, metavar="S", help="length of a mixture")
+    p.add_argument("--seconds", type=positive, default=2.0, metavar="S", help="length of a mixture")
     p.add_argument(
         "--json", type=_record_file, metavar="FILE", help="result file to write; the table is printed in any case"
     )
@@ -132,7 +132,7 @@ def operations(**options: Any) -> Parser:
     p = Parser(**options)
     p.add_argument("--model", type=named, default="uformer", metavar="PRESET", help="network")
     p.add_argument("--batch-size", type=count, default=4, metavar="N", help="mixtures in the batch")
-    p.add_argument("--seconds", type=float, default=2.0, metavar="S", help="length of a mixture")
+    p.add_argument("--seconds", type=positive, default=2.0, metavar="S", help="length of a mixture")
     p.add_argument(
         "--json", type=_record_file, metavar="FILE", help="result file to write; the table is printed in any case"
     )

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.files import require_place
+from dccrn_lib.runtime.files import require_place, require_writable
 from dccrn_lib.runtime.settings import LARGEST_COUNT, LARGEST_SEED, shown
 
 
@@ -71,10 +71,7 @@ def named(text: str) -> str:
 def folder(text: str) -> str:
     """A folder to write to, refused before the work begins rather than after it."""
     path = Path(named(text))
-    _place(path)
-    wrong = next((p for p in (path, *path.parents) if os.path.exists(p) and not os.path.isdir(p)), None)
-    if wrong is not None:
-        raise argparse.ArgumentTypeError(f"{wrong} is a file, not a folder; choose another place")
+    _place(path, path)
     return text
 
 
@@ -83,14 +80,18 @@ def file(text: str) -> str:
     path = Path(named(text))
     if os.path.isdir(path):
         raise argparse.ArgumentTypeError(f"{path} is a folder; name a file in it")
-    _place(path)
-    folder(str(path.parent))
+    _place(path, path.parent)
     return text
 
 
-def _place(path: Path) -> None:
+def _place(path: Path, folder: Path) -> None:
+    """Refuse a path among the devices, below a file or in a read-only folder; ``folder`` takes what is written."""
+    wrong = next((p for p in (folder, *folder.parents) if os.path.exists(p) and not os.path.isdir(p)), None)
     try:
         require_place(path)
+        if wrong is not None:
+            raise ConfigError(f"{wrong} is a file, not a folder; choose another place")
+        require_writable(path, path == folder)
     except ConfigError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -52,7 +52,7 @@ def scan(**options: Any) -> Parser:
         help="folder level below DIR that names the speaker or recording; guessed when not given",
     )
     p.add_argument("--speaker-per-file", action="store_true", help="every file of speech is another speaker")
-    p.add_argument("--workers", type=count, metavar="N", help="parallel readers; all cores when not given")
+    p.add_argument("--workers", type=count, metavar="N", help="parallel readers; four for each core when not given")
     p.set_defaults(run=_scan)
     return p
 

@@ -23,7 +23,12 @@ def evaluate(**options: Any) -> Parser:
     p.add_argument("--json", type=file, required=True, metavar="FILE", help="result file to write")
     p.add_argument("--device", type=device, default="cpu", help="cpu, cuda, cuda:1 ...")
     p.add_argument("--metrics", metavar="NAMES", help="pesq_wb,stoi ...; all that are installed when not given")
-    p.add_argument("--workers", type=count, metavar="N", help="processes that score; all cores when not given")
+    p.add_argument(
+        "--workers",
+        type=count,
+        metavar="N",
+        help="processes that score; when not given one for fewer than 16 files, else all cores",
+    )
     p.set_defaults(run=_evaluate)
     return p
 
@@ -43,12 +48,16 @@ def _evaluate(a: argparse.Namespace) -> int:
         workers=a.workers,
         progress=not a.quiet,
         metrics=a.metrics.split(",") if a.metrics else None,
+        on_result=_say_means,
     )
-    means = ", ".join(f"{k} {v:.4g}" for k, v in result["mean"].items() if v is not None)
-    print(f"{result['n_scored']} of {result['n']} files scored: {means or 'nothing'}")
     left = result["unscored"]
     for entry in left[:3]:
         print(f"no {entry['metric']} for {entry['file']}: {entry['reason']}", file=sys.stderr)
     if len(left) > 3:
         print(f"and {len(left) - 3} more, see unscored in {a.json}", file=sys.stderr)
     return 0 if result["n_scored"] == result["n"] else 1
+
+
+def _say_means(result: dict[str, Any]) -> None:
+    means = ", ".join(f"{k} {v:.4g}" for k, v in result["mean"].items() if v is not None)
+    print(f"{result['n_scored']} of {result['n']} files scored: {means or 'nothing'}")

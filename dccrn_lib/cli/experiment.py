@@ -370,7 +370,9 @@ def shipped_weights(**options: Any) -> Parser:
     p.add_argument("--split", default="test", choices=SPLITS, help="test; valid is for choosing (default: test)")
     p.add_argument("--count", type=count, default=120, metavar="N", help="mixtures")
     p.add_argument("--out", type=folder, metavar="DIR", help="folder for the result files; results/ when not given")
-    p.add_argument("--workers", type=count, metavar="N", help="processes that score; all cores when not given")
+    p.add_argument(
+        "--workers", type=count, metavar="N", help="processes that score; all cores, 8 at most, when not given"
+    )
     p.add_argument("--dnsmos", action="store_true", help="score DNSMOS as well (extra dnsmos)")
     p.add_argument(
         "--prefix", default="real", metavar="NAME", help="the files are NAME_SPLIT.json, NAME_paired.json ..."

@@ -17,7 +17,7 @@ from dccrn_lib.audio.files import audio_info, list_audio_files
 from dccrn_lib.enhancement.files import EnhancedFile, Model, enhance_file, real_path
 from dccrn_lib.enhancement.optimised import optimised
 from dccrn_lib.enhancement.waveform import resolve_model
-from dccrn_lib.runtime.devices import autocast
+from dccrn_lib.runtime.devices import autocast, lacks_memory
 from dccrn_lib.runtime.errors import AudioError, ConfigError, DccrnError
 from dccrn_lib.runtime.interpreters import without_current_folder
 from dccrn_lib.runtime.paths import PathLike
@@ -47,20 +47,33 @@ class EnhanceReport:
 def _planned(inputs: Iterable[Path], out: Path) -> Iterator[tuple[Path, Path | None, str]]:
     """(input, destination, "") for every file, (input, None, reason) for what cannot be done."""
     for given in inputs:
-        if given.is_dir():
-            files = list_audio_files(given)
+        if os.path.isdir(given):
+            refused: list[AudioError] = []
+            files = list_audio_files(given, refused=refused)
+            for error in refused:
+                yield given, None, str(error)
             inside = real_path(given) in real_path(out).parents
             if inside:  # outputs of an earlier run inside the folder are not inputs
                 files = [file for file in files if real_path(out) not in real_path(file).parents]
-            if not files:
+            if not files and not refused:
                 where = f"{given} outside the output folder {out}" if inside else str(given)
                 yield given, None, f"no audio file in {where}"
             for file in files:
                 yield file, out / file.relative_to(given), ""
-        elif given.exists():
-            yield given, out / given.name, ""
         else:
-            yield given, None, f"no such file or folder: {given}"
+            reason = _absent(given)
+            yield given, None if reason else out / given.name, reason
+
+
+def _absent(path: Path) -> str:
+    """Why the system does not show what has this name; "" if it does."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return f"no such file or folder: {path}"
+    except OSError as error:
+        return f"cannot read {path} ({error.strerror or error})"
+    return ""
 
 
 def _plan(inputs: list[Path], out: Path, report: EnhanceReport) -> list[tuple[Path, Path]]:
@@ -118,6 +131,10 @@ def _attempt(
         return str(error)
     except OSError as error:
         return f"{error.filename or destination}: {error.strerror or error}"
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        return f"{source}: not enough memory; use fewer workers, or cut the file or its channels apart"
 
 
 def enhance_files(
@@ -169,8 +186,8 @@ def enhance_files(
     report = EnhanceReport()
     jobs = _plan(paths, out, report)
     if skip_existing:
-        report.skipped = sorted(destination for _, destination in jobs if destination.exists())
-        jobs = [(source, destination) for source, destination in jobs if not destination.exists()]
+        report.skipped = sorted(destination for _, destination in jobs if os.path.exists(destination))
+        jobs = [(source, destination) for source, destination in jobs if not os.path.exists(destination)]
     lengths = dict(zip((source for source, _ in jobs), map(_seconds, (s for s, _ in jobs)), strict=True))
     bar = tqdm(total=sum(lengths.values()), unit="s", desc="enhance", disable=not progress or not jobs)
     bar.bar_format = "{l_bar}{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"

@@ -20,17 +20,11 @@ import numpy as np
 from torch import nn
 
 from dccrn_lib.audio.files import AudioInfo, AudioWriter, audio_info, file_format, read_blocks
-from dccrn_lib.audio.recording import kept_subtype
-from dccrn_lib.enhancement.waveform import (
-    BLOCK_SECONDS,
-    LevelMeter,
-    enhanced_blocks,
-    evaluating,
-    resolve_model,
-    signal_path,
-)
+from dccrn_lib.audio.recording import kept_subtype, require_size
+from dccrn_lib.enhancement.waveform import BLOCK_SECONDS, LevelMeter, enhanced_blocks, resolve_model, signal_path
+from dccrn_lib.networks.modes import evaluating
 from dccrn_lib.runtime.errors import AudioError
-from dccrn_lib.runtime.files import require_place
+from dccrn_lib.runtime.files import require_place, require_writable
 from dccrn_lib.runtime.paths import PathLike
 
 Model = nn.Module | PathLike
@@ -108,7 +102,8 @@ def enhance_file(
 
     Raises:
         AudioError: the source cannot be read, the destination exists or is the source, or it cannot be
-        written. WeightsError, ConfigError: unknown model or device, or a destination among the devices.
+        written, or would be larger than its format can say. WeightsError, ConfigError: unknown model or device, or a
+        destination among the devices or in a read-only folder.
     """
     source, destination = Path(source), Path(destination)
     info = audio_info(source)
@@ -119,7 +114,9 @@ def enhance_file(
             f"{destination} exists; choose another output, or replace it with --overwrite (overwrite=True)"
         )
     require_place(destination)
+    require_writable(destination)
     form, kept = _output_format(info, destination, subtype)
+    require_size(destination, info.samples, info.channels, kept, form)
     block = max(1, int(BLOCK_SECONDS * info.sample_rate))
     samples, meter = _scan(source, block, info)
     network = resolve_model(model, device)

@@ -21,6 +21,7 @@ ACTIVE_DB = 25.0
 PARTS = 10  # of a frame, 5 ms each; a click lies in one of them, or in two
 CLICK_DB = 30.0  # the peak of a frame with a click lies so far above the RMS of all but its CLICK_PARTS loudest parts
 CLICK_PARTS = 2
+LOUDEST = 1e6  # of a live signal: 120 dB above full scale; far beyond it float32 overflows to NaN inside the network
 LOUDEST_HEARD = 4.0  # full scale is 1: nothing but a click goes beyond
 FOLLOW_DB = 18.0  # what lies so far below the loudest frame is still heard well; the rest is raised to here
 FOLLOW_SECONDS = 0.5  # a frame's level is that of the loudest frame so near to it, on either side

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dccrn_lib.enhancement.level import LevelControl, LevelMeter, OffsetControl, limited
+from dccrn_lib.enhancement.level import LOUDEST, LevelControl, LevelMeter, OffsetControl, limited
 from dccrn_lib.runtime.errors import AudioError, WeightsError
-from dccrn_lib.runtime.files import atomic_path, require_place
+from dccrn_lib.runtime.files import atomic_path, require_place, require_writable
 from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.sinks import sink
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dccrn_lib.audio.recording import Recording
 
 _BLOCK = 1 << 20  # samples; the length of some files is not known beforehand
+_WRITTEN = 1 << 18  # samples at once; some encoders fail on very long writes
 
 
 class _BoundStep:
@@ -140,7 +141,7 @@ class OnnxEnhancer:
         """Enhance a whole signal: float (sample,) at ``sample_rate`` -> float32 (sample,).
 
         Raises:
-            AudioError: not one-dimensional, empty, not float, or NaN or infinity in it.
+            AudioError: not one-dimensional, empty, not float, or a sample that is NaN, infinite or beyond LOUDEST.
         """
         x = self._checked(samples)
         if not x.size:
@@ -190,8 +191,9 @@ class OnnxEnhancer:
         x = np.asarray(samples)
         if x.ndim != 1 or not np.issubdtype(x.dtype, np.floating):
             raise AudioError(f"expected float samples of shape (sample,), got {x.dtype} {x.shape}")
-        if not np.isfinite(x).all():
-            raise AudioError("samples hold NaN or infinity; clean them first")
+        if x.size and not np.abs(x).max() <= LOUDEST:  # NaN is not
+            bad = f"values beyond {LOUDEST:g} (full scale is 1)" if np.isfinite(x).all() else "NaN or infinity"
+            raise AudioError(f"samples hold {bad}; clean them first")
         return x.astype(np.float32)
 
     def _frame_count(self, samples: int) -> int:
@@ -306,11 +308,16 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
         AudioError: the file cannot be read, is empty, or has another sample rate, or the other exists and shall not be
             replaced, or cannot be written.
         WeightsError: bad model file.
-        ConfigError: the destination is a new file among the devices.
+        ConfigError: the destination is a new file among the devices, or in a read-only folder.
     """
     import soundfile
 
-    from dccrn_lib.audio.recording import kept_subtype, require_rate, write_tags  # a live signal needs no soundfile
+    from dccrn_lib.audio.recording import (
+        kept_subtype,
+        require_rate,
+        require_size,
+        write_tags,
+    )  # a live signal needs no soundfile
 
     enhancer = OnnxEnhancer(model)
     samples, info = _read(source)
@@ -322,12 +329,14 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
     if Path(destination).is_file() and not overwrite:
         raise AudioError(f"{destination} exists; choose another output name, or replace it with --overwrite")
     require_place(destination)
+    require_writable(destination)
     suffix = Path(destination).suffix.lower()
     form = info.format if suffix == Path(source).suffix.lower() else suffix[1:].upper()
     if form not in soundfile.available_formats() or form in ("RAW", "SD2") or Path(destination).is_dir():
         raise AudioError(f"cannot write {destination}: give a file name that ends in .wav, .flac or .ogg")
     subtype = kept_subtype(form, info)
     require_rate(destination, rate, samples.shape[1], subtype, form)
+    require_size(destination, len(samples), samples.shape[1], subtype, form)
     meter = LevelMeter(samples.shape[1], rate)
     meter.add(samples.T)
     pieces = [slice(start, min(start + _BLOCK, len(samples))) for start in range(0, len(samples), _BLOCK)]
@@ -344,7 +353,8 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
         with atomic_path(destination) as temporary, sink(temporary) as file:
             with soundfile.SoundFile(file, "w", rate, enhanced.shape[1], subtype, format=form) as out:
                 write_tags(out, info.tags)
-                out.write(enhanced)
+                for start in range(0, len(enhanced), _WRITTEN):
+                    out.write(enhanced[start : start + _WRITTEN])
     except soundfile.LibsndfileError as error:
         raise AudioError(f"cannot write {destination} ({error.error_string})") from None
     return 20 * math.log10(gain)

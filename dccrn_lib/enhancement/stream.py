@@ -21,14 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dccrn_lib.audio.rate import SAMPLE_RATE
-from dccrn_lib.enhancement.level import LevelControl, OffsetControl
+from dccrn_lib.enhancement.level import LOUDEST, LevelControl, OffsetControl
 from dccrn_lib.enhancement.optimised import BLOCK_FRAMES, OptimisedDCCRN
 from dccrn_lib.enhancement.ring_step import RingStep
 from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
 from dccrn_lib.runtime.errors import AudioError, ConfigError
 
 Gains = tuple[np.ndarray, np.ndarray]
-LOUDEST = 1e6  # 120 dB above full scale; far beyond it float32 overflows to NaN inside the network
 FEW, MANY = 4, 8  # frames at once: up to FEW go one by one, more than MANY as a block, and between them as those before
 
 

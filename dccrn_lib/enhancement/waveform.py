@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import overload
 
 import numpy as np
@@ -30,6 +29,7 @@ from dccrn_lib.audio.samples import real_samples
 from dccrn_lib.enhancement.level import LevelMeter, limited
 from dccrn_lib.enhancement.optimised import BLOCK_FRAMES, OptimisedDCCRN, optimised
 from dccrn_lib.enhancement.stream import StreamingEnhancer
+from dccrn_lib.networks.modes import evaluating
 from dccrn_lib.networks.weights import load_model
 from dccrn_lib.runtime.devices import autocast, require_device
 from dccrn_lib.runtime.errors import AudioError
@@ -38,6 +38,7 @@ from dccrn_lib.runtime.paths import PathLike
 WHOLE_SECONDS = 5.0  # longer signals stream where the network can
 LIMIT_SECONDS = 60.0  # for networks that cannot: attention needs memory that grows with length squared
 BLOCK_SECONDS = 5.0
+CHANNELS_AT_ONCE = 8  # streamed as one batch: each takes some 40 MB while it is computed
 
 
 class WholeSignal:
@@ -63,24 +64,32 @@ class WholeSignal:
 
 
 class StreamedSignal:
-    """The same result from a StreamingEnhancer, its latency cut off at the start."""
+    """The same result from StreamingEnhancers, their latency cut off at the start.
+
+    Each takes CHANNELS_AT_ONCE channels at most, one after the other, which bounds the memory of many channels.
+    """
 
     def __init__(self, model: OptimisedDCCRN, channels: int, precision: str = "fp32") -> None:
         self._device, self._precision = _device(model), precision
         on_cpu = self._device.type == "cpu"
-        self._stream = StreamingEnhancer(model, channels, BLOCK_FRAMES if on_cpu else 2048, live=False)
-        self._late = self._stream.latency_samples
+        frames = BLOCK_FRAMES if on_cpu else 2048
+        self._groups = [
+            slice(first, min(first + CHANNELS_AT_ONCE, channels)) for first in range(0, channels, CHANNELS_AT_ONCE)
+        ]
+        self._streams = [StreamingEnhancer(model, g.stop - g.start, frames, live=False) for g in self._groups]
+        self._late = self._streams[0].latency_samples
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take (channel, sample); returns what is ready."""
         with autocast(self._precision, self._device):
-            return self._cut(self._stream.push(samples))
+            pieces = [s.push(samples[group]) for s, group in zip(self._streams, self._groups, strict=True)]
+        return self._cut(np.concatenate(pieces))
 
     def flush(self) -> np.ndarray:
         """The rest, (channel, sample)."""
         with autocast(self._precision, self._device):
-            # an array comes back for an array
-            return self._cut(self._stream.flush())  # pyright: ignore[reportArgumentType]
+            pieces = [stream.flush() for stream in self._streams]
+        return self._cut(np.concatenate(pieces))
 
     def _cut(self, samples: np.ndarray) -> np.ndarray:
         first = min(self._late, samples.shape[1])
@@ -155,16 +164,6 @@ def enhanced_blocks(
         if piece.shape[1]:
             yield piece * meter.scales(done, done + piece.shape[1])
         done += piece.shape[1]
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in eval mode; its mode is restored afterwards."""
-    training = model.training
-    try:
-        yield model.eval()
-    finally:
-        model.train(training)
 
 
 def resolve_model(model: nn.Module | PathLike, device: str = "cpu") -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ def evaluate_directories(
     workers: int | None = None,
     progress: bool = True,
     metrics: Sequence[str] | None = None,
+    on_result: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Score a folder of files against clean references.
 
@@ -66,9 +67,10 @@ def evaluate_directories(
         enhanced: folder of files already enhanced.
         json_path: where to write the result, or None.
         device: for the model.
-        workers: processes for scoring; None chooses one for few files and one per core otherwise.
+        workers: processes for scoring; None takes one for fewer than 16 files, and as many as cores otherwise.
         progress: show a progress bar on stderr.
         metrics: names to compute, None for all that are installed.
+        on_result: called with the result before it is written, so that it is not lost where that fails.
 
     Returns:
         {"model", "system", "n", "n_scored", "mean", "ci95", "n_metric", "items", "unscored"} and, beside a
@@ -105,6 +107,8 @@ def evaluate_directories(
     items = sorted(bar, key=lambda item: item["file"])
     result = {"model": label, "system": "model" if model is not None else "enhanced" if enhanced else "noisy"}
     result |= _summary(items, names)
+    if on_result is not None:
+        on_result(result)
     if json_path is not None:
         write_json(json_path, result, allow_nan=False)
     return result

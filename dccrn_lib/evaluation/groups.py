@@ -27,10 +27,10 @@ def noise_family(label: str) -> str:
 
 
 def snr_band(snr_db: float, width: float = 5.0) -> str:
-    """The band an SNR lies in, as "0 to 5 dB".
+    """The band an SNR lies in, as "0 to 5 dB"; it holds its lower edge.
 
-    >>> snr_band(-0.1), snr_band(0.0)
-    ('-5 to 0 dB', '0 to 5 dB')
+    >>> snr_band(-0.1), snr_band(0.0), snr_band(3.0, width=2.5)
+    ('-5 to 0 dB', '0 to 5 dB', '2.5 to 5 dB')
     """
-    low = int(np.floor(snr_db / width) * width)
-    return f"{low} to {low + width:g} dB"
+    band = np.floor(round(snr_db / width, 9)) + 0.0  # 0.3 / 0.1 is a little below 3, and -0 would be shown as such
+    return f"{band * width:g} to {(band + 1) * width:g} dB"

@@ -57,8 +57,13 @@ def metric_names(metrics: Sequence[str] | None = None) -> tuple[str, ...]:
 
 
 def _signal(x: np.ndarray | Tensor | Sequence[float], name: str) -> np.ndarray:
-    """float32 (sample,), or MetricError for another shape or kind."""
-    array = real_samples(x, name, MetricError).astype(np.float32, copy=False)
+    """float32 (sample,), or MetricError for another shape or kind; signed integers are divided by their full scale."""
+    array = real_samples(x, name, MetricError)
+    if array.dtype.kind == "u" or array.dtype == np.int64:
+        why = "a zero that is not known" if array.dtype.kind == "u" else "a full scale that is not known"
+        raise MetricError(f"{name} holds {array.dtype}, with {why}; convert it to float samples in [-1, 1]")
+    scale = 1.0 if array.dtype.kind == "f" else -float(np.iinfo(array.dtype).min)
+    array = array.astype(np.float32, copy=False) / np.float32(scale)
     if array.ndim == 2 and array.shape[0] == 1:
         array = array[0]
     if array.ndim != 1 or array.size == 0:
@@ -205,7 +210,8 @@ def score_pair(
     """Compare an estimate with the clean signal.
 
     Args:
-        clean: reference, (sample,) or (1, sample), full scale at +-1; any dense real array or tensor.
+        clean: reference, (sample,) or (1, sample), full scale at +-1; any dense real array or tensor. Integers of 8, 16
+            and 32 bits with a sign are divided by their full scale.
         estimate: of exactly the same length.
         sample_rate: of both, in Hz; other rates than 16 kHz are resampled to it.
         metrics: names to compute, None for all that are installed.
@@ -215,7 +221,7 @@ def score_pair(
         -120 dB re full scale) and signals too short to score give None and a reason.
 
     Raises:
-        MetricError: lengths differ, a shape is not (sample,), or the samples are complex or not dense.
+        MetricError: lengths differ, a shape is not (sample,), or the samples are complex, not dense, unsigned or int64.
         ConfigError: unknown metric.
         AudioError: a sampling rate out of range.
 

@@ -19,6 +19,7 @@ from dccrn_lib.audio.files import read_audio
 from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.evaluation.scores import score_pair
+from dccrn_lib.networks.modes import evaluating
 from dccrn_lib.runtime.digests import state_digest
 from dccrn_lib.runtime.errors import AudioError, ConfigError
 from dccrn_lib.runtime.files import read_json, write_json
@@ -119,7 +120,7 @@ def evaluate_systems(
         systems: name -> model; None stands for the noisy input itself.
         mixtures: the test set.
         metrics: names, see ``evaluation.scores``.
-        workers: processes that score; as many as cores by default, 8 at most; 1 scores in this process.
+        workers: processes that score; None takes as many as cores, 8 at most; 1 scores in this process.
         progress: show a progress bar.
         keep: JSON file for the scores; read instead where it holds those of these weights, mixtures and metrics.
 
@@ -131,7 +132,7 @@ def evaluate_systems(
         record = read_json(keep, "remove it to score again")
         if record.get("key") == key:
             return {name: record["items"][name] for name in systems}
-    scored = score_many(_pairs(systems, mixtures), metrics, min(workers or usable_cores(), 8))
+    scored = score_many(_pairs(systems, mixtures), metrics, workers or min(usable_cores(), 8))
     bar = tqdm(scored, total=len(systems) * len(mixtures), desc="score", disable=not progress)
     items: Items = {name: [] for name in systems}
     for k, item in enumerate(bar):  # all systems of a mixture, then the next mixture
@@ -150,8 +151,8 @@ def _pairs(systems: Mapping[str, nn.Module | None], mixtures: MixtureDataset) ->
             estimate = item["noisy"]
             if model is not None:
                 device = next(model.parameters()).device
-                with torch.no_grad():
-                    estimate = model.eval()(item["noisy"][None].to(device))[0].cpu()
+                with torch.no_grad(), evaluating(model):
+                    estimate = model(item["noisy"][None].to(device))[0].cpu()
             yield Pair(head, item["clean"].numpy(), estimate.numpy())
 
 

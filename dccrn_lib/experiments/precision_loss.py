@@ -22,6 +22,7 @@ from dccrn_lib.enhancement.onnx_export import PRECISIONS, export_onnx
 from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer
 from dccrn_lib.enhancement.optimised import optimised
 from dccrn_lib.enhancement.waveform import enhance_waveform
+from dccrn_lib.evaluation.pairing import check_lengths, pair_files
 from dccrn_lib.evaluation.scores import metric_names
 from dccrn_lib.evaluation.systems import Pair, read_mono, score_many
 from dccrn_lib.losses import si_snr_db
@@ -58,10 +59,18 @@ def precision_forms(weights: str, folder: Path) -> dict[str, Enhance]:
 
 def _clips(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Name -> (clean, noisy), each (sample,) at 16 kHz."""
-    names = sorted(path.name for path in (folder / "noisy").glob("*.ogg"))
-    if not names:
-        raise ConfigError(f"no clips in {folder}; run this in a clone of the project")
-    return {Path(n).stem: (read_mono(folder / "clean" / n), read_mono(folder / "noisy" / n)) for n in names}
+    if not (folder / "noisy").is_dir():
+        raise ConfigError(f"no clips in {folder}: it has no folder noisy; name one with clean and noisy by --clips")
+    pairs = pair_files(folder / "clean", folder / "noisy")
+    check_lengths(pairs)
+    clips = {}
+    for name, *paths in pairs:
+        clean, noisy = map(read_mono, paths)
+        length = min(clean.size, noisy.size)  # they differ by rounding at most
+        clips[Path(name).with_suffix("").as_posix()] = clean[:length], noisy[:length]
+    if len(clips) < len(pairs):
+        raise ConfigError(f"clips in {folder / 'noisy'} differ in their suffixes only; give each a name of its own")
+    return clips
 
 
 def measure_precision(
@@ -72,7 +81,7 @@ def measure_precision(
     Args:
         json_path: result file to write, ending in .json; None writes nothing.
         weights: shipped name or path of a DCCRN.
-        clips: folder with ``clean`` and ``noisy``; data/demo when None.
+        clips: folder with ``clean`` and ``noisy``, paired as by ``evaluate``; data/demo when None.
 
     Returns:
         The record: ``rows`` of {form, n, SI-SNR to the exact form in dB (the least over the clips), and of every metric
@@ -80,6 +89,7 @@ def measure_precision(
 
     Raises:
         ConfigError: ``json_path`` does not end in .json, or there are no clips.
+        AudioError, MetricError: files without a partner, or of another length; one that cannot be read.
     """
     path = None if json_path is None else Path(json_path)
     if path is not None and path.suffix != ".json":

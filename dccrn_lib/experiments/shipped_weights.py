@@ -173,7 +173,7 @@ def publish(
         corpus: {"speech", "noise"}: manifests with that split.
         count: mixtures.
         folder: results/ when None.
-        workers: processes that score; all cores when None.
+        workers: processes that score; all cores, 8 at most, when None.
         progress: show progress bars.
         dnsmos: score DNSMOS as well; needs the extra of that name.
         prefix: the files are ``<prefix>_<split>.json``, ``<prefix>_paired.json`` and so on.

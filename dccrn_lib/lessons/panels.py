@@ -10,6 +10,8 @@ import numpy as np
 import soundfile
 from matplotlib.figure import Figure
 
+_WRITTEN = 1 << 18  # samples at once; libsndfile's Vorbis encoder crashes on very long writes
+
 
 def png(figure: Figure, dpi: int = 90, tight: bool = False) -> bytes:
     """The figure as PNG.
@@ -39,7 +41,11 @@ def player_html(samples: np.ndarray, sample_rate: int, title: str) -> str:
         title: shown above the player.
     """
     buffer = io.BytesIO()
-    soundfile.write(buffer, samples.T, sample_rate, format="OGG", subtype="VORBIS")
+    frames = samples.T  # (sample,) or (sample, channel)
+    channels = 1 if frames.ndim == 1 else frames.shape[1]
+    with soundfile.SoundFile(buffer, "w", sample_rate, channels, "VORBIS", format="OGG") as file:
+        for start in range(0, len(frames), _WRITTEN):
+            file.write(frames[start : start + _WRITTEN])
     data = base64.b64encode(buffer.getvalue()).decode()
     return (
         f'<figure style="margin:0.2em 0"><figcaption>{html.escape(title)}</figcaption>'

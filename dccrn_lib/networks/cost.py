@@ -10,6 +10,7 @@ from torch.utils.hooks import RemovableHandle
 
 from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.networks.complex_layers import ComplexConv2d, ComplexConvTranspose2d, ComplexLinear
+from dccrn_lib.networks.modes import evaluating
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -61,14 +62,12 @@ def count_macs(model: nn.Module, seconds: float = 1.0, by_layer: bool = False) -
     network = cast(Any, model)  # DCCRN or Uformer, or one that looks like them
     stft = network.config.stft
     frames = 160
-    training = model.training
     device = next(model.parameters()).device
     try:
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(model):
             spectrum = torch.randn(1, stft.fft_size // 2 + 1, frames, dtype=torch.complex64, device=device)
-            network.eval().enhance_spectrum(spectrum)
+            network.enhance_spectrum(spectrum)
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     scale = seconds * SAMPLE_RATE / stft.hop_length / frames

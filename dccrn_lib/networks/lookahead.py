@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from dccrn_lib.networks.modes import evaluating
 from dccrn_lib.runtime.errors import ConfigError
 
 MARGINS = (16, 1024)  # hops of signal on the probed side; a reach beyond the last one counts as unbounded
@@ -26,7 +27,7 @@ def measure_lookahead(model: nn.Module, alignments: Sequence[int] | None = None)
     """Samples of future that an output sample depends on, for the worst position of the sample within a hop.
 
     Args:
-        model: with ``stft.config`` and waveform in, waveform out; its training mode is restored afterwards.
+        model: with ``stft.config`` and waveform in, waveform out; the modes of its modules are restored afterwards.
         alignments: positions within a hop to probe, 0 .. hop - 1; None = all of them.
 
     Returns:
@@ -79,9 +80,7 @@ def _measure_reach(model: Any, alignments: Sequence[int] | None, past: bool = Fa
     positions = list(range(hop)) if alignments is None else list(alignments)
     if not positions or min(positions) < 0 or max(positions) >= hop:
         raise ConfigError(f"alignments must lie in 0 .. {hop - 1}, got {positions}")
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for margin in MARGINS:
             # One alignment tells whether the margin is long enough; then all are measured.
             after, before = _spread(model, positions[:1], margin * hop, past)
@@ -90,9 +89,7 @@ def _measure_reach(model: Any, alignments: Sequence[int] | None, past: bool = Fa
             batches = [positions[i : i + ROWS] for i in range(0, len(positions), ROWS)]
             spreads = [_spread(model, batch, margin * hop, past) for batch in batches]
             return max(s[0] for s in spreads), max(s[1] for s in spreads)
-        return math.inf, math.inf
-    finally:
-        model.train(was_training)
+    return math.inf, math.inf
 
 
 def _spread(model: Any, positions: Sequence[int], margin: int, past: bool) -> tuple[int | float, int | float]:

@@ -69,7 +69,7 @@ def table(
         keys = list(dict.fromkeys(key for row in rows for key in row))
         columns = columns or keys
         _refuse_unknown(columns, keys, record)
-        shown = [row for row in rows if not systems or row["system"] in systems]
+        shown = [row for row in rows if not systems or row.get("system") in systems]
         return _markdown(columns, [[_cell(row.get(key)) for key in columns] for row in shown])
     known = record.get("systems") or {record["name"]: record}
     if missing := [name for name in systems or () if name not in known]:

@@ -88,6 +88,26 @@ def require_place(path: PathLike) -> None:
         raise ConfigError(f"{path}: there is no such device, and no file is made in {_DEVICES}; choose another place")
 
 
+def require_writable(path: PathLike, folder: bool = False) -> None:
+    """Refuse a file or folder that could not be written, before the work whose outcome it is to hold.
+
+    Args:
+        path: to be written; a device or pipe that exists is fine.
+        folder: it is a folder to write into.
+
+    Raises:
+        ConfigError: the folder that takes it, or the nearest one above that exists, is read-only for this process.
+    """
+    if _is_device(Path(path)):
+        return
+    place = Path(os.path.realpath(path))
+    nearest = next((p for p in (place, *place.parents)[0 if folder else 1 :] if os.path.exists(p)), None)
+    if nearest is None or not nearest.is_dir():
+        return  # a file is no folder, as whoever writes is told
+    if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise ConfigError(f"{path}: {nearest} cannot be written to; allow it, or choose another place")
+
+
 def _new_partial(target: Path) -> tuple[int, Path]:
     """An empty temporary file for ``target``, open and locked."""
     suffix = f".partial{target.suffix[-24:]}"

@@ -23,7 +23,7 @@ from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.distillation.freezing import assert_frozen
 from dccrn_lib.networks.sync_batch_norm import synchronise_batch_norm
 from dccrn_lib.networks.weights import load_model, save_model, starting_model
-from dccrn_lib.runtime.devices import has_bfloat16
+from dccrn_lib.runtime.devices import has_bfloat16, lacks_memory
 from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.errors import ConfigError, DccrnError, WorkerError
 from dccrn_lib.runtime.files import write_json
@@ -126,7 +126,7 @@ class Session:
                 return False  # the end, or a signal that would not wait
             if self.ranks.rank == 0:
                 error.add_note(self._kept())
-            if _lacks_memory(error):
+            if lacks_memory(error):
                 raise TrainingError(
                     f"out of memory on {self.device.type} in step {self.step + 1}; lower batch_size, or raise accumulation"
                 ) from error
@@ -340,10 +340,6 @@ def open_session(
         progress,
         stop,
     )
-
-
-def _lacks_memory(error: Exception) -> bool:
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def _balance_in_words(b: dict[str, float]) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dccrn_lib.corpus.decoded import DecodedCorpus
 from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
 from dccrn_lib.losses import compressed_spectral_loss, si_snr_db
+from dccrn_lib.networks.modes import evaluating
 from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
 from dccrn_lib.training.config import TrainConfig
@@ -78,7 +79,7 @@ def valid_batches(
 def validate(
     model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], amp: bool, ranks: Processes | None = None
 ) -> dict[str, float]:
-    """How a network does on valid mixtures, in eval mode; it is left in the mode that it was in.
+    """How a network does on valid mixtures, in eval mode; its modules are left in the modes that they were in.
 
     Args:
         model: waveform in, waveform out.
@@ -90,11 +91,10 @@ def validate(
         Means over all mixtures: SI-SNR of the output and of the input in dB, gain of the output, and its compressed
         spectral distance, under the names of :data:`MEASURES`.
     """
-    ranks, training, count = ranks or Processes(), model.training, 0
+    ranks, count = ranks or Processes(), 0
     device, sums = next(model.parameters()).device, torch.zeros(len(MEASURES), dtype=torch.float64)
     ranks.copy_from_first(model.buffers())  # what is validated is what will be saved
-    model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(model):
         for noisy, clean in batches:
             with autocast(device, amp):
                 estimate = model(noisy)
@@ -103,6 +103,5 @@ def validate(
             rows = [si_snr_db(estimate, clean).sum(), si_snr_db(noisy, clean).sum(), gain.sum(), spectral]
             sums += torch.stack(rows).cpu().double()
             count += len(noisy)
-    model.train(training)
     sums, total = ([ranks.mean(float(s), device) * ranks.world for s in values] for values in (sums, [count]))
     return dict(zip(MEASURES, (s / total[0] for s in sums), strict=True))

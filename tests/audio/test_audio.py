@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -9,9 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from dccrn_lib.audio import resampling
-from dccrn_lib.audio.files import AudioWriter, audio_info, list_audio_files, read_audio, read_blocks, write_audio
+from dccrn_lib.audio.files import (
+    AUDIO_SUFFIXES,
+    AudioWriter,
+    audio_info,
+    list_audio_files,
+    read_audio,
+    read_blocks,
+    write_audio,
+)
 from dccrn_lib.audio.resampling import StreamingResampler, resample
 from dccrn_lib.runtime.errors import AudioError
 
@@ -166,6 +176,11 @@ def test_peaks_never_wrap(tmp_path):
         (np.zeros((1, 0)), ">= 1 sample"),
         (np.zeros((2, 2, 2)), "expected"),
         (np.zeros((48000, 2)), "channels"),
+        (np.array([1000, -1000], np.int16), "divide integers by their full scale"),
+        (torch.tensor([1, -1]), "divide integers by their full scale"),
+        (np.array([0.1 + 0.2j]), "real numbers"),
+        (torch.tensor([0.1 + 0.2j]), "real numbers"),
+        (np.array([True, False]), "real numbers"),
     ],
 )
 def test_unwritable_signals_leave_the_old_file(tmp_path, bad, words):
@@ -195,6 +210,52 @@ def test_impossible_formats_are_named(tmp_path, name, kwargs, words):
     assert not list(tmp_path.iterdir())
 
 
+def test_floats_of_every_width_are_written_alike(tmp_path):
+    x = torch.tensor([0.5, -0.25, 0.125])
+    for k, samples in enumerate(
+        [x.bfloat16(), x.half(), x.double().requires_grad_(), x.tolist(), x.numpy()[::-1][::-1]]
+    ):
+        write_audio(tmp_path / f"{k}.wav", samples, 16000)
+        assert np.array_equal(read_audio(tmp_path / f"{k}.wav")[0], x.numpy()[None])
+    with AudioWriter(tmp_path / "x.wav", 16000, 1) as writer:
+        with pytest.raises(AudioError, match="divide integers"):
+            writer.write(np.ones((1, 3), np.int16))
+
+
+@pytest.mark.parametrize(
+    "name, subtype, bytes_each",
+    [("x.wav", "PCM_16", 2), ("x.aiff", "PCM_24", 3), ("x.au", "FLOAT", 4), ("x.wavex", "DOUBLE", 8)],
+)
+def test_no_file_is_larger_than_its_header_can_say(tmp_path, name, subtype, bytes_each):
+    with AudioWriter(tmp_path / name, 16000, 2, subtype) as writer:
+        writer.write(noise(2, 10))
+        writer.samples = 2**32 // (2 * bytes_each)  # as after hours
+        with pytest.raises(AudioError) as error:
+            writer.write(noise(2, 10))
+        one_line(error, name, "4 GiB", "4.0 GiB", "use .w64, .rf64, .caf or .flac")
+        writer.samples -= 1_000_000
+        writer.write(noise(2, 10))
+
+
+@pytest.mark.parametrize("suffix", [".w64", ".rf64", ".caf", ".flac", ".ogg"])
+def test_formats_that_hold_more_are_known(tmp_path, suffix):
+    assert suffix in AUDIO_SUFFIXES
+    with AudioWriter(tmp_path / f"x{suffix}", 16000, 1) as writer:
+        writer.write(noise(1, 100))
+        writer.samples = 2**33
+        writer.write(noise(1, 100))
+    assert audio_info(tmp_path / f"x{suffix}").samples == 200
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_part_has_a_sample_at_least(tmp_path, count):
+    write_audio(tmp_path / "x.wav", noise(1, 100), 16000)
+    with pytest.raises(AudioError, match="count must be at least 1"):
+        read_audio(tmp_path / "x.wav", count=count)
+    with pytest.raises(AudioError, match="count must be at least 1"):
+        list(read_blocks(tmp_path / "x.wav", count=count))
+
+
 def test_writer_leaves_nothing_behind_when_interrupted(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         with AudioWriter(tmp_path / "x.wav", 16000, 1) as writer:
@@ -211,6 +272,28 @@ def test_listing(tmp_path):
     assert [p.name for p in list_audio_files(tmp_path, recursive=False)] == ["a.flac", "b.WAV"]
     with pytest.raises(AudioError, match="no such folder"):
         list_audio_files(tmp_path / "absent")
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    for name in ("open/a.wav", "shut/b.wav"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x")
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("shut"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(AudioError) as error:
+        list_audio_files(tmp_path)
+    one_line(error, "cannot list", "shut", "Permission denied")
+    refused: list[AudioError] = []
+    assert [path.name for path in list_audio_files(tmp_path, refused=refused)] == ["a.wav"]
+    assert len(refused) == 1 and "shut" in str(refused[0])
+    with pytest.raises(AudioError, match="cannot list x*"):
+        list_audio_files("x" * 300)
 
 
 def test_a_format_that_is_not_read_is_found_and_named(tmp_path):

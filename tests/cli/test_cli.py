@@ -564,6 +564,29 @@ def test_evaluate_says_why_files_have_no_score_and_exits_1(tmp_path: Path, capsy
     assert "1 of 2 files scored" in out and "no si_snr_db for b.wav: estimate is silent" in err
 
 
+def test_evaluate_prints_its_means_even_if_they_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    for folder in ("clean", "noisy"):
+        write_audio(tmp_path / folder / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)
+
+    def full(path, *args, **kwargs):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("dccrn_lib.evaluation.folders.write_json", full)
+    arguments = ["evaluate", "--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy"), "--quiet"]
+    assert exit_code(*arguments, "--json", str(tmp_path / "r.json"), "--metrics", "gain") == 1
+    out, err = capsys.readouterr()
+    assert out == "1 of 1 files scored: gain 1\n" and "r.json: No space left on device" in err
+
+
+@pytest.mark.parametrize("command", [["bench", "train"], ["bench", "operations"]])
+@pytest.mark.parametrize("text", ["-2", "0", "nan", "inf"])
+def test_a_length_is_positive(command: list[str], text: str, capsys: pytest.CaptureFixture[str]):
+    assert exit_code(*command, "--seconds", text) == 2
+    assert "is not above 0 and finite" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
 def test_a_standard_stream_that_is_closed_stops_no_command(closed: str, tmp_path: Path):
     write_audio(tmp_path / "in" / "a.wav", 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)

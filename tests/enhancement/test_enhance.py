@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,6 +153,32 @@ def test_mode_is_restored(student):
     assert student.training
     student.eval()
     assert np.array_equal(first, enhance_waveform(student, noise(1, 4000)))
+
+
+def test_each_layer_keeps_its_mode(student):
+    student.train()
+    student.encoder[0].eval()
+    before = [module.training for module in student.modules()]
+    enhance_waveform(student, noise(1, 4000))
+    assert [module.training for module in student.modules()] == before
+    student.eval()
+
+
+def test_many_channels_stream_in_groups(student, monkeypatch):
+    sizes = []
+
+    class Watched(StreamingEnhancer):
+        def __init__(self, model, batch, *args, **kwargs):
+            sizes.append(batch)
+            super().__init__(model, batch, *args, **kwargs)
+
+    monkeypatch.setattr(waveform, "StreamingEnhancer", Watched)
+    monkeypatch.setattr(waveform, "WHOLE_SECONDS", 0.1)
+    x = noise(19, 4000)
+    together = enhance_waveform(student, x)
+    assert sizes == [8, 8, 3] and together.shape == x.shape
+    for channel in (0, 8, 18):
+        assert np.abs(together[channel] - enhance_waveform(student, x[channel])).max() < 1e-5
 
 
 def test_unusable_signals(student):
@@ -525,3 +552,80 @@ def test_a_full_disk_is_told_as_such_and_keeps_the_file_of_an_earlier_run(tmp_pa
     assert report.failed == [(tmp_path / "a.wav", f"{tmp_path}/out/a.wav: No space left on device")]
     assert (tmp_path / "out" / "a.wav").read_bytes() == before
     assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+    ],
+)
+def test_a_lack_of_memory_is_the_failure_of_one_file(tmp_path, error):
+    class Greedy(nn.Module):
+        def forward(self, x):
+            if x.shape[-1] > 2000:
+                raise error
+            return x
+
+    write_audio(tmp_path / "in" / "a.wav", noise(1, 4000), 16000)
+    write_audio(tmp_path / "in" / "b.wav", noise(1, 1000), 16000)
+    report = enhance_files(tmp_path / "in", tmp_path / "out", Greedy(), progress=False)
+    assert [path.name for path in report.done] == ["b.wav"]
+    [(source, reason)] = report.failed
+    assert source.name == "a.wav" and "not enough memory" in reason and "\n" not in reason
+
+
+def test_an_error_of_a_network_is_not_hidden(tmp_path):
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    write_audio(tmp_path / "a.wav", noise(1, 400), 16000)
+    with pytest.raises(RuntimeError, match="mat1"):
+        enhance_files(tmp_path / "a.wav", tmp_path / "out", Broken(), progress=False)
+
+
+def test_what_cannot_be_reached_does_not_stop_the_rest(tmp_path, monkeypatch):
+    for name in ("in/a.wav", "in/shut/b.wav", "c.wav"):
+        write_audio(tmp_path / name, noise(1, 400), 16000)
+    real, stat = os.scandir, os.stat
+
+    def scandir(path):
+        if str(path).endswith("shut"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    def closed(path, *args, **kwargs):
+        if not isinstance(path, int) and os.path.basename(os.fsdecode(path)) == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", os.fsdecode(path))
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(os, "stat", closed)
+    inputs = [tmp_path / ("x" * 300), tmp_path / "closed", tmp_path / "in", tmp_path / "c.wav"]
+    report = enhance_files(inputs, tmp_path / "out", nn.Identity(), progress=False)
+    assert [path.name for path in report.done] == ["a.wav", "c.wav"]
+    reasons = {path.name: reason for path, reason in report.failed}
+    assert reasons.keys() == {"x" * 300, "closed", "in"}
+    assert "File name too long" in reasons["x" * 300] and "Permission denied" in reasons["closed"]
+    assert "cannot list" in reasons["in"] and "shut" in reasons["in"]
+    again = enhance_files(inputs, tmp_path / "out", nn.Identity(), progress=False, skip_existing=True)
+    assert len(again.skipped) == 2 and len(again.failed) == 3
+
+
+def test_an_output_that_its_format_cannot_hold_is_refused_before_the_work(tmp_path, monkeypatch):
+    write_audio(tmp_path / "a.flac", noise(1, 400), 16000)
+    info = replace(audio_info(tmp_path / "a.flac"), samples=2**31)
+    monkeypatch.setattr("dccrn_lib.enhancement.files.audio_info", lambda path: info)
+    with pytest.raises(AudioError, match="WAV holds up to 4 GiB"):
+        enhance_file(tmp_path / "a.flac", tmp_path / "a.wav", nn.Identity())
+    assert not (tmp_path / "a.wav").exists()
+
+
+def test_a_read_only_folder_is_refused_before_the_work(tmp_path, monkeypatch):
+    write_audio(tmp_path / "a.wav", noise(1, 400), 16000)
+    monkeypatch.setattr(os, "access", lambda *args, **kwargs: False)
+    with pytest.raises(ConfigError, match="cannot be written to"):
+        enhance_file(tmp_path / "a.wav", tmp_path / "b.wav", None)  # the network would fail

@@ -311,6 +311,41 @@ def test_opus_in_opus_out(files, tmp_path):
     assert soundfile.info(tmp_path / "out.opus").subtype == "OPUS"
 
 
+def test_a_long_file_is_written_in_pieces(files, tmp_path, monkeypatch):
+    """libsndfile's Vorbis encoder crashes on very long writes."""
+    import soundfile
+
+    _, paths = files
+    source = tmp_path / "in.wav"
+    soundfile.write(source, np.zeros((300_000, 1), np.float32), 16000)
+    lengths, real = [], soundfile.SoundFile.write
+
+    def watched(self, data):
+        lengths.append(len(data))
+        real(self, data)
+
+    monkeypatch.setattr(soundfile.SoundFile, "write", watched)
+    monkeypatch.setattr(OnnxEnhancer, "enhance", lambda self, x: x)
+    enhance_wav(paths["offline"], source, tmp_path / "out.ogg")
+    assert (
+        sum(lengths[1:]) == 300_000 and max(lengths) <= 1 << 18
+    )  # the first is of one sample, by which the rate is tried
+    assert soundfile.info(tmp_path / "out.ogg").frames == 300_000
+
+
+def test_an_output_that_its_format_cannot_hold_is_refused(files, tmp_path, monkeypatch):
+    import soundfile
+
+    from dccrn_lib.audio import recording
+
+    _, paths = files
+    soundfile.write(tmp_path / "in.flac", noise(4800), 16000)
+    monkeypatch.setattr(recording, "_LARGEST", 2 * 4800 - 1)
+    with pytest.raises(AudioError, match="WAV holds up to 4 GiB.*use .w64"):
+        enhance_wav(paths["offline"], tmp_path / "in.flac", tmp_path / "out.wav")
+    enhance_wav(paths["offline"], tmp_path / "in.flac", tmp_path / "out.w64")
+
+
 def test_command_line_says_what_is_wrong_in_one_line(files, tmp_path, capsys):
     import soundfile
 
@@ -349,6 +384,12 @@ def test_runner_refuses_bad_samples_and_foreign_files(files, tmp_path):
     for bad in (np.zeros((2, 5), np.float32), np.zeros(5, np.int16), np.array([0.0, np.nan]), np.zeros(0)):
         with pytest.raises(AudioError):
             runner.enhance(bad)
+    live = OnnxEnhancer(paths["streaming"])
+    for bad in (np.array([1e300]), np.full(200, 2e6, np.float32)):
+        for take in (runner.enhance, live.enhance, live.push):
+            with pytest.raises(AudioError, match="beyond 1e.06"):
+                take(bad)
+    assert np.isfinite(live.push(noise(400))).all() and live.push(np.zeros(0, np.float32)).size == 0
     with pytest.raises(AudioError, match="kind offline"):
         runner.push(noise(10))
     graph = onnx.load(str(paths["offline"]))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import math
 import os
 import shutil
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -15,13 +18,14 @@ from pesq import pesq
 from torch import nn
 
 from dccrn_lib.audio.files import write_audio
+from dccrn_lib.evaluation import systems
 from dccrn_lib.evaluation.folders import _refuse_input, evaluate_directories
 from dccrn_lib.evaluation.intervals import Difference, bootstrap_ci, compare_systems, paired_difference, t_interval
 from dccrn_lib.evaluation.metrics import REFERENCE_METRICS
 from dccrn_lib.evaluation.native_pesq import native_pesq
 from dccrn_lib.evaluation.pairing import pair_files
 from dccrn_lib.evaluation.scores import score_pair
-from dccrn_lib.evaluation.systems import Pair, score_many
+from dccrn_lib.evaluation.systems import Pair, evaluate_systems, score_many
 from dccrn_lib.losses import si_snr_db
 from dccrn_lib.runtime.errors import AudioError, ConfigError, MetricError
 from dccrn_lib.runtime.paths import weights_dir
@@ -101,12 +105,54 @@ def test_any_dense_real_array_or_tensor_is_scored():
         lambda s: s > 0,
         lambda s: s.astype(str),
         lambda s: [s, s[:5]],
+        lambda s: (128 + 100 * s).astype(np.uint8),
+        lambda s: (30000 * s).astype(np.uint16),
+        lambda s: (30000 * s).astype(np.int64),
     ],
 )
 def test_what_is_no_dense_real_signal_is_refused(kind):
     s = speech_like()[:8000]
-    with pytest.raises(MetricError, match="^estimate must [^\n]*$"):
+    with pytest.raises(MetricError, match="^estimate (must|holds) [^\n]*$"):
         score_pair(s, kind(s), metrics=["si_snr_db"])
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32])
+def test_integers_have_their_full_scale(kind):
+    s = speech_like()[:16000]
+    e = np.clip(s, -0.9, 0.9)
+    full = -float(np.iinfo(kind).min)
+    integers = (e * full).round().astype(kind)
+    for given in (integers, torch.from_numpy(integers)):
+        assert score_pair(s, given, metrics=["gain"])["gain"] == pytest.approx(_gain(s, e), abs=5e-3)
+    silent = score_pair(integers, np.zeros(16000, kind), metrics=["si_snr_db"])
+    assert silent["reasons"]["si_snr_db"] == "estimate is silent"
+
+
+def _gain(s: np.ndarray, e: np.ndarray) -> float:
+    return score_pair(s, e, metrics=["gain"])["gain"]
+
+
+def test_dnsmos_of_integers_is_that_of_floats(monkeypatch):
+    heard = []
+    package = types.ModuleType("speechmos")
+    package.dnsmos = types.SimpleNamespace(
+        run=lambda x, sr: heard.append(x) or {"ovrl_mos": 1.0, "sig_mos": 1.0, "bak_mos": 1.0}
+    )
+    package.__spec__ = importlib.machinery.ModuleSpec("speechmos", None)
+    monkeypatch.setitem(sys.modules, "speechmos", package)
+    s = (0.5 * speech_like()[:16000]).clip(-1, 1)
+    integers = (s * 32767).astype(np.int16)
+    assert score_pair(s, integers, metrics=["dnsmos_ovrl"])["dnsmos_ovrl"] == 1.0
+    assert np.abs(heard[0] - s).max() < 1e-3
+
+
+@pytest.mark.parametrize("workers, used", [(None, 8), (1, 1), (12, 12)])
+def test_a_number_of_workers_is_honoured(monkeypatch, workers, used):
+    asked = []
+    monkeypatch.setattr(systems, "usable_cores", lambda: 64)
+    monkeypatch.setattr(systems, "score_many", lambda pairs, metrics, workers: asked.append(workers) or iter(()))
+    evaluate_systems({}, [], ["si_snr_db"], workers, progress=False)
+    assert asked == [used]
 
 
 def test_gain_and_polarity_see_what_the_others_cannot():
@@ -571,3 +617,17 @@ def test_one_odd_sampling_rate_costs_its_own_scores_only(folders):
     assert result["n_scored"] == 2 and all("1000003 Hz" in entry["reason"] for entry in result["unscored"])
     with pytest.raises(AudioError, match="7 Hz"):
         score_pair(speech_like(), speech_like(), sample_rate=7)
+
+
+def test_scoring_keeps_the_mode_of_each_layer():
+    class Mixtures(list):
+        config, seed = None, 0
+
+    s = torch.from_numpy(speech_like()[:16000])
+    item = {"id": "0", "snr_db": 5.0, "label": "fan", "clean": s, "noisy": s + 0.001 * torch.randn(16000)}
+    model = nn.Sequential(nn.Identity().eval(), nn.Dropout(0.5)).train()
+    model[0].eval()
+    model.register_parameter("unused", nn.Parameter(torch.zeros(1)))
+    items = evaluate_systems({"a": model}, Mixtures([item]), ["si_snr_db"], workers=1, progress=False)
+    assert items["a"][0]["si_snr_db"] > 10
+    assert [module.training for module in model.modules()] == [True, False, True]

@@ -9,13 +9,14 @@ import pytest
 import soundfile
 import torch
 
+from dccrn_lib.audio.files import write_audio
 from dccrn_lib.enhancement.frame_step import FrameStep
 from dccrn_lib.enhancement.optimised import core_of
 from dccrn_lib.experiments import precision_loss, streaming_speed
 from dccrn_lib.networks.cost import count_macs
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.results import tables
-from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.errors import ConfigError, MetricError
 from dccrn_lib.runtime.paths import project_root
 
 ort = pytest.importorskip("onnxruntime", reason="the extra export is not installed")
@@ -71,3 +72,16 @@ def test_result_files_must_be_json(measure, tmp_path):
 def test_no_clips_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="no clips"):
         precision_loss.measure_precision(clips=tmp_path)
+
+
+def test_clips_are_paired_as_evaluate_pairs_them(tmp_path):
+    sounds = {"a.ogg": 0.1, "deep/b.flac": 0.2}
+    for name, level in sounds.items():
+        write_audio(tmp_path / "clean" / name, np.full(1600, level), 16000)
+        write_audio((tmp_path / "noisy" / name).with_suffix(".wav"), np.full(1600, level), 16000)
+    clips = precision_loss._clips(tmp_path)
+    assert list(clips) == ["a", "deep/b"]
+    assert np.allclose(clips["deep/b"][0], 0.2, atol=1e-3) and clips["a"][1].shape == (1600,)
+    write_audio(tmp_path / "noisy" / "alone.wav", np.zeros(1600), 16000)
+    with pytest.raises(MetricError, match="alone.wav"):
+        precision_loss._clips(tmp_path)

@@ -178,8 +178,8 @@ FAULTS = (
         7,
         "linked sub-folders are left out",
         "audio/files.py",
-        "os.walk(folder, followlinks=True)",
-        "os.walk(folder)",
+        "followlinks=True",
+        "followlinks=False",
         "tests/audio/test_audio.py::test_linked_folders_are_listed_and_loops_end",
     ),
     Fault(

@@ -29,3 +29,16 @@ def test_a_player_keeps_the_level_and_both_channels_and_shows_its_title_as_text(
     heard, rate = soundfile.read(io.BytesIO(data))
     assert rate == 16000 and heard.shape == (8000, 2)
     assert np.allclose(np.abs(heard).max(axis=0), [0.05, 0.4], atol=0.03)
+
+
+def test_a_long_sound_is_written_in_pieces(monkeypatch):
+    """libsndfile's Vorbis encoder crashes on very long writes."""
+    lengths, real = [], soundfile.SoundFile.write
+
+    def watched(self, data):
+        lengths.append(len(data))
+        real(self, data)
+
+    monkeypatch.setattr(soundfile.SoundFile, "write", watched)
+    panels.player_html(np.zeros(600_000, np.float32), 16000, "long")
+    assert sum(lengths) == 600_000 and max(lengths) <= 1 << 18

@@ -189,6 +189,11 @@ def test_a_marker_chooses_systems_and_means_alone(tmp_path: Path):
         inject_tables(readme, tmp_path)
 
 
+def test_rows_without_a_system_are_left_out():
+    record = {"name": "speed", "rows": [{"system": "a", "ms": 1}, {"ms": 2}, {"system": "b", "ms": 3}]}
+    assert table(record, systems=["b"]).splitlines()[2:] == ["| b | 3 |"]
+
+
 def test_a_marker_calls_systems_by_words(tmp_path: Path):
     systems = {name: {"items": items(2.0, 3.0)} for name in ("noisy", "student_at_kl")}
     save_result("two", {**BASE, "systems": systems}, tmp_path)

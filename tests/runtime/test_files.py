@@ -262,3 +262,30 @@ def test_what_is_no_json_leaves_the_old_record(tmp_path):
     with pytest.raises(ValueError):
         write_json(tmp_path / "a.json", {"a": float("nan")}, allow_nan=False)
     assert read_json(tmp_path / "a.json", "") == {"a": 1}
+
+
+def test_a_read_only_place_is_refused_before_the_work(tmp_path, monkeypatch):
+    shut = tmp_path / "shut"
+    shut.mkdir()
+    (shut / "old.json").write_text("{}")
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, *a, **k: os.fspath(path) != str(shut) and real(path, *a, **k))
+    for check, name in [
+        (checks.folder, shut),
+        (checks.folder, shut / "new" / "er"),
+        (checks.file, shut / "r.json"),
+        (checks.file, shut / "old.json"),
+        (checks.file, shut / "new" / "r.json"),
+    ]:
+        with pytest.raises(argparse.ArgumentTypeError, match="shut cannot be written to; allow it, or choose"):
+            check(str(name))
+    assert checks.file(str(tmp_path / "r.json")) and checks.folder(str(tmp_path / "new")) and checks.folder(".")
+    (tmp_path / "link.json").symlink_to(shut / "old.json")
+    with pytest.raises(argparse.ArgumentTypeError, match="shut cannot be written to"):
+        checks.file(str(tmp_path / "link.json"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="devices of POSIX")
+def test_a_device_is_no_file_of_its_folder(monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *a, **k: False)
+    assert checks.file("/dev/null") and checks.file("/dev/stdout")

@@ -41,3 +41,11 @@ def test_batches_of_any_size_give_the_same_means(config):
     assert two == pytest.approx(one, rel=1e-4)
     noisy = [si_snr_db(mixtures[i]["noisy"], mixtures[i]["clean"]).item() for i in range(3)]
     assert one["noisy_si_snr_db"] == pytest.approx(sum(noisy) / 3, rel=1e-5)
+
+
+def test_frozen_layers_stay_frozen(config):
+    model, mixtures = build_model("distil_dccrn_mini").train(), valid_mixtures(config)
+    model.encoder[0].eval()
+    before = [module.training for module in model.modules()]
+    validate(model, valid_batches(mixtures, torch.device("cpu")), amp=False)
+    assert [module.training for module in model.modules()] == before
