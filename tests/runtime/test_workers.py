@@ -18,6 +18,7 @@ from dccrn_lib.runtime.interrupts import Terminated, tidy_ending
 from dccrn_lib.runtime.workers import SpawnPool, spawn_pool, worker_pool
 
 
+@pytest.mark.usefixtures("hears_signals")
 @pytest.mark.parametrize(("shielded", "handler"), [(True, signal.SIG_IGN), (False, signal.default_int_handler)])
 def test_a_shielded_process_does_not_hear_ctrl_c(shielded, handler):
     before = signal.getsignal(signal.SIGINT)
