@@ -271,8 +271,13 @@ def require_size(path: PathLike, samples: int, channels: int, subtype: str | Non
         subtype, form: libsndfile's. A coded sample counts as one byte, the most that it takes.
 
     Raises:
-        AudioError: the samples take about 4 GiB or more, and the format has no room for such a number.
+        AudioError: the samples take about 4 GiB or more, and the format has no room for such a number; 2^21 samples or
+            more in an SDS file, which counts them in 21 bits.
     """
+    if form == "SDS" and samples >= 1 << 21:
+        raise AudioError(
+            f"cannot write {path}: SDS holds up to {(1 << 21) - 1} samples, {samples} are to be written; use .wav"
+        )
     size = samples * channels * _BYTES.get(subtype or soundfile.default_subtype(form) or "", 1)
     if size > _LARGEST and form not in LARGE_FORMATS:
         raise AudioError(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dccrn_lib.cli import ALIASES, COMMANDS
 from dccrn_lib.cli.parser import Parser
-from dccrn_lib.runtime.errors import ConfigError, DccrnError, nearest_name
+from dccrn_lib.runtime.errors import ConfigError, DccrnError, lacks_memory, nearest_name
 from dccrn_lib.runtime.interrupts import Terminated, tidy_ending
 from dccrn_lib.runtime.version import __version__
 
@@ -62,6 +62,12 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else argv[0]
         _say_error(f"{name}: {error.strerror or error}", error)
+        return 1
+    except Exception as error:
+        if not lacks_memory(error):
+            raise
+        cure = "end other programs, or give it fewer files, channels or workers at once"
+        _say_error(f"{find_command(argv)[0]}: not enough memory; {cure}", error)
         return 1
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Terminated) else signal.SIGINT

@@ -17,8 +17,8 @@ from dccrn_lib.audio.files import audio_info, list_audio_files
 from dccrn_lib.enhancement.files import EnhancedFile, Model, enhance_file, real_path
 from dccrn_lib.enhancement.optimised import optimised
 from dccrn_lib.enhancement.waveform import resolve_model
-from dccrn_lib.runtime.devices import autocast, lacks_memory
-from dccrn_lib.runtime.errors import AudioError, ConfigError, DccrnError
+from dccrn_lib.runtime.devices import autocast
+from dccrn_lib.runtime.errors import AudioError, ConfigError, DccrnError, lacks_memory
 from dccrn_lib.runtime.interpreters import without_current_folder
 from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.workers import SpawnPool, spawn_pool
@@ -131,7 +131,7 @@ def _attempt(
         return str(error)
     except OSError as error:
         return f"{error.filename or destination}: {error.strerror or error}"
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
         if not lacks_memory(error):
             raise
         return f"{source}: not enough memory; use fewer workers, or cut the file or its channels apart"

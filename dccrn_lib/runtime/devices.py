@@ -27,14 +27,6 @@ def require_device(name: str | torch.device) -> torch.device:
     return device
 
 
-def lacks_memory(error: BaseException) -> bool:
-    """Whether an error says that the memory of this machine, or of a GPU, was not enough."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    words = ("can't allocate memory", "not enough memory", "Cannot allocate memory", "std::bad_alloc")
-    return isinstance(error, RuntimeError) and any(part in str(error) for part in words)
-
-
 def pick_device(name: str, local_rank: int = 0) -> torch.device:
     """The device of that name; "auto" takes a GPU if there is one.
 

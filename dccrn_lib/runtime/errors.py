@@ -41,6 +41,17 @@ class WorkerError(DccrnError, RuntimeError):
     """
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of this machine, or of a GPU, was not enough.
+
+    PyTorch and ONNX Runtime raise errors of their own for it, which are told by name and words: neither is imported.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = ("allocate memory", "not enough memory", "bad_alloc", "bad allocation")
+    return isinstance(error, Exception) and any(part in str(error) for part in words)
+
+
 def nearest_name(name: str, known: list[str]) -> str:
     """Sentence that lists the known names and points at the closest one.
 

@@ -21,9 +21,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from dccrn_lib.networks.weights import find_weights
 from dccrn_lib.runtime.errors import ConfigError, DamagedFileError
-from dccrn_lib.runtime.files import atomic_path, read_json, write_json
+from dccrn_lib.runtime.files import atomic_path, hash_files, read_json, write_json
+from dccrn_lib.runtime.paths import joined_paths
 from dccrn_lib.runtime.settings import shown
+from dccrn_lib.training.config import TrainConfig
 
 CONFIG, CHECKPOINT, WEIGHTS = "config.json", "checkpoint.pt", "best.safetensors"
 _ANEW = "restore it from a copy, or remove it and move best.safetensors away to train from the start"
@@ -34,7 +37,8 @@ _KEYS = ("step", "best", "history", "model", "loss", "average", "optimiser", "rn
 class Run:
     """A run as it stands: the networks and the optimiser, how far it came, and what was noted on the way.
 
-    ``sums`` holds the terms of the loss since the last validation, ``best`` the SI-SNR in dB of the best one.
+    ``sums`` holds the terms of the loss since the last validation, ``best`` the SI-SNR in dB of the best one, ``inputs``
+    the hashes of what the run learns from (:func:`input_hashes`).
     """
 
     model: nn.Module
@@ -42,6 +46,7 @@ class Run:
     loss: nn.Module
     optimiser: torch.optim.Optimizer
     history: dict
+    inputs: dict[str, str] = field(default_factory=dict)
     step: int = 0
     best: float = float("-inf")
     sums: dict[str, list[float]] = field(default_factory=dict)
@@ -59,6 +64,7 @@ class Run:
             "rng": torch.get_rng_state(),
             "feature_weight": self.loss.feature_weight,
             "sums": self.sums,
+            "inputs": self.inputs,
         }
 
     def save(self, out: Path) -> None:
@@ -70,8 +76,16 @@ class Run:
         """Take over everything from a checkpoint that lies in ``file``, the state of torch's random numbers included.
 
         Raises:
+            ConfigError: a manifest or the teacher holds something else than when the run began.
             DamagedFileError: it is of another network or optimiser.
         """
+        before = saved.get("inputs") or {}  # checkpoints of older versions have none
+        changed = [name for name, digest in self.inputs.items() if before.get(name, digest) != digest]
+        if changed:
+            raise ConfigError(
+                f"{file}: the contents of {' and '.join(changed)} are no longer those that the run began with; restore "
+                "them, or begin a run in another folder (--init best.safetensors of this one takes its weights along)"
+            )
         try:
             self._restore(saved)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -87,6 +101,16 @@ class Run:
         torch.set_rng_state(saved["rng"])
         self.step, self.best, self.history, self.sums = (saved[k] for k in ("step", "best", "history", "sums"))
         self.history["skipped"] = skipped_batches(self.history)
+
+
+def input_hashes(config: TrainConfig) -> dict[str, str]:
+    """SHA-256 of what the files hold that a run learns from, by the field that names them: manifests and the teacher.
+
+    Raises:
+        WeightsError: no teacher of that name.
+    """
+    hashes = {name: hash_files(joined_paths(getattr(config, name))) for name in ("speech", "noise", "rir")}
+    return hashes | ({"teacher": hash_files([find_weights(config.teacher)])} if config.teacher else {})
 
 
 def skipped_batches(history: dict) -> list[dict]:

@@ -23,16 +23,16 @@ from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.distillation.freezing import assert_frozen
 from dccrn_lib.networks.sync_batch_norm import synchronise_batch_norm
 from dccrn_lib.networks.weights import load_model, save_model, starting_model
-from dccrn_lib.runtime.devices import has_bfloat16, lacks_memory
+from dccrn_lib.runtime.devices import has_bfloat16
 from dccrn_lib.runtime.distributed import Processes
-from dccrn_lib.runtime.errors import ConfigError, DccrnError, WorkerError
+from dccrn_lib.runtime.errors import ConfigError, DccrnError, WorkerError, lacks_memory
 from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.interrupts import StopSignal
 from dccrn_lib.training.batches import Batch, Prefetcher, RankSampler
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.mixtures import DeviceBatches, decoded_for_device
 from dccrn_lib.training.objective import Objective, build_optimiser, in_memory
-from dccrn_lib.training.run_folder import CHECKPOINT, WEIGHTS, Run, last_validation, write_config
+from dccrn_lib.training.run_folder import CHECKPOINT, WEIGHTS, Run, input_hashes, last_validation, write_config
 from dccrn_lib.training.schedule import hours_of_audio, learning_rate
 from dccrn_lib.training.step_outcomes import Outcome, Outcomes, skipped_batch, steps_between_readings
 from dccrn_lib.training.tensorboard import ScalarLog
@@ -309,7 +309,7 @@ def open_session(
     optimiser = build_optimiser(config, trained)
     highest_rates = [group["lr"] for group in optimiser.param_groups]
     average = copy.deepcopy(model) if config.ema_decay else model
-    state = Run(model, average, objective.loss, optimiser, history)
+    state = Run(model, average, objective.loss, optimiser, history, input_hashes(config))
     if saved:
         state.restore(saved, Path(config.out) / CHECKPOINT)
     ranks.wait()  # every rank has looked at the folder of the run

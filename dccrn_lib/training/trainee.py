@@ -28,7 +28,7 @@ from dccrn_lib.training.batches import Batch
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.muon import Muon
 from dccrn_lib.training.objective import Objective, autocast, buffers_of, in_memory, put_back
-from dccrn_lib.training.run_folder import Run
+from dccrn_lib.training.run_folder import Run, input_hashes
 from dccrn_lib.training.step_outcomes import skipped_batch
 
 
@@ -151,7 +151,7 @@ class Trainee(OnStream):
         )
         self.next_controls = (0.0, 0.0, 0)
         history = {"balance": {}, "train": [], "valid": [], "skipped": [], "seconds": 0.0}
-        self.state = Run(self.model, self.average, self.objective.loss, optimiser, history)
+        self.state = Run(self.model, self.average, self.objective.loss, optimiser, history, input_hashes(config))
         self._point_rates()
         self.names: list[str] = []
         self.sums = torch.zeros(0)

@@ -237,6 +237,16 @@ def test_no_file_is_larger_than_its_header_can_say(tmp_path, name, subtype, byte
         writer.write(noise(2, 10))
 
 
+def test_a_sample_dump_is_not_longer_than_its_header_can_say(tmp_path):
+    with AudioWriter(tmp_path / "x.sds", 16000, 1, "PCM_16") as writer:
+        writer.write(noise(1, 10))
+        writer.samples = 2**21 - 10
+        with pytest.raises(AudioError, match="SDS holds up to 2097151 samples, 2097152 are to be written"):
+            writer.write(noise(1, 10))
+        writer.samples -= 1
+        writer.write(noise(1, 10))
+
+
 @pytest.mark.parametrize("suffix", [".w64", ".rf64", ".caf", ".flac", ".ogg"])
 def test_formats_that_hold_more_are_known(tmp_path, suffix):
     assert suffix in AUDIO_SUFFIXES

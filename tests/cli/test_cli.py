@@ -219,6 +219,13 @@ def run_with(error: BaseException, monkeypatch: pytest.MonkeyPatch, *extra: str)
         (FileNotFoundError(2, "No such file or directory", "b.wav"), 1, "error: b.wav: No such file or directory\n"),
         (ModuleNotFoundError("no pesq", name="pesq"), 1, "error: pesq is not installed; run: "),
         (KeyboardInterrupt(), 130, "error: interrupted\n"),
+        (MemoryError(), 1, "error: bench speed: not enough memory; "),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            1,
+            "error: bench speed: not enough",
+        ),
+        (type("RuntimeException", (Exception,), {})("std::bad_alloc"), 1, "error: bench speed: not enough memory; "),
     ],
 )
 def test_errors_are_one_line_without_a_traceback(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import types
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,6 +30,7 @@ from dccrn_lib.runtime.errors import ConfigError, ManifestError
 from dccrn_lib.training import mixtures, session, step_outcomes
 from dccrn_lib.training.batches import RankSampler
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
+from dccrn_lib.training.lockstep import Stage, run_stage
 from dccrn_lib.training.loop import train
 from dccrn_lib.training.schedule import learning_rate
 from dccrn_lib.training.session import TrainingError
@@ -248,6 +251,38 @@ def test_refuses_to_mix_runs(corpus, tmp_path):
         ):
             train(replace(c, steps=3), resume=resume, progress=False)
     assert (tmp_path / "run" / "best.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+@pytest.mark.parametrize("changed", ["noise", "teacher"])
+def test_other_recordings_or_another_teacher_under_the_old_name_are_noticed(corpus, tmp_path, changed, side_by_side):
+    shutil.copytree(Path(corpus["noise"]).parent, tmp_path / "corpus")
+    own = {name: str(tmp_path / "corpus" / Path(path).name) for name, path in corpus.items()}
+    torch.manual_seed(0)
+    own["teacher"] = str(save_model(build_model("uformer_mini"), tmp_path / "teacher"))
+    alone = {"valid_every": 200} if side_by_side else {}
+    c = config(own, tmp_path / "run", steps=2, method="output", **alone)
+
+    def go_on(**options):
+        if side_by_side:
+            run_stage(Stage("s", {"run": c}, 1.0), tmp_path, steps=2, progress=False, **options)
+        else:
+            train(c, resume=True, progress=False, **options)
+
+    go_on(stop_after=1)
+    old = Path(own[changed]).read_bytes()
+    kept = {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    if changed == "teacher":
+        save_model(build_model("uformer_mini"), tmp_path / "teacher")  # its card follows, as of weights trained on
+    else:
+        Path(own[changed]).write_bytes(old + old.splitlines()[-1] + b"\n")
+    with pytest.raises(ConfigError, match=f"the contents of {changed} are no longer those that the run began with"):
+        go_on()
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()} == kept
+    if changed == "noise":
+        Path(own[changed]).write_bytes(old)
+        go_on()
+        assert json.loads((tmp_path / "run" / "history.json").read_text())["valid"][-1]["step"] == 2
 
 
 @pytest.mark.parametrize("done", [2, 4])
