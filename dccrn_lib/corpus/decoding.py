@@ -59,12 +59,17 @@ def decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
 
 
 def to_int16(x: np.ndarray) -> tuple[np.ndarray, float]:
-    """Samples as int16 and the value of full scale: 1, or the peak where that is larger.
+    """Samples as int16 and the value of full scale: 1, or the peak where that is larger, or below 1/16.
+
+    A recording that is quiet as a whole, which float and 24-bit files can be without harm, keeps its resolution so.
 
     >>> to_int16(np.float32([0.5, -2.0]))
     (array([  8191, -32767], dtype=int16), 2.0)
+    >>> to_int16(np.float32([0.0009765625, 0.0]))
+    (array([32767,     0], dtype=int16), 0.0009765625)
     """
-    scale = max(1.0, float(np.abs(x).max(initial=0.0)))
+    peak = float(np.abs(x).max(initial=0.0))
+    scale = peak if peak > 1 or 0 < peak < 1 / 16 else 1.0
     return (x / np.float32(scale) * 32767).astype(np.int16), scale
 
 

@@ -94,6 +94,8 @@ class Planner:
         rng = np.random.default_rng([self.seed, epoch, index])
         speaker, cuts = self._any_speech(rng, recordings)
         speed = SPEEDS[rng.integers(len(SPEEDS))] if rng.random() < c.speed_probability else None
+        if speed and not self._heard_at(speed, cuts, recordings):
+            speed = None
         speech = Sound(cuts, self._equaliser(rng))
         room = self._room(rng, recordings) if self.rooms and rng.random() < c.rir_probability else None
         noises, babble, second, label = self._noises(rng, speaker, recordings)
@@ -217,6 +219,14 @@ class Planner:
             if bound > 1.01 * least and bound > 1e-11 * peak**2:
                 return True
         return power(segment(sound, self.config.segment_seconds, recordings)) > least
+
+    def _heard_at(self, speed: tuple[int, int], cuts: tuple[Cut, ...], recordings: Recordings) -> bool:
+        """Whether anything is heard of a segment that is slowed down, of which the end is then cut off."""
+        up, down = speed
+        if up <= down:
+            return True
+        kept = segment(Sound(cuts), self.config.segment_seconds, recordings)[: self.samples * down // up]
+        return power(kept) > SILENT_SPEECH
 
     def _skip(self, entries: Sequence[Entry], what: str) -> None:
         """Count what is left out because it is silent, and say so at the 1st, 10th, 100th ... time."""

@@ -98,6 +98,10 @@ def _end() -> int:
         process.stdin.close()
     except BrokenPipeError:
         pass  # it ended before it read the request
-    status = process.wait()
+    try:
+        status = process.wait(timeout=2)
+    except subprocess.TimeoutExpired:  # a process forked since then, of a DataLoader perhaps, holds the pipe open, too
+        process.kill()
+        status = process.wait()
     process.stdout.close()
     return status

@@ -56,6 +56,21 @@ def metric_names(metrics: Sequence[str] | None = None) -> tuple[str, ...]:
     return tuple(name for name in ALL_METRICS if name in metrics)
 
 
+def require_installed(metrics: Sequence[str]) -> None:
+    """Refuse metrics whose package is not there, before work is done that only they would judge.
+
+    Raises:
+        ConfigError: a package is missing.
+    """
+    packages = {"pesq": ("pesq", "metrics"), "stoi": ("pystoi", "metrics"), "dnsmos": ("speechmos", "dnsmos")}
+    for name in metrics:
+        package, extra = packages.get(name.partition("_")[0], ("numpy", ""))
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(
+                f"{name} needs {package}, which is not installed; run: python -m pip install -e '.[{extra}]'"
+            )
+
+
 def _signal(x: np.ndarray | Tensor | Sequence[float], name: str) -> np.ndarray:
     """float32 (sample,), or MetricError for another shape or kind; signed integers are divided by their full scale."""
     array = real_samples(x, name, MetricError)

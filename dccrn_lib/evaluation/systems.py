@@ -159,11 +159,12 @@ def _pairs(systems: Mapping[str, nn.Module | None], mixtures: MixtureDataset) ->
 def score_key(
     systems: Mapping[str, nn.Module | None], mixtures: MixtureDataset, metrics: Sequence[str]
 ) -> dict[str, Any]:
-    """What scores depend on: the weights, how mixtures are drawn, two of them as samples, and the metrics."""
+    """What scores depend on: weights and configs, how mixtures are drawn, two of them as samples, and the metrics."""
     weights = {name: state_digest(nn.Identity() if model is None else model) for name, model in systems.items()}
+    configs = {name: repr(getattr(model, "config", None)) for name, model in systems.items()}  # a mask has no weights
     samples = b"".join(mixtures[i]["noisy"].numpy().tobytes() for i in (0, len(mixtures) - 1))
     drawn = [repr(mixtures.config), mixtures.seed, len(mixtures), hashlib.sha256(samples).hexdigest()]
-    return {"weights": weights, "mixtures": drawn, "metrics": list(metrics)}
+    return {"weights": weights, "configs": configs, "mixtures": drawn, "metrics": list(metrics)}
 
 
 def kept_items(path: str | Path) -> Items:

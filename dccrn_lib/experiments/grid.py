@@ -27,6 +27,7 @@ from dccrn_lib.distillation.attention import NORMALISATIONS
 from dccrn_lib.distillation.loss import METHODS
 from dccrn_lib.evaluation.intervals import Difference, means_of_pairs, paired_difference
 from dccrn_lib.evaluation.metrics import COMPARED_METRICS
+from dccrn_lib.evaluation.scores import require_installed
 from dccrn_lib.evaluation.systems import evaluate_systems, kept_items
 from dccrn_lib.experiments.executors import run_jobs
 from dccrn_lib.experiments.paper import data_hash, run_system, test_mixtures, train_config
@@ -174,12 +175,15 @@ def run_sweep(
         changes: fields of TrainConfig for all students.
 
     Returns:
-        The runs of this share that are finished, in the order of methods, then seeds. ``out/sweep.json`` holds all
+        The runs of this share that are finished, in the order of methods, then seeds; none where the teacher's training
+        was told to stop. ``out/sweep.json`` holds all
         finished runs of the folder.
 
     Raises:
-        ConfigError: an unknown method, no method or seed, a share out of range, or a folder that holds other runs.
+        ConfigError: an unknown method, no method or seed, a share out of range, a folder that holds other runs, or a
+            metric whose package is not installed.
     """
+    require_installed(metrics)
     profile = get_profile(profile) if isinstance(profile, str) else profile
     variants = [Variant.parse(m) for m in methods]
     if not variants or not seeds:
@@ -189,7 +193,10 @@ def run_sweep(
     if not teacher and any(v.method != "none" for v in variants):
         where = {k: v for k, v in changes.items() if k == "device"}
         with only_writer(out, wait=True):  # of several shares one trains it, and the others find it
-            teacher = run_system(train_config("teacher", profile, corpus, out, **where), progress).weights
+            taught = run_system(train_config("teacher", profile, corpus, out, **where), progress)
+        if taught.stopped:
+            return []
+        teacher = taught.weights
     tests = functools.partial(test_mixtures, profile, corpus)
     workers = 1 if workers is None and (executor is not None or profile.test_mixtures < 16) else workers
     jobs = []
@@ -295,7 +302,12 @@ def compare_methods(runs: Sequence[SweepRun], metric: str = "si_snr_db", baselin
         row = {"method": method, "seeds": len(by_seed), "mean": float(scores.mean())}
         row["std"] = float(scores.std(ddof=1)) if len(scores) > 1 else None
         if d is None:
-            row |= {"difference": None, "low": None, "high": None, "verdict": "baseline"}
+            row |= {
+                "difference": None,
+                "low": None,
+                "high": None,
+                "verdict": "baseline" if method == baseline else "no common seed",
+            }
         else:
             row |= {"difference": d.mean, "low": d.low, "high": d.high, "verdict": seed_verdict(d)}
         rows.append(row)

@@ -50,7 +50,7 @@ def publish(results: Mapping[int, str], system: str, minus: str, name: str, fold
         missing = [s for s in (system, minus) if s not in record["systems"]]
         if missing:
             raise ConfigError(f"{results[seed]}: no system {missing[0]!r}; it has {', '.join(record['systems'])}")
-        if _mixtures(record, minus) != _mixtures(first, minus):
+        if _mixtures(record, minus) != _mixtures(first, minus) or record["data_hash"] != first["data_hash"]:
             raise ConfigError(f"{results[seed]} was scored on other mixtures than {next(iter(results.values()))}")
     metrics = [m for m in METRICS if all(_scored(r, s, m) for r in records.values() for s in (system, minus))]
     rows: list[dict] = [{"seed": str(seed)} for seed in records] + [{"seed": f"mean of {len(records)}"}]
@@ -83,8 +83,9 @@ def _systems(record: Mapping) -> Mapping:
     return found if isinstance(found, Mapping) and found else {"": None}
 
 
-def _mixtures(record: Mapping, system: str) -> list[str]:
-    return [item["id"] for item in record["systems"][system]["items"]]
+def _mixtures(record: Mapping, system: str) -> list[tuple]:
+    """Which mixtures were scored: their names alone count only what was drawn, not from what."""
+    return [(item["id"], item.get("snr_db_in"), item.get("label")) for item in record["systems"][system]["items"]]
 
 
 def _scored(record: Mapping, system: str, metric: str) -> bool:

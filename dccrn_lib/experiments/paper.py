@@ -128,9 +128,9 @@ def run_system(config: TrainConfig, progress: bool = True) -> TrainResult:
     return train(config, resume=True, progress=progress)
 
 
-def _run_alone(config: TrainConfig) -> None:
+def _run_alone(config: TrainConfig) -> bool:
     set_up_cpu(threads=1)
-    run_system(config, progress=False)
+    return run_system(config, progress=False).stopped
 
 
 def run_systems(configs: Sequence[TrainConfig]) -> None:
@@ -141,14 +141,18 @@ def run_systems(configs: Sequence[TrainConfig]) -> None:
 
     Args:
         configs: from :func:`train_config`; none of them may be another one's teacher.
+
+    Raises:
+        KeyboardInterrupt: a training was told to stop; it keeps a checkpoint, and the next call goes on.
     """
     todo = [c for c in configs if not _finished(c)]
     if len(todo) > 1 and usable_cores() > 1 and all(c.device == "cpu" for c in todo):
         with spawn_pool(min(len(todo), usable_cores()), shielded=False) as pool:  # each keeps a checkpoint at Ctrl-C
-            list(pool.map(_run_alone, todo))
+            stopped = any(list(pool.map(_run_alone, todo)))
     else:
-        for config in todo:
-            run_system(config, progress=False)
+        stopped = any(run_system(config, progress=False).stopped for config in todo)  # none behind one that is stopped
+    if stopped:
+        raise KeyboardInterrupt
 
 
 def _finished(config: TrainConfig) -> bool:

@@ -91,10 +91,11 @@ def paired(items: Mapping[str, Sequence[Mapping[str, Any]]], metrics: Sequence[s
     table = []
     for k, system in enumerate(names):
         for other in names[:k]:
-            row: dict[str, Any] = {"system": system, "minus": other}
-            for metric in (m for m in metrics if m not in ("gain", "polarity")):
-                row[metric] = str(compare_systems(items, system, other, metric))
-            table.append({**row, "n": len(items[system])})
+            chosen = [m for m in metrics if m not in ("gain", "polarity")]
+            differences = {metric: compare_systems(items, system, other, metric) for metric in chosen}
+            counts = sorted({d.n for d in differences.values()} or {len(items[system])})  # not each could be scored
+            row = {"system": system, "minus": other, **{metric: str(d) for metric, d in differences.items()}}
+            table.append({**row, "n": counts[0] if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"})
     return table
 
 

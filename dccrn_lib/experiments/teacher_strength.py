@@ -13,6 +13,7 @@ Source: ours. Results with AT-KL under teachers of several strengths are not kno
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from dccrn_lib.networks.weights import load_model
 from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import read_json, write_json
+from dccrn_lib.runtime.json_text import parse_json
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.lockstep import Lockstep, Stage, run_stage
 from dccrn_lib.training.validation import validate
@@ -103,10 +105,14 @@ def run(
         False if a signal stopped it early.
     """
     out = Path(shared.out)
+    corpus = data_hash({kind: getattr(shared, kind) for kind in ("speech", "noise", "rir")})
     plan = {"teachers": dict(teachers), "steps": steps, "ways": list(ways)}
+    plan = parse_json(json.dumps({**plan, "recipe": shared.deciding(), "data_hash": corpus}))
     file = out / "plan.json"
-    if file.is_file() and read_json(file, _CURE) != plan:
-        raise ConfigError(f"{file} was written for other teachers, ways or steps; choose another --out")
+    if file.is_file():
+        kept = read_json(file, _CURE)  # those of older versions lack the recipe and the data
+        if differing := [name for name, value in plan.items() if kept.get(name, value) != value]:
+            raise ConfigError(f"{file} was written for other {', '.join(differing)}; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     write_json(file, plan)
     shared = replace(shared, out=str(out.resolve()))  # the workers of a cluster were started elsewhere

@@ -10,6 +10,9 @@ import numpy as np
 import soundfile
 from matplotlib.figure import Figure
 
+from dccrn_lib.audio.recording import HIGHEST_VORBIS_RATE
+from dccrn_lib.audio.resampling import resample
+
 _WRITTEN = 1 << 18  # samples at once; libsndfile's Vorbis encoder crashes on very long writes
 
 
@@ -37,9 +40,11 @@ def player_html(samples: np.ndarray, sample_rate: int, title: str) -> str:
 
     Args:
         samples: (sample,) or (channel, sample), in [-1, 1].
-        sample_rate: in Hz.
+        sample_rate: in Hz; above 200 kHz, which Vorbis cannot hold, 48 kHz are played.
         title: shown above the player.
     """
+    if sample_rate > HIGHEST_VORBIS_RATE:  # no page plays more than 48 kHz anyway
+        samples, sample_rate = resample(samples, sample_rate, 48000), 48000
     buffer = io.BytesIO()
     frames = samples.T  # (sample,) or (sample, channel)
     channels = 1 if frames.ndim == 1 else frames.shape[1]

@@ -11,7 +11,7 @@ from dccrn_lib.evaluation.intervals import summarise
 from dccrn_lib.runtime.environment import environment_record
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import write_json
-from dccrn_lib.runtime.json_text import parse_json
+from dccrn_lib.runtime.json_text import parse_object
 from dccrn_lib.runtime.paths import PathLike, results_dir
 
 
@@ -50,11 +50,11 @@ def load_result(name: str, folder: PathLike | None = None) -> dict[str, Any]:
     """The record that :func:`save_result` wrote.
 
     Raises:
-        ConfigError: no such file, or not JSON.
+        ConfigError: no such file, or no JSON object in it.
     """
     path = Path(folder or results_dir()) / f"{name}.json"
     try:
-        return parse_json(path.read_text(encoding="utf-8"))
+        return {"name": name, **parse_object(path.read_text(encoding="utf-8"))}
     except FileNotFoundError:
         near = difflib.get_close_matches(name, [other.stem for other in path.parent.glob("*.json")], n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

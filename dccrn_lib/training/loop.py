@@ -18,7 +18,15 @@ from dccrn_lib.networks.weights import load_model
 from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.locks import only_writer
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
-from dccrn_lib.training.run_folder import WEIGHTS, is_finished, open_run, require_steps
+from dccrn_lib.training.run_folder import (
+    CHECKPOINT,
+    WEIGHTS,
+    input_hashes,
+    is_finished,
+    open_run,
+    require_same_inputs,
+    require_steps,
+)
 from dccrn_lib.training.session import TrainResult, fit_to_device, open_session
 from dccrn_lib.training.step import optimise
 
@@ -36,8 +44,8 @@ def train(
 
     Raises:
         ConfigError: the folder holds a run and ``resume`` is False, or a config that differs from it, or it has made more
-            steps than ``config.steps``; a batch that does not divide among the ranks; a teacher missing; compile with
-            amp on a CPU; another process trains in this folder.
+            steps than ``config.steps``, or has learnt from other recordings or another teacher; a batch that does not
+            divide among the ranks; a teacher missing; compile with amp on a CPU; another process trains in this folder.
         DamagedFileError: the checkpoint or the config of the run is cut off or empty.
         TrainingError: more than ``max_bad_batches`` batches in a row gave a non-finite loss or gradient; the device
             lacks memory.
@@ -51,6 +59,7 @@ def train(
     saved = open_run(out, config, resume, MAY_CHANGE)
     require_steps(out, saved, config.steps)
     if saved is not None and is_finished(saved, config.steps) and weights.is_file():  # nothing to build, nothing to do
+        require_same_inputs(saved, input_hashes(config), out / CHECKPOINT)
         return TrainResult(load_model(weights, device), saved["history"], weights, stopped=False)
 
     stopping = False

@@ -14,6 +14,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import torch
 from torch import nn
 
 from dccrn_lib.networks.weights import find_weights
-from dccrn_lib.runtime.errors import ConfigError, DamagedFileError
+from dccrn_lib.runtime.errors import ConfigError, DamagedFileError, WeightsError
 from dccrn_lib.runtime.files import atomic_path, hash_files, read_json, write_json
 from dccrn_lib.runtime.paths import joined_paths
 from dccrn_lib.runtime.settings import shown
@@ -79,13 +80,7 @@ class Run:
             ConfigError: a manifest or the teacher holds something else than when the run began.
             DamagedFileError: it is of another network or optimiser.
         """
-        before = saved.get("inputs") or {}  # checkpoints of older versions have none
-        changed = [name for name, digest in self.inputs.items() if before.get(name, digest) != digest]
-        if changed:
-            raise ConfigError(
-                f"{file}: the contents of {' and '.join(changed)} are no longer those that the run began with; restore "
-                "them, or begin a run in another folder (--init best.safetensors of this one takes its weights along)"
-            )
+        require_same_inputs(saved, self.inputs, file)
         try:
             self._restore(saved)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -106,11 +101,33 @@ class Run:
 def input_hashes(config: TrainConfig) -> dict[str, str]:
     """SHA-256 of what the files hold that a run learns from, by the field that names them: manifests and the teacher.
 
-    Raises:
-        WeightsError: no teacher of that name.
+    What is not there is left out: whoever reads it says so, and a run that is finished needs it no longer.
     """
-    hashes = {name: hash_files(joined_paths(getattr(config, name))) for name in ("speech", "noise", "rir")}
-    return hashes | ({"teacher": hash_files([find_weights(config.teacher)])} if config.teacher else {})
+    files = {name: joined_paths(getattr(config, name)) for name in ("speech", "noise", "rir")}
+    if config.teacher:
+        with suppress(WeightsError):
+            files["teacher"] = [str(find_weights(config.teacher))]
+    return {name: hash_files(paths) for name, paths in files.items() if all(Path(p).is_file() for p in paths)}
+
+
+def require_same_inputs(saved: dict, inputs: dict[str, str], file: Path) -> None:
+    """Raise if a run that is in a checkpoint has learnt from something else.
+
+    Args:
+        saved: the checkpoint; those of older versions do not say what they learnt from.
+        inputs: from :func:`input_hashes`, as it is now.
+        file: where the checkpoint lies.
+
+    Raises:
+        ConfigError: a manifest or the teacher holds something else than when the run began.
+    """
+    before = saved.get("inputs") or {}
+    changed = [name for name, digest in inputs.items() if before.get(name, digest) != digest]
+    if changed:
+        raise ConfigError(
+            f"{file}: the contents of {' and '.join(changed)} are no longer those that the run began with; restore "
+            "them, or begin a run in another folder (--init best.safetensors of this one takes its weights along)"
+        )
 
 
 def skipped_batches(history: dict) -> list[dict]:

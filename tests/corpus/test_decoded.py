@@ -9,8 +9,10 @@ import pytest
 import soundfile
 
 from dccrn_lib.corpus.decoded import DecodedCorpus, decode_corpus
+from dccrn_lib.corpus.decoding import AudioCache
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
+from dccrn_lib.corpus.recordings import as_float
 from dccrn_lib.runtime.errors import AudioError
 
 RATE = 16000
@@ -51,6 +53,16 @@ def test_a_file_beyond_full_scale_keeps_its_shape(tmp_path):
     noise = entry(tmp_path / "noise.wav", 0.1 * np.random.default_rng(0).standard_normal(RATE), "noise")
     clean = MixtureDataset([loud], [noise], None, MixConfig(segment_seconds=0.5))[0]["clean"].numpy()
     assert np.mean(np.abs(clean) > 0.99 * np.abs(clean).max()) < 0.12  # a sine: 9 %; clipped at 1 of 4 it were 84 %
+
+
+@pytest.mark.parametrize("level_dbfs", [-30, -60, -85])
+def test_a_quiet_file_keeps_its_resolution(tmp_path, level_dbfs):
+    x = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
+    x *= 10 ** (level_dbfs / 20) / np.abs(x).max()
+    quiet = entry(tmp_path / "quiet.wav", x, subtype="FLOAT")
+    for kept in (decode_corpus([quiet], tmp_path / "decoded", progress=False), AudioCache(1)):
+        got = as_float(*kept.view(quiet, 0.0, 1.0))
+        assert 10 * np.log10(np.mean(x**2) / np.mean((got - x) ** 2)) > 45
 
 
 def test_decoding_twice_opens_what_is_there(corpus, tmp_path):

@@ -203,6 +203,24 @@ def test_one_silent_recording_of_each_kind_is_left_out_and_named(corpus, tmp_pat
         assert items.silent[path] > 0 and any(path in str(w.message) for w in caught)
 
 
+def test_a_slower_voice_is_not_pushed_out_of_the_segment(tmp_path):
+    rng = np.random.default_rng(0)
+    gated = np.zeros(20 * RATE)  # a second of sound, four seconds of nothing
+    for first in range(0, len(gated), 5 * RATE):
+        gated[first : first + RATE] = 0.1 * rng.standard_normal(RATE)
+    path = _write(tmp_path / "gated.wav", gated)
+    speech = [Entry(str(path), "speech", "c", 20.0, RATE, "train", speaker="a")]
+    hiss = _write(tmp_path / "hiss.wav", 0.1 * rng.standard_normal(10 * RATE))
+    noise = [Entry(str(hiss), "noise", "c", 10.0, RATE, "train", recording="n")]
+    config = MixConfig(segment_seconds=2.0, speed_probability=1.0, rir_probability=0.0)
+    items = MixtureDataset(speech, noise, None, config, seed=0, length=300)
+    speeds = set()
+    for i in range(300):
+        speeds.add(items.planner.draw(0, i, items.recordings).speed)
+        assert items[i]["clean"].abs().max() > 0
+    assert None in speeds and (20, 17) in speeds
+
+
 def test_early_part_of_no_length_is_the_direct_sound(corpus):
     item = dataset(corpus, rir=True, early_ms=0.0, snr_db=(100, 100))[0]
     clean, whole = item["clean"].double(), item["noisy"].double()

@@ -7,6 +7,8 @@ import json
 import math
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import types
 
@@ -177,6 +179,24 @@ def _utterances(seconds: float) -> np.ndarray:
     """0.6 s of speech and 0.55 s of silence, again and again."""
     one = np.concatenate([speech_like(0.6), np.zeros(int(0.55 * RATE), np.float32)])
     return np.tile(one, math.ceil(seconds * RATE / one.size))[: int(seconds * RATE)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
+def test_a_forked_process_that_lives_on_does_not_keep_a_script_from_its_end(tmp_path):
+    script = """
+import os, time
+import numpy as np
+from dccrn_lib.evaluation.native_pesq import native_pesq
+native_pesq(16000, np.ones(16000, np.float32), np.ones(16000, np.float32), "nb")
+if os.fork() == 0:
+    time.sleep(60)  # as a worker of a DataLoader that a traceback keeps
+    os._exit(0)
+"""
+    done = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        assert done.wait(timeout=45) == 0
+    finally:
+        os.killpg(done.pid, signal.SIGKILL)
 
 
 def test_a_crash_of_the_native_code_ends_neither_this_process_nor_the_next_score():

@@ -57,6 +57,20 @@ def test_a_mixture_that_one_of_both_has_no_score_of_counts_for_neither(tmp_path)
     assert rows[2]["si_snr_db"].startswith("+1 ")
 
 
+@pytest.mark.parametrize("change", ["corpus", "mixing"])
+def test_the_same_names_of_mixtures_from_another_corpus_are_refused(tmp_path, capsys, change):
+    for name in ("a", "b"):
+        scores(tmp_path, name, [0.4, 0.5, 0.6, 0.5])
+    record = json.loads((tmp_path / "b.json").read_text())
+    if change == "corpus":
+        record["data_hash"] = "y"
+    else:
+        record["systems"]["alone"]["items"][0]["snr_db_in"] = 3.0
+    (tmp_path / "b.json").write_text(json.dumps(record))
+    assert run(tmp_path, "0=a", "1=b") == 2
+    assert "b was scored on other mixtures than a" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "results, system, words",
     [

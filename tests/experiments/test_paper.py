@@ -11,7 +11,7 @@ import torch
 
 from dccrn_lib.evaluation import systems
 from dccrn_lib.experiments import grid, paper
-from dccrn_lib.networks.presets import build_model
+from dccrn_lib.networks.presets import build_from_config, build_model
 from dccrn_lib.networks.weights import save_model
 from dccrn_lib.results.records import load_result
 from dccrn_lib.runtime.errors import ConfigError, WeightsError
@@ -128,6 +128,59 @@ def test_sweep_resumes_shares_and_refuses(corpus, tmp_path, monkeypatch):
     for wrong in ({"methods": [], "seeds": [0]}, {"methods": ["none"], "seeds": [0], "share": (2, 2)}):
         with pytest.raises(ConfigError):
             grid.run_sweep(**wrong, **arguments)
+
+
+def test_a_teacher_that_was_told_to_stop_teaches_nobody(corpus, tmp_path, monkeypatch):
+    real = paper.train
+    monkeypatch.setattr(paper, "train", lambda config, **options: real(config, **options, stop_after=1))
+    arguments = {"profile": TINY, "out": tmp_path, "corpus": corpus, "metrics": ("si_snr_db",), "progress": False}
+    assert grid.run_sweep(["none", "at_kl"], [0], **arguments) == []
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["teacher"]
+
+
+def test_what_a_teacher_taught_is_not_taken_for_what_another_one_teaches(corpus, tmp_path):
+    arguments = {"profile": TINY, "out": tmp_path, "corpus": corpus, "metrics": ("si_snr_db",), "progress": False}
+    torch.manual_seed(0)
+    teacher = save_model(build_model("uformer_mini"), tmp_path / "own")
+    grid.run_sweep(["at_kl"], [0], teacher=str(teacher), **arguments)
+    save_model(build_model("uformer_mini"), tmp_path / "own")
+    with pytest.raises(ConfigError, match="the contents of teacher are no longer those that the run began with"):
+        grid.run_sweep(["at_kl"], [0], teacher=str(teacher), **arguments)
+    teacher.unlink()  # a run that is finished needs it no longer
+    assert len(grid.load_runs(tmp_path)) == 1
+
+
+def test_no_training_follows_one_that_was_told_to_stop(corpus, tmp_path, monkeypatch):
+    real = paper.train
+    monkeypatch.setattr(paper, "train", lambda config, **options: real(config, **options, stop_after=1))
+    monkeypatch.setattr(paper, "usable_cores", lambda: 1)
+    both = [paper.train_config(name, TINY, corpus, tmp_path) for name in ("teacher", "student")]
+    with pytest.raises(KeyboardInterrupt):
+        paper.run_systems(both)
+    assert (tmp_path / "teacher" / "checkpoint.pt").is_file() and not (tmp_path / "student").exists()
+
+
+def test_a_metric_that_nothing_can_score_is_refused_before_the_training(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pesq_wb needs pesq, which is not installed"):
+        grid.run_sweep(["none"], [0], profile=TINY, out=tmp_path / "x", corpus=corpus, metrics=("pesq_wb",))
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_method_without_a_common_seed_is_no_baseline():
+    runs = [grid.SweepRun("none", 0, items([1.0])), grid.SweepRun("at_kl", 1, items([2.0]))]
+    assert [row["verdict"] for row in grid.compare_methods(runs)] == ["baseline", "no common seed"]
+
+
+def test_scores_of_another_mask_are_not_taken(corpus, tmp_path):
+    torch.manual_seed(0)
+    tests = paper.test_mixtures(TINY, corpus)
+    model = build_model("distil_dccrn_mini")
+    other = build_from_config(replace(model.config, mask="C"))
+    other.load_state_dict(model.state_dict())
+    arguments = {"metrics": ("si_snr_db",), "workers": 1, "progress": False, "keep": tmp_path / "scores.json"}
+    first = systems.evaluate_systems({"student": model}, tests, **arguments)
+    assert systems.evaluate_systems({"student": other}, tests, **arguments) != first
 
 
 def test_scores_are_kept_for_the_same_weights_mixtures_and_metrics(corpus, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import torch
 
 from dccrn_lib.cli import main as cli
 from dccrn_lib.experiments import executors
+from dccrn_lib.experiments import teacher_strength as strength
 from dccrn_lib.experiments.teacher_strength import WAYS, parse_weights, points
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import save_model
@@ -89,6 +90,19 @@ def test_another_question_wants_another_folder(command):
     if not (folder / "runs/plan.json").is_file():
         (folder / "runs/plan.json").write_text("{}")
     assert cli.main([*run, "--ways", "output"]) == 2
+
+
+def test_seeds_by_another_recipe_or_of_other_recordings_want_another_folder(
+    command, tmp_path, monkeypatch, capsys, corpus
+):
+    _, run = command
+    run = [*run, "--out", str(tmp_path / "runs")]
+    monkeypatch.setattr(strength, "run_jobs", lambda work, jobs, executor: [(job, True) for job in jobs])
+    assert cli.main(run) == 0 and cli.main(run) == 0
+    assert cli.main([*run, "--set", "muon_learning_rate=0.5"]) == 2
+    assert "other recipe" in capsys.readouterr().err
+    assert cli.main([*run, "--rir", ""]) == 2
+    assert "other data_hash" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["uformer", "a=", "=b", "a=b,a=c", "a/b=c"])

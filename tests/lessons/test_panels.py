@@ -6,6 +6,7 @@ import base64
 import io
 
 import numpy as np
+import pytest
 import soundfile
 from matplotlib.figure import Figure
 from PIL import Image
@@ -29,6 +30,13 @@ def test_a_player_keeps_the_level_and_both_channels_and_shows_its_title_as_text(
     heard, rate = soundfile.read(io.BytesIO(data))
     assert rate == 16000 and heard.shape == (8000, 2)
     assert np.allclose(np.abs(heard).max(axis=0), [0.05, 0.4], atol=0.03)
+
+
+def test_a_rate_that_vorbis_cannot_hold_is_played_at_another():
+    sound = 0.3 * np.sin(2 * np.pi * 1000 * np.arange(35280) / 352800).astype(np.float32)
+    page = panels.player_html(sound, 352800, "fast")
+    heard, rate = soundfile.read(io.BytesIO(base64.b64decode(page.split("base64,")[1].split('"')[0])))
+    assert rate == 48000 and len(heard) == 4800 and np.abs(heard).max() == pytest.approx(0.3, abs=0.05)
 
 
 def test_a_long_sound_is_written_in_pieces(monkeypatch):

@@ -389,6 +389,13 @@ def test_jobs_must_be_positive(three_lessons: Path, tmp_path: Path):
     assert not (tmp_path / "o").exists()
 
 
+def test_the_lessons_themselves_are_no_place_for_a_run(three_lessons: Path):
+    before = {path: path.read_bytes() for path in three_lessons.iterdir()}
+    with pytest.raises(ConfigError, match="holds the notebooks themselves; choose another --out"):
+        run_notebooks("smoke", out=three_lessons, notebooks_dir=three_lessons)
+    assert {path: path.read_bytes() for path in three_lessons.iterdir()} == before
+
+
 def test_nothing_runs_when_a_parameter_is_wrong(three_lessons: Path, tmp_path: Path):
     for parameters in ({"sead": "1"}, {"seed": "one"}, {"seed": "-1"}):
         with pytest.raises(ConfigError):

@@ -10,7 +10,7 @@ import pytest
 
 from dccrn_lib.evaluation.intervals import summarise
 from dccrn_lib.results.records import load_result, save_result
-from dccrn_lib.results.tables import inject_tables, stale_tables, table
+from dccrn_lib.results.tables import inject_tables, stale_tables, table, with_tables
 from dccrn_lib.runtime.environment import environment_record
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import hash_files
@@ -201,6 +201,16 @@ def test_a_marker_calls_systems_by_words(tmp_path: Path):
     readme.write_text("<!-- table:two columns=pesq_wb means names -->\n<!-- /table:two -->\n", encoding="utf-8")
     assert inject_tables(readme, tmp_path)
     assert "| noisy | 2.50 |\n| student taught by AT-KL | 2.50 |\n<!--" in readme.read_text(encoding="utf-8")
+
+
+def test_a_record_of_evaluate_has_a_table_and_no_object_is_named(tmp_path: Path):
+    mean = {"mean": {"stoi": 0.5}, "ci95": {"stoi": [0.4, 0.6]}, "n_metric": {"stoi": 3}, "n": 3}
+    (tmp_path / "mine.json").write_text(json.dumps(mean))
+    text = with_tables("<!-- table:mine -->\n<!-- /table:mine -->\n", tmp_path)
+    assert "| mine | 3 | 0.5" in text
+    (tmp_path / "mine.json").write_text("[1]")
+    with pytest.raises(ConfigError, match="mine.json: no readable result .expected a JSON object"):
+        with_tables("<!-- table:mine -->\n<!-- /table:mine -->\n", tmp_path)
 
 
 def test_a_marker_without_a_result_names_the_file(tmp_path: Path):

@@ -144,6 +144,10 @@ def run_notebooks(
     given = assign(values, known, Path.cwd())
     out = Path(out or runs_dir() / profile).resolve()
     require_text("out", str(out))
+    if any(path.resolve().parent == out for path in paths):
+        raise ConfigError(
+            f"{out} holds the notebooks themselves; choose another --out, or run them there by --in-place"
+        )
     out.mkdir(parents=True, exist_ok=True)
     for name, parameter_list in known.items():
         defaults = {"profile": profile, "out": str(out)}
