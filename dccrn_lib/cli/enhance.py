@@ -63,7 +63,9 @@ def _enhance_one(a: argparse.Namespace) -> int:
     from dccrn_lib.enhancement.files import enhance_file
 
     source, destination = (Path(a.inputs[0]), Path(a.inputs[-1]))
-    if len(a.inputs) != 2 or source.is_dir() or destination.is_dir() or a.skip_existing:
+    if a.skip_existing:
+        raise ConfigError("--skip-existing goes with a folder to write to: enhance IN ... --out DIR --skip-existing")
+    if len(a.inputs) != 2 or source.is_dir() or destination.is_dir():
         raise ConfigError(
             "name the folder to write to: enhance IN ... --out DIR; or one file: enhance noisy.wav out.wav"
         )
@@ -122,7 +124,7 @@ def run_onnx(**options: Any) -> Parser:
     p = Parser(**options)
     p.add_argument("model", type=named, metavar="MODEL", help="file written by export (.onnx)")
     p.add_argument("source", type=named, metavar="IN", help="audio file at the model's sample rate")
-    p.add_argument("destination", type=named, metavar="OUT", help="file to write: .wav, .flac or .ogg")
+    p.add_argument("destination", type=named, metavar="OUT", help="file to write: .wav, .flac, .ogg, .mp3 or .aiff")
     p.add_argument("--overwrite", action="store_true", help="replace an output that exists")
     p.set_defaults(run=_run_onnx)
     return p

@@ -284,6 +284,27 @@ def _over_seeds(a: argparse.Namespace) -> int:
     return 0
 
 
+def shared_sources(**options: Any) -> Parser:
+    p = Parser(**options)
+    help_text = "a result of `experiment over-seeds`, or RESULT:SYSTEM:MINUS of one seed"
+    p.add_argument("comparisons", nargs="+", metavar="COMPARISON", help=help_text)
+    for kind in ("speech", "noise"):
+        p.add_argument(
+            f"--{kind}", required=True, metavar="FILE", help=f"manifests of real {kind}, with the test split"
+        )
+    p.add_argument("--name", default="shared_sources", metavar="NAME", help="of the result to write")
+    p.add_argument("--results-folder", type=folder, metavar="DIR", help="where results are; results/ when not given")
+    p.set_defaults(run=_shared_sources)
+    return p
+
+
+def _shared_sources(a: argparse.Namespace) -> int:
+    from dccrn_lib.experiments.shared_sources import publish
+
+    print(publish(a.comparisons, {"speech": a.speech, "noise": a.noise}, a.name, a.results_folder))
+    return 0
+
+
 def training_data_run(**options: Any) -> Parser:
     p = FieldParser(TrainConfig, _training_data_base, skip=DECIDED_BY_DATA, **options)
     for kind in ("speech", "noise", "rir"):

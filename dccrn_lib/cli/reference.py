@@ -15,7 +15,8 @@ _HEAD = f"""# Commands
 Written by `{_PROGRAM} commands --out docs/commands.md`; do not edit. The installed script `dccrn` is the same program.
 
 Every command also takes `--help`, `--debug` (show the traceback of an error) and `--quiet` (no progress bars). Exit codes:
-0 fine, 1 failed, 2 bad usage, 130 interrupted. An error is one line that says what was wrong and what to do.
+0 fine, 1 failed, 2 bad usage, 130 interrupted, 129 and 143 ended by SIGHUP and SIGTERM (a training that then keeps a
+checkpoint: 130). An error is one line that says what was wrong and what to do.
 
 """
 _EVERYWHERE = ("help", "debug", "quiet")
@@ -35,7 +36,9 @@ def _section(name: str) -> str:
     if isinstance(parser, FieldParser):
         needed += [f"--{f.name} {str(f.type).upper()}" for f in parser.required_fields()]
     usage = " ".join([_PROGRAM, name, *needed, "[options]"])
-    text = f"\n## {name}\n\n{COMMANDS[name][1][0].upper()}{COMMANDS[name][1][1:]}.\n\n    {usage}\n\n{_table(own)}"
+    what = COMMANDS[name][1]
+    ending = "" if what.endswith("?") else "."
+    text = f"\n## {name}\n\n{what[0].upper()}{what[1:]}{ending}\n\n    {usage}\n\n{_table(own)}"
     other = [alias for alias, target in ALIASES.items() if target == name]
     if other:
         text += f"\n`{_PROGRAM} {other[0]}` is the same.\n"

@@ -223,6 +223,21 @@ def _grouped(
             "same voice would be in several splits. Give each speaker a folder, or put all files into one split "
             "(--split train), or say that every file is another speaker (--speaker-per-file)"
         )
+    loose = [path for path in files if os.path.dirname(os.path.abspath(path)) == os.path.abspath(folder)]
+    if (
+        kind == "speech"
+        and loose
+        and not per_file
+        and not by_name
+        and split is None
+        and level is None
+        and len(files) > 1
+    ):
+        raise ManifestError(
+            f"{folder}: {len(loose)} of {len(files)} files lie beside the speakers' folders ({Path(loose[0]).name}): who "
+            "speaks there is not known, and the same voice could be in several splits. Give each speaker a folder, or put "
+            "all files into one split (--split train), or say that every file is another speaker (--speaker-per-file)"
+        )
     if few:
         names, rule = alone, "file"
         notes = ["fewer than three folders: split by file, not by folder"]

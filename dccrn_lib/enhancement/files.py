@@ -111,7 +111,8 @@ def enhance_file(
         raise AudioError(f"{destination} is the input itself; choose another output name or folder")
     if destination.exists() and not overwrite:
         raise AudioError(
-            f"{destination} exists; choose another output, or replace it with --overwrite (overwrite=True)"
+            f"{destination} exists; choose another output, or replace it with --overwrite (overwrite=True); behind --out, "
+            "--skip-existing (skip_existing=True) leaves it and goes on"
         )
     require_place(destination)
     require_writable(destination)

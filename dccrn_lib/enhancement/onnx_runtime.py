@@ -333,7 +333,7 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
     suffix = Path(destination).suffix.lower()
     form = info.format if suffix == Path(source).suffix.lower() else suffix[1:].upper()
     if form not in soundfile.available_formats() or form in ("RAW", "SD2") or Path(destination).is_dir():
-        raise AudioError(f"cannot write {destination}: give a file name that ends in .wav, .flac or .ogg")
+        raise AudioError(f"cannot write {destination}: give a file name that ends in .wav, .flac, .ogg, .mp3 or .aiff")
     subtype = kept_subtype(form, info)
     require_rate(destination, rate, samples.shape[1], subtype, form)
     require_size(destination, len(samples), samples.shape[1], subtype, form)

@@ -42,6 +42,15 @@ def test_a_folder_that_is_done_is_left_as_it_is(tmp_path: Path, capsys):
     assert "0 enhanced (0.0 s of audio), 0 failed, 1 there already" in capsys.readouterr().out
 
 
+def test_an_output_that_exists_comes_with_both_cures_and_one_file_takes_no_skipping(tmp_path: Path, capsys):
+    assert main(["enhance", CLIP, str(tmp_path / "x.wav"), "--model", MODEL, "--skip-existing"]) == 2
+    assert "--skip-existing goes with a folder to write to" in capsys.readouterr().err
+    (tmp_path / Path(CLIP).name).write_bytes(b"mine")
+    assert main(["enhance", CLIP, "--out", str(tmp_path), "--model", MODEL, "--quiet"]) == 1
+    error = capsys.readouterr().err
+    assert "--overwrite" in error and "--skip-existing" in error
+
+
 @pytest.mark.parametrize("inputs", [[CLIP], [CLIP, CLIP, "x.wav"], [CLIP, "x.txt"], [str(Path(CLIP).parent), "x.wav"]])
 def test_without_a_place_to_write_the_error_says_how(inputs: list[str], tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -265,6 +265,18 @@ def test_speech_without_known_speakers_is_not_split_unless_told_to(folder, tmp_p
     assert scan_folder(tmp_path / "in", "speech", out, split="train", progress=False).counts == {"train": 6}
 
 
+def test_speech_beside_the_speakers_folders_is_not_split_unless_told_to(tmp_path):
+    for name in ("a/1.wav", "b/1.wav", "c/1.wav", "one.wav", "same.wav"):
+        tone(tmp_path / "in" / name)
+    out = tmp_path / "m.jsonl"
+    text = message(lambda: scan_folder(tmp_path / "in", "speech", out, progress=False))
+    assert "2 of 5 files lie beside the speakers' folders (one.wav)" in text and not out.exists()
+    assert scan_folder(tmp_path / "in", "speech", out, split="train", progress=False).counts == {"train": 5}
+    scan_folder(tmp_path / "in", "speech", out, progress=False, speaker_per_file=True)
+    scan_folder(tmp_path / "in", "noise", out, progress=False)  # a noise file is a recording of its own
+    assert len(read_manifest(out)) == 5
+
+
 def test_silent_recordings_are_bad_files(tmp_path):
     root, rng = tmp_path / "in", np.random.default_rng(0)
     tone(root / "good.wav")

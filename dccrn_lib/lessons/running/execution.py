@@ -229,6 +229,7 @@ def _by_papermill(job: Job, target: Path, tick: Callable[..., None]) -> str | No
             execution_timeout=None if job.timeout is None else max(1, round(job.timeout)),
             kernel_manager_class=ThisInterpreter,
             on_cell_executed=tick,
+            coalesce_streams=True,  # what a cell prints is one text, however busy the machine was
         )
     except PapermillExecutionError as problem:
         return one_line(f"cell {problem.cell_index}: {problem.ename}: {problem.evalue}")
