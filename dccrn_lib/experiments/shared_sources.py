@@ -34,7 +34,8 @@ from dccrn_lib.experiments.shipped_weights import real_mixtures
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.errors import ConfigError
 
-SCORES = ("si_snr_db", "pesq_wb", "pesq_nb", "stoi", "dnsmos_ovrl")
+#: What the paper claims a gain in (SI-SNR and PESQ, in both its forms), or none (DNSMOS).
+SCORES = ("si_snr_db", "pesq_wb", "pesq_nb", "dnsmos_ovrl")
 _CONFIDENCE = 0.975
 
 
@@ -75,7 +76,7 @@ def difference(values: np.ndarray, speakers: Sequence[str], noises: Sequence[str
         speakers, noises: of the mixtures.
 
     Returns:
-        {"mean", "median" over the mixtures, "ahead": fraction of them, "over seeds", "over sources", "both": [low, high];
+        {"mean", "median" over the mixtures, "ahead": fraction of them, "over_seeds", "over_sources", "both": [low, high];
         None where there is one seed}.
     """
     seeds, by_mixture = values.mean(axis=1), values.mean(axis=0)
@@ -86,15 +87,15 @@ def difference(values: np.ndarray, speakers: Sequence[str], noises: Sequence[str
         "mean": mean,
         "median": float(np.median(by_mixture)),
         "ahead": float((by_mixture > 0).mean()),
-        "over seeds": None,
-        "over sources": _interval(mean, of_sources, freedom),
+        "over_seeds": None,
+        "over_sources": _interval(mean, of_sources, freedom),
         "both": None,
     }
     if len(seeds) > 1:
         of_seeds, free = float(seeds.var(ddof=1)) / len(seeds), len(seeds) - 1
         total = of_seeds + of_sources
         joint = total**2 / (of_seeds**2 / free + of_sources**2 / freedom) if total else freedom
-        found |= {"over seeds": _interval(mean, of_seeds, free), "both": _interval(mean, total, joint)}
+        found |= {"over_seeds": _interval(mean, of_seeds, free), "both": _interval(mean, total, joint)}
     return found
 
 
@@ -160,7 +161,13 @@ def publish(
             values = np.array([[seed[k][0] - seed[k][1] for k in scored] for seed in both])
             found = difference(values, [speakers[k] for k in scored], [noises[k] for k in scored])
             shown = {key: _text(value) for key, value in found.items() if key not in ("mean", "median", "ahead")}
-            head = {"system": system, "minus": minus, "results": list(results), "seeds": len(results)}
+            head = {
+                "record": results[0],
+                "system": system,
+                "minus": minus,
+                "results": list(results),
+                "seeds": len(results),
+            }
             numbers = {"mean": f"{found['mean']:+.3f}", "median": f"{found['median']:+.3f}"}
             rows.append(
                 {**head, "metric": METRICS[metric].column, **numbers, "ahead": f"{found['ahead']:.0%}", **shown}
@@ -184,6 +191,7 @@ def publish(
         "seed": TEST_SEED,
         "data_hash": wanted,
         "columns": [
+            "record",
             "system",
             "minus",
             "seeds",
@@ -191,8 +199,8 @@ def publish(
             "mean",
             "median",
             "ahead",
-            "over seeds",
-            "over sources",
+            "over_seeds",
+            "over_sources",
             "both",
         ],
         "rows": rows,

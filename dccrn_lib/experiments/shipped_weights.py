@@ -35,7 +35,7 @@ from dccrn_lib.training.validation import VALID_SEED
 
 #: As the DNS test set without rooms: additive noise, no augmentation; 5 dB lower at the bottom.
 MIX = MixConfig(segment_seconds=6.0, snr_db=(-5.0, 20.0), level_dbfs=(-32.0, -20.0), rir_probability=0.0)
-#: Split -> seed of its mixtures. Choose on valid, as often as you like; publish on test, once.
+#: Split -> seed of its mixtures. Choose on valid, as often as you like; what is published comes from test.
 SEEDS = {"test": TEST_SEED, "valid": VALID_SEED}
 #: Means over the eight 10 s clips released with the Distil-DCCRN paper (DNS test set, chosen by its authors), measured
 #: on that audio, not taken from a table of the paper.
@@ -257,12 +257,11 @@ def _payloads(
     """Name of a result after its prefix -> its title, note and content, without what all of them share."""
     title = f"Real recordings, {len(items['noisy'])} mixtures of the {split} split"
     trained = ", ".join(f"{name}: {'unknown' if h is None else f'{h:g} h'}" for name, h in hours.items())
-    choice = " or choice" if split == "test" else ""
     names = [METRICS[metric].column for metric in PAPER_CLIPS["noisy"]]
     return {
         split: {
             "title": title,
-            "note": f"Dry mixtures of speakers and noise recordings that no training{choice} has seen. Hours of audio "
+            "note": f"Dry mixtures of speakers and noise recordings that no training has seen. Hours of audio "
             f"passed through each network: {trained}, mixed from what the manifests hold; the paper trained on the DNS "
             "Challenge's hundreds of hours of speech and has another test set: these are not the paper's numbers.",
             "columns": list(metrics),

@@ -33,12 +33,12 @@ def test_three_intervals_of_a_difference():
     names = [f"a{k}" for k in range(40)]
     found = shared_sources.difference(by_seed + by_mixture - by_mixture.mean(), names, names)
     assert found["mean"] == pytest.approx(0.5)
-    assert found["over seeds"] == pytest.approx([0.5 - 4.303 * 0.1 / 3**0.5, 0.5 + 4.303 * 0.1 / 3**0.5], abs=1e-3)
+    assert found["over_seeds"] == pytest.approx([0.5 - 4.303 * 0.1 / 3**0.5, 0.5 + 4.303 * 0.1 / 3**0.5], abs=1e-3)
     half = 2.023 * by_mixture.std(ddof=1) / 40**0.5
-    assert found["over sources"] == pytest.approx([0.5 - half, 0.5 + half], abs=1e-3)
+    assert found["over_sources"] == pytest.approx([0.5 - half, 0.5 + half], abs=1e-3)
     assert found["both"][1] - found["both"][0] > 2 * half
     one = shared_sources.difference(by_mixture[None] + 1.0, names, names)
-    assert one["over seeds"] is None and one["both"] is None and one["ahead"] == 1.0
+    assert one["over_seeds"] is None and one["both"] is None and one["ahead"] == 1.0
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_record_over_seeds_and_one_of_a_seed(scored):
         ("SI-SNR dB", 2, "+0.600", 8),
         ("SI-SNR dB", 1, "+0.700", 8),
     ]
-    assert record["rows"][0]["over sources"] == "[+0.600, +0.600]" and record["rows"][1]["over seeds"] == "-"
+    assert record["rows"][0]["over_sources"] == "[+0.600, +0.600]" and record["rows"][1]["over_seeds"] == "-"
     assert record["config"]["speakers"] == len({plan.speaker for plan in plans}) and record["config"]["mixtures"] == 8
 
 
