@@ -173,6 +173,24 @@ class SpawnPool(ProcessPoolExecutor):
             return super().submit(_do, function, *args, **kwargs)
 
 
+def _shut_down(pool: SpawnPool) -> threading.Event:
+    """Cancel what has not begun; the event is set when all processes have ended.
+
+    A thread of its own waits for them: the main one would take a thread that it is joining for ended once a signal
+    interrupts it (CPython's ``Thread._wait_for_tstate_lock`` before 3.13), and leave a process behind that just starts.
+    """
+    ended = threading.Event()
+
+    def wait_for_all() -> None:
+        try:
+            pool.shutdown(wait=True, cancel_futures=True)
+        finally:
+            ended.set()
+
+    threading.Thread(target=wait_for_all, daemon=True).start()
+    return ended
+
+
 @contextmanager
 def spawn_pool(
     workers: int,
@@ -211,11 +229,12 @@ def spawn_pool(
                 leash.let_go()
             raise
         finally:
+            ended = _shut_down(pool)
             try:
-                pool.shutdown(wait=True, cancel_futures=True)
+                ended.wait()
             except KeyboardInterrupt:  # a process may be starting: it is waited for all the same, but told to end
                 leash.let_go()
-                pool.shutdown(wait=True, cancel_futures=True)
+                ended.wait()
                 raise
             finally:
                 leash.let_go()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -75,7 +77,7 @@ def test_a_signal_while_the_pool_ends_leaves_no_process_that_is_starting(monkeyp
         with spawn_pool(1, tasks_per_process=1, shielded=False) as pool:
             pool.submit(int).result()
             started = pool._processes
-    assert calls == [{"wait": True, "cancel_futures": True}] * 2
+    assert calls == [{"wait": True, "cancel_futures": True}]
     assert not any(process.is_alive() for process in started.values())
 
 
@@ -88,6 +90,17 @@ class _Struck:
 def _struck_in_a_finalizer():
     _Struck()
     time.sleep(30)
+
+
+@pytest.mark.usefixtures("hears_signals")
+def test_no_process_outlives_a_pool_that_is_interrupted_while_it_ends():
+    with pytest.raises(KeyboardInterrupt):
+        with spawn_pool(1, time.sleep, (1.0,), shielded=False, tasks_per_process=1) as pool:
+            pool.submit(int).result()  # after it the pool starts another process, which sleeps first
+            processes = pool._processes
+            threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    assert processes is not None and not any(process.is_alive() for process in processes.values())
+    assert not multiprocessing.active_children()
 
 
 def test_a_worker_hears_a_signal_that_comes_in_a_finalizer(capfd):
