@@ -99,7 +99,7 @@ mutations: $(STAMP)  ## break the library in known ways: a unit test and a noteb
 faults: $(STAMP)  ## take every mend of the 36 faults out again: its test must notice, into results/faults.json (minutes)
 	"$(PY)" -m tests.faults --json results/faults.json
 
-soak: $(STAMP)  ## try to break it: kills, full disks, damaged inputs, load, into results/reliability.json (about two hours on one core)
+soak: $(STAMP)  ## try to break it: kills, full disks, damaged inputs, load, into results/reliability.json (most of an hour)
 	"$(PY)" -m tests.soak $(SOAK_ARGS)
 
 browser: $(STAMP)  ## the lessons' widgets, the report and the demo in a headless Chromium (DCCRN_BROWSER=/path names another)

@@ -13,17 +13,21 @@ scores kept by ``experiment shipped-weights`` get three intervals:
     both           variances of the two added, degrees of freedom by Satterthwaite; a little too wide, since what a seed
                    does on one mixture counts in both
 
-Source: ours; the variance in two ways of clusters is that of Cameron, Gelbach and Miller (2011), equation 2.3.
+Beside them stand how many times as wide the clusters make the interval over the mixtures, and the smallest difference that
+as many seeds would find in four experiments of five.
+
+Source: ours; the variance in two ways of clusters is that of Cameron, Gelbach and Miller (2011).
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.corpus.plan import MixturePlan
@@ -36,7 +40,8 @@ from dccrn_lib.runtime.errors import ConfigError
 
 #: What the paper claims a gain in (SI-SNR and PESQ, in both its forms), or none (DNSMOS).
 SCORES = ("si_snr_db", "pesq_wb", "pesq_nb", "dnsmos_ovrl")
-_CONFIDENCE = 0.975
+_COLUMNS = ("mean", "median", "ahead", "over_seeds", "over_sources", "both")
+_CONFIDENCE, _POWER = 0.975, 0.8
 
 
 def clustered_variance(values: Sequence[float], clusters: Sequence[Sequence[str]]) -> float:
@@ -50,22 +55,37 @@ def clustered_variance(values: Sequence[float], clusters: Sequence[Sequence[str]
         V(first) + V(second) - V(both at once), at least that of independent items; V sums the residuals of a cluster,
         squares the sums, adds them up, and divides by n^2; a factor G / (G - 1) for G clusters is for their small number.
 
-    >>> clustered_variance([0.0, 2.0], [["a", "b"], ["c", "d"]]) == np.var([0.0, 2.0], ddof=1) / 2
-    True
+    >>> clustered_variance([0.0, 2.0], [["a", "b"], ["c", "d"]])
+    1.0
     """
     x = np.asarray(values, dtype=np.float64)
-    residuals = x - x.mean()
-
-    def variance(names: Sequence) -> float:
-        groups: dict = {}
-        for name, residual in zip(names, residuals, strict=True):
-            groups[name] = groups.get(name, 0.0) + residual
-        count = len(groups)
-        return sum(total**2 for total in groups.values()) / len(x) ** 2 * count / max(count - 1, 1)
-
     first, second = clusters
-    both = variance(first) + variance(second) - variance(list(zip(first, second, strict=True)))
-    return max(both, variance(range(len(x))))
+    both = _variance(x, first) + _variance(x, second) - _variance(x, list(zip(first, second, strict=True)))
+    return max(both, _variance(x, range(len(x))))
+
+
+def _variance(x: np.ndarray, names: Sequence) -> float:
+    """V of :func:`clustered_variance`; with a cluster for each item that of independent ones."""
+    groups: dict = {}
+    for name, residual in zip(names, x - x.mean(), strict=True):
+        groups[name] = groups.get(name, 0.0) + float(residual)
+    count = len(groups)
+    return sum(total**2 for total in groups.values()) / len(x) ** 2 * count / max(count - 1, 1)
+
+
+def detectable(deviation: float, seeds: int) -> float:
+    """The smallest difference that Student's t over so many seeds finds (two-sided, 5 %) in four experiments of five.
+
+    Args:
+        deviation: standard deviation of the difference from seed to seed.
+        seeds: at least 2.
+
+    >>> round(detectable(0.15, 3), 2), round(detectable(0.15, 7), 2)
+    (0.49, 0.19)
+    """
+    critical, root = stats.t.ppf(_CONFIDENCE, seeds - 1), math.sqrt(seeds)
+    found = optimize.root_scalar(lambda d: stats.nct.sf(critical, seeds - 1, d) - _POWER, bracket=(0.0, 100.0))
+    return float(found.root) * deviation / root
 
 
 def difference(values: np.ndarray, speakers: Sequence[str], noises: Sequence[str]) -> dict:
@@ -73,15 +93,17 @@ def difference(values: np.ndarray, speakers: Sequence[str], noises: Sequence[str
 
     Args:
         values: of one system minus another, (seed, mixture).
-        speakers, noises: of the mixtures.
+        speakers, noises: of the mixtures; at least two of each.
 
     Returns:
-        {"mean", "median" over the mixtures, "ahead": fraction of them, "over_seeds", "over_sources", "both": [low, high];
-        None where there is one seed}.
+        {"mean", "median" over the mixtures, "ahead": fraction of them, "over_seeds", "over_sources", "both": [low, high],
+        "widening": of the interval over mixtures by their clusters, "detectable": see :func:`detectable`}; None where
+        there is one seed.
     """
     seeds, by_mixture = values.mean(axis=1), values.mean(axis=0)
     mean = float(values.mean())
     of_sources = clustered_variance(by_mixture.tolist(), [speakers, noises])
+    independent = _variance(by_mixture, range(len(by_mixture)))
     freedom = min(len(set(speakers)), len(set(noises))) - 1
     found = {
         "mean": mean,
@@ -90,25 +112,21 @@ def difference(values: np.ndarray, speakers: Sequence[str], noises: Sequence[str
         "over_seeds": None,
         "over_sources": _interval(mean, of_sources, freedom),
         "both": None,
+        "widening": math.sqrt(of_sources / independent) if independent else 1.0,
+        "detectable": None,
     }
     if len(seeds) > 1:
         of_seeds, free = float(seeds.var(ddof=1)) / len(seeds), len(seeds) - 1
         total = of_seeds + of_sources
         joint = total**2 / (of_seeds**2 / free + of_sources**2 / freedom) if total else freedom
         found |= {"over_seeds": _interval(mean, of_seeds, free), "both": _interval(mean, total, joint)}
+        found["detectable"] = detectable(float(seeds.std(ddof=1)), len(seeds))
     return found
 
 
 def _interval(mean: float, variance: float, freedom: float) -> list[float]:
     half = float(stats.t.ppf(_CONFIDENCE, freedom)) * math.sqrt(variance)
     return [mean - half, mean + half]
-
-
-def sources(plans: Sequence[MixturePlan], mixtures: MixtureDataset) -> tuple[list[str], list[str]]:
-    """Who speaks in each mixture, and which noise recording sounds in it (the first one of two)."""
-    entries = mixtures.planner.entries
-    noises = [entries[plan.noises[0].cuts[0].recording].group for plan in plans]
-    return [plan.speaker for plan in plans], noises
 
 
 def publish(
@@ -126,54 +144,34 @@ def publish(
         folder: results/ of the project when None; the scores are read from there, too.
 
     Raises:
-        ConfigError: no such result or system, or scores of other mixtures than these manifests give.
+        ConfigError: no such result or system, scores of other mixtures than these manifests give, or mixtures of one
+            speaker or one noise recording.
     """
-    chosen = {text: _results(text, folder) for text in comparisons}
-    records = {result: load_result(result, folder) for results, *_ in chosen.values() for result in results}
-    counts = {len(system["items"]) for record in records.values() for system in record["systems"].values()}
-    if len(counts) != 1:
-        raise ConfigError(f"the results hold scores of {sorted(counts)} mixtures; compare those of the same mixtures")
-    mixtures = real_mixtures(corpus, counts.pop())
-    plans = [mixtures.plan(i) for i in range(len(mixtures))]
-    wanted = data_hash({"speech": corpus["speech"], "noise": corpus["noise"], "rir": ""})
-    for result, record in records.items():
-        items = next(iter(record["systems"].values()))["items"]
-        same = all(i["id"] == p.id and i["snr_db_in"] == p.snr_db for i, p in zip(items, plans, strict=True))
-        if record["data_hash"] != wanted or not same:
-            raise ConfigError(f"{result}: scored on other mixtures than those of {corpus['speech']}, {corpus['noise']}")
-    speakers, noises = sources(plans, mixtures)
+    chosen = [_results(text, folder) for text in comparisons]
+    records = {result: load_result(result, folder) for results, *_ in chosen for result in results}
+    mixtures = _test_mixtures(records, corpus)
+    entries, plans = mixtures.planner.entries, [mixtures.plan(i) for i in range(len(mixtures))]
+    _require_scores_of(records, plans, corpus)
+    speakers = [plan.speaker for plan in plans]
+    noises = [entries[plan.noises[0].cuts[0].recording].group for plan in plans]  # the first one of two
+    if min(len(set(speakers)), len(set(noises))) < 2:
+        raise ConfigError(
+            f"{len(plans)} mixtures of one speaker or one noise recording: nothing varies between sources"
+        )
     rows = []
-    for results, system, minus in chosen.values():
+    for results, system, minus in chosen:
         systems = [records[result]["systems"] for result in results]
         if missing := [s for s in (system, minus) if any(s not in held for held in systems)]:
             raise ConfigError(f"{', '.join(results)}: no system {missing[0]!r} in each of them")
+        head = {"record": results[0], "results": list(results), "system": system, "minus": minus, "seeds": len(results)}
         for metric in SCORES:
-            both = [
-                [
-                    (a.get(metric), b.get(metric))
-                    for a, b in zip(held[system]["items"], held[minus]["items"], strict=True)
-                ]
-                for held in systems
-            ]
-            scored = [k for k in range(len(plans)) if all(None not in seed[k] for seed in both)]
-            if not scored:
-                continue
-            values = np.array([[seed[k][0] - seed[k][1] for k in scored] for seed in both])
-            found = difference(values, [speakers[k] for k in scored], [noises[k] for k in scored])
-            shown = {key: _text(value) for key, value in found.items() if key not in ("mean", "median", "ahead")}
-            head = {
-                "record": results[0],
-                "system": system,
-                "minus": minus,
-                "results": list(results),
-                "seeds": len(results),
-            }
-            numbers = {"mean": f"{found['mean']:+.3f}", "median": f"{found['median']:+.3f}"}
-            rows.append(
-                {**head, "metric": METRICS[metric].column, **numbers, "ahead": f"{found['ahead']:.0%}", **shown}
-                | {"n": len(scored), "values": found}
-            )
-    utterances = {mixtures.planner.entries[cut.recording].path for plan in plans for cut in plan.speech.cuts}
+            values, scored = _differences(systems, system, minus, metric)
+            if scored:
+                found = difference(values, [speakers[k] for k in scored], [noises[k] for k in scored])
+                rows.append(
+                    {**head, "metric": METRICS[metric].column, **_shown(found), "n": len(scored), "values": found}
+                )
+    widening = [row["values"]["widening"] for row in rows]
     payload = {
         "title": f"Differences on {len(plans)} test mixtures that share speakers, noises and seeds",
         "note": "95 % intervals. Over seeds: Student's t, mixtures fixed. Over sources: mixtures in clusters by speaker "
@@ -183,33 +181,18 @@ def publish(
             "comparisons": list(comparisons),
             "mixtures": len(plans),
             "speakers": len(set(speakers)),
-            "utterances": len(utterances),
+            "utterances": len({entries[cut.recording].path for plan in plans for cut in plan.speech.cuts}),
             "noise recordings": len(set(noises)),
-            "most mixtures of a speaker": max(speakers.count(s) for s in speakers),
-            "most mixtures of a noise recording": max(noises.count(s) for s in noises),
+            "most mixtures of a speaker": max(Counter(speakers).values()),
+            "most mixtures of a noise recording": max(Counter(noises).values()),
+            "widening by the clusters: least, median, most": [min(widening), float(np.median(widening)), max(widening)],
         },
         "seed": TEST_SEED,
-        "data_hash": wanted,
-        "columns": [
-            "record",
-            "system",
-            "minus",
-            "seeds",
-            "metric",
-            "mean",
-            "median",
-            "ahead",
-            "over_seeds",
-            "over_sources",
-            "both",
-        ],
+        "data_hash": _hash(corpus),
+        "columns": ["record", "system", "minus", "seeds", "metric", *_COLUMNS],
         "rows": rows,
     }
     return save_result(name, payload, folder)
-
-
-def _text(interval: list[float] | None) -> str:
-    return "-" if interval is None else bracketed(interval[0], interval[1], "+.3f").strip()
 
 
 def _results(text: str, folder: str | Path | None) -> tuple[tuple[str, ...], str, str]:
@@ -221,3 +204,45 @@ def _results(text: str, folder: str | Path | None) -> tuple[tuple[str, ...], str
     if systems or not isinstance(config, Mapping) or not {"results", "system", "minus"} <= config.keys():
         raise ConfigError(f"{text}: name a result of `experiment over-seeds`, or write RESULT:SYSTEM:MINUS")
     return tuple(config["results"].values()), config["system"], config["minus"]
+
+
+def _hash(corpus: Mapping[str, str]) -> str:
+    return data_hash({"speech": corpus["speech"], "noise": corpus["noise"], "rir": ""})
+
+
+def _test_mixtures(records: Mapping[str, Mapping], corpus: Mapping[str, str]) -> MixtureDataset:
+    """As many as were scored."""
+    if none := [result for result, record in records.items() if not record.get("systems")]:
+        raise ConfigError(f"{none[0]}: holds no scores of systems; name a result as shipped-weights writes it")
+    counts = {len(system["items"]) for record in records.values() for system in record["systems"].values()}
+    if len(counts) != 1:
+        raise ConfigError(f"the results hold scores of {sorted(counts)} mixtures; compare those of the same mixtures")
+    return real_mixtures(corpus, counts.pop())
+
+
+def _require_scores_of(records: Mapping[str, Mapping], plans: Sequence[MixturePlan], corpus: Mapping[str, str]) -> None:
+    """ConfigError unless each record holds scores of these mixtures."""
+    for result, record in records.items():
+        items = next(iter(record["systems"].values()))["items"]
+        same = all(i["id"] == p.id and i["snr_db_in"] == p.snr_db for i, p in zip(items, plans, strict=True))
+        if record["data_hash"] != _hash(corpus) or not same:
+            raise ConfigError(f"{result}: scored on other mixtures than those of {corpus['speech']}, {corpus['noise']}")
+
+
+def _differences(systems: Sequence[Mapping], system: str, minus: str, metric: str) -> tuple[np.ndarray, list[int]]:
+    """(seed, mixture) of the mixtures that both systems have a score of with each seed, and their numbers."""
+    pairs = [
+        [(a.get(metric), b.get(metric)) for a, b in zip(held[system]["items"], held[minus]["items"], strict=True)]
+        for held in systems
+    ]
+    scored = [k for k in range(len(pairs[0])) if all(None not in seed[k] for seed in pairs)]
+    return np.array([[seed[k][0] - seed[k][1] for k in scored] for seed in pairs]), scored
+
+
+def _shown(found: Mapping) -> dict[str, str]:
+    """A difference as text for a table."""
+    numbers = {"mean": f"{found['mean']:+.3f}", "median": f"{found['median']:+.3f}", "ahead": f"{found['ahead']:.0%}"}
+    for key in ("over_seeds", "over_sources", "both"):
+        interval = found[key]
+        numbers[key] = "-" if interval is None else bracketed(interval[0], interval[1], "+.3f").strip()
+    return numbers

@@ -18,15 +18,8 @@ from dccrn_lib.networks.weights import load_model
 from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.locks import only_writer
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
-from dccrn_lib.training.run_folder import (
-    CHECKPOINT,
-    WEIGHTS,
-    input_hashes,
-    is_finished,
-    open_run,
-    require_same_inputs,
-    require_steps,
-)
+from dccrn_lib.training.inputs import input_hashes, require_same_inputs
+from dccrn_lib.training.run_folder import CHECKPOINT, WEIGHTS, is_finished, open_run, require_steps
 from dccrn_lib.training.session import TrainResult, fit_to_device, open_session
 from dccrn_lib.training.step import optimise
 

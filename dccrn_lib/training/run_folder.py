@@ -14,7 +14,6 @@ import dataclasses
 import io
 import json
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from dccrn_lib.networks.weights import find_weights
-from dccrn_lib.runtime.errors import ConfigError, DamagedFileError, WeightsError
-from dccrn_lib.runtime.files import atomic_path, hash_files, read_json, write_json
-from dccrn_lib.runtime.paths import joined_paths
+from dccrn_lib.runtime.errors import ConfigError, DamagedFileError
+from dccrn_lib.runtime.files import atomic_path, read_json, write_json
 from dccrn_lib.runtime.settings import shown
-from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.inputs import require_same_inputs
 
 CONFIG, CHECKPOINT, WEIGHTS = "config.json", "checkpoint.pt", "best.safetensors"
 _ANEW = "restore it from a copy, or remove it and move best.safetensors away to train from the start"
@@ -39,7 +36,7 @@ class Run:
     """A run as it stands: the networks and the optimiser, how far it came, and what was noted on the way.
 
     ``sums`` holds the terms of the loss since the last validation, ``best`` the SI-SNR in dB of the best one, ``inputs``
-    the hashes of what the run learns from (:func:`input_hashes`).
+    the hashes of what the run learns from (:func:`~dccrn_lib.training.inputs.input_hashes`).
     """
 
     model: nn.Module
@@ -96,38 +93,6 @@ class Run:
         torch.set_rng_state(saved["rng"])
         self.step, self.best, self.history, self.sums = (saved[k] for k in ("step", "best", "history", "sums"))
         self.history["skipped"] = skipped_batches(self.history)
-
-
-def input_hashes(config: TrainConfig) -> dict[str, str]:
-    """SHA-256 of what the files hold that a run learns from, by the field that names them: manifests and the teacher.
-
-    What is not there is left out: whoever reads it says so, and a run that is finished needs it no longer.
-    """
-    files = {name: joined_paths(getattr(config, name)) for name in ("speech", "noise", "rir")}
-    if config.teacher:
-        with suppress(WeightsError):
-            files["teacher"] = [str(find_weights(config.teacher))]
-    return {name: hash_files(paths) for name, paths in files.items() if all(Path(p).is_file() for p in paths)}
-
-
-def require_same_inputs(saved: dict, inputs: dict[str, str], file: Path) -> None:
-    """Raise if a run that is in a checkpoint has learnt from something else.
-
-    Args:
-        saved: the checkpoint; those of older versions do not say what they learnt from.
-        inputs: from :func:`input_hashes`, as it is now.
-        file: where the checkpoint lies.
-
-    Raises:
-        ConfigError: a manifest or the teacher holds something else than when the run began.
-    """
-    before = saved.get("inputs") or {}
-    changed = [name for name, digest in inputs.items() if before.get(name, digest) != digest]
-    if changed:
-        raise ConfigError(
-            f"{file}: the contents of {' and '.join(changed)} are no longer those that the run began with; restore "
-            "them, or begin a run in another folder (--init best.safetensors of this one takes its weights along)"
-        )
 
 
 def skipped_batches(history: dict) -> list[dict]:

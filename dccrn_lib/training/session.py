@@ -30,9 +30,10 @@ from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.interrupts import StopSignal
 from dccrn_lib.training.batches import Batch, Prefetcher, RankSampler
 from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.inputs import input_hashes
 from dccrn_lib.training.mixtures import DeviceBatches, decoded_for_device
 from dccrn_lib.training.objective import Objective, build_optimiser, in_memory
-from dccrn_lib.training.run_folder import CHECKPOINT, WEIGHTS, Run, input_hashes, last_validation, write_config
+from dccrn_lib.training.run_folder import CHECKPOINT, WEIGHTS, Run, last_validation, write_config
 from dccrn_lib.training.schedule import hours_of_audio, learning_rate
 from dccrn_lib.training.step_outcomes import Outcome, Outcomes, skipped_batch, steps_between_readings
 from dccrn_lib.training.tensorboard import ScalarLog

@@ -26,9 +26,10 @@ from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.training.average import average_decay, update_average
 from dccrn_lib.training.batches import Batch
 from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.inputs import input_hashes
 from dccrn_lib.training.muon import Muon
 from dccrn_lib.training.objective import Objective, autocast, buffers_of, in_memory, put_back
-from dccrn_lib.training.run_folder import Run, input_hashes
+from dccrn_lib.training.run_folder import Run
 from dccrn_lib.training.step_outcomes import skipped_batch
 
 

@@ -37,6 +37,7 @@ def test_three_intervals_of_a_difference():
     half = 2.023 * by_mixture.std(ddof=1) / 40**0.5
     assert found["over_sources"] == pytest.approx([0.5 - half, 0.5 + half], abs=1e-3)
     assert found["both"][1] - found["both"][0] > 2 * half
+    assert found["widening"] == pytest.approx(1.0) and found["detectable"] == pytest.approx(0.33, abs=0.01)
     one = shared_sources.difference(by_mixture[None] + 1.0, names, names)
     assert one["over_seeds"] is None and one["both"] is None and one["ahead"] == 1.0
 
@@ -77,6 +78,7 @@ def test_a_record_over_seeds_and_one_of_a_seed(scored):
         ("seed0", "name a result of `experiment over-seeds`, or write RESULT:SYSTEM:MINUS"),
         ("seed0:taught", "or write RESULT:SYSTEM:MINUS"),
         ("seed0:taught:teacher", "seed0: no system 'teacher'"),
+        ("rows:taught:alone", "rows: holds no scores of systems"),
         ("moved:taught:alone", "moved: scored on other mixtures than those of"),
     ],
 )
@@ -85,5 +87,6 @@ def test_what_cannot_be_compared_is_refused(scored, capsys, comparison, words):
     record = json.loads((folder / "seed0.json").read_text())
     record["systems"]["alone"]["items"][3]["snr_db_in"] += 1.0
     (folder / "moved.json").write_text(json.dumps(record))
+    save_result("rows", {"config": {}, "seed": 0, "data_hash": "", "rows": []}, folder)
     assert cli.main([*command, comparison]) == 2
     assert words in capsys.readouterr().err and not (folder / "shared_sources.json").exists()
