@@ -29,9 +29,12 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {' '.join(message.split())} (see: {self.prog} --help)\n")
 
     def parse_args(self, args: Sequence[str], namespace: Any = None) -> Any:
-        """As of argparse; an unknown option is named before anything that is missing."""
+        """As of argparse, with options anywhere between the words; an unknown option is named before what is missing."""
         self.refuse_unknown(args, self._option_string_actions)
-        return super().parse_args(args, namespace)
+        given, left = self.parse_known_args(args, namespace)
+        if left and "--" not in args:  # words behind an option, as in: enhance a.wav --out DIR b.wav
+            return self.parse_intermixed_args(args, namespace)
+        return given if not left else super().parse_args(args, namespace)
 
     def refuse_unknown(self, args: Sequence[str], known: Iterable[str]) -> None:
         """End with an error that names the nearest option, if ``args`` hold a ``--name`` that is not among ``known``."""

@@ -58,8 +58,14 @@ def decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
     return x
 
 
+def full_scale(x: np.ndarray) -> float:
+    """What full scale of 16 bits stands for in samples: 1, or their peak where that is larger, or below 1/16."""
+    peak = float(np.abs(x).max(initial=0.0))
+    return peak if peak > 1 or 0 < peak < 1 / 16 else 1.0
+
+
 def to_int16(x: np.ndarray) -> tuple[np.ndarray, float]:
-    """Samples as int16 and the value of full scale: 1, or the peak where that is larger, or below 1/16.
+    """Samples as int16 and the value of full scale (:func:`full_scale`).
 
     A recording that is quiet as a whole, which float and 24-bit files can be without harm, keeps its resolution so.
 
@@ -68,8 +74,7 @@ def to_int16(x: np.ndarray) -> tuple[np.ndarray, float]:
     >>> to_int16(np.float32([0.0009765625, 0.0]))
     (array([32767,     0], dtype=int16), 0.0009765625)
     """
-    peak = float(np.abs(x).max(initial=0.0))
-    scale = peak if peak > 1 or 0 < peak < 1 / 16 else 1.0
+    scale = full_scale(x)
     return (x / np.float32(scale) * 32767).astype(np.int16), scale
 
 

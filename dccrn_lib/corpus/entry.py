@@ -35,7 +35,7 @@ class Entry:
         label: kind of noise, for tables by noise kind.
         language: language code of speech.
         offset, bytes: where the file lies in a tar shard; ``path`` is then ``shard.tar::member``.
-        scale: what full scale of the file stands for, where it was lowered so that nothing is clipped; None is 1.
+        scale: what full scale of the file stands for, where it was lowered or raised to fit 16 bits; None is 1.
     """
 
     path: str

@@ -2,7 +2,8 @@
 
 Speech and noise are brought to mono at 16 kHz and encoded (Opus, Vorbis or FLAC), room responses always as FLAC; the
 new manifests carry over split, speaker, recording, label, licence and duration, and training reads them directly. A file
-that goes beyond full scale is lowered as a whole, so that nothing is clipped, and its entry keeps the ``scale``.
+that goes beyond full scale is lowered as a whole, so that nothing is clipped, one that stays below 1/16 of it is raised,
+so that 16 bits suffice, and its entry keeps the ``scale``.
 ``unpack_corpus`` turns shards into files again, byte for byte what the shards hold.
 
 The new folder appears when it is complete; a failure leaves nothing.
@@ -27,7 +28,7 @@ import soundfile
 from tqdm import tqdm
 
 from dccrn_lib.audio.rate import SAMPLE_RATE
-from dccrn_lib.corpus.decoding import decode
+from dccrn_lib.corpus.decoding import decode, full_scale
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.manifest import read_manifest, total_hours, write_bad, write_manifest
 from dccrn_lib.corpus.shards import SEPARATOR, member_bytes, suffix_of
@@ -181,10 +182,9 @@ def _encoded(entry: Entry, codec: str, bitrate: float) -> tuple[bytes, float | N
         samples = decode(entry, 0.0, entry.seconds + 1)
         if not len(samples):
             return "holds no sample"
-        peak = float(np.abs(samples).max())
-        scale = peak if peak > 1.0 else None
-        samples = samples if scale is None else samples / np.float32(scale)
-        return encode(samples, "flac" if entry.kind == "rir" else codec, bitrate), scale
+        scale = full_scale(samples)
+        data = encode(samples / np.float32(scale), "flac" if entry.kind == "rir" else codec, bitrate)
+        return data, scale if scale != 1.0 else None
     except AudioError as error:
         return str(error)
 

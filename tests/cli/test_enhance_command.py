@@ -25,6 +25,15 @@ def test_one_file_to_one_file(tmp_path: Path, capsys):
     assert soundfile.info(out).frames == soundfile.info(CLIP).frames
 
 
+def test_files_may_stand_before_and_behind_the_options(tmp_path: Path, capsys):
+    other = str(Path(CLIP).with_name("babble_5db_en.ogg"))
+    assert main(["enhance", CLIP, "--out", str(tmp_path), other, "--model", MODEL, "--quiet"]) == 0
+    assert "2 enhanced" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["run-onnx", "m.onnx", "--overwrite", "a.wav", "b.wav", "c.wav"])
+    assert "unrecognized arguments: c.wav" in capsys.readouterr().err
+
+
 def test_an_existing_second_file_is_kept_unless_told(tmp_path: Path, capsys):
     out = tmp_path / "two.wav"
     out.write_bytes(b"mine")

@@ -291,16 +291,16 @@ def test_command_line(corpus, tmp_path, capsys):
     assert len(read_manifest(files / corpus[2].name)) == len(read_manifest(corpus[2]))
 
 
-# ---- recordings beyond full scale
+# ---- recordings beyond full scale, or far below
 
 
 @pytest.mark.parametrize(("codec", "least_snr_db"), [("opus", 15.0), ("vorbis", 15.0), ("flac", 70.0)])
-@pytest.mark.parametrize("peak", [4.0, 32768.0])
-def test_nothing_beyond_full_scale_is_clipped(tmp_path, codec, least_snr_db, peak):
+@pytest.mark.parametrize("peak", [4.0, 32768.0, 1e-5])
+def test_nothing_is_clipped_or_drowned_in_the_steps_of_16_bits(tmp_path, codec, least_snr_db, peak):
     x = speech_like(4.0)
     x *= np.float32(peak / np.abs(x).max())
     soundfile.write(tmp_path / "loud.wav", x, RATE, subtype="FLOAT")
-    soundfile.write(tmp_path / "usual.wav", x / (2 * peak), RATE)
+    soundfile.write(tmp_path / "usual.wav", x / np.float32(2 * peak), RATE)
     soundfile.write(tmp_path / "room.wav", x[:4000] / np.abs(x[:4000]).max() * peak, RATE, subtype="FLOAT")
     for kind, names in (("speech", ("loud", "usual")), ("rir", ("room",))):
         named = {"speaker": "s"} if kind == "speech" else {"recording": "r"}
