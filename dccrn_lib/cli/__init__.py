@@ -88,6 +88,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "dccrn_lib.cli.experiment:shared_sources",
         "intervals for mixtures that share speakers, noises and seeds, in results/shared_sources.json",
     ),
+    "experiment claim": (
+        "dccrn_lib.cli.experiment:claim",
+        "who is ahead of whom after how many hours, from results/shared_sources.json in results/claim.json",
+    ),
     "bench speed": ("dccrn_lib.cli.bench:speed", "measure speed and memory of the networks; also plain `bench`"),
     "bench stream": ("dccrn_lib.cli.bench:stream", "measure one hop of a live stream, and its floor on this machine"),
     "bench data": ("dccrn_lib.cli.bench_training:data", "do mixtures come as fast as a training step needs them?"),

@@ -305,6 +305,28 @@ def _shared_sources(a: argparse.Namespace) -> int:
     return 0
 
 
+def claim(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument(
+        "records", nargs="+", metavar="HOURS=RECORD", help="hours to show, and a record of results/shared_sources.json"
+    )
+    p.add_argument("--name", default="claim", metavar="NAME", help="of the result to write")
+    p.add_argument("--results-folder", type=folder, metavar="DIR", help="where results are; results/ when not given")
+    p.set_defaults(run=_claim)
+    return p
+
+
+def _claim(a: argparse.Namespace) -> int:
+    from dccrn_lib.experiments.claim import publish
+
+    pairs = [(hours, record) for hours, _, record in (text.partition("=") for text in a.records)]
+    for text, (hours, record) in zip(a.records, pairs, strict=True):
+        if not (hours and record):
+            raise ConfigError(f"write HOURS=RECORD, as 7.0=equal_hours_7h_test, not {text}")
+    print(publish(pairs, a.name, a.results_folder))
+    return 0
+
+
 def training_data_run(**options: Any) -> Parser:
     p = FieldParser(TrainConfig, _training_data_base, skip=DECIDED_BY_DATA, **options)
     for kind in ("speech", "noise", "rir"):
