@@ -1,8 +1,8 @@
 """What the container of a recording says about its own end, where libsndfile would silently read what is left.
 
 A recording that was cut off in copying, or whose recorder never finished its header, still opens: libsndfile reads the
-part that it sees. Here the bytes are asked whether that part is the whole. FLAC and MP3 have no such bytes; their end is
-tried by decoding it (``dccrn_lib.audio.recording``).
+part that it sees. Here the bytes are asked whether that part is the whole. FLAC has no such bytes for its end, which is
+tried by decoding it (``dccrn_lib.audio.recording``); MP3 has its own module (``dccrn_lib.audio.mp3_frames``).
 
 Sources: the RIFF/WAVE layout of Microsoft and IBM (1991); RFC 3533 for the pages of Ogg.
 """
@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import mmap
 import re
+import shlex
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 # libsndfile's notes about a file with fewer bytes of audio than its header says; RF64 and W64 name the whole file only
 _TOO_SHORT = re.compile(
@@ -22,6 +24,9 @@ _UNKNOWN_LENGTH = 0x7FFFF000  # bytes; programs that write into a pipe put this 
 _SLACK = 128  # bytes; some programs count their header as audio
 _LEAST_REST = 1024  # bytes behind the audio that are worth a question
 _OGG_PAGE = struct.Struct("<4sBBqIIIB")  # "OggS", version, flags, granule, serial, page, checksum, segments
+_FLAC_STREAM = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # its mark, and the head of the block that comes first
+_KNOWN_CHUNKS = (b"LIST", b"id3 ", b"bext", b"_PMX", b"cue ", b"fact", b"smpl", b"iXML", b"PEAK")
+_BLOCK = 1 << 16  # bytes
 _BEGINS = 2  # flag of a page: first of a logical stream
 
 
@@ -60,11 +65,18 @@ def wav_overhang(path: Path) -> str | None:
         rest = end - at
         if promised is None or rest < max(_LEAST_REST, 0.02 * promised) or name[:3] in (b"ID3", b"TAG"):
             return None
-    stem = path.stem
+        if promised and (name in _KNOWN_CHUNKS or _is_zero(file, at)):
+            return None  # a chunk that was cut off, or a sector that was filled up
     return (
         f"says that it holds {promised} bytes of audio, but {rest} more follow: its recorder did not finish it; "
-        f"repair it first: ffmpeg -ignore_length 1 -i {path.name} {stem}_whole.wav"
+        f"repair it first: ffmpeg -ignore_length 1 -i {shlex.quote(path.name)} {shlex.quote(f'{path.stem}_whole.wav')}"
     )
+
+
+def _is_zero(file: BinaryIO, at: int) -> bool:
+    """Whether a file holds nothing but zeros from a position on."""
+    file.seek(at)
+    return not any(block.strip(b"\0") for block in iter(lambda: file.read(_BLOCK), b""))
 
 
 def _is_chunk(name: bytes, its_end: int, end: int) -> bool:
@@ -100,9 +112,21 @@ def ogg_fault(path: Path) -> str | None:
     if chains > 1:
         return (
             f"is a chain of {chains} streams, of which only the first would be read; join them first: "
-            f"ffmpeg -i {path.name} {path.stem}.wav"
+            f"ffmpeg -i {shlex.quote(path.name)} {shlex.quote(f'{path.stem}.wav')}"
         )
     return None
+
+
+def flac_fault(path: Path) -> str | None:
+    """Why a FLAC file is more than one stream, of which libsndfile reads the first, or None."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        streams = sum(1 for _ in _FLAC_STREAM.finditer(data))
+    if streams <= 1:
+        return None
+    return (
+        f"is {streams} files joined, of which only the first would be read; split them where they were joined, or join "
+        "them by a program that knows FLAC: sox first.flac second.flac whole.flac"
+    )
 
 
 _OGG_CUT = "is cut off: its last page is incomplete; copy or record it again"

@@ -19,7 +19,7 @@ import soundfile
 from torch import Tensor
 
 from dccrn_lib.audio.recording import FOREIGN_SUFFIXES, opened, require_rate, require_size, write_tags
-from dccrn_lib.audio.resampling import StreamingResampler, resample
+from dccrn_lib.audio.resampling import StreamingResampler, checked_rate, resample
 from dccrn_lib.audio.samples import real_samples
 from dccrn_lib.runtime.errors import AudioError
 from dccrn_lib.runtime.files import atomic_path
@@ -185,7 +185,7 @@ class AudioWriter:
         format: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        self.path, self.sample_rate, self.channels = Path(path), int(sample_rate), channels
+        self.path, self.sample_rate, self.channels = Path(path), checked_rate(sample_rate), channels
         self.format, self.subtype = file_format(path, subtype, format)
         self.clipped, self.peak, self.samples = 0, 0.0, 0
         self.tags = tags or {}

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from dccrn_lib.audio.containers import ogg_fault, shortfall, wav_overhang
+from dccrn_lib.audio.containers import flac_fault, ogg_fault, shortfall, wav_overhang
+from dccrn_lib.audio.mp3_frames import mp3_fault, mp3_frames, to_wav
 from dccrn_lib.runtime.errors import AudioError
 from dccrn_lib.runtime.paths import PathLike
 
@@ -34,6 +35,7 @@ FOREIGN_SUFFIXES = (".aac", ".amr", ".ape", ".m4a", ".mka", ".weba", ".wma", ".w
 _FOREIGN_FILMS = (".3gp", ".mkv", ".mov", ".mp4", ".webm")
 _NO_LENGTH = 1 << 62  # libsndfile's answer where the header says nothing
 _BLOCK = 1 << 16  # samples
+_NEAR_THE_END = 1  # s
 
 
 def native_path(path: Path) -> Path | bytes:
@@ -119,7 +121,14 @@ class Recording:
             AudioError: the file can only be read in order, and is past that sample.
         """
         if self.seekable:
-            self._at = self._file.seek(min(sample, self.samples))
+            place = min(sample, self.samples)
+            if self.subtype == "VORBIS" and self.samples - place < _NEAR_THE_END * self.sample_rate:
+                # libsndfile may land a block off near the end of Vorbis: from further in front it is reached by reading
+                self._at = self._file.seek(max(0, self.samples - 2 * _NEAR_THE_END * self.sample_rate))
+                while self._at < place and len(self.read(min(_BLOCK, place - self._at))):
+                    pass
+                return
+            self._at = self._file.seek(place)
             return
         if sample < self._at:
             raise AudioError(f"{self.name} is read in order, and stands at {self._at} already, behind {sample}")
@@ -150,16 +159,28 @@ def _whole(path: Path, file: soundfile.SoundFile) -> None:
 
 
 def _end_is_there(path: Path, recording: Recording) -> None:
-    """AudioError unless a FLAC or MP3 file can be decoded near its end; only their frames say where they end."""
+    """AudioError unless a FLAC or MP3 file is whole by its frames, which alone say where it ends."""
+    mp3 = recording.format in ("MP3", "MPEG")
+    fault = mp3_fault(path, recording.samples, recording.sample_rate) if mp3 else None
+    if recording.format == "FLAC":
+        fault = flac_fault(path)
+    if fault is not None:
+        raise AudioError(f"{path} {fault}")
     tail = min(recording.samples, recording.sample_rate // 10)
     place = recording.samples - tail if recording.format == "FLAC" else int(0.98 * recording.samples)
-    if recording.format not in ("FLAC", "MP3", "MPEG") or recording.samples <= recording.sample_rate:
+    if not (mp3 or recording.format == "FLAC") or recording.samples <= recording.sample_rate:
         return
     with _decoder(path) as file:
         again = Recording(file, recording.name)
         again.go_to(place)
         enough = tail if recording.format == "FLAC" else 1
         if len(again.read(enough)) < enough:
+            found = mp3_frames(path) if mp3 else None
+            if found is not None and found.to_the_end and not found.length_known:
+                raise AudioError(
+                    f"{path} says that it is longer than its frames are: its length stands in no header; convert it "
+                    f"first: {to_wav(path)}"
+                )
             raise AudioError(
                 f"{path} is cut off: nothing can be decoded at the end that its header states; copy it again"
             )

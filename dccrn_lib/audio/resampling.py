@@ -124,7 +124,7 @@ def resample(x: np.ndarray | Tensor, from_rate: int, to_rate: int) -> np.ndarray
     if old == new:
         return x
     if isinstance(x, np.ndarray):
-        return resample(torch.tensor(x, dtype=torch.float32), old, new).numpy()
+        return resample(torch.from_numpy(np.array(x, np.float32)), old, new).numpy()  # any order of its bytes
     if x.numel() == 0:
         return x.new_zeros((*x.shape[:-1], -(-x.shape[-1] * new // old)), dtype=torch.float32)
     rows = x.float().reshape(-1, x.shape[-1])  # (row, sample)

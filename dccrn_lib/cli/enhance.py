@@ -42,7 +42,13 @@ def enhance(**options: Any) -> Parser:
 def _enhance(a: argparse.Namespace) -> int:
     if a.out is None:
         return _enhance_one(a)
+    from dccrn_lib.audio.files import AUDIO_SUFFIXES
     from dccrn_lib.enhancement.batch import enhance_files
+
+    if Path(a.out).suffix.lower() in AUDIO_SUFFIXES and not Path(a.out).is_dir():
+        raise ConfigError(
+            f"--out names a folder, and {a.out} is named as a file; for one file: enhance noisy.wav {a.out}"
+        )
 
     report = enhance_files(
         a.inputs, a.out, a.model, a.device, a.workers, not a.quiet, a.overwrite, a.precision, a.skip_existing

@@ -47,7 +47,7 @@ def _evaluate(a: argparse.Namespace) -> int:
         device=a.device,
         workers=a.workers,
         progress=not a.quiet,
-        metrics=a.metrics.split(",") if a.metrics else None,
+        metrics=[name.strip() for name in a.metrics.split(",")] if a.metrics else None,
         on_result=_say_means,
     )
     left = result["unscored"]

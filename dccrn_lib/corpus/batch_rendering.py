@@ -118,18 +118,18 @@ def _noise(rows: Tensor, batch: PlanBatch) -> Tensor:
 
 def equalise(x: Tensor, points_db: Tensor) -> Tensor:
     """Smooth gain over frequency, as ``rendering.equalise``: (row, sample), (row, point) -> (row, sample)."""
-    left, weight = (t.to(x.device, non_blocking=True) for t in _between_points(x.shape[-1]))
+    left, weight = _between_points(x.shape[-1], x.device)
     gain_db = torch.lerp(points_db[:, left], points_db[:, left + 1], weight)  # (row, bin)
     return torch.fft.irfft(torch.fft.rfft(x) * 10 ** (gain_db / 20), n=x.shape[-1])
 
 
 @lru_cache(maxsize=8)
-def _between_points(samples: int) -> tuple[Tensor, Tensor]:
-    """Of every bin: the point below it, and how far it is to the next one, in [0, 1]."""
+def _between_points(samples: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of every bin: the point below it, and how far it is to the next one, in [0, 1]; kept on the device."""
     octaves, points = octaves_of(samples)
     left = np.clip(np.searchsorted(points, octaves, side="right") - 1, 0, EQUALISER_POINTS - 2)
     weight = (octaves - points[left]) / (points[left + 1] - points[left])
-    return torch.from_numpy(left), torch.from_numpy(weight.astype(np.float32))
+    return torch.from_numpy(left).to(device), torch.from_numpy(weight.astype(np.float32)).to(device)
 
 
 def resample(x: Tensor, up: int, down: int) -> Tensor:
@@ -140,26 +140,26 @@ def resample(x: Tensor, up: int, down: int) -> Tensor:
     """
     samples = x.shape[-1]
     wanted = min(ceil(samples * up / down), samples)
-    kernels, first = _phases(up, down)
+    kernels, first = _phases(up, down, x.device)
     steps, taps = ceil(wanted / up), kernels.shape[-1]
     needed = (steps - 1) * down + taps + first  # samples of the input, from 0 on
     padded = F.pad(x[:, :needed], (-first, max(needed - samples, 0)))
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        y = F.conv1d(padded[:, None], kernels.to(x.device, non_blocking=True)[:, None], stride=down)  # (row, up, step)
+        y = F.conv1d(padded[:, None], kernels[:, None], stride=down)  # (row, up, step)
     y = y.transpose(1, 2).flatten(1)[:, :wanted]  # (row, wanted)
     return F.pad(y, (0, samples - wanted))
 
 
 @lru_cache(maxsize=16)
-def _phases(up: int, down: int) -> tuple[Tensor, int]:
-    """Kernels (up, tap) of the outputs p = 0 .. up - 1, and the input sample of their first tap (negative)."""
+def _phases(up: int, down: int, device: torch.device) -> tuple[Tensor, int]:
+    """Kernels (up, tap) of the outputs p = 0 .. up - 1, on the device; the input sample of their first tap (negative)."""
     half = _FILTER_REACH * max(up, down)
     # a window may be a pair of name and parameter; scipy's stubs know names only
     h = firwin(2 * half + 1, 1 / max(up, down), window=_FILTER_WINDOW) * up  # pyright: ignore[reportArgumentType]
     first, last = ceil(-half / up), floor(((up - 1) * down + half) / up)
     index = half + np.arange(up)[:, None] * down - np.arange(first, last + 1)[None] * up  # (up, tap)
     kernels = np.where((index >= 0) & (index < len(h)), h[index.clip(0, len(h) - 1)], 0.0)
-    return torch.from_numpy(kernels.astype(np.float32)), first
+    return torch.from_numpy(kernels.astype(np.float32)).to(device), first
 
 
 def _reverberate(x: Tensor, batch: PlanBatch, corpus: DeviceCorpus) -> tuple[Tensor, Tensor]:

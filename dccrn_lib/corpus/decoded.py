@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.shards import shard_of
 from dccrn_lib.runtime.files import atomic_path, read_json, write_json
 from dccrn_lib.runtime.workers import usable_cores, worker_pool
+
+_FILES_AT_A_TIME, _SECONDS_AT_A_TIME = 512, 3600.0
 
 
 def _decode_whole(entry: Entry) -> tuple[np.ndarray, float]:
@@ -81,6 +83,18 @@ def _state(entry: Entry) -> str:
     return f"{found.st_size} {found.st_mtime_ns}"
 
 
+def _in_parts(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """Entries in parts that are decoded and held together: so many files, or so many seconds of sound."""
+    part: list[Entry] = []
+    for entry in entries:
+        part.append(entry)
+        if len(part) == _FILES_AT_A_TIME or sum(e.seconds for e in part) >= _SECONDS_AT_A_TIME:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
 def decode_corpus(
     entries: Sequence[Entry], folder: str | Path, workers: int | None = None, progress: bool = True
 ) -> DecodedCorpus:
@@ -96,7 +110,8 @@ def decode_corpus(
         AudioError: a file cannot be read (the message names it); nothing is left behind.
     """
     unique = list({_key(e): e for e in entries}.values())
-    digest = hashlib.sha256("\n".join(f"{_key(e)} {e.seconds} {_state(e)}" for e in unique).encode()).hexdigest()[:12]
+    named = "\n".join(f"{_key(e)} {e.seconds} {_state(e)}" for e in unique)
+    digest = hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     target = Path(folder) / digest
     if not (target / "index.json").is_file():
         target.mkdir(parents=True, exist_ok=True)
@@ -104,8 +119,7 @@ def decode_corpus(
         with atomic_path(target / "samples.i16") as temporary, open(temporary, "wb") as file:
             bar = tqdm(total=len(unique), desc="decode", unit="file", disable=not progress)
             with bar, worker_pool(workers or usable_cores()) as run:
-                for part in range(0, len(unique), 512):
-                    chunk = unique[part : part + 512]
+                for chunk in _in_parts(unique):
                     for entry, (samples, scale) in zip(chunk, run(_decode_whole, chunk, bar), strict=True):
                         file.write(samples.tobytes())
                         index[_key(entry)] = (at, len(samples), scale)

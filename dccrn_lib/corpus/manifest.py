@@ -223,16 +223,12 @@ def _grouped(
             "same voice would be in several splits. Give each speaker a folder, or put all files into one split "
             "(--split train), or say that every file is another speaker (--speaker-per-file)"
         )
-    loose = [path for path in files if os.path.dirname(os.path.abspath(path)) == os.path.abspath(folder)]
-    if (
-        kind == "speech"
-        and loose
-        and not per_file
-        and not by_name
-        and split is None
-        and level is None
-        and len(files) > 1
-    ):
+    if by_name and not per_file and split is None:
+        _refuse_names_across_folders(files, by_name[1], folder)
+    known = by_name[1] if by_name else [None] * len(files)
+    loose = [path for path, speaker in zip(files, known, strict=True) if speaker is None]
+    loose = [path for path in loose if os.path.dirname(os.path.abspath(path)) == os.path.abspath(folder)]
+    if kind == "speech" and loose and not per_file and split is None and level is None and len(files) > 1:
         raise ManifestError(
             f"{folder}: {len(loose)} of {len(files)} files lie beside the speakers' folders ({Path(loose[0]).name}): who "
             "speaks there is not known, and the same voice could be in several splits. Give each speaker a folder, or put "
@@ -244,6 +240,23 @@ def _grouped(
     example = Path(os.path.relpath(files[0], os.path.abspath(folder))).as_posix()
     who = "speakers" if kind == "speech" else "recordings"
     return names, f"{who} by {rule}; for example {example} -> {names[0]}", notes
+
+
+def _refuse_names_across_folders(files: list[str], speakers: list[str | None], folder: Path) -> None:
+    """ManifestError if names that should say who speaks stand in several folders, each of several such names."""
+    inside: dict[str, set[str]] = {}
+    for path, speaker in zip(files, speakers, strict=True):
+        if speaker is not None:
+            inside.setdefault(group_name(path, folder, 1), set()).add(speaker)
+    several = {name: names for name, names in inside.items() if len(names) > 1}
+    for speaker in sorted(set().union(*several.values())):
+        where = sorted(name for name, names in several.items() if speaker in names)
+        if len(where) > 1:
+            raise ManifestError(
+                f"{folder}: by the names of the files {speaker} would speak both in {where[0]} and in {where[1]}: is that "
+                "a speaker, or a day or session of one? If each folder is a speaker, say --group-level 1; if the names "
+                "are right, scan one of these folders, or put all files into one split (--split train)"
+            )
 
 
 def _check_names(split: str | None, kind: str | None) -> None:

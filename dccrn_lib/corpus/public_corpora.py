@@ -197,8 +197,19 @@ def dns_test_pairs(folder: PathLike) -> list[Pair]:
 
 
 def copy_pairs(pairs: Iterable[Pair], out: PathLike) -> Path:
-    """Lay pairs out as the command ``evaluate`` takes them: out/noisy/<id>.wav, out/clean/<id>.wav."""
-    out = Path(out)
+    """Lay pairs out as the command ``evaluate`` takes them: out/noisy/<id>.wav, out/clean/<id>.wav.
+
+    Raises:
+        ManifestError: one of the two folders holds files of other pairs, or is the one that is read; nothing is written.
+    """
+    pairs, out = list(pairs), Path(out)
+    for side in ("noisy", "clean"):
+        sources = [getattr(pair, side) for pair in pairs]
+        if any(source.parent.resolve() == (out / side).resolve() for source in sources):
+            raise ManifestError(f"{out / side} is where the pairs come from; choose another folder")
+        names = {f"{pair.id}{source.suffix}" for pair, source in zip(pairs, sources, strict=True)}
+        if others := sorted(path.name for path in (out / side).glob("[!.]*") if path.name not in names):
+            raise ManifestError(f"{out / side} holds {others[0]}, which is none of these pairs; choose an empty folder")
     for pair in pairs:
         for source, side in ((pair.noisy, "noisy"), (pair.clean, "clean")):
             with atomic_path(out / side / f"{pair.id}{source.suffix}") as temporary:

@@ -21,7 +21,7 @@ from dccrn_lib.runtime.paths import PathLike
 
 #: File names that say who speaks, by collection: the first group is the speaker.
 SPEAKER_NAMES = {
-    "LibriSpeech's names, SPEAKER-CHAPTER-UTTERANCE": re.compile(r"(\d+)-\d+-\d+"),
+    "LibriSpeech's names, SPEAKER-CHAPTER-UTTERANCE": re.compile(r"(\d{1,5})-\d+-\d{4}"),
     "LibriTTS's names, SPEAKER_CHAPTER_PARAGRAPH_SENTENCE": re.compile(r"(\d+)_\d+_\d{6}_\d{6}"),
     "VoiceBank's names, SPEAKER_UTTERANCE": re.compile(r"([ps]\d+)_\d{3}(?:_mic\d)?"),
     "the DNS Challenge's names, reader_SPEAKER": re.compile(r".*(reader_\d+)_.*"),

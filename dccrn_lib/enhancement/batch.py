@@ -53,7 +53,8 @@ def _planned(inputs: Iterable[Path], out: Path) -> Iterator[tuple[Path, Path | N
             for error in refused:
                 yield given, None, str(error)
             inside = real_path(given) in real_path(out).parents
-            if inside:  # outputs of an earlier run inside the folder are not inputs
+            if real_path(out) not in (real_path(given), *real_path(given).parents):
+                # outputs of an earlier run, inside the folder or linked into it, are not inputs
                 files = [file for file in files if real_path(out) not in real_path(file).parents]
             if not files and not refused:
                 where = f"{given} outside the output folder {out}" if inside else str(given)

@@ -338,8 +338,9 @@ def enhance_wav(model: PathLike, source: PathLike, destination: PathLike, overwr
     require_rate(destination, rate, samples.shape[1], subtype, form)
     require_size(destination, len(samples), samples.shape[1], subtype, form)
     meter = LevelMeter(samples.shape[1], rate)
-    meter.add(samples.T)
     pieces = [slice(start, min(start + _BLOCK, len(samples))) for start in range(0, len(samples), _BLOCK)]
+    for piece in pieces:
+        meter.add(samples[piece].T)
     for piece in pieces:
         samples[piece] = limited((samples[piece] - meter.offset()[:, 0]) / _scales(meter, piece))
     enhanced = np.stack([enhancer.enhance(channel) for channel in samples.T], axis=1)  # (sample, channel)

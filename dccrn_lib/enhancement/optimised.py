@@ -38,7 +38,7 @@ class OptimisedDCCRN(nn.Module):
     def __init__(self, model: DCCRN) -> None:
         super().__init__()
         self.core = StreamingCore(model)
-        self.config, self.stft = model.config, copy.deepcopy(model.stft)
+        self.config, self.stft = model.config, copy.deepcopy(model.stft).float()
         self.eval()
         keep_freed_memory()
 

@@ -220,6 +220,20 @@ class ComplexBatchNorm2d(nn.Module):
         return torch.cat([z_rr * real + z_ri * imag + b_r, z_ir * real + z_ii * imag + b_i], dim=1).to(dtype)
 
 
+_LSTM_IN_FLOAT16 = ("cuda",)  # devices where autocast to bfloat16 computes LSTMs in float16, in PyTorch 2.11
+
+
+def run_lstm(lstm: nn.LSTM, x: Tensor) -> Tensor:
+    """Outputs of an LSTM from zero states: (frame, batch, input_size) -> (frame, batch, hidden_size).
+
+    Under autocast on CUDA it runs in float32: PyTorch would take float16 for it, which holds no small gradients.
+    """
+    if x.device.type in _LSTM_IN_FLOAT16 and torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):
+            return lstm(x.float())[0]
+    return lstm(x)[0]
+
+
 class ComplexLSTM(nn.Module):
     """One complex LSTM layer made of two real ones, as DCCRN-CL defines it.
 
@@ -242,6 +256,6 @@ class ComplexLSTM(nn.Module):
     def forward(self, real: Tensor, imag: Tensor) -> tuple[Tensor, Tensor]:
         """Run over the frames, from zero states: (frame, batch, input_size) each -> (frame, batch, hidden_size) each."""
         x = torch.cat([real, imag], dim=1)  # (frame, 2 * batch, input_size)
-        rr, ri = self.lstm_real(x)[0].chunk(2, dim=1)  # LSTM_r(x_r), LSTM_r(x_i)
-        ir, ii = self.lstm_imag(x)[0].chunk(2, dim=1)  # LSTM_i(x_r), LSTM_i(x_i)
+        rr, ri = run_lstm(self.lstm_real, x).chunk(2, dim=1)  # LSTM_r(x_r), LSTM_r(x_i)
+        ir, ii = run_lstm(self.lstm_imag, x).chunk(2, dim=1)  # LSTM_i(x_r), LSTM_i(x_i)
         return rr - ii, ri + ir

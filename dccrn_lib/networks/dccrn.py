@@ -22,6 +22,7 @@ from dccrn_lib.networks.complex_layers import (
     ComplexConvTranspose2d,
     ComplexLSTM,
     from_complex,
+    run_lstm,
 )
 from dccrn_lib.networks.configs import DCCRNConfig
 from dccrn_lib.networks.prelu import PReLU
@@ -82,7 +83,7 @@ class RealBottleneck(nn.Module):
         """Run over the frames: (batch, chan, freq, frame) -> same."""
         batch, chan, freq, frame = x.shape
         seq = x.permute(3, 0, 1, 2).reshape(frame, batch, chan * freq)  # (frame, batch, chan * freq)
-        seq = self.project(self.lstm(seq)[0])
+        seq = self.project(run_lstm(self.lstm, seq))
         return seq.reshape(frame, batch, chan, freq).permute(1, 2, 3, 0)  # (batch, chan, freq, frame)
 
 

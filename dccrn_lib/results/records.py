@@ -9,7 +9,7 @@ from typing import Any
 
 from dccrn_lib.evaluation.intervals import summarise
 from dccrn_lib.runtime.environment import environment_record
-from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.errors import ConfigError, MetricError
 from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.json_text import parse_object
 from dccrn_lib.runtime.paths import PathLike, results_dir
@@ -34,14 +34,14 @@ def save_result(name: str, payload: Mapping[str, Any], folder: PathLike | None =
     if not any(key in payload for key in ("items", "systems", "rows")):
         raise ConfigError(f"result {name}: needs items, systems or rows")
     record = {"name": name, **payload, "environment": environment_record()}
-    if "items" in payload:
-        record.update(summarise(payload["items"]))
-    if "systems" in payload:
-        record["systems"] = {k: {**v, **summarise(v["items"])} for k, v in payload["systems"].items()}
     path = Path(folder or results_dir()) / f"{name}.json"
     try:
+        if "items" in payload:
+            record.update(summarise(payload["items"]))
+        if "systems" in payload:
+            record["systems"] = {k: {**v, **summarise(v["items"])} for k, v in payload["systems"].items()}
         write_json(path, record, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, MetricError) as error:
         raise ConfigError(f"result {name}: {error}") from None
     return path
 

@@ -54,12 +54,20 @@ def autocast(precision: str, device: torch.device | str) -> torch.autocast:
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
     if precision == "bf16" and not has_bfloat16(device):
-        raise ConfigError("this CPU has no bfloat16 arithmetic and would emulate it, slowly; use precision fp32")
+        raise ConfigError(f"{NO_BFLOAT16}; use precision fp32")
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
+NO_BFLOAT16 = "this device has no bfloat16 arithmetic and would emulate it slowly"
+
+
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device computes in bfloat16 itself; an x86 CPU without AVX512-BF16 or AMX emulates it, slowly."""
+    """Whether the device computes in bfloat16 itself.
+
+    An x86 CPU without AVX512-BF16 or AMX emulates it, slowly, and so do NVIDIA GPUs before Ampere (2020).
+    """
+    if device.type == "cuda" and torch.version.hip is None:
+        return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu" or platform.machine().lower() not in ("x86_64", "amd64"):
         return True
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -89,7 +90,8 @@ class Processes:
                 )
             torch.cuda.set_device(chosen)
         if world > 1 and not dist.is_initialized():
-            dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+            # some wait while process 0 decodes the corpus
+            dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(hours=2))
             atexit.register(_leave)
         return cls(rank, world, local_rank), chosen
 

@@ -48,7 +48,7 @@ def lacks_memory(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    words = ("allocate memory", "not enough memory", "bad_alloc", "bad allocation")
+    words = ("allocate memory", "not enough memory", "bad_alloc", "bad allocation", "STATUS_ALLOC_FAILED")
     return isinstance(error, Exception) and any(part in str(error) for part in words)
 
 

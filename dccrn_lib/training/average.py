@@ -10,6 +10,8 @@ so that the average follows the weights closely in the first steps.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -22,6 +24,15 @@ def average_decay(step: int, most: float) -> float:
     (0.1, 0.99)
     """
     return min(most, (1 + step) / (10 + step))
+
+
+def copy_for_average(model: nn.Module) -> nn.Module:
+    """A copy to average into; the weights of its LSTMs lie in one piece, as cuDNN wants them."""
+    average = copy.deepcopy(model)
+    for layer in average.modules():
+        if isinstance(layer, nn.RNNBase):
+            layer.flatten_parameters()
+    return average
 
 
 @torch.no_grad()

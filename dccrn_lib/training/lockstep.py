@@ -24,7 +24,7 @@ import torch
 
 from dccrn_lib.corpus.decoded import DecodedCorpus, decode_corpus
 from dccrn_lib.networks.weights import save_model
-from dccrn_lib.runtime.devices import has_bfloat16, pick_device
+from dccrn_lib.runtime.devices import NO_BFLOAT16, has_bfloat16, pick_device
 from dccrn_lib.runtime.errors import ConfigError, DccrnError
 from dccrn_lib.runtime.files import read_json, write_json
 from dccrn_lib.runtime.interrupts import StopSignal
@@ -32,7 +32,14 @@ from dccrn_lib.runtime.locks import only_writer
 from dccrn_lib.runtime.settings import shown
 from dccrn_lib.training.config import ALONE_ONLY, MAY_CHANGE, TrainConfig
 from dccrn_lib.training.mixtures import corpus_entries, renders_on_device
-from dccrn_lib.training.run_folder import load_checkpoint, require_same, require_steps, save_checkpoint, write_config
+from dccrn_lib.training.run_folder import (
+    last_validation,
+    load_checkpoint,
+    require_same,
+    require_steps,
+    save_checkpoint,
+    write_config,
+)
 from dccrn_lib.training.schedule import rate_factor
 from dccrn_lib.training.static_batches import Feed
 from dccrn_lib.training.trainee import TeacherView, Trainee
@@ -111,7 +118,7 @@ class Lockstep:
         self.kept = self.step
         decoded = self._decoded(first)
         of_seed = {c.seed: c for c in reversed(self.configs.values())}  # the first of each
-        workers = first.workers // len(of_seed)
+        workers = workers_each(first.workers, len(of_seed))
         self.on_device = renders_on_device(first, self.device, decoded.samples.nbytes)
         held = decoded.tensor().to(self.device) if self.on_device else None
         self.feeds = {s: Feed(of_seed[s], decoded, self.device, workers, self.step, held) for s in sorted(of_seed)}
@@ -122,8 +129,10 @@ class Lockstep:
         self.wait()
         self.trainees = {name: self._trainee(name, config, saved) for name, config in self.configs.items()}
         self.wait()
+        for config in self.configs.values():  # only now: what is refused before leaves no run behind
+            write_config(Path(config.out), config)
         self.fresh = True  # the first batch is on the device already
-        self.validated = -1
+        self.validated = last_validation(self._a_history())
         self.ticks: deque = deque()
 
     def _checkpoint(self) -> dict | None:
@@ -136,13 +145,18 @@ class Lockstep:
             raise ConfigError(
                 f"{self.file}: holds no {missing[0]}; resume with the same systems, or choose another folder"
             )
+        if left := [name for name in saved["systems"] if name not in self.configs]:
+            raise ConfigError(
+                f"{self.file}: holds {left[0]} too, whose progress would be lost; resume with the same systems, or "
+                "choose another folder"
+            )
         return saved
 
     def _fit_to_device(self, systems: Mapping[str, TrainConfig]) -> dict[str, TrainConfig]:
         """The configs as this device can carry them out."""
         if has_bfloat16(self.device) or not next(iter(systems.values())).amp:
             return dict(systems)
-        self.say("this CPU has no bfloat16 arithmetic and would emulate it slowly: training in float32")
+        self.say(f"{NO_BFLOAT16}: training in float32")
         return {name: replace(config, amp=False) for name, config in systems.items()}
 
     def _prepare_device(self) -> None:
@@ -172,14 +186,13 @@ class Lockstep:
         return self.teachers[key]
 
     def _trainee(self, name: str, config: TrainConfig, saved: dict | None) -> Trainee:
-        """A system as it was in the checkpoint, or fresh and balanced; its ``config.json`` is written."""
+        """A system as it was in the checkpoint, or fresh and balanced."""
         feed = self.feeds[config.seed]
         trainee = Trainee(config, feed.noisy, feed.clean, self._teacher(config), self.graphs)
         if saved:
             trainee.restore(saved["systems"][name], self.file)
         else:
             trainee.balance()
-        write_config(Path(config.out), config)
         return trainee
 
     def say(self, text: str) -> None:
@@ -229,15 +242,38 @@ class Lockstep:
         config = next(iter(self.trainees.values())).config
         return (self.step if step is None else step) * config.batch_size * config.mix.segment_seconds / 3600
 
+    def _a_history(self) -> dict:
+        """Of the first network; all are validated together."""
+        return next(iter(self.trainees.values())).state.history
+
+    def missed_validation(self, done: float) -> bool:
+        """Whether one was due that an earlier call could not finish, ``done`` being how far the stage has come."""
+        return self.validated < self.step and len(self._a_history()["valid"]) < math.floor(done * VALIDATIONS)
+
     def validate(self, seconds: float) -> None:
-        """Score every network, note it in its history, keep the weights that are best."""
+        """Score every network, note it in its history, keep the weights that are best.
+
+        If that fails, nothing is noted: it is done again when the stage is resumed.
+        """
         self.wait()
+        for t in self.trainees.values():
+            t.settle()
+        before = [(t, t.noted()) for t in self.trainees.values()]
+        try:
+            scores = {name: validate(t.average, self.valid, t.config.amp) for name, t in self.trainees.items()}
+            self._note(scores, seconds)
+        except BaseException:
+            for t, noted in before:
+                t.put_back(noted)
+            raise
         self.validated = self.step
+
+    def _note(self, scores_of: Mapping[str, dict], seconds: float) -> None:
+        """Scores of every network into its history and onto the disk."""
         for name, t in self.trainees.items():
             run, folder = t.state, Path(t.config.out)
             now = {"step": self.step, "hours": self.hours()}
-            t.settle()
-            means, scores = t.means(), validate(t.average, self.valid, t.config.amp)
+            means, scores = t.means(), scores_of[name]
             run.history["train"].append({**now, "learning_rate": float(t.rates[0]), **means})
             run.history["valid"].append({**now, **scores})
             run.history["seconds"] = seconds
@@ -275,7 +311,7 @@ class Lockstep:
             if whole and self.step > self.kept:
                 try:
                     self.save(seconds())
-                except (DccrnError, OSError) as second:
+                except (DccrnError, OSError, RuntimeError) as second:  # a GPU that failed fails again when it is read
                     failed = f"the checkpoint of step {self.step} could not be written ({second}); "
             kept = f"step {self.kept} is kept: the same command resumes" if self.kept else "no step is kept"
             error.add_note(f"{failed}{kept}")
@@ -307,6 +343,15 @@ class Lockstep:
             "cuda_graphs": bool(cuda and all(t.graph is not None for t in self.trainees.values())),
             "systems": {n: t.state.history["valid"][-1:] for n, t in self.trainees.items()},
         }  # fmt: skip
+
+
+def workers_each(workers: int, seeds: int) -> int:
+    """Processes that mix for each seed; one at least where any are asked for.
+
+    >>> workers_each(7, 3), workers_each(2, 3), workers_each(0, 3)
+    (2, 1, 0)
+    """
+    return max(1, workers // seeds) if workers else 0
 
 
 def run_stage(
@@ -386,6 +431,8 @@ def _run_stage(
     snapshots = deque(h for h in sorted(stage.snapshot_hours) if h > lock.hours())
     due = math.floor(clock.done() * VALIDATIONS) + 1
     with lock.kept_on_failure(clock.seconds), StopSignal() as stop:
+        if lock.missed_validation(clock.done()):
+            lock.validate(clock.seconds())
         while clock.done() < 1 and not stop.asked and (stop_after is None or lock.step - clock.first < stop_after):
             lock.one_step(clock.done())
             if snapshots and lock.hours() >= snapshots[0]:

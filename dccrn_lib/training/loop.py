@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dccrn_lib.networks.weights import load_model
 from dccrn_lib.runtime.distributed import Processes
+from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.locks import only_writer
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
 from dccrn_lib.training.inputs import input_hashes, require_same_inputs
@@ -51,6 +52,11 @@ def train(
     out, weights = Path(config.out), Path(config.out) / WEIGHTS
     saved = open_run(out, config, resume, MAY_CHANGE)
     require_steps(out, saved, config.steps)
+    if saved is not None and saved["history"]["valid"] and not weights.is_file():
+        raise ConfigError(
+            f"{weights} is gone, the best weights of the {saved['step']} steps that were made: put it back, or train anew "
+            "in another folder"
+        )
     if saved is not None and is_finished(saved, config.steps) and weights.is_file():  # nothing to build, nothing to do
         require_same_inputs(saved, input_hashes(config), out / CHECKPOINT)
         return TrainResult(load_model(weights, device), saved["history"], weights, stopped=False)

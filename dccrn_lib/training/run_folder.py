@@ -90,9 +90,19 @@ class Run:
         self.loss.load_state_dict(saved["loss"])
         self.loss.feature_weight = saved["feature_weight"]
         self.optimiser.load_state_dict(saved["optimiser"])
+        self._lay_out_moments()
         torch.set_rng_state(saved["rng"])
         self.step, self.best, self.history, self.sums = (saved[k] for k in ("step", "best", "history", "sums"))
         self.history["skipped"] = skipped_batches(self.history)
+
+    def _lay_out_moments(self) -> None:
+        """Bring the optimiser's moments into the order in memory of their weights, which fused kernels take for granted."""
+        for group in self.optimiser.param_groups:
+            for weight in group["params"]:
+                moments = self.optimiser.state.get(weight, {})
+                for name, value in moments.items():
+                    if isinstance(value, torch.Tensor) and value.shape == weight.shape:
+                        moments[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def skipped_batches(history: dict) -> list[dict]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import math
 import statistics
@@ -23,11 +22,12 @@ from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.distillation.freezing import assert_frozen
 from dccrn_lib.networks.sync_batch_norm import synchronise_batch_norm
 from dccrn_lib.networks.weights import load_model, save_model, starting_model
-from dccrn_lib.runtime.devices import has_bfloat16
+from dccrn_lib.runtime.devices import NO_BFLOAT16, has_bfloat16
 from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.errors import ConfigError, DccrnError, WorkerError, lacks_memory
 from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.interrupts import StopSignal
+from dccrn_lib.training.average import copy_for_average
 from dccrn_lib.training.batches import Batch, Prefetcher, RankSampler
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.inputs import input_hashes
@@ -143,7 +143,7 @@ class Session:
                 self.settle()
                 self.state.save(self.out)
                 step = self.checkpoint_step = self.step
-            except (DccrnError, OSError) as error:
+            except (DccrnError, OSError, RuntimeError) as error:  # a GPU that failed fails again when it is read
                 failed = f"the checkpoint of step {self.step} could not be written ({error}); "
         kept = f"step {step} is kept: resume with --resume" if step > 0 else "no step is kept"
         return f"{failed}{kept}"
@@ -266,7 +266,7 @@ def fit_to_device(config: TrainConfig, ranks: Processes, device: torch.device, p
     if config.amp and not has_bfloat16(device):
         config = dataclasses.replace(config, amp=False)
         if progress and ranks.rank == 0:
-            print("this CPU has no bfloat16 arithmetic and would emulate it slowly: training in float32")
+            print(f"{NO_BFLOAT16}: training in float32")
     if config.amp and config.compile and device.type == "cpu":  # seen with PyTorch 2.11: gradients not finite
         raise ConfigError(
             "compiled and in bfloat16, PyTorch computes wrong gradients on a CPU: leave out compile=true (it gains "
@@ -309,7 +309,7 @@ def open_session(
     trained = [*model.parameters(), *objective.loss.parameters()]
     optimiser = build_optimiser(config, trained)
     highest_rates = [group["lr"] for group in optimiser.param_groups]
-    average = copy.deepcopy(model) if config.ema_decay else model
+    average = copy_for_average(model) if config.ema_decay else model
     state = Run(model, average, objective.loss, optimiser, history, input_hashes(config))
     if saved:
         state.restore(saved, Path(config.out) / CHECKPOINT)

@@ -20,7 +20,9 @@ def optimise(session: Session) -> Outcome:
     """One optimiser step on the next global batch, cut into ``config.accumulation`` micro-batches."""
     config, state, ranks = session.config, session.state, session.ranks
     set_rates(session)
-    if ranks.world > 1:  # dropout: drawn by step and rank, so that resuming needs no state of others
+    if (
+        ranks.world > 1 or session.device.type != "cpu"
+    ):  # dropout: drawn by step and rank: resuming needs no other state
         torch.manual_seed(((config.seed * ranks.world + ranks.rank << 32) + state.step) % 2**64)
     buffers, decay = buffers_of(state.model), average_decay(state.step, config.ema_decay)
     random = torch.get_rng_state()

@@ -10,8 +10,7 @@ looks the queue of the device never drains.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from dccrn_lib.distillation.names import CACHED_METHODS
 from dccrn_lib.distillation.taps import FeatureTap
 from dccrn_lib.networks.weights import load_model, starting_model
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.training.average import average_decay, update_average
+from dccrn_lib.training.average import average_decay, copy_for_average, update_average
 from dccrn_lib.training.batches import Batch
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.inputs import input_hashes
@@ -133,7 +132,7 @@ class Trainee(OnStream):
         fresh = starting_model(config.model, config.init)
         self.model = in_memory(fresh.to(self.device).train(), config)
         # a copy that never computes gradients; its BatchNorm statistics are the model's
-        self.average = freeze(copy.deepcopy(self.model)) if config.ema_decay else self.model
+        self.average = freeze(copy_for_average(self.model)) if config.ema_decay else self.model
         network = teacher.network if teacher else None
         self.objective = Objective(config, self.model, self.device, network, cached=False)
         self.batches = self._micro_batches(noisy, clean)
@@ -241,11 +240,25 @@ class Trainee(OnStream):
         self.read_step = self.state.step
 
     def means(self) -> dict[str, float]:
-        """Means of the terms since the last call; the device has done all steps."""
+        """Means of the terms since the last call, none where no batch was fine; the device has done all steps."""
+        if not float(self.good):
+            return {}
         means = dict(zip(self.names, (self.sums / max(float(self.good), 1.0)).tolist(), strict=True))
         for value in (self.sums, self.good):
             value.zero_()
         return means
+
+    def noted(self) -> dict[str, Any]:
+        """What a validation changes, for :meth:`put_back`."""
+        history = {name: list(self.state.history[name]) for name in ("train", "valid")}
+        return {"history": history, "best": self.state.best, "sums": self.sums.clone(), "good": self.good.clone()}
+
+    def put_back(self, noted: Mapping[str, Any]) -> None:
+        """As it was at :meth:`noted`."""
+        self.state.history.update(noted["history"])
+        self.state.best = noted["best"]
+        self.sums.copy_(noted["sums"])
+        self.good.copy_(noted["good"])
 
     def sums_so_far(self) -> dict[str, Any]:
         """What :meth:`means` would divide now, for a checkpoint."""

@@ -529,7 +529,7 @@ def test_evaluate_scores_the_metrics_asked_for(tmp_path: Path, capsys: pytest.Ca
     folders = ["--clean", str(tmp_path / "clean"), "--noisy", str(tmp_path / "noisy")]
     file = tmp_path / "r.json"
     arguments = ["evaluate", *folders, "--json", str(file), "--workers", "1", "--quiet"]
-    assert exit_code(*arguments, "--metrics", "gain,polarity") == 0
+    assert exit_code(*arguments, "--metrics", "gain, polarity") == 0
     item = json.loads(file.read_text())["items"][0]
     assert item["gain"] == pytest.approx(0.5, abs=1e-3) and item["polarity"] == 1 and "stoi" not in item
     file.unlink()

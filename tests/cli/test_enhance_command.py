@@ -34,6 +34,14 @@ def test_files_may_stand_before_and_behind_the_options(tmp_path: Path, capsys):
     assert "unrecognized arguments: c.wav" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_named_as_a_file_is_refused_unless_it_is_there(tmp_path: Path, capsys):
+    out = tmp_path / "enhanced.wav"
+    assert main(["enhance", CLIP, "--out", str(out), "--model", MODEL]) == 2
+    assert f"for one file: enhance noisy.wav {out}" in capsys.readouterr().err and not out.exists()
+    out.mkdir()
+    assert main(["enhance", CLIP, "--out", str(out), "--model", MODEL, "--quiet"]) == 0
+
+
 def test_an_existing_second_file_is_kept_unless_told(tmp_path: Path, capsys):
     out = tmp_path / "two.wav"
     out.write_bytes(b"mine")

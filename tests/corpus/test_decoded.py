@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import pickle
 
 import numpy as np
 import pytest
 import soundfile
 
-from dccrn_lib.corpus.decoded import DecodedCorpus, decode_corpus
+from dccrn_lib.corpus.decoded import DecodedCorpus, _in_parts, decode_corpus
 from dccrn_lib.corpus.decoding import AudioCache
 from dccrn_lib.corpus.entry import Entry
 from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
@@ -73,6 +75,26 @@ def test_decoding_twice_opens_what_is_there(corpus, tmp_path):
     assert again.folder == first.folder
     assert (again.folder / "samples.i16").stat().st_mtime_ns == stamp
     assert isinstance(again, DecodedCorpus) and len(again.index) == 3
+
+
+def test_long_recordings_are_decoded_a_few_at_a_time(tmp_path):
+    def of(seconds):
+        return Entry("x.wav", "noise", "c", seconds, RATE, "train", recording="x")
+
+    assert [len(part) for part in _in_parts([of(1000.0)] * 9 + [of(2.0)] * 600)] == [4, 4, 512, 89]
+    assert list(_in_parts([])) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_a_name_that_is_no_text_is_decoded(tmp_path):
+    plain = entry(tmp_path / "cafe.wav", np.full(1600, 0.25, np.float32))
+    odd = dataclasses.replace(plain, path=os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
+    try:
+        os.rename(plain.path, odd.path)
+    except OSError:
+        pytest.skip("the file system takes only names in UTF-8")
+    kept = decode_corpus([odd], tmp_path / "decoded", workers=1, progress=False)
+    assert kept.read(odd, 0.0, 0.1).shape == (1600,)
 
 
 def test_an_unreadable_file_is_named_and_nothing_is_left(corpus, tmp_path):

@@ -253,6 +253,32 @@ def test_speakers_of_known_collections_share_no_split(names, speakers, tmp_path)
     assert "speakers by " in str(report) and f"{sorted(names)[0]}.wav -> {speakers.split()[0]}" in str(report)
 
 
+@pytest.mark.parametrize("name", ["{year}-05-15", "{year}-05-1530", "s{n}_00{n}"])
+def test_days_and_sessions_are_no_speakers(name, tmp_path):
+    for who in ("alice", "bob", "carol"):
+        for n, year in enumerate((2021, 2022, 2023, 2024)):
+            tone(tmp_path / "in" / who / f"{name.format(year=year, n=n)}.wav")
+    out = tmp_path / "m.jsonl"
+    if name == "{year}-05-15":  # no collection's name
+        scan_folder(tmp_path / "in", "speech", out, progress=False)
+    else:
+        text = message(lambda: scan_folder(tmp_path / "in", "speech", out, progress=False))
+        assert "both in alice and in bob" in text and "--group-level 1" in text and not out.exists()
+        scan_folder(tmp_path / "in", "speech", out, progress=False, group_level=1)
+    assert {e.speaker for e in read_manifest(out)} == {"alice", "bob", "carol"}
+    assert len({(e.speaker, e.split) for e in read_manifest(out)}) == 3
+
+
+def test_loose_files_beside_those_of_a_collection_are_not_split(tmp_path):
+    for n in range(12):
+        tone(tmp_path / "in" / f"{19 + n % 3}-198-{n:04d}.wav")
+    for n in range(5):
+        tone(tmp_path / "in" / f"anna take {n}.wav")
+    out = tmp_path / "m.jsonl"
+    text = message(lambda: scan_folder(tmp_path / "in", "speech", out, progress=False))
+    assert "5 of 17 files lie beside" in text and "anna take 0.wav" in text and not out.exists()
+
+
 @pytest.mark.parametrize("folder", ["", "one/", "one/deep/"])
 def test_speech_without_known_speakers_is_not_split_unless_told_to(folder, tmp_path):
     for n in range(6):

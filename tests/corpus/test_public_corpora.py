@@ -115,6 +115,11 @@ def test_dns_pairs_go_by_file_id_and_copy_under_one_name(tmp_path):
     out = public_corpora.copy_pairs(pairs, tmp_path / "out")
     assert sorted(p.name for p in (out / "noisy").iterdir()) == sorted(p.name for p in (out / "clean").iterdir())
     assert probe_audio(str(out / "clean" / "fileid_10.wav")) == (1600, 16000)
+    public_corpora.copy_pairs(pairs, out)  # once more is fine
+    with pytest.raises(ManifestError, match="fileid_2.wav, which is none of these pairs"):
+        public_corpora.copy_pairs(pairs[1:], out)
+    with pytest.raises(ManifestError, match="where the pairs come from"):
+        public_corpora.copy_pairs(pairs, test_set)
     (test_set / "clean" / "clean_fileid_10.wav").unlink()
     with pytest.raises(ManifestError, match="1 noisy ones, the first is fileid_10"):
         public_corpora.dns_test_pairs(test_set)

@@ -467,6 +467,14 @@ def test_output_inside_or_on_the_input_folder(folder):
     assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+def test_an_output_folder_linked_into_the_input_folder_is_no_input(folder, tmp_path):
+    (tmp_path / "big").mkdir()
+    (folder / "enhanced").symlink_to(tmp_path / "big")
+    assert len(enhance_files(folder, folder / "enhanced", Gain(0.5), progress=False).done) == 4
+    again = enhance_files(folder, folder / "enhanced", Gain(0.5), progress=False, skip_existing=True)
+    assert (len(again.done), len(again.skipped)) == (0, 4) and not (tmp_path / "big" / "enhanced").exists()
+
+
 def test_output_above_the_input_folder(tmp_path):
     write_audio(tmp_path / "in" / "x.wav", noise(1, 400), 16000)
     report = enhance_files(tmp_path / "in", tmp_path, Gain(0.5), progress=False)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dccrn_lib.networks import complex_layers
 from dccrn_lib.networks.complex_layers import (
     ComplexBatchNorm2d,
     ComplexConv2d,
@@ -14,6 +15,7 @@ from dccrn_lib.networks.complex_layers import (
     from_complex,
     to_complex,
 )
+from dccrn_lib.networks.presets import build_model
 from dccrn_lib.runtime.errors import ConfigError
 
 
@@ -114,6 +116,27 @@ def covariance(x: torch.Tensor) -> torch.Tensor:
     parts = torch.stack([real, imag]).permute(2, 0, 1, 3, 4).flatten(2)  # (chan, 2, values)
     parts = parts - parts.mean(-1, keepdim=True)
     return parts @ parts.transpose(1, 2) / parts.shape[-1]
+
+
+@pytest.mark.parametrize("name", ["dccrn_e", "distil_dccrn_mini"])  # a real LSTM, complex ones
+def test_lstms_stay_in_float32_where_autocast_would_take_float16(name, monkeypatch):
+    monkeypatch.setattr(complex_layers, "_LSTM_IN_FLOAT16", ("cpu",))
+    seen = []
+
+    def note(layer, inputs, output):
+        seen.append((inputs[0].dtype, output[0].dtype, torch.is_autocast_enabled("cpu")))
+
+    model = build_model(name)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.LSTM):
+            layer.register_forward_hook(note)
+    x = 0.1 * torch.randn(1, 4000)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(x)
+    assert set(seen) == {(torch.float32, torch.float32, False)}
+    seen.clear()
+    model(x)
+    assert {dtype for dtype, *_ in seen} == {torch.float32}
 
 
 def test_complex_batch_norm_whitens():

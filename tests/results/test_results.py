@@ -65,6 +65,8 @@ def test_save_result_refuses_nan_and_keeps_the_old_file(tmp_path: Path):
     save_result("one", {**BASE, "items": items(1.0)}, tmp_path)
     with pytest.raises(ConfigError):
         save_result("one", {**BASE, "rows": [{"a": float("nan")}]}, tmp_path)
+    with pytest.raises(ConfigError, match="result one"):
+        save_result("one", {**BASE, "items": [{"si_snr_db": float("nan")}, {"si_snr_db": 1.0}]}, tmp_path)
     assert load_result("one", tmp_path)["mean"]["pesq_wb"] == 1.0
 
 

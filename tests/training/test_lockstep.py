@@ -13,8 +13,9 @@ from dccrn_lib.experiments.campaign import SEARCH, plan, search
 from dccrn_lib.experiments.recipe import STUDENTS, recipe
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import load_model, save_model
-from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.training import objective, trainee
+from dccrn_lib.runtime.errors import ConfigError, DccrnError
+from dccrn_lib.runtime.files import write_json
+from dccrn_lib.training import lockstep, objective, trainee
 from dccrn_lib.training.config import ALONE_ONLY
 from dccrn_lib.training.lockstep import Lockstep, Stage, run_stage
 from dccrn_lib.training.loop import train
@@ -241,6 +242,59 @@ def test_a_system_that_a_checkpoint_lacks_is_refused_before_anything_is_written(
     with pytest.raises(ConfigError, match=r"stage_s.pt: holds no b; resume with the same systems"):
         run_stage(Stage("s", {"a": a, "b": b}, 1.0), tmp_path, steps=2, progress=False)
     assert files(tmp_path) == before
+
+
+def test_a_system_that_is_left_out_is_refused_since_its_progress_would_be_lost(corpus, tmp_path):
+    a, b = (config(corpus, tmp_path / name) for name in "ab")
+    run_stage(Stage("s", {"a": a, "b": b}, 1.0), tmp_path, steps=2, stop_after=1, progress=False)
+    before = files(tmp_path)
+    with pytest.raises(ConfigError, match=r"stage_s.pt: holds b too, whose progress would be lost"):
+        run_stage(Stage("s", {"a": a}, 1.0), tmp_path, steps=2, progress=False)
+    assert files(tmp_path) == before
+
+
+def test_a_stage_that_is_refused_while_it_opens_leaves_no_run_behind(corpus, teacher, tmp_path):
+    alone = config(corpus, tmp_path / "alone")
+    taught = config(corpus, tmp_path / "taught", method="output", teacher=str(tmp_path / "gone"))
+    with pytest.raises(DccrnError, match="gone"):
+        run_stage(Stage("s", {"alone": alone, "taught": taught}, 1.0), tmp_path, steps=2, progress=False)
+    assert not [name for name in files(tmp_path) if name.endswith("config.json")]
+
+
+@pytest.mark.parametrize("place", ["validate", "history"])
+def test_a_validation_that_fails_is_noted_nowhere_and_made_when_the_stage_is_resumed(
+    corpus, tmp_path, monkeypatch, place
+):
+    def stage(folder):
+        return Stage("s", {name: config(corpus, folder / name) for name in "ab"}, 1.0)
+
+    run_stage(stage(tmp_path / "whole"), tmp_path / "whole", steps=4, progress=False)
+    calls = []
+
+    def failing(real):
+        def call(*args, **kwargs):
+            calls.append(place)
+            if len(calls) == 6:  # of the second system, in the third validation
+                raise OSError(28, "No space left on device")
+            return real(*args, **kwargs)
+
+        return call
+
+    def counted(path, *args, **kwargs):
+        return (spoilt if str(path).endswith("history.json") else write_json)(path, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        if place == "validate":
+            patch.setattr(lockstep, "validate", failing(lockstep.validate))
+        else:
+            spoilt = failing(write_json)
+            patch.setattr(lockstep, "write_json", counted)
+        with pytest.raises(OSError, match="No space left"):
+            run_stage(stage(tmp_path / "cut"), tmp_path / "cut", steps=4, progress=False)
+    run_stage(stage(tmp_path / "cut"), tmp_path / "cut", steps=4, progress=False)
+    for name in "ab":
+        whole, cut = (history(tmp_path / folder / name) for folder in ("whole", "cut"))
+        assert (whole["train"], whole["valid"]) == (cut["train"], cut["valid"])
 
 
 @pytest.mark.parametrize(

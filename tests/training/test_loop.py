@@ -32,8 +32,9 @@ from dccrn_lib.training.batches import RankSampler
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
 from dccrn_lib.training.lockstep import Stage, run_stage
 from dccrn_lib.training.loop import train
+from dccrn_lib.training.run_folder import CHECKPOINT, load_checkpoint
 from dccrn_lib.training.schedule import learning_rate
-from dccrn_lib.training.session import TrainingError
+from dccrn_lib.training.session import TrainingError, open_session
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -415,6 +416,28 @@ def test_the_order_of_channels_in_memory_changes_only_rounding(corpus, tmp_path)
     last = train(replace(c, out=str(tmp_path / "last"), channels_last=True), progress=False)
     assert last.history["valid"][-1] == pytest.approx(first.history["valid"][-1], rel=1e-3)
     assert train(replace(c, steps=4, channels_last=True), resume=True, progress=False).history["valid"][-1]["step"] == 4
+
+
+def test_moments_follow_their_weights_into_another_order_in_memory(corpus, tmp_path):
+    c = config(corpus, tmp_path / "run", steps=2)
+    train(c, progress=False)
+    saved = load_checkpoint(tmp_path / "run" / CHECKPOINT, ("optimiser",))
+    ranks, device = Processes.start("cpu")
+    with open_session(replace(c, channels_last=True), ranks, device, saved, progress=False) as session:
+        state, weights = session.state.optimiser.state, session.state.optimiser.param_groups[0]["params"]
+        for weight, before in zip(weights, saved["optimiser"]["state"].values(), strict=True):
+            for name in ("exp_avg", "exp_avg_sq"):
+                assert torch.equal(state[weight][name], before[name])
+                assert state[weight][name].stride() == weight.stride()
+        assert any(w.dim() == 4 and not w.is_contiguous() for w in weights)
+
+
+def test_a_run_whose_best_weights_are_gone_is_not_called_finished(corpus, tmp_path):
+    c = config(corpus, tmp_path / "run", steps=2)
+    (weights := train(c, progress=False).weights).unlink()
+    with pytest.raises(ConfigError, match="best.safetensors is gone"):
+        train(c, resume=True, progress=False)
+    assert not weights.exists()
 
 
 def test_a_long_recording_is_not_rendered_on_the_device(corpus, tmp_path, monkeypatch):
