@@ -261,8 +261,8 @@ class Trainee(OnStream):
         self.good.copy_(noted["good"])
 
     def sums_so_far(self) -> dict[str, Any]:
-        """What :meth:`means` would divide now, for a checkpoint."""
-        return {"names": self.names, "sums": self.sums.cpu(), "good": self.good.cpu()}
+        """What :meth:`means` would divide now, and the last learning rates, for a checkpoint."""
+        return {"names": self.names, "sums": self.sums.cpu(), "good": self.good.cpu(), "rates": self.rates.cpu()}
 
     def restore(self, saved: dict, file: Path) -> None:
         """Resume from a state of :class:`Run` that lies in ``file``, and the sums since the last validation."""
@@ -270,5 +270,6 @@ class Trainee(OnStream):
         if kept := saved.get("means"):  # checkpoints of older versions have none
             self.names, self.sums = list(kept["names"]), kept["sums"].to(self.good.device)
             self.good.copy_(kept["good"])
+            self.rates.copy_(kept.get("rates", self.rates))
         self.read_step = self.state.step
         self._point_rates()
