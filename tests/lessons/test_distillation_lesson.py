@@ -55,7 +55,11 @@ def test_curves_have_a_band_and_a_panel_for_each_system_and_the_noisy_line():
     assert [len(panel.collections) for panel in panels] == [1, 1]  # one band, and it is the system's own
     band = panels[0].collections[0].get_paths()[0].vertices
     assert band[:, 1].min() == pytest.approx(-5.5) and band[:, 1].max() == pytest.approx(-3.5)
-    assert [to_hex(line.get_color()) for line in panels[0].lines] == [COLOURS["student"], "#aaaaaa"]
+    assert [to_hex(line.get_color()) for line in panels[0].lines] == [COLOURS["student"], "#888888"]
+    assert [line.get_marker() for line in valid.lines[:2]] == ["o", "^"]  # colour is not the only key
+    styles = [line.get_linestyle() for line in valid.lines[:2]]
+    assert styles[0] != styles[1]
+    assert [[line.get_linestyle() for line in panel.lines] for panel in panels] == [styles, styles]
     assert [t.get_text() for t in figure.legends[0].get_texts()] == [
         *("student alone", "teacher", "noisy"),
         "grey, right: the other systems",
@@ -149,11 +153,12 @@ def test_moving_the_slider_changes_picture_sound_and_caption():
 # ---- exercises
 
 
-@pytest.mark.parametrize("name", ["total", "rate"])
+@pytest.mark.parametrize("name", ["choose_a", "rate"])
 def test_solutions_are_right_and_no_answer_is_not(name):
     check = getattr(exercises, f"check_{name}")
     assert check(getattr(exercises, f"solution_{name}"))
-    assert not check(None) and repr(check(None)).startswith("Not yet: give a function")
+    assert not check(None) and "no answer yet" in repr(check(None))
+    assert not check(3) and "give a function" in check(3).message
 
 
 def test_hours_solution_and_no_answer():
@@ -164,18 +169,26 @@ def test_hours_solution_and_no_answer():
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda c, t, k, a, b: a * c + (1 - a) * t + b * k, "swapped"),
-        (lambda c, t, k, a, b: b * ((1 - a) * c + a * t + k), "b weighs the AT-KL term only"),
-        (lambda c, t, k, a, b: (1 - a) * c + a * t - b * k, "add it"),
-        (lambda c, t, k, a, b: (1 - a) * c + a * t, "is missing"),
-        (lambda c, t, k, a, b: c + a * t + b * k, "weight 1 - a"),
-        (lambda c, t, k, a, b: 7.0, "the total is 3.6"),
-        (lambda c, t, k, a, b: None, "one number"),
+        (lambda c, t: t / (c + t), "swapped"),
+        (lambda c, t: c / t, "this is a ratio"),
+        (lambda c, t: t / c, "this is a ratio"),
+        (lambda c, t: 0.5, "the stronger gradient still pulls harder"),
+        (lambda c, t: c**2 / (c**2 + t**2), "not their squares"),
+        (lambda c, t: 0.75, "right for norms 60 and 20, but not for 1 and 4"),
+        (lambda c, t: c / 80, "right for norms 60 and 20"),
+        (lambda c, t: 0.6, "has the norm 24, the teacher's 12"),
+        (lambda c, t: None, "one number"),
     ],
 )
-def test_wrong_totals(answer, message):
-    verdict = exercises.check_total(answer)
+def test_wrong_choices_of_a(answer, message):
+    verdict = exercises.check_choose_a(answer)
     assert not verdict and message in verdict.message
+
+
+def test_the_chosen_a_makes_both_weighted_gradients_equal():
+    for clean, teacher in ((60.0, 20.0), (1.0, 4.0)):
+        a = exercises.solution_choose_a(clean, teacher)
+        assert (1 - a) * clean == pytest.approx(a * teacher)
 
 
 def step_with(slip: str = ""):
@@ -197,7 +210,9 @@ def step_with(slip: str = ""):
             estimate = student(noisy)
         features = {k: v.detach() for k, v in own.features.items()} if slip == "cut" else own.features
         kl = recipe.at_kl(*((shown.features, features) if slip == "turned" else (features, shown.features)))[0]
-        c, t = (my_loss(estimate, goal, 0.0) for goal in (clean, target))
+        weights = {"no spectral": (0.0, 0.0), "spectral to clean": (20.0, 0.0), "spectral to teacher": (0.0, 20.0)}
+        weights = weights.get(slip, (recipe.spectral_weight, recipe.spectral_weight))
+        c, t = (my_loss(estimate, goal, w) for goal, w in zip((clean, target), weights, strict=True))
         wave = (1 - a) * c + a * t
         loss = {
             "no kl": wave,
@@ -217,7 +232,8 @@ def step_with(slip: str = ""):
             optimiser.zero_grad()
         loss.backward()
         if slip not in ("not clipped", "neither"):
-            torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0 if slip == "clipped harder" else recipe.clip)
+            limit = {"clipped harder": 1.0, "clipped to 5": 5.0}.get(slip, recipe.clip)
+            torch.nn.utils.clip_grad_norm_(student.parameters(), limit)
         if slip == "cleared late":
             optimiser.zero_grad()
         optimiser.step()
@@ -274,12 +290,16 @@ def test_the_solution_of_the_step_is_right_and_no_answer_is_not():
         ("clean too heavy", "needs its weight 1 - recipe.a"),
         ("alone", "without a teacher"),
         ("only kl", "both waveform terms"),
+        ("no spectral", "the spectral part is left out: my_loss"),
+        ("spectral to clean", "the spectral part is left out against the teacher"),
+        ("spectral to teacher", "the spectral part is left out against clean speech"),
         ("odd", "it should be"),
         ("never cleared", "gradients of earlier steps"),
         ("not clipped", "not clipped"),
         ("neither", "neither cleared"),
         ("cleared late", "does not move"),
         ("cut", "does not reach the student"),
+        ("clipped to 5", "clipped to 5, whatever the recipe says"),
         ("clipped harder", "clear, backward, clip, step"),
         ("other loss later", "the losses are not"),
         ("returns nothing", "returns nothing yet"),
@@ -291,20 +311,49 @@ def test_slips_of_a_step_are_named(slip, message):
     assert not verdict and message in verdict.message
 
 
+def rise(k: int, w: int) -> float:
+    return min(1.0, (k + 1) / w)
+
+
+def done(k: int, n: int, d: float) -> float:
+    """Share of the fall that lies behind: 0 before it, 1 in step n."""
+    return min(1.0, max(0.0, (k - (1 - d) * n) / (d * n)))
+
+
+def half(q: float) -> float:
+    return (1 + math.cos(math.pi * q)) / 2
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda k, n, p, w, d: p * min(1, k / w) * max(0.02, min(1, (n - k) / (d * n))), "step 0 must already learn"),
-        (lambda k, n, p, w, d: p * max(0.02, min(1, (n - k) / (d * n))), "lack the rise"),
-        (lambda k, n, p, w, d: p * min(1, (k + 1) / w) * max(0.02, (n - k) / n), "in the middle"),
-        (lambda k, n, p, w, d: p * min(1, (k + 1) / w), "must fall linearly"),
-        (lambda k, n, p, w, d: p * min(1, (k + 1) / w) * min(1, (n - k) / (d * n)), "stop at 2 %"),
-        (lambda k, n, p, w, d: exercises.solution_rate(k, n, p, w, d) * (0.9 if k == 800 else 1), "between them"),
+        (lambda k, n, p, w, d: p * min(1, k / w) * (0.02 + 0.98 * half(done(k, n, d))), "step 0 must already learn"),
+        (lambda k, n, p, w, d: p * (0.02 + 0.98 * half(done(k, n, d))), "the rise is missing"),
+        (lambda k, n, p, w, d: p * rise(k, w) * max(0.02, min(1, (n - k) / (d * n))), "the linear fall of section 4"),
+        (lambda k, n, p, w, d: p * rise(k, w) * (0.02 + 0.98 * math.cos(math.pi / 2 * done(k, n, d))), "a quarter"),
+        (lambda k, n, p, w, d: p * rise(k, w) * (0.02 + 0.98 * half(2 * done(k, n, d))), "a whole cosine"),
+        (lambda k, n, p, w, d: p * rise(k, w) * (0.02 + 0.98 * half(k / n)), "not at step 0"),
+        (lambda k, n, p, w, d: p * rise(k, w) * half(done(k, n, d)), "not at 0"),
+        (lambda k, n, p, w, d: p * rise(k, w) * max(0.02, half(done(k, n, d))), "is not cut off"),
+        (lambda k, n, p, w, d: p * rise(k, w), "the fall is missing"),
+        (lambda k, n, p, w, d: (
+            p * rise(k, w) * (0.02 + 0.98 * half(max(0, k - (1 - d) * n) / (d * n - 1)))), "one behind the last one"),
+        (lambda k, n, p, w, d: p * min(rise(k, w), 0.02 + 0.98 * half(done(k, n, d))), "they are multiplied"),
+        (lambda k, n, p, w, d: p * rise(k, 10) * (0.02 + 0.98 * half(max(0, k - n + 300) / 300)), "from the arguments"),
+        (lambda k, n, p, w, d: exercises.solution_rate(k, n, 2.0, w, d), "from the arguments"),
+        (lambda k, n, p, w, d: exercises.solution_rate(k, n, p, w, d) * (0.9 if k == 800 else 1), "the rate of step 800"),
+        (lambda k, n, p, w, d: None, "one number"),
     ],
-)
+)  # fmt: skip
 def test_wrong_rates(answer, message):
     verdict = exercises.check_rate(answer)
     assert not verdict and message in verdict.message
+
+
+def test_the_rate_is_half_way_in_the_middle_of_its_fall():
+    rates = [exercises.solution_rate(k, 1000, 2.0, 10, 0.3) for k in range(1000)]
+    assert rates[0] == pytest.approx(0.2) and set(rates[10:701]) == {2.0}
+    assert rates[850] == pytest.approx(0.51 * 2.0) and 0.04 < rates[-1] < 0.0401
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 
 import nbformat
+import numpy as np
 import pytest
 
 from dccrn_lib import results
@@ -16,6 +17,7 @@ from dccrn_lib.lessons.gpu.exercises import (
     check_good_enough,
     check_hours,
     check_operations,
+    diagnosis_cases,
     sick_log,
     solution_diagnosis,
     solution_good_enough,
@@ -51,8 +53,9 @@ def test_run_log_takes_no_mean_across_two_stages():
     assert [t.get_text() for t in left.texts] == ["one", "two"]
 
 
-def test_lead_draws_the_wanted_lead_over_the_last_value_of_the_student():
-    axis = figures.lead({"teacher": ([1, 2], [3.0, 5.0]), "student": ([1, 4], [2.0, 4.5])}, 0.7).axes[0]
+def test_lead_draws_the_wanted_lead_over_the_best_value_of_the_student():
+    curves = {"teacher": ([1, 2], [3.0, 5.0]), "student": ([1, 4, 5], [2.0, 4.5, 4.1])}
+    axis = figures.lead(curves, 0.7).axes[0]
     levels = [line.get_ydata()[0] for line in axis.lines[2:]]
     assert levels == pytest.approx([4.5, 5.2])
     assert axis.get_xlabel() == "hours of audio seen"
@@ -100,6 +103,11 @@ def test_mistakes_in_operations_are_recognised(answer, message):
     assert not verdict and message in verdict.message
 
 
+def top(curve: list[tuple[float, float]]) -> float:
+    """Best valid SI-SNR of a curve."""
+    return max(value for _, value in curve)
+
+
 AUDIO = HOURS_CASE["steps"] * HOURS_CASE["batch"] * HOURS_CASE["seconds"]
 
 
@@ -122,11 +130,13 @@ def test_mistakes_in_hours_are_recognised(answer, message):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda t, s: t[-1][1] - min(s, key=lambda p: abs(p[0] - t[-1][0]))[1] >= 0.7, "FINAL hours"),
-        (lambda t, s: max(v for _, v in t) - s[-1][1] >= 0.7, "not at its best"),
-        (lambda t, s: abs(t[-1][1] - s[-1][1]) >= 0.7, "the sign"),
-        (lambda t, s: t[-1][1] - s[-1][1] >= 0.5, "0.6 dB is below"),
-        (lambda t, s: t[-1][1] - s[-1][1] >= 0.9, "0.75 dB is enough"),
+        (lambda t, s: top(t) - min(s, key=lambda p: abs(p[0] - t[-1][0]))[1] >= 0.7, "FINAL hours"),
+        (lambda t, s: t[-1][1] - s[-1][1] >= 0.7, "take the teacher at its best"),
+        (lambda t, s: t[-1][1] - top(s) >= 0.7, "take the teacher at its best"),
+        (lambda t, s: top(t) - s[-1][1] >= 0.7, "take the student at its best"),
+        (lambda t, s: abs(top(t) - top(s)) >= 0.7, "the sign"),
+        (lambda t, s: top(t) - top(s) >= 0.5, "0.6 dB is below"),
+        (lambda t, s: top(t) - top(s) >= 0.9, "0.75 dB is enough"),
         (lambda t, s: False, "is enough"),
         (lambda t, s: 1.0, "True or False"),
     ],
@@ -134,6 +144,68 @@ def test_mistakes_in_hours_are_recognised(answer, message):
 def test_mistakes_in_the_rule_are_recognised(answer, message):
     verdict = check_good_enough(answer)
     assert not verdict and message in verdict.message
+
+
+def test_the_rule_may_be_a_comparison_of_numpy_numbers():
+    assert check_good_enough(lambda t, s: np.max(np.array(t)[:, 1]) - np.max(np.array(s)[:, 1]) >= 0.7)
+
+
+def diagnosis(gain=0.1, skipped=0.1, waiting=1 / 3, rise=0.5, fall=0.5, absolute=None):
+    """The solution with other thresholds; ``absolute``: the SI-SNR in dB below which KL is to blame."""
+
+    def answer(log):
+        first, last = log[0], log[-1]
+        if last["gain"] < gain:
+            return "gain"
+        if last["skipped"] > skipped * last["step"]:
+            return "skipped"
+        if last["waiting"] > waiting:
+            return "loader"
+        low = last["si_snr_db"] < (first["si_snr_db"] + rise if absolute is None else absolute)
+        return "teacher" if low and last["features"] < fall * first["features"] else "healthy"
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (diagnosis(gain=0.0), "the gain fades towards 0 is 'gain', not 'healthy'"),
+        (diagnosis(skipped=0.0), "3 of 1000 steps are skipped is 'healthy', not 'skipped'"),
+        (diagnosis(skipped=0.5), "a quarter of the steps is skipped is 'skipped', not 'healthy'"),
+        (diagnosis(waiting=0.1), "spent waiting is 'healthy', not 'loader'"),
+        (diagnosis(waiting=0.5), "spent waiting is 'loader', not 'healthy'"),
+        (diagnosis(absolute=9.0), "rises from -2 to 5 dB is 'healthy', not 'teacher'"),
+        (diagnosis(rise=2.0), "rises by 1 dB is 'healthy', not 'teacher'"),
+        (diagnosis(fall=2.0), "hardly moves either is 'healthy', not 'teacher'"),
+        (lambda log: diagnosis()(log) if log[0]["gain"] >= 0.1 else "gain", "only begins near 0"),
+    ],
+)
+def test_other_thresholds_than_the_stated_ones_are_refused(answer, message):
+    verdict = check_diagnosis(answer)
+    assert not verdict and message in verdict.message
+
+
+def test_numbers_that_fit_the_extreme_logs_only_do_not_pass():
+    def fitted(log):
+        last = log[-1]
+        found = {"gain": last["gain"] < 0, "skipped": last["skipped"] > 0, "loader": last["waiting"] > 0.1}
+        return next((kind for kind, is_it in found.items() if is_it), "teacher" if last["si_snr_db"] < 9 else "healthy")
+
+    assert all(fitted(sick_log(kind)) == kind for kind in (*FAULTS, "healthy"))
+    assert not check_diagnosis(fitted)
+
+
+def test_no_case_of_the_diagnosis_has_two_faults():
+    for _what, kind, log in diagnosis_cases():
+        only = {  # each fault with the other three switched off
+            "gain": diagnosis(skipped=2, waiting=2, fall=-1),
+            "skipped": diagnosis(gain=-9, waiting=2, fall=-1),
+            "loader": diagnosis(gain=-9, skipped=2, fall=-1),
+            "teacher": diagnosis(gain=-9, skipped=2, waiting=2),
+        }
+        found = [name for name, answer in only.items() if answer(log) == name]
+        assert found == ([] if kind == "healthy" else [kind])
 
 
 @pytest.mark.parametrize(

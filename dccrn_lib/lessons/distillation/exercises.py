@@ -1,8 +1,10 @@
-"""Exercises of notebook 05: the total loss, the distillation step, the learning rate, and the cost of a run."""
+"""Exercises of notebook 05: equal waveform gradients, the distillation step, a cosine rate, and the cost of a run."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
+import math
 from collections.abc import Callable
 
 import torch
@@ -19,38 +21,48 @@ Step = Callable[[nn.Module, nn.Module, tuple, built.Recipe, torch.optim.Optimize
 
 
 @grader
-def check_total(answer) -> Verdict:
-    """``answer(clean_loss, teacher_loss, kl, a, b)`` is the total loss of the student.
+def check_choose_a(answer) -> Verdict:
+    """``answer(norm_clean, norm_teacher)`` is the a for which both weighted waveform gradients have one norm.
 
-    Mistakes told apart: a on the clean term, b on everything, the AT-KL term subtracted or left out.
+    Mistakes told apart: clean and teacher swapped, a ratio, always one half, squares, right for one pair only.
     """
+    if is_unanswered(answer):
+        return wrong("there is no answer yet.")
     if not callable(answer):
-        return wrong("give a function total(clean_loss, teacher_loss, kl, a, b).")
-    values = (3.0, 5.0, 0.5, 0.2, 0.4)
-    clean, teacher, kl, a, b = values
-    got = number(answer(*values))
+        return wrong("give a function choose_a(norm_clean, norm_teacher).")
+    clean, teacher = 60.0, 20.0
+    got = number(answer(clean, teacher))
     if got is None:
         return wrong("the function must return one number.")
     mistakes = {
-        a * clean + (1 - a) * teacher + b * kl: "a and 1 - a are swapped: a = 0 must leave the clean target alone.",
-        b * ((1 - a) * clean + a * teacher + kl): "b weighs the AT-KL term only, not the waveform terms.",
-        (1 - a) * clean + a * teacher - b * kl: "the AT-KL term is a distance to be made small: add it.",
-        (1 - a) * clean + a * teacher: "the AT-KL term is missing.",
-        clean + a * teacher + b * kl: "the clean term needs its weight 1 - a, so that the two share one unit.",
+        teacher
+        / (clean + teacher): "clean and teacher are swapped: a weighs the teacher's gradient and 1 - a the clean one, "
+        "so the stronger the clean gradient, the larger a.",
+        clean
+        / teacher: "this is a ratio; a and 1 - a together make 1: solve (1 - a) norm_clean = a norm_teacher for a.",
+        teacher
+        / clean: "this is a ratio; a and 1 - a together make 1: solve (1 - a) norm_clean = a norm_teacher for a.",
+        0.5: "a = 0.5 gives both terms the same weight, and so the stronger gradient still pulls harder.",
+        clean**2 / (clean**2 + teacher**2): "norms are asked for, not their squares.",
     }
-    if abs(got - ((1 - a) * clean + a * teacher + b * kl)) < 1e-6:
-        if number(answer(1.0, 9.0, 9.0, 0.0, 0.0)) != 1.0:
-            return wrong("with a = b = 0 nothing but the clean loss may be left.")
-        return right("with a = b = 0 it is ordinary training, and b has the unit dB per nat.")
+    if abs(got - solution_choose_a(clean, teacher)) < 1e-6:
+        for pair in ((1.0, 4.0), (7.0, 7.0), (0.5, 0.0)):
+            other = number(answer(*pair))
+            if other is None or abs(other - solution_choose_a(*pair)) > 1e-6:
+                return wrong(f"right for norms 60 and 20, but not for {pair[0]:g} and {pair[1]:g}: use both arguments.")
+        return right("0.25 * 60 = 0.75 * 20: the smaller gradient gets the larger weight.")
     for value, message in mistakes.items():
         if abs(got - value) < 1e-6:
             return wrong(message)
-    return wrong(f"for losses 3 and 5, KL 0.5, a = 0.2, b = 0.4 the total is 3.6, yours gives {got:.4g}.")
+    return wrong(
+        f"for norms 60 and 20 yours gives a = {got:.4g}: the weighted clean gradient then has the norm "
+        f"{abs((1 - got) * clean):.4g}, the teacher's {abs(got * teacher):.4g}."
+    )
 
 
-def solution_total(clean_loss, teacher_loss, kl, a, b):
-    """L = (1 - a) L_clean + a L_teacher + b L_ATKL."""
-    return (1 - a) * clean_loss + a * teacher_loss + b * kl
+def solution_choose_a(norm_clean: float, norm_teacher: float) -> float:
+    """(1 - a) norm_clean = a norm_teacher, solved for a."""
+    return norm_clean / (norm_clean + norm_teacher)
 
 
 @grader
@@ -59,7 +71,8 @@ def check_distil_step(answer: Step | None) -> Verdict:
 
     Three steps on a miniature pair, against ``distil_step`` of the lesson: same losses, same weights. The teacher comes
     in training mode and asks for gradients. Mistakes told apart: a teacher that is not frozen; a term of the loss that is
-    left out or weighted wrongly; gradients that are not cleared, cleared too late, not clipped or cut off.
+    left out or weighted wrongly; the spectral weight left out; gradients that are not cleared, cleared too late, not
+    clipped, clipped to another norm than the recipe's, or cut off.
     """
     if is_unanswered(answer):
         return wrong("there is no answer yet.")
@@ -104,7 +117,7 @@ def _miniature_pair() -> tuple[nn.Module, nn.Module, list[tuple[Tensor, Tensor]]
 
 
 def _recipe() -> built.Recipe:
-    return built.Recipe(MyATKL(), a=0.3, b=20.0, clip=5.0)
+    return built.Recipe(MyATKL(), a=0.3, b=20.0, spectral_weight=20.0, clip=2.0)
 
 
 def _run(step: Step, student: nn.Module, teacher: nn.Module, batches: list) -> tuple[list[float], nn.Module]:
@@ -152,6 +165,7 @@ def _wrong_first_loss(loss: float, student: nn.Module, teacher: nn.Module, batch
     with torch.no_grad(), FeatureTap(student) as own, FeatureTap(teacher) as shown:
         terms = {name: float(value) for name, value in built.distil_terms(student, teacher, batch, recipe).items()}
         turned = float(recipe.at_kl(shown.features, own.features)[0])
+        bare = built.distil_terms(student, teacher, batch, dataclasses.replace(recipe, spectral_weight=0.0))
     wave, kl, to_clean, to_teacher = (terms[name] for name in ("waveform", "features", "clean", "teacher"))
     if abs(loss - (wave + b * kl)) < 1e-3:
         return None
@@ -171,6 +185,14 @@ def _wrong_first_loss(loss: float, student: nn.Module, teacher: nn.Module, batch
         wave + b * turned: "recipe.at_kl takes the features of the student first, then those of the teacher.",
         to_clean: "this is a training without a teacher: the output term and the AT-KL term are left out.",
         b * kl: "only the AT-KL term is there: both waveform terms are left out.",
+        float(bare["waveform"]) + b * kl: "the spectral part is left out: my_loss takes recipe.spectral_weight, twice.",
+        (1 - a) * to_clean
+        + a * float(bare["teacher"])
+        + b * kl: "the spectral part is left out against the teacher: my_loss takes recipe.spectral_weight there, too.",
+        (1 - a) * float(bare["clean"])
+        + a * to_teacher
+        + b
+        * kl: "the spectral part is left out against clean speech: my_loss takes recipe.spectral_weight there, too.",
     }
     for value, message in mistakes.items():
         if abs(loss - value) < 1e-3:
@@ -191,6 +213,9 @@ def _wrong_weights(mine: nn.Module, student: nn.Module, teacher: nn.Module, batc
         "the AT-KL term counts in the loss, but its gradient does not reach the student: detach the teacher's features, "
         "not the student's.": {"cut": True},
         "the gradients are neither cleared before backward nor clipped after it.": {"clear": False, "clip": False},
+        f"the gradient is clipped to {_usual_clip():g}, whatever the recipe says: clip it to recipe.clip.": {
+            "limit": _usual_clip()
+        },
     }
     for message, options in slips.items():
         if _same_weights(mine, _run(_step_with(**options), student, teacher, batches)[1]):
@@ -198,8 +223,13 @@ def _wrong_weights(mine: nn.Module, student: nn.Module, teacher: nn.Module, batc
     return f"the first loss is right, but the weights after {STEPS} steps are not: clear, backward, clip, step."
 
 
-def _step_with(clear: bool = True, clip: bool = True, cut: bool = False) -> Step:
-    """A step with slips: gradients not cleared, not clipped, AT-KL cut off from the student."""
+def _usual_clip() -> float:
+    """The norm that the lesson clips to where a recipe names none."""
+    return built.Recipe(MyATKL()).clip
+
+
+def _step_with(clear: bool = True, clip: bool = True, cut: bool = False, limit: float | None = None) -> Step:
+    """A step with slips: gradients not cleared, not clipped, clipped to ``limit``, AT-KL cut off from the student."""
 
     def step(
         student: nn.Module, teacher: nn.Module, batch: tuple, recipe: built.Recipe, optimiser: torch.optim.Optimizer
@@ -210,7 +240,7 @@ def _step_with(clear: bool = True, clip: bool = True, cut: bool = False) -> Step
             optimiser.zero_grad()
         loss.backward()
         if clip:
-            nn.utils.clip_grad_norm_(student.parameters(), recipe.clip)
+            nn.utils.clip_grad_norm_(student.parameters(), recipe.clip if limit is None else limit)
         optimiser.step()
         return loss
 
@@ -239,36 +269,103 @@ def solution_distil_step(
 
 @grader
 def check_rate(answer) -> Verdict:
-    """``answer(step, steps, peak, warmup, decay)`` is the learning rate: linear rise, constant, linear fall to 2 %.
+    """``answer(step, steps, peak, warmup, decay)`` is a rate with a linear rise and a fall of half a cosine to 2 %.
 
-    Mistakes told apart: rise that starts at zero, no rise, a fall over the whole run, a fall to zero.
+    Two settings, in the second of which rise and fall overlap. Mistakes told apart: rise missing or from zero; a fall that
+    is linear, a quarter or a whole cosine, over the whole run, to zero, cut off at 2 % or to 2 % one step early; the
+    smaller one of rise and fall instead of their product; numbers of one setting written into the function.
     """
+    if is_unanswered(answer):
+        return wrong("there is no answer yet.")
     if not callable(answer):
         return wrong("give a function rate(step, steps, peak, warmup, decay).")
-    steps, peak, warmup, decay = 1000, 2.0, 10, 0.3
-    given = [number(answer(s, steps, peak, warmup, decay)) for s in range(steps)]
-    got = [v for v in given if v is not None]
-    if len(got) < steps:
-        return wrong("every step must give one number.")
-    want = [solution_rate(s, steps, peak, warmup, decay) for s in range(steps)]
-    if max(abs(g - w) for g, w in zip(got, want, strict=True)) < 1e-6:
-        return right("a run of any length uses the same shape.")
-    if got[0] == 0:
-        return wrong("step 0 must already learn: the rise is (step + 1) / warmup.")
-    if abs(got[0] - peak) < 1e-6:
-        return wrong(f"the first steps lack the rise: step 0 should use peak / {warmup}.")
-    if abs(got[500] - peak) > 1e-6:
-        return wrong("in the middle the rate must be the peak: the fall begins at steps * (1 - decay).")
-    if got[-1] > 1.5 * want[-1]:
-        return wrong("the last 30 % of the steps must fall linearly, towards (steps - step) / (decay * steps).")
-    if got[-1] < want[-1]:
-        return wrong("the fall must stop at 2 % of the peak, so that the last steps still learn.")
-    return wrong("the corners are right, something between them is not: compare with training.learning_rate.")
+    plain, overlap = (1000, 2.0, 10, 0.3), (60, 1.0, 40, 0.75)
+    for setting in (plain, overlap):
+        given = [number(answer(step, *setting)) for step in range(setting[0])]
+        got = [value for value in given if value is not None]
+        if len(got) < setting[0]:
+            return wrong("every step must give one number.")
+        if _same(got, [solution_rate(step, *setting) for step in range(setting[0])]):
+            continue
+        for message, slip in _wrong_rates().items():
+            if _same(got, [slip(step, *setting) for step in range(setting[0])]):
+                return wrong(message)
+        if setting == plain:
+            return wrong(_where_the_rate_is_off(got, *setting))
+        steps, peak, warmup, decay = overlap
+        return wrong(
+            f"right for steps = 1000, warmup = 10, decay = 0.3, but not for steps = {steps}, peak = {peak:g}, "
+            f"warmup = {warmup}, decay = {decay:g}: take all lengths from the arguments."
+        )
+    return right("rise and fall come from the arguments, and where they overlap they are multiplied.")
+
+
+def _same(one: list[float], other: list[float]) -> bool:
+    return max(abs(a - b) for a, b in zip(one, other, strict=True)) < 1e-6
+
+
+def _wrong_rates() -> dict[str, Callable[[int, int, float, int, float], float]]:
+    """Message -> a rate with this mistake; the linear fall of the lesson is one of them here."""
+
+    def rise(step: int, warmup: int) -> float:
+        return min(1.0, (step + 1) / warmup)
+
+    def done(step: int, steps: int, decay: float) -> float:
+        return min(1.0, max(0.0, (step - (1 - decay) * steps) / (decay * steps)))
+
+    def half(q: float) -> float:
+        return 0.5 * (1 + math.cos(math.pi * q))
+
+    def to_two_percent(q: float) -> float:
+        return 0.02 + 0.98 * half(q)
+
+    return {
+        "step 0 must already learn: the rise is (step + 1) / warmup.": lambda k, n, p, w, d: (
+            p * min(1.0, k / w) * to_two_percent(done(k, n, d))
+        ),
+        "the rise is missing: step 0 uses peak / warmup.": lambda k, n, p, w, d: p * to_two_percent(done(k, n, d)),
+        "this is the linear fall of section 4: here it is half a cosine.": lambda k, n, p, w, d: (
+            p * rise(k, w) * max(0.02, min(1.0, (n - k) / (d * n)))
+        ),
+        "this is a quarter of a cosine, which ends steeply: the fall is half a cosine, and level at both ends.": (
+            lambda k, n, p, w, d: p * rise(k, w) * (0.02 + 0.98 * math.cos(0.5 * math.pi * done(k, n, d)))
+        ),
+        "this is a whole cosine, which comes back to the peak: half of one falls only.": lambda k, n, p, w, d: (
+            p * rise(k, w) * (0.02 + 0.98 * half(2 * done(k, n, d)))
+        ),
+        "the fall must begin where the last fraction decay of the steps begins, not at step 0.": lambda k, n, p, w, d: (
+            p * rise(k, w) * to_two_percent(k / n)
+        ),
+        "the fall must end at 2 % of the peak, not at 0.": lambda k, n, p, w, d: p * rise(k, w) * half(done(k, n, d)),
+        "the half cosine is not cut off at 2 % of the peak, it ends there: shrink it to the way from 1 to 0.02.": (
+            lambda k, n, p, w, d: p * rise(k, w) * max(0.02, half(done(k, n, d)))
+        ),
+        "the fall is missing.": lambda k, n, p, w, d: p * rise(k, w),
+        "2 % is reached in step K, one behind the last one: divide by decay * steps.": lambda k, n, p, w, d: (
+            p * rise(k, w) * to_two_percent(max(0.0, k - (1 - d) * n) / (d * n - 1))
+        ),
+        "where rise and fall overlap, they are multiplied: you take the smaller one of the two.": lambda k, n, p, w, d: (
+            p * min(rise(k, w), to_two_percent(done(k, n, d)))
+        ),
+    }
+
+
+def _where_the_rate_is_off(got: list[float], steps: int, peak: float, warmup: int, decay: float) -> str:
+    """The first step with a wrong rate, for answers that no known mistake explains."""
+    want = [solution_rate(step, steps, peak, warmup, decay) for step in range(steps)]
+    step = next(k for k, (a, b) in enumerate(zip(got, want, strict=True)) if abs(a - b) >= 1e-6)
+    return (
+        f"with steps = {steps}, peak = {peak:g}, warmup = {warmup}, decay = {decay:g} the rate of step {step} "
+        f"is {got[step]:.4g}, it should be {want[step]:.4g}."
+    )
 
 
 def solution_rate(step: int, steps: int, peak: float, warmup: int, decay: float) -> float:
-    """peak * min(1, (step + 1) / warmup) * clip((steps - step) / (decay * steps), 0.02, 1)."""
-    return peak * min(1.0, (step + 1) / warmup) * max(0.02, min(1.0, (steps - step) / (decay * steps)))
+    """Linear rise over ``warmup`` steps, times half a cosine from 1 to 0.02 over the last share ``decay``."""
+    rise = min(1.0, (step + 1) / warmup)
+    done = min(1.0, max(0.0, (step - (1 - decay) * steps) / (decay * steps)))  # of the fall: from 0 to 1
+    fall = 0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2
+    return peak * rise * fall
 
 
 @grader

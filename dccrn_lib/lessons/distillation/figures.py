@@ -20,6 +20,8 @@ from dccrn_lib.lessons.plotting import COLOURS, LABELS, draw_spectrogram, new_fi
 #: Names of published runs that stand for a system of the lessons.
 _PUBLISHED = {"student_alone": "student", "uformer": "teacher"}
 _OTHERS = "grey, right: the other systems"  # of the learning curves
+#: Marker and line style of a system in the learning curves, so that colour is not the only key.
+_LOOKS = {"student": ("o", "-"), "student_at_kl": ("s", (0, (5, 2))), "teacher": ("^", (0, (5, 1.5, 1, 1.5)))}
 
 
 def training_step() -> Figure:
@@ -130,7 +132,7 @@ def learning_curves(histories: Mapping[str, dict]) -> Figure:
     """SI-SNR on valid (left), and the loss on the training batches, over hours of audio.
 
     Each system has a panel of its own for the loss, with its spread from batch to batch as a band and the mean of the
-    others as grey lines, so that no band covers another.
+    others as grey lines, so that no band covers another. A line style stands for one system in all panels.
 
     Args:
         histories: system -> ``TrainResult.history``.
@@ -142,9 +144,11 @@ def learning_curves(histories: Mapping[str, dict]) -> Figure:
     for name, history in named.items():
         points = [(row["hours"], row["si_snr_db"]) for row in history["valid"]]
         colour = COLOURS.get(name, "#56b4e9")
-        valid.plot(*zip(*points, strict=True), "o-", color=colour, label=LABELS.get(name, name), markersize=4)
+        marker, style = _LOOKS.get(name, ("o", "-"))
+        look = {"color": colour, "marker": marker, "linestyle": style, "markersize": 4}
+        valid.plot(*zip(*points, strict=True), label=LABELS.get(name, name), **look)
     noisy = next(iter(named.values()))["valid"][0]["noisy_si_snr_db"]
-    valid.axhline(noisy, color=COLOURS["noisy"], linestyle="--", label=LABELS["noisy"])
+    valid.axhline(noisy, color=COLOURS["noisy"], linestyle=":", label=LABELS["noisy"])
     valid.set(title="valid split", xlabel="audio seen (h)", ylabel="SI-SNR (dB)")
     for axis, name in zip(panels, named, strict=True):
         colour = COLOURS.get(name, "#56b4e9")
@@ -152,7 +156,8 @@ def learning_curves(histories: Mapping[str, dict]) -> Figure:
             hours, mean, spread = losses[other]
             if other == name:
                 axis.fill_between(hours, mean - spread, mean + spread, color=colour, alpha=0.25, linewidth=0)
-            axis.plot(hours, mean, color=colour if other == name else "#aaaaaa", zorder=3 if other == name else 2)
+            look = {"color": colour, "zorder": 3} if other == name else {"color": "#888888", "zorder": 2}
+            axis.plot(hours, mean, linestyle=_LOOKS.get(other, ("o", "-"))[1], **look)
         axis.sharey(panels[0])
         axis.sharex(panels[0])
         axis.set_title(re.sub(" (with|alone)", r"\n\1", LABELS.get(name, name)))
@@ -161,8 +166,10 @@ def learning_curves(histories: Mapping[str, dict]) -> Figure:
             axis.tick_params(labelleft=False)
     panels[0].set_ylabel("loss against clean speech (dB)")
     handles, labels = valid.get_legend_handles_labels()
-    grey = Line2D([], [], color="#aaaaaa")
-    figure.legend([*handles, grey], [*labels, _OTHERS], loc="outside lower center", ncols=3, fontsize=9)
+    grey = Line2D([], [], color="#888888")
+    figure.legend(
+        [*handles, grey], [*labels, _OTHERS], loc="outside lower center", ncols=3, fontsize=9, handlelength=3.2
+    )
     return figure
 
 
@@ -195,7 +202,7 @@ def distance_by_layer(distances: Mapping[str, Mapping[str, float]]) -> Figure:
     """
     figure, axes = new_figure(1, 1, height=3.2)
     axis = axes[0, 0]
-    markers = {"untrained": ("s", "#bbbbbb"), "student": ("o", None), "student_at_kl": ("o", None)}
+    markers = {"untrained": ("s", "#bbbbbb"), "student": ("o", None), "student_at_kl": ("D", None)}
     for name, values in distances.items():
         marker, colour = markers.get(name, ("^", None))
         colour = colour or COLOURS.get(name, "#56b4e9")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from dccrn_lib.lessons.grading import Verdict, grader, is_unanswered, right, wrong
 
 WANTED_LEAD = 0.7  # dB that a teacher should lead by, see the lesson
@@ -75,8 +77,8 @@ Curve = Sequence[tuple[float, float]]
 
 
 def solution_good_enough(teacher: Curve, student: Curve) -> bool:
-    """Whether the teacher's last valid SI-SNR leads the student's last by 0.7 dB."""
-    return teacher[-1][1] - student[-1][1] >= WANTED_LEAD
+    """Whether the teacher's best valid SI-SNR leads the student's best by 0.7 dB: the best weights are kept."""
+    return max(value for _, value in teacher) - max(value for _, value in student) >= WANTED_LEAD
 
 
 @grader
@@ -88,19 +90,21 @@ def check_good_enough(answer: Callable[[Curve, Curve], bool] | None) -> Verdict:
         ([(10, 12.0), (20, 14.0)], [(10, 12.0), (20, 13.0)], True, "a lead of 1 dB at the end is enough"),
         ([(10, 12.0), (20, 13.2)], [(10, 11.0), (20, 12.0), (40, 13.1)], False,
          "compare with the student at its FINAL hours: the student goes on learning after the teacher has stopped"),
-        ([(10, 14.0), (20, 13.0)], [(10, 12.0), (20, 13.0)], False,
-         "take the teacher as it is at the end, not at its best: the last weights will teach"),
+        ([(10, 14.0), (20, 13.0)], [(10, 12.0), (20, 13.0)], True,
+         "take the teacher at its best, not as it is at the end: the best weights are kept, so they teach"),
+        ([(10, 12.0), (20, 13.8)], [(10, 13.4), (20, 12.9)], False,
+         "take the student at its best, too: of its run the best weights are kept as well"),
         ([(20, 12.0)], [(20, 13.0)], False, "the sign: here the student leads"),
         ([(20, 13.6)], [(20, 13.0)], False, "0.6 dB is below the rule's 0.7 dB"),
         ([(20, 13.75)], [(20, 13.0)], True, "0.75 dB is enough"),
     )  # fmt: skip
     for teacher, student, wanted, message in cases:
         got = answer(teacher, student)
-        if not isinstance(got, bool):
+        if not isinstance(got, bool | np.bool_):  # a comparison of NumPy numbers gives the second
             return wrong(f"return True or False, not {type(got).__name__}")
-        if got is not wanted:
+        if bool(got) is not wanted:
             return wrong(message)
-    return right("the teacher's last value, minus the student's last, at least 0.7 dB.")
+    return right("the teacher's best value, minus the student's best, at least 0.7 dB.")
 
 
 def sick_log(kind: str) -> list[dict[str, float]]:
@@ -124,15 +128,36 @@ def sick_log(kind: str) -> list[dict[str, float]]:
 def solution_diagnosis(log: list[dict[str, float]]) -> str:
     """The fault of a log by its first and last row: one of ``FAULTS``, or "healthy"."""
     first, last = log[0], log[-1]
-    if last["gain"] <= 0:
+    if last["gain"] < 0.1:
         return "gain"
     if last["skipped"] > 0.1 * last["step"]:
         return "skipped"
-    if last["waiting"] > 0.3:
+    if last["waiting"] > 1 / 3:
         return "loader"
     if last["features"] < 0.5 * first["features"] and last["si_snr_db"] < first["si_snr_db"] + 0.5:
         return "teacher"
     return "healthy"
+
+
+def diagnosis_cases() -> list[tuple[str, str, list[dict[str, float]]]]:
+    """(what is special about it, its diagnosis, the log): faults that are not extreme, and healthy logs that look odd."""
+
+    def changed(kind: str, **columns: Callable[[int], float]) -> list[dict[str, float]]:
+        return [row | {name: value(i) for name, value in columns.items()} for i, row in enumerate(sick_log(kind))]
+
+    return [
+        ("the gain fades towards 0", "gain", changed("healthy", gain=lambda i: 0.62 - 0.06 * i)),
+        ("the gain only begins near 0", "healthy", changed("healthy", gain=lambda i: 0.05 + 0.08 * i)),
+        ("3 of 1000 steps are skipped", "healthy", changed("healthy", skipped=lambda i: min(i, 3))),
+        ("a quarter of the steps is skipped", "skipped", changed("healthy", skipped=lambda i: 25 * i)),
+        ("a fifth of the time is spent waiting", "healthy", changed("healthy", waiting=lambda i: 0.2)),
+        ("two fifths of the time are spent waiting", "loader", changed("healthy", waiting=lambda i: 0.4)),
+        ("SI-SNR rises from -2 to 5 dB", "healthy", changed("healthy", si_snr_db=lambda i: -2 + 0.7 * i)),
+        ("KL falls and SI-SNR stays at 14 dB", "teacher", changed("healthy", si_snr_db=lambda i: 14.0)),
+        ("SI-SNR stays at 14 dB, and KL hardly moves either", "healthy",
+         changed("healthy", si_snr_db=lambda i: 14.0, features=lambda i: 0.02 - 0.0002 * i)),
+        ("KL falls and SI-SNR rises by 1 dB", "healthy", changed("healthy", si_snr_db=lambda i: 8 + 0.1 * i)),
+    ]  # fmt: skip
 
 
 @grader
@@ -140,10 +165,11 @@ def check_diagnosis(answer: Callable[[list[dict[str, float]]], str] | None) -> V
     """Grade a function from a log (rows as in the lesson) to "gain", "skipped", "loader", "teacher" or "healthy"."""
     if is_unanswered(answer):
         return wrong("write a function of (log) and pass it here")
-    for kind in (*FAULTS, "healthy"):
-        got = answer(sick_log(kind))
+    plain = [(f"the last row is {sick_log(kind)[-1]}", kind, sick_log(kind)) for kind in (*FAULTS, "healthy")]
+    for what, kind, log in plain + diagnosis_cases():
+        got = answer(log)
         if got not in (*FAULTS, "healthy"):
             return wrong(f"the answer is one of {', '.join(FAULTS)} or healthy, not {got!r}")
         if got != kind:
-            return wrong(f"a log whose last row is {sick_log(kind)[-1]} is {kind!r}, not {got!r}")
-    return right("each of the four faults is told from a healthy log.")
+            return wrong(f"a log in which {what} is {kind!r}, not {got!r}")
+    return right("each of the four faults is told from healthy logs, and from logs that only look odd.")
