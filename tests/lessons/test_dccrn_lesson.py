@@ -8,7 +8,7 @@ from torch import nn
 
 pytest.importorskip("matplotlib", reason="the extra notebooks is not installed")
 
-from dccrn_lib.lessons.built.dccrn import MyStudent
+from dccrn_lib.lessons.built.dccrn import MyStudent, my_concat
 from dccrn_lib.lessons.dccrn import exercises
 from dccrn_lib.lessons.dccrn import figures as draw
 from dccrn_lib.lessons.dccrn import widgets as explorer
@@ -182,20 +182,10 @@ def test_moving_a_control_changes_what_the_widget_shows(pair):
     assert len(set(shown)) == 4
 
 
-def blocks(a, b, c, d):
-    return lambda wr, wi: torch.cat([torch.cat([a(wr, wi), b(wr, wi)], 1), torch.cat([c(wr, wi), d(wr, wi)], 1)], 0)
-
-
-def r(wr, wi):
-    return wr
-
-
-def i(wr, wi):
-    return wi
-
-
-def minus(f):
-    return lambda wr, wi: -f(wr, wi)
+def thirds(x, skip, conv, *norm):
+    """A decoder layer with its number of channels in the code."""
+    joined = torch.cat([x[:, :3], skip[:, :3], x[:, 3:], skip[:, 3:]], 1)
+    return exercises.decoded(x, skip, lambda _: conv(joined), *norm)
 
 
 def halves(order):
@@ -208,7 +198,7 @@ def halves(order):
     return join
 
 
-@pytest.mark.parametrize("name", ["complex_conv", "block_weight", "skip_order", "lookahead_samples"])
+@pytest.mark.parametrize("name", ["complex_conv", "decoder_layer", "skip_order", "lookahead_samples"])
 def test_solutions_are_right_and_no_answer_is_not(name):
     check, solution = getattr(exercises, f"check_{name}"), getattr(exercises, f"solution_{name}")
     assert check(solution()), check(solution())
@@ -219,22 +209,26 @@ def test_solutions_are_right_and_no_answer_is_not(name):
 @pytest.mark.parametrize(
     ("check", "answer", "words"),
     [
-        ("block_weight", lambda wr, wi: None, "returns nothing yet"),
-        ("block_weight", lambda wr, wi: 3, "must return a tensor"),
-        ("block_weight", torch.zeros(2), "the function itself"),
-        ("block_weight", lambda wr, wi: torch.cat([wr, wi]), "the shape is"),
-        ("block_weight", blocks(r, minus(i), i, r), "MyConv's own"),
-        ("block_weight", blocks(r, i, i, r), "no minus sign"),
-        ("block_weight", blocks(r, minus(i), minus(i), r), "both off-diagonal"),
-        ("block_weight", blocks(i, r, minus(r), i), "changed places"),
-        ("block_weight", blocks(r, i, minus(i), minus(r)), "lower right"),
-        ("block_weight", blocks(r, r, r, r), "the values are not"),
+        ("decoder_layer", lambda x, s, conv, *rest: None, "returns nothing yet"),
+        ("decoder_layer", lambda x, s, conv, *rest: 3, "must return a tensor"),
+        ("decoder_layer", torch.zeros(2), "the function itself"),
+        ("decoder_layer", lambda x, s, conv, *rest: conv(x), "conv takes 12 channels, x and its skip joined"),
+        ("decoder_layer", lambda x, s, conv, *rest: conv(torch.cat([x, s], 1)), "one frame too many"),
+        ("decoder_layer", lambda x, s, conv, *rest: conv(torch.cat([x, s], 1))[:, :1], "as many frames as came in"),
+        ("decoder_layer", lambda x, s, *rest: 0 * exercises.decoded(x, s, *rest), "the values are not"),
+        ("decoder_layer", thirds, "wrong for features of 2"),
         ("skip_order", lambda x, s: ..., "returns nothing yet"),
         ("skip_order", lambda x, s: x + s, "join along chan"),
         ("skip_order", lambda x, s: torch.cat([x, s], 1), "plain concatenation: "),
         ("skip_order", lambda x, s: torch.cat([s, x], 1), "the skip first"),
         ("skip_order", halves("acbd"), "DCCRN's order"),
         ("skip_order", halves("dbca"), "changed places"),
+        (
+            "skip_order",
+            lambda x, s: torch.cat([s[:, :2], x[:, :2], s[:, 2:], x[:, 2:]], 1),
+            "right for 4 channels, wrong",
+        ),
+        ("skip_order", lambda x, s: torch.cat([s, x.copy_(s)], 1), "the order"),
         ("skip_order", halves("dcba"), "the order of the channels is"),
         ("lookahead_samples", 500, "overlap of the STFT"),
         ("lookahead_samples", 900, "off by one"),
@@ -250,6 +244,26 @@ def test_solutions_are_right_and_no_answer_is_not(name):
 def test_wrong_answers_are_told_what_is_wrong(check, answer, words):
     verdict = getattr(exercises, f"check_{check}")(answer)
     assert not verdict and words in verdict.message
+
+
+@pytest.mark.parametrize("message", exercises.DECODER_SLIPS)
+def test_slips_of_a_decoder_layer_are_named(message):
+    slip = exercises.DECODER_SLIPS[message]
+    verdict = exercises.check_decoder_layer(lambda *inputs: exercises.decoded(*inputs, slip=slip))
+    assert not verdict and verdict.message == message
+
+
+def test_a_decoder_layer_that_a_reader_wrote_with_the_classes_of_the_lesson_is_right():
+    def decode(x, skip, conv, mean, var, gamma, beta, slope):
+        y = conv(my_concat(x, skip))[..., 1:]
+        return F.prelu(F.batch_norm(y, mean, var, gamma, beta, eps=1e-5).double(), slope.double())
+
+    assert exercises.check_decoder_layer(decode), exercises.check_decoder_layer(decode)
+
+
+def test_lines_of_part_sizes_differ_in_more_than_colour():
+    first, second = draw.part_sizes({"C": np.abs(CLOUD), "R": np.abs(CLOUD)}).axes[0].lines
+    assert first.get_linestyle() != second.get_linestyle()
 
 
 def test_fewer_units_save_parameters_and_fewer_channels_save_both():

@@ -24,6 +24,9 @@ SNR_WRONG = [
     (lambda s, v: 10 * torch.log10(power(s) / power(s + v)), "with the mixture"),
     (lambda s, v: power(s) / power(v), "ratio itself"),
     (lambda s, v: (10 * torch.log10(s**2 / v**2)).mean(), "sample by sample"),
+    (lambda s, v: 10 * torch.log10(s.var() / v.var()), "removed the mean"),
+    (lambda s, v: 20 * torch.log10(s.std() / v.std()), "removed the mean"),
+    (lambda s, v: float(power(s.copy_(v)) * 0), "0.00 dB where it must be 19.81"),
     (lambda s, v: 3.0, "3.00 dB where it must be"),
 ]
 FLOOR_WRONG = [
@@ -37,6 +40,8 @@ FLOOR_WRONG = [
     (lambda m, d: m.clamp(min=10 ** (-d / 20)), "the sign"),
     (lambda m, d: m * (m >= 10 ** (d / 20)), "they must rise"),
     (lambda m, d: m * 0.5, "must be 0.251"),
+    (lambda m, d: m.fill_(1.0), "you give 1.000, it must be 0.251"),
+    (lambda m, d: m.clamp_(min=0.5), "you give 0.500, it must be 0.251"),
 ]
 
 
@@ -58,3 +63,7 @@ def test_mistakes_are_recognised(check, answer, message):
     verdict = check(answer)
     assert not verdict
     assert re.search(message, verdict.message), verdict.message
+
+
+def test_a_floor_in_place_is_a_floor():
+    assert exercises.check_gain_floor(lambda m, d: m.clamp_(min=10 ** (d / 20)))

@@ -27,6 +27,44 @@ def _raw_turn(first, second):
     return float(second.angle() - first.angle()) / (2 * math.pi)
 
 
+def _spoiled(S, Y):
+    Y.copy_(S)
+    return torch.ones(S.shape)
+
+
+def _one_frame_each(spectrum, length):
+    """Every sample from the frame in which its window is largest: no sum at all."""
+    frames = torch.fft.irfft(spectrum.T, n=512)[:, :400]
+    place = torch.arange(length) + 300
+    k = torch.div(place - 150, 100, rounding_mode="floor")  # the frame whose middle hop holds the sample
+    return frames[k, place - 100 * k] / WINDOW[place - 100 * k]
+
+
+class _Table:
+    """A tone for each bin, learnt from what the check asked in an earlier call."""
+
+    def __init__(self):
+        self.known = {}
+
+    def __call__(self, first, second, bin):
+        return self.known.setdefault(bin, exercises.solution_tone_frequency(first, second, bin))
+
+
+class _Once:
+    """An inverse that answers only once."""
+
+    asked = False
+
+    def __call__(self, spectrum, length):
+        first, self.asked = not self.asked, True
+        return exercises.solution_inverse(spectrum, length) if first else None
+
+
+def _doubled(function):
+    """The same answer in float64."""
+    return lambda *inputs: function(*inputs).double()
+
+
 SOLUTIONS = [
     (exercises.check_frame_count, exercises.solution_frame_count),
     (exercises.check_inverse, exercises.solution_inverse),
@@ -48,6 +86,13 @@ WRONG = [
     (exercises.check_inverse, lambda X, n: _inverse(X, n, synthesis=False), "window them again"),
     (exercises.check_inverse, lambda X, n: _inverse(X, n, synthesis=False, divide=False), "2.00 times too large"),
     (exercises.check_inverse, lambda X, n: _inverse(X, n, start=0), "300 samples late"),
+    (
+        exercises.check_inverse,
+        lambda X, n: _inverse(X, n, synthesis=False, power=1),
+        "after a mask it is 1[0-9] % off the least-squares fit",
+    ),
+    (exercises.check_inverse, _one_frame_each, "after a mask it is .* off the least-squares fit"),
+    (exercises.check_inverse, _Once(), "something of another shape"),
     (exercises.check_inverse, lambda X, n: torch.zeros(n), "no scaled copy|gain of 0.000"),
     (exercises.check_phase_sensitive_mask, lambda S, Y: None, "returns None"),
     (exercises.check_phase_sensitive_mask, lambda S, Y: S / Y, "mask is real"),
@@ -60,7 +105,9 @@ WRONG = [
     (exercises.check_phase_sensitive_mask, lambda S, Y: (S / (Y + 1e-12)).imag.clamp(0, 1), "sine"),
     (exercises.check_phase_sensitive_mask, lambda S, Y: (Y / (S + 1e-12)).real.clamp(0, 1), "swapped"),
     (exercises.check_phase_sensitive_mask, lambda S, Y: torch.full(S.shape, 0.5), "% of the bins"),
+    (exercises.check_phase_sensitive_mask, _spoiled, "% of the bins"),
     (exercises.check_tone_frequency, lambda a, b, f: None, "returns None"),
+    (exercises.check_tone_frequency, _Table(), "comes out as"),
     (exercises.check_tone_frequency, lambda a, b, f: f * 31.25, "centre of the bin"),
     (
         exercises.check_tone_frequency,
@@ -89,3 +136,14 @@ def test_mistakes_are_recognised(check, answer, message):
     verdict = check(answer)
     assert not verdict
     assert re.search(message, verdict.message), verdict.message
+
+
+@pytest.mark.parametrize(
+    ("check", "solution"),
+    [
+        (exercises.check_inverse, exercises.solution_inverse),
+        (exercises.check_phase_sensitive_mask, exercises.solution_phase_sensitive_mask),
+    ],
+)
+def test_doubles_are_no_slip(check, solution):
+    assert check(_doubled(solution)), check(_doubled(solution))

@@ -1,8 +1,9 @@
-"""Exercises of the DCCRN lesson: a complex convolution, a conjugate block weight, Uformer's skip, a look-ahead."""
+"""Exercises of the DCCRN lesson: a complex convolution, a decoder layer, a look-ahead, Uformer's skip."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,8 @@ from dccrn_lib.audio.stft import STFTConfig
 from dccrn_lib.lessons.built.dccrn import MyConv
 from dccrn_lib.lessons.grading import Verdict, called, given_number, grader, is_unanswered, right, wrong
 from dccrn_lib.networks.complex_layers import ComplexConv2d
+from dccrn_lib.networks.dccrn import DecoderLayer, concat_skip
+from dccrn_lib.runtime.errors import ConfigError
 
 CHAN_IN, CHAN_OUT = 4, 6  # of the complex convolution, real + imaginary together
 LAYERS = 5  # decoder layers of the look-ahead exercise
@@ -176,48 +179,165 @@ def solution_complex_conv() -> type[nn.Module]:
     return MyConv
 
 
-@grader
-def check_block_weight(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Verdict:
-    """Grade the block weight of the conjugate kernel Wr - jWi.
-
-    Args:
-        answer: a function (Wr, Wi), each (out, in, freq, frame) -> (2 out, 2 in, freq, frame).
-    """
-    generator = torch.Generator().manual_seed(3)
-    wr, wi = (torch.randn(3, 2, 5, 2, generator=generator) for _ in range(2))
-    out = called(answer, wr, wi)
-    if isinstance(out, Verdict):
-        return out
-    wanted = solution_block_weight()(wr, wi)
-    if out.shape != wanted.shape:
-        return wrong(f"the shape is {tuple(out.shape)}; 2 x 2 blocks of shape (3, 2, 5, 2) make {tuple(wanted.shape)}.")
-    if torch.allclose(out, wanted):
-        return right("the four blocks stand where (Wr - jWi)(xr + jxi) puts them.")
-    mistakes = {
-        "that is MyConv's own block weight, which multiplies by W itself. The conjugate has -Wi in place of Wi.": _blocks(
-            wr, -wi, wi, wr
-        ),
-        "there is no minus sign: (Wr - jWi)(xr + jxi) has the imaginary part Wr xi - Wi xr.": _blocks(wr, wi, wi, wr),
-        "both off-diagonal blocks are negative: j * j = -1 and the sign of -Wi cancel in the real row.": _blocks(
-            wr, -wi, -wi, wr
-        ),
-        "Wr and Wi have changed places: the weight you built is Wi - jWr.": _blocks(wi, wr, -wr, wi),
-        "the lower right block is negative: the imaginary row is -Wi xr + Wr xi.": _blocks(wr, wi, -wi, -wr),
-    }
-    for message, result in mistakes.items():
-        if torch.allclose(out, result):
-            return wrong(message)
-    return wrong("the shape is right and the values are not; write out (Wr - jWi)(xr + jxi) and read off each row.")
-
-
 def _blocks(top_left: Tensor, top_right: Tensor, bottom_left: Tensor, bottom_right: Tensor) -> Tensor:
     rows = (torch.cat([top_left, top_right], dim=1), torch.cat([bottom_left, bottom_right], dim=1))
     return torch.cat(rows, dim=0)
 
 
-def solution_block_weight() -> Callable[[Tensor, Tensor], Tensor]:
-    """The block weight of the conjugate, [[Wr, Wi], [-Wi, Wr]]."""
-    return lambda wr, wi: _blocks(wr, wi, -wi, wr)
+@grader
+def check_decoder_layer(answer: Callable[..., Tensor] | None) -> Verdict:
+    """Grade a decoder layer in evaluation mode that was written from its formulas, against the library's.
+
+    Args:
+        answer: a function (x, skip, conv, mean, var, gamma, beta, slope) -> (batch, chan_out, 2 freq, frame), of two
+            features (batch, chan, freq, frame), the transposed convolution, which makes one frame too many, the four
+            vectors (chan_out,) of the BatchNorm, epsilon 1e-5, and the slope of the PReLU, (1,).
+    """
+    layer, x, skip = _decoder_and_inputs(6, 4)
+    inputs = _pieces(layer, x, skip)
+    out = called(answer, *inputs)
+    if isinstance(out, Verdict):
+        return out
+    wanted = _by_library(layer, x, skip)
+    if (verdict := _wrong_decoder_shape(out, wanted)) is not None:
+        return verdict
+    out = out.detach().to(wanted.dtype)
+    if not torch.allclose(out, wanted, atol=1e-4):
+        for message, slip in DECODER_SLIPS.items():
+            if torch.allclose(out, decoded(*_pieces(layer, x, skip), slip=slip), atol=1e-4):
+                return wrong(message)
+        return wrong("the shape is right and the values are not: try the steps one by one on a feature of one channel.")
+    layer, x, skip = _decoder_and_inputs(2, 6)
+    out, wanted = called(answer, *_pieces(layer, x, skip)), _by_library(layer, x, skip)
+    if (
+        isinstance(out, Verdict)
+        or out.shape != wanted.shape
+        or not torch.allclose(out.to(wanted.dtype), wanted, atol=1e-4)
+    ):
+        return wrong("right for features of 6 channels, wrong for features of 2: halve them by chunk(2, dim=1).")
+    return right("the library's values to 1e-4 with the same weights, for two sizes.")
+
+
+def _decoder_and_inputs(chan: int, chan_out: int) -> tuple[DecoderLayer, Tensor, Tensor]:
+    """The library's layer with everything away from its start, and two features (2, chan, 4, 7)."""
+    generator = torch.Generator().manual_seed(7)
+    layer = DecoderLayer(2 * chan, chan_out, "batch", lookahead=1, last=False).eval()
+    with torch.no_grad():
+        for values in (*layer.parameters(), *layer.buffers()):
+            if values.is_floating_point():
+                values.copy_(torch.randn(values.shape, generator=generator))
+        for name, values in layer.named_buffers():
+            if name.endswith("running_var"):
+                values.copy_(values.square() + 0.3)
+                values[0] = 2e-5  # so quiet a channel that epsilon counts
+        for name, values in layer.named_parameters():
+            if name.startswith("act"):
+                values.fill_(0.3)
+    x, skip = torch.randn(2, 2, chan, 4, 7, generator=generator)
+    return layer, x, skip
+
+
+def _by_library(layer: DecoderLayer, x: Tensor, skip: Tensor) -> Tensor:
+    with torch.no_grad():
+        return layer(concat_skip(x, skip))
+
+
+def _pieces(layer: DecoderLayer, x: Tensor, skip: Tensor) -> tuple[Any, ...]:
+    """What the answer gets; copies, so that it may write into them."""
+    state = {name: value.clone() for name, value in layer.state_dict().items()}
+    wanted = 2 * x.shape[1]
+
+    def conv(joined: Tensor) -> Tensor:
+        if joined.dim() != 4 or joined.shape[1] != wanted:
+            raise ConfigError(
+                f"conv takes {wanted} channels, x and its skip joined along chan; got {tuple(joined.shape)}"
+            )
+        with torch.no_grad():
+            return layer.conv(joined)
+
+    norm = (state[f"norm.{name}"] for name in ("running_mean", "running_var", "weight", "bias"))
+    return x.clone(), skip.clone(), conv, *norm, state["act.weight"]
+
+
+def _wrong_decoder_shape(out: Tensor, wanted: Tensor) -> Verdict | None:
+    if out.shape == wanted.shape:
+        return None
+    told = f"the shape is {tuple(out.shape)} and not {tuple(wanted.shape)}: "
+    if out.dim() == 4 and out.shape[:3] == wanted.shape[:3] and out.shape[3] == wanted.shape[3] + 1:
+        return wrong(told + "the transposed convolution makes one frame too many; one of them has to go.")
+    return wrong(told + "as many frames as came in, twice the bins.")
+
+
+DECODER_SLIPS = {
+    "you drop the last frame, and the layer is causal; to look one frame ahead it must drop the first.": "causal",
+    "the skip is joined by a plain concatenation: real parts belong to real ones, as in my_concat.": "plain",
+    "the skip comes first in each half: DCCRN's order is the feature first, then its skip.": "skip first",
+    "there is no BatchNorm yet.": "no norm",
+    "the statistics are those of this batch, as in training; evaluation takes the running ones, mean and var.": "batch",
+    "you divide by the variance; BatchNorm divides by its root.": "no root",
+    "epsilon is missing below the root: one channel is so quiet that its 1e-5 counts.": "no epsilon",
+    "the mean is not taken away.": "no mean",
+    "gamma, the learned scale, is missing.": "no gamma",
+    "beta, the learned offset, is missing.": "no beta",
+    "beta is scaled by gamma: it is added last.": "beta inside",
+    "gamma and beta have changed places.": "letters",
+    "the PReLU stands before the BatchNorm: norm first, then bend.": "order",
+    "there is no PReLU yet.": "no bend",
+    "negative values became 0: a PReLU multiplies them by its slope.": "relu",
+    "the slope multiplies the positive values: those pass as they are, the negative ones are multiplied.": "wrong side",
+    "the slope multiplies every value: the positive ones pass as they are.": "everywhere",
+}
+
+
+def decoded(
+    x: Tensor,
+    skip: Tensor,
+    conv: Callable[[Tensor], Tensor],
+    mean: Tensor,
+    var: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    slope: Tensor,
+    slip: str = "",
+) -> Tensor:
+    """A decoder layer by its formulas; each ``slip`` of ``DECODER_SLIPS`` changes one of them."""
+    (xr, xi), (sr, si) = x.chunk(2, dim=1), skip.chunk(2, dim=1)
+    parts = {"plain": (xr, xi, sr, si), "skip first": (sr, xr, si, xi)}.get(slip, (xr, sr, xi, si))
+    y = conv(torch.cat(parts, dim=1))  # (batch, chan_out, 2 freq, frame + 1)
+    y = y[..., :-1] if slip == "causal" else y[..., 1:]
+
+    def bend(y: Tensor) -> Tensor:
+        low, high = {"no bend": (1, 1), "relu": (0, 1), "wrong side": (1, slope), "everywhere": (slope, slope)}.get(
+            slip, (slope, 1)
+        )
+        return torch.where(y < 0, low * y, high * y)
+
+    if slip == "no norm":
+        return bend(y)
+    if slip == "order":
+        y = bend(y)
+    if slip == "batch":
+        mean, var = y.mean(dim=(0, 2, 3)), y.var(dim=(0, 2, 3), correction=0)
+    if slip == "letters":
+        gamma, beta = beta, gamma
+    mean, gamma, beta = (
+        neutral if slip == f"no {name}" else value
+        for name, value, neutral in (
+            ("mean", mean, 0 * mean),
+            ("gamma", gamma, 0 * gamma + 1),
+            ("beta", beta, 0 * beta),
+        )
+    )
+    spread = var + (0 if slip == "no epsilon" else 1e-5)
+    scale = gamma / (spread if slip == "no root" else spread.sqrt())
+    offset = gamma * beta if slip == "beta inside" else beta
+    y = (y - mean[:, None, None]) * scale[:, None, None] + offset[:, None, None]
+    return y if slip == "order" else bend(y)
+
+
+def solution_decoder_layer() -> Callable[..., Tensor]:
+    """Join, stamp, drop the first frame, norm with the running statistics, bend."""
+    return decoded
 
 
 @grader
@@ -225,13 +345,13 @@ def check_skip_order(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Verdi
     """Grade a function that joins as Uformer does: (x, skip), each (batch, chan, freq, frame) -> (batch, 2 chan, ...)."""
     x = torch.arange(1.0, 5.0)[None, :, None, None]  # channels 1 2 (real) 3 4 (imaginary)
     skip = x + 10
-    out = called(answer, x, skip)
+    out = called(answer, x.clone(), skip.clone())
     if isinstance(out, Verdict):
         return out
     if out.shape != (1, 8, 1, 1):
         return wrong(f"the shape is {tuple(out.shape)}; two inputs of 4 channels make (1, 8, 1, 1): join along chan.")
     if torch.equal(out, solution_skip_order()(x, skip)):
-        return right("real parts of both in the first half, imaginary parts in the second, the skip before x.")
+        return _skip_order_at_another_size(answer)
     (xr, xi), (sr, si) = x.chunk(2, dim=1), skip.chunk(2, dim=1)
     mistakes = {
         "plain concatenation: the first half then holds x with both its parts, and the next layer takes Im x for the real "
@@ -251,6 +371,15 @@ def check_skip_order(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Verdi
     return wrong(
         f"the order of the channels is {[int(v) for v in out.flatten()]}; x is 1 2 | 3 4 and skip 11 12 | 13 14."
     )
+
+
+def _skip_order_at_another_size(answer: Callable[[Tensor, Tensor], Tensor] | None) -> Verdict:
+    """The same with 6 channels, two sentences, bins and frames: no number of channels may stand in the code."""
+    x, skip = torch.randn(2, 2, 6, 3, 5, generator=torch.Generator().manual_seed(4))
+    out, wanted = called(answer, x.clone(), skip.clone()), solution_skip_order()(x, skip)
+    if isinstance(out, Verdict) or out.shape != wanted.shape or not torch.equal(out, wanted):
+        return wrong("right for 4 channels, wrong for 6, a batch of 2 and several bins: halve by chunk(2, dim=1).")
+    return right("real parts of both in the first half, imaginary parts in the second, the skip before x.")
 
 
 def solution_skip_order() -> Callable[[Tensor, Tensor], Tensor]:

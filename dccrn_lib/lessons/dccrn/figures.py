@@ -358,9 +358,10 @@ def part_sizes(sizes: Mapping[str, np.ndarray]) -> Figure:
     """How large an exact mask must be: fraction of bins whose largest mask part exceeds a value, kind -> sizes."""
     figure, axes = new_figure(height=2.6)
     thresholds = np.logspace(-1, 3, 60)
-    for (name, values), colour in zip(sizes.items(), (REAL, IMAG, COLOURS["teacher"]), strict=False):
+    looks = zip((REAL, IMAG, COLOURS["teacher"]), ("-", "--", ":"), strict=True)
+    for (name, values), (colour, line) in zip(sizes.items(), looks, strict=False):
         percent = [100 * float((np.asarray(values) > t).mean()) for t in thresholds]
-        axes[0, 0].loglog(thresholds, np.maximum(percent, 1e-3), color=colour, label=name)
+        axes[0, 0].loglog(thresholds, np.maximum(percent, 1e-3), line, color=colour, label=name)
     axes[0, 0].set(xlabel="largest part of the mask needed", ylabel="bins above it (%)", ylim=(1e-2, 130))
     axes[0, 0].legend()
     return figure

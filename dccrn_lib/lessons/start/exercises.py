@@ -16,10 +16,10 @@ def check_snr(answer: Callable[[Tensor, Tensor], float | Tensor | None]) -> Verd
     """Grade ``answer(clean, noise)``: signals (sample,) -> SNR in dB over the whole clip."""
     generator = torch.Generator().manual_seed(0)
     pairs = []
-    for gain, rate in ((0.1, 1), (0.5, 2), (2.0, 3)):
+    for gain, rate, offsets in ((0.1, 1, (0.0, 0.0)), (0.5, 2, (0.5, 0.0)), (2.0, 3, (0.0, 0.5))):
         clean, noise = torch.randn(2, 4000 * rate, generator=generator)
-        pairs.append((clean, gain * noise))
-    given = [float(value) for pair in pairs if (value := answer(*pair)) is not None]
+        pairs.append((clean + offsets[0], gain * noise + offsets[1]))  # a mean other than 0 is energy, too
+    given = [float(value) for s, v in pairs if (value := answer(s.clone(), v.clone())) is not None]
     if len(given) < len(pairs):
         return wrong("the function returns None; it must return a number in dB.")
     truth = [solution_snr(*pair) for pair in pairs]
@@ -30,6 +30,9 @@ def check_snr(answer: Callable[[Tensor, Tensor], float | Tensor | None]) -> Verd
         ),
         "half of it: 10 log10 wants powers; you gave it amplitudes, so square them.": (
             lambda s, v: solution_snr(s, v) / 2
+        ),
+        "you removed the mean, as a variance does; the energy is the plain sum of the squares.": (
+            lambda s, v: solution_snr(s - s.mean(), v - v.mean())
         ),
         "that is the natural logarithm; decibels use log10.": lambda s, v: solution_snr(s, v) * math.log(10),
         "that compares the speech with the mixture; compare it with the noise alone.": (
@@ -57,7 +60,7 @@ def solution_snr(clean: Tensor, noise: Tensor) -> float:
 def check_gain_floor(answer: Callable[[Tensor, float], Tensor | None]) -> Verdict:
     """Grade ``answer(mask, floor_db)``: a mask in [0, 1] -> one that never lowers a bin by more than the floor."""
     mask = torch.linspace(0, 1, 60).reshape(6, 10)
-    given = [value for floor in (-12.0, -30.0) if (value := answer(mask, floor)) is not None]
+    given = [value for floor in (-12.0, -30.0) if (value := answer(mask.clone(), floor)) is not None]
     if len(given) < 2:
         return wrong("the function returns None; it must return the mask with its floor.")
     if any(value.shape != mask.shape for value in given):

@@ -60,8 +60,9 @@ def check_inverse(answer: Callable[[Tensor, int], Tensor | None]) -> Verdict:
         return wrong("the function returns None; it must return the signal, shape (sample,).")
     if tuple(y.shape) != tuple(x.shape):
         return wrong(f"the shape is {tuple(y.shape)}, it must be (sample,) = ({len(x)},): cut to `length` samples.")
+    y = y.to(x.dtype)
     if torch.allclose(y, x, atol=1e-4):
-        return right(f"largest error {(y - x).abs().max():.0e} over {len(x)} samples.")
+        return _inverse_of_no_spectrum(answer, stft(x[None])[0], f"largest error {(y - x).abs().max():.0e}")
     left = stft.config.window_length - stft.config.hop_length
     if torch.dot(y[left:], x[:-left]) / x[:-left].square().sum() > 0.5:
         return wrong(f"the signal comes {left} samples late: cut the {left} samples of padding on the left.")
@@ -79,6 +80,22 @@ def check_inverse(answer: Callable[[Tensor, int], Tensor | None]) -> Verdict:
             return wrong(f"the signal is right but {gain:.2f} times too large: {reason}")
     return wrong(
         f"the signal is right up to a gain of {gain:.3f}; which windows do you multiply, by what do you divide?"
+    )
+
+
+def _inverse_of_no_spectrum(answer: Callable[[Tensor, int], Tensor | None], spectrum: Tensor, exact: str) -> Verdict:
+    """The second question: behind a mask the frames contradict each other, and only one inverse is the best fit."""
+    masked, length = spectrum * torch.rand(spectrum.shape, generator=torch.Generator().manual_seed(1)), 2345
+    wanted, y = solution_inverse(masked, length), answer(masked.clone(), length)
+    if y is None or y.shape != wanted.shape:
+        return wrong("right for the spectrum of a signal, but for a masked one it returns something of another shape.")
+    y = y.to(wanted.dtype)
+    if torch.allclose(y, wanted, atol=1e-4):
+        return right(f"{exact} over {length} samples, and the least-squares fit of a spectrum that a mask has changed.")
+    off = float((y - wanted).norm() / wanted.norm())
+    return wrong(
+        f"exact on an unchanged spectrum, but after a mask it is {100 * off:.0f} % off the least-squares fit: window the "
+        "frames again, and divide by the overlap-added squared window."
     )
 
 
@@ -101,7 +118,7 @@ def check_phase_sensitive_mask(answer: Callable[[Tensor, Tensor], Tensor | None]
     clean, noise = (torch.randn(9, 40, dtype=torch.complex64, generator=generator) for _ in range(2))
     clean[0], noise[0] = 0, 0  # silence: the mixture is exactly zero there
     noisy = clean + noise
-    mask = answer(clean, noisy)
+    mask = answer(clean.clone(), noisy.clone())
     if mask is None:
         return wrong("the function returns None; it must return a mask of the spectra's shape.")
     if mask.is_complex():
@@ -111,7 +128,7 @@ def check_phase_sensitive_mask(answer: Callable[[Tensor, Tensor], Tensor | None]
     if not torch.isfinite(mask).all():
         return wrong("NaN or infinity where the mixture is exactly zero: guard the division.")
     truth = solution_phase_sensitive_mask(clean, noisy)[1:]
-    mask = mask[1:]
+    mask = mask[1:].to(truth.dtype)
     free = (clean / noisy)[1:]
     candidates = {
         "that is |S|/|Y|, the magnitude ratio: the cosine of the angle between speech and mixture is missing.": (
@@ -155,12 +172,15 @@ def check_tone_frequency(answer: Callable[[Tensor, Tensor, int], float | None]) 
     Window 400, hop 100, FFT 512, 16 kHz; ``first`` and ``second`` are complex scalars, ``bin`` the loudest bin.
     """
     stft = ComplexSTFT()
-    tones = (237.0, 441.7, 1234.5, 3003.3, 7011.0)
+    generator = torch.Generator().manual_seed(0)
+    bins = torch.randint(8, 240, (10, 1), generator=generator)
+    offsets = 30 * torch.rand(10, 2, generator=generator) - 15  # Hz; two tones in each bin
+    tones = (bins * 16000 / 512 + offsets).flatten().tolist()
     given, coarse, raw = [], [], []
     for hertz in tones:
         spectrum = stft(torch.cos(2 * math.pi * hertz * torch.arange(4000) / 16000)[None])[0]
         bin_ = int(spectrum[:, 20].abs().argmax())
-        value = answer(spectrum[bin_, 20], spectrum[bin_, 21], bin_)
+        value = answer(spectrum[bin_, 20].clone(), spectrum[bin_, 21].clone(), bin_)
         if value is None:
             return wrong("the function returns None; it must return a frequency in Hz.")
         given.append(float(value))
@@ -184,7 +204,7 @@ def check_tone_frequency(answer: Callable[[Tensor, Tensor, int], float | None]) 
     if all(abs(e / 160 - round(e / 160)) < 0.01 for e in errors):
         return wrong("off by whole turns (multiples of 160 Hz): wrap the difference to -pi .. pi before you use it.")
     worst = max(range(len(tones)), key=lambda i: abs(errors[i]))
-    return wrong(f"a tone of {tones[worst]} Hz comes out as {given[worst]:.1f} Hz; mind radians, turns and Hz.")
+    return wrong(f"a tone of {tones[worst]:.1f} Hz comes out as {given[worst]:.1f} Hz; mind radians, turns and Hz.")
 
 
 def solution_tone_frequency(first: Tensor, second: Tensor, bin: int) -> float:

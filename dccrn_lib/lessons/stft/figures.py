@@ -8,6 +8,7 @@ Arrays are numpy or torch on the CPU. Frequencies are in Hz unless an argument s
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -134,10 +135,10 @@ def tone_spectra(spectra: dict[str, np.ndarray], hertz: float, sample_rate: int 
     """One tone seen through several windows: title -> magnitudes (freq,) on a dense grid from 0 to half the rate."""
     figure, axes = new_figure(1, 1, height=2.9)
     axis = axes[0, 0]
-    for (name, values), colour in zip(spectra.items(), _CYCLE, strict=False):
+    for (name, values), colour, line in zip(spectra.items(), _CYCLE, ("-", "--", ":", "-."), strict=False):
         grid = np.linspace(0, sample_rate / 2, len(values))
         shown = np.abs(grid - hertz) <= span
-        axis.plot(grid[shown], to_db(values)[shown], label=name, color=colour)
+        axis.plot(grid[shown], to_db(values)[shown], line, label=name, color=colour)
     axis.axvline(hertz, color=COLOURS["clean"], linestyle=":", linewidth=1)
     axis.set(xlim=(max(0, hertz - span), hertz + span), ylim=(-80, 3), xlabel="frequency (Hz)", ylabel="magnitude (dB)")
     axis.legend(loc="upper right")
@@ -334,9 +335,9 @@ def curves(
     figure, axes = new_figure(1, 1, height=3.0)
     axis = axes[0, 0]
     spare = iter(_CYCLE)
-    for name, values in lines.items():
+    for (name, values), marker in zip(lines.items(), cycle("os^Dv"), strict=False):
         colour = LINES.get(name) or next(spare)
-        style = {"linestyle": "--"} if name in dashed else {"marker": "o", "markersize": 4}
+        style = {"linestyle": "--"} if name in dashed else {"marker": marker, "markersize": 4}
         axis.plot(np.asarray(x), np.asarray(values), label=name, color=colour, **style)
     if log:
         axis.set_xscale("log", base=2)
