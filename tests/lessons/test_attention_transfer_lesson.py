@@ -12,15 +12,16 @@ from dccrn_lib.distillation.attention import align_frames
 from dccrn_lib.lessons.attention_transfer import figures as attention_transfer
 from dccrn_lib.lessons.attention_transfer import widgets as widget
 from dccrn_lib.lessons.attention_transfer.exercises import (
-    check_channel_attention,
+    check_at_kl,
     check_frame_position,
     check_kl,
     check_reduction,
-    solution_channel_attention,
+    solution_at_kl,
     solution_frame_position,
     solution_kl,
     solution_reduction,
 )
+from dccrn_lib.lessons.built.attention_transfer import MyATKL
 from dccrn_lib.lessons.plotting import COLOURS
 from dccrn_lib.runtime.errors import ConfigError
 
@@ -68,6 +69,18 @@ def test_distributions_have_one_panel_a_layer_in_the_systems_colours():
     assert figure.axes[0].get_ylabel() == "P(f)" and figure.axes[0].get_xlabel() == "freq (kHz)"
     assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["teacher", "student alone"]
     assert figure.axes[0].patches[0].get_edgecolor() == pytest.approx(plt.matplotlib.colors.to_rgba(COLOURS["teacher"]))
+
+
+def test_no_line_is_told_apart_by_its_colour_alone():
+    p = {n: np.full(8, 1 / 8) for n in ("student", "student_at_kl", "teacher")}
+    axis = attention_transfer.distributions({"encoder.0": p}).axes[0]
+    assert [patch.get_linestyle() for patch in axis.patches] == ["--", "-.", "-"]
+    top = attention_transfer.divergence(p["teacher"], p["student"]).axes[0]
+    assert [patch.get_linestyle() for patch in top.patches] == ["-", "--"]
+    curves = {n: (np.arange(4.0), np.ones(4)) for n in ("student", "teacher")}
+    assert [line.get_linestyle() for line in attention_transfer.frame_attention(curves).axes[0].lines] == ["--", "-"]
+    bumps = attention_transfer.direction(*p.values()).axes[0].patches
+    assert [patch.get_linestyle() for patch in bumps[1:]] == ["solid", "--"]
 
 
 def test_many_bins_are_drawn_as_pairs():
@@ -198,38 +211,24 @@ def test_maps_and_profiles_of_the_browser_are_labelled(features):
 
 
 def test_solutions_are_right():
-    assert check_channel_attention(solution_channel_attention)
     assert check_kl(solution_kl)
+    assert check_at_kl(solution_at_kl)
+    assert check_at_kl(lambda student, teacher: MyATKL()(student, teacher)[0])
+    assert check_at_kl(lambda student, teacher: AttentionTransferKL()(student, teacher)[0])
     assert check_reduction(solution_reduction())
     assert check_frame_position(solution_frame_position)
 
 
-@pytest.mark.parametrize("check", [check_channel_attention, check_kl, check_reduction, check_frame_position])
+@pytest.mark.parametrize("check", [check_kl, check_at_kl, check_reduction, check_frame_position])
 def test_unanswered_is_not_yet(check):
     assert repr(check(None)).startswith("Not yet: ")
 
 
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (lambda a, p: None, "NoneType"),
-        (lambda a, p: (a**p).mean(1), "complex"),
-        (lambda a, p: a.abs().pow(p).mean(2), "axis freq is gone"),
-        (lambda a, p: a.abs().pow(p).mean(3), "axis frame is gone"),
-        (lambda a, p: a.abs().pow(p).mean(0), "axis batch is gone"),
-        (lambda a, p: a.abs().pow(p), "must be"),
-        (lambda a, p: a.abs().mean(1), "power is not used"),
-        (lambda a, p: a.abs().square().mean(1), "right for p = 2, but power is not used"),
-        (lambda a, p: a.real.abs().pow(p).mean(1), "imaginary part is missing"),
-        (lambda a, p: a.abs().pow(p).sum(1), "sum over chan"),
-        (lambda a, p: (a.real.abs().pow(p) + a.imag.abs().pow(p)).mean(1), "|re| + |im|"),
-        (lambda a, p: a.abs().pow(p).amax(1), "differ from mean"),
-        (lambda a, p: a.abs().square().mean(1) * (1 if p == 2 else 3), "not for p = 1"),
-    ],
-)
-def test_mistakes_in_channel_attention_are_recognised(answer, message):
-    verdict = check_channel_attention(answer)
-    assert not verdict and message in verdict.message
+@pytest.mark.parametrize("check", [check_kl, check_at_kl, check_frame_position])
+def test_an_empty_function_is_not_yet(check):
+    def skeleton(*inputs): ...
+
+    assert "the function returns None" in check(skeleton).message
 
 
 @pytest.mark.parametrize(
@@ -252,9 +251,71 @@ def test_mistakes_in_kl_are_recognised(answer, message):
     assert not verdict and message in verdict.message
 
 
+def _at_kl(profile=None, each=None, over=None, pairs=None):
+    """AT-KL as a reader writes it, with one of its lines changed: profile, divergence, mean over layers, layers."""
+
+    def answer(student, teacher):
+        terms = []
+        for feature, target in (
+            pairs(student, teacher) if pairs else [(student[k], teacher[k].detach()) for k in student]
+        ):
+            q_t, q_s = (profile(x) if profile else x.square().mean((1, 3)) for x in (target, feature))
+            p_t, p_s = q_t / q_t.sum(-1, keepdim=True), q_s / q_s.sum(-1, keepdim=True)
+            terms.append(each(p_t, p_s) if each else (p_t * (p_t / p_s).log()).sum(-1).mean())
+        return over(terms) if over else sum(terms) / len(terms)
+
+    return answer
+
+
+def _no_gradient(student, teacher):
+    with torch.no_grad():
+        return solution_at_kl(student, teacher)
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
+        (lambda s, t: MyATKL()(s, t), "several things"),
+        (lambda s, t: solution_at_kl(s, t).item(), "carries no gradient"),
+        (_at_kl(over=torch.stack), "one number, got shape (3,)"),
+        (lambda s, t: (s["encoder.0"] - t["encoder.0"]).square().mean(), "share only the axis freq"),
+        (_at_kl(over=sum), "sum over the layers"),
+        (_at_kl(over=lambda terms: terms[-1]), "divergence of decoder.4 alone"),
+        (_at_kl(lambda x: x.mean(3).square().mean(1)), "mean over frames before squaring"),
+        (_at_kl(lambda x: x.mean(1).square().mean(-1)), "mean over channels before squaring"),
+        (_at_kl(lambda x: x.square().mean((0, 1, 3))), "averaged over the batch first"),
+        (_at_kl(lambda x: x.square().mean((1, 3)).mean(0, keepdim=True)), "averaged over the batch first"),
+        (_at_kl(lambda x: x.abs().mean((1, 3))), "p = 2"),
+        (_at_kl(lambda x: x.square().mean((1, 3)).softmax(-1)), "softmax of the profiles"),
+        (lambda s, t: AttentionTransferKL(normalisation="softmax")(s, t)[0], "other normalisation"),
+        (_at_kl(lambda x: F.normalize(x.square().mean(1), p=1, dim=1).mean(-1)), "each frame divided by its own sum"),
+        (_at_kl(each=lambda t, s: (s * (s / t).log()).sum(-1).mean()), "KL(student || teacher)"),
+        (_at_kl(each=lambda t, s: (t * (t / s).log()).sum()), "sum over the batch"),
+        (_at_kl(each=lambda t, s: (t * (t / s).log()).mean()), "mean over freq"),
+        (_at_kl(each=lambda t, s: (t * (t / s).log2()).sum(-1).mean()), "in bits"),
+        (_at_kl(each=lambda t, s: (t - s).abs().sum(-1).mean()), "not AT-KL"),
+        (_at_kl(pairs=lambda s, t: zip(s.values(), t.values(), strict=True)), "paired by their place"),
+        (_at_kl(pairs=lambda s, t: [(s[k], t[k]) for k in s]), "the teacher is not detached"),
+        (_no_gradient, "no gradient reaches the student"),
+        (_at_kl(pairs=lambda s, t: [(s[k].detach() if "1" in k else s[k], t[k].detach()) for k in s]), "some layers"),
+    ],
+)
+def test_mistakes_in_at_kl_are_recognised(answer, message):
+    verdict = check_at_kl(answer)
+    assert not verdict and message in verdict.message, verdict
+
+
+@pytest.mark.parametrize("answer", [0.15625, 0.156, 0.16, "0.156", 10 / 64, torch.tensor(10 / 64)])
+def test_a_rounded_weight_is_right(answer):
+    assert check_reduction(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("10/64", "give a number, as 10 / 2, without quotation marks (got str)"),
+        ([0.15625, 1.0], "give a number"),
+        (0.0195, "512 is the factor between sum and mean"),
         (10, "unchanged"),
         (640, "wrong way"),
         (10 / 512, "512 is the factor between sum and mean"),

@@ -19,6 +19,8 @@ MAP_LIMITS = (-30.0, 0.0)  # attention maps, dB relative to the loudest bin of t
 NYQUIST_KHZ = 8.0
 #: Colours of things that are not systems, none of them a system's.
 EXTRA = ("#56b4e9", "#d55e00", "#785ef0", "#a6a300", "#882255")
+#: Lines of the students, so that no line is told apart by its colour alone; the teacher's is drawn through.
+DASHES = {"student": "--", "student_at_kl": "-."}
 
 
 def colour_of(name: str, index: int = 0) -> str:
@@ -131,7 +133,8 @@ def distributions(probabilities: dict[str, dict[str, np.ndarray]], columns: int 
             p = np.asarray(p)
             if paired := len(p) > 64 and len(p) % 2 == 0:
                 p = p.reshape(-1, 2).mean(axis=1)
-            axis.stairs(p, _edges(len(p)), color=colour_of(name, i), label=LABELS.get(name, name), linewidth=1.4)
+            look = {"color": colour_of(name, i), "linestyle": DASHES.get(name, "-"), "linewidth": 1.4}
+            axis.stairs(p, _edges(len(p)), label=LABELS.get(name, name), **look)
         bins = len(next(iter(by_system.values())))
         axis.axhline(1 / bins, color="#999999", linestyle=":", linewidth=1)
         axis.set_title(f"{layer} ({bins} bins{', drawn in pairs' if paired else ''})", fontsize=9)
@@ -157,7 +160,7 @@ def divergence(teacher: np.ndarray, student: np.ndarray, layer: str = "") -> Fig
     figure, axes = new_figure(2, 1, height=1.9, sharex=True)
     edges = _edges(len(teacher))
     for name, p in (("teacher", teacher), ("student", student)):
-        axes[0, 0].stairs(p, edges, color=COLOURS[name], label=LABELS[name])
+        axes[0, 0].stairs(p, edges, color=COLOURS[name], linestyle=DASHES.get(name, "-"), label=LABELS[name])
     parts = teacher * np.log(teacher / student)
     centres, width = (edges[:-1] + edges[1:]) / 2, np.diff(edges)
     colours = np.where(parts >= 0, "#d55e00", "#56b4e9")
@@ -175,7 +178,7 @@ def direction(teacher: np.ndarray, forward: np.ndarray, reverse: np.ndarray) -> 
     edges = np.arange(len(teacher) + 1)
     axis.stairs(teacher, edges, fill=True, color=COLOURS["teacher"], alpha=0.35, label="teacher: two peaks")
     axis.stairs(forward, edges, color=EXTRA[0], linewidth=2, label="least KL(teacher || student)")
-    axis.stairs(reverse, edges, color=EXTRA[1], linewidth=2, label="least KL(student || teacher)")
+    axis.stairs(reverse, edges, color=EXTRA[1], linewidth=2, linestyle="--", label="least KL(student || teacher)")
     axis.set(xlabel="bin", ylabel="P")
     axis.legend()
     return figure
@@ -251,7 +254,8 @@ def frame_attention(curves: dict[str, tuple[np.ndarray, np.ndarray]], title: str
     axis = axes[0, 0]
     for i, (name, (seconds, r)) in enumerate(curves.items()):
         r = np.asarray(r)
-        axis.plot(seconds, r / r.mean(), color=colour_of(name, i), label=LABELS.get(name, name), linewidth=1.2)
+        look = {"color": colour_of(name, i), "linestyle": DASHES.get(name, "-"), "linewidth": 1.2}
+        axis.plot(seconds, r / r.mean(), label=LABELS.get(name, name), **look)
     axis.set(xlabel="time (s)", ylabel="r(t) / mean", title=title)
     axis.legend(fontsize=8)
     return figure

@@ -1,15 +1,18 @@
-"""Exercises of lesson 03: signs of a conjugate product, causal attention, look-ahead of dilations, cost of length."""
+"""Exercises of lesson 03: signs of a conjugate product, causal attention, a dilated block, look-ahead of dilations."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
+from types import SimpleNamespace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dccrn_lib.lessons.grading import Verdict, grader, is_unanswered, right, wrong
+from dccrn_lib.lessons.grading import Verdict, close, grader, is_unanswered, right, wrong
 from dccrn_lib.networks.uformer.attention import SIGNS, TRIPLES
+from dccrn_lib.networks.uformer.conformer import DilatedBlock
 
 
 # ------------------------------------------------------------------------------- 1: q conj(k) v instead of q k v
@@ -78,7 +81,9 @@ def check_causal_attention(answer: Callable[[Tensor, Tensor, Tensor], Tensor | N
         return torch.allclose(got, other, rtol=1e-4, atol=1e-5)
 
     if same(solution_causal_attention(q, k, v)):
-        return right("frame t mixes the values of frames 0 .. t; the first one returns its own value.")
+        amiss = _elsewhere(answer)
+        praise = right("frame t mixes the values of frames 0 .. t; the first one returns its own value.")
+        return praise if amiss is None else amiss
     logits = q @ k.transpose(-1, -2) / 2
     future = torch.ones(7, 7, dtype=torch.bool).triu(1)
     weights = torch.softmax(logits, dim=-1)
@@ -103,7 +108,140 @@ def check_causal_attention(answer: Callable[[Tensor, Tensor, Tensor], Tensor | N
     )
 
 
-# ------------------------------------------------------------------------------------- 3: look-ahead of the dilations
+def _elsewhere(answer: Callable[[Tensor, Tensor, Tensor], Tensor | None]) -> Verdict | None:
+    """What is wrong with other sizes, or with a loud future, in an answer that is right for 7 frames and d = 4."""
+    generator = torch.Generator().manual_seed(1)
+    q, k, v = (torch.randn(3, 5, 9, generator=generator) for _ in range(3))
+    try:
+        got = answer(q, k, v)
+    except (RuntimeError, IndexError, ValueError) as error:
+        return wrong(f"right for 7 frames, but 5 frames stop it ({error}): take their number from query.shape[-2].")
+    if got is None or not close(got, solution_causal_attention(q, k, v), absolute=1e-5):
+        return wrong("right for d = 4, but not for d = 9: the scale is sqrt(d), with d from query.shape[-1].")
+    for t in range(4):
+        loud = v.clone()
+        loud[:, t + 1 :] = 1e6
+        again = answer(q, k, loud)
+        if again is None or not close(again[:, : t + 1], got[:, : t + 1], absolute=1e-5):
+            return wrong(
+                "the mask leaks: values of 1e6 in later frames change an earlier answer. A logit of -20 still "
+                "leaves the weight exp(-20); hide with -inf."
+            )
+    return None
+
+
+# --------------------------------------------------------------------------------------------------- 3: a dilated block
+def _dilated_layers() -> SimpleNamespace:
+    """The layers of the library's block k = 3 of the magnitude stream, with random weights, the same at each call."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        block = DilatedBlock(channels=6, hidden=5, index=3, parts=1).eval().requires_grad_(False)
+        for weights in block.parameters():
+            weights.copy_(0.5 * torch.randn(weights.shape))
+    return SimpleNamespace(**{name: layer for name, layer in block.named_children() if name != "dropout"})
+
+
+def solution_dilated_block(block: SimpleNamespace, x: Tensor) -> Tensor:
+    """The formula of section 6.5, line by line: (batch, freq, frame, chan) -> the same."""
+    u = block.activation(block.reduce(block.norm_in(x))).permute(0, 3, 1, 2)  # (batch, hidden, freq, frame)
+    y = block.dilated(u) * torch.sigmoid(block.gate(u))
+    y = block.norm_gated(y.permute(0, 2, 3, 1))  # (batch, freq, frame, hidden)
+    return x + block.restore(y * torch.sigmoid(y))
+
+
+def _correction(
+    block: SimpleNamespace,
+    u: Tensor,
+    gate: Callable[[Tensor], Tensor] = torch.sigmoid,
+    second: Callable[[Tensor], Tensor] = torch.sigmoid,
+    axes: tuple[int, ...] = (0, 3, 1, 2),
+    fault: str = "",
+) -> Tensor:
+    """W_2 z of a u (batch, freq, frame, hidden), by the formula or with another step in it; ``fault`` names some."""
+    turned = u.permute(axes)
+    y, other = block.dilated(turned), block.gate(turned)
+    if fault == "exchanged":
+        y, other = other, y
+    if fault == "in a row":
+        other = block.gate(y)
+    y = (y * gate(other)).permute([axes.index(axis) for axis in range(4)])
+    if fault == "gate first":
+        return block.restore(block.norm_gated(y * second(y)))
+    y = y if fault == "no norm" else block.norm_gated(y)
+    return block.restore(y * second(y))
+
+
+@grader
+def check_dilated_block(answer: Callable[[SimpleNamespace, Tensor], Tensor | None] | None) -> Verdict:
+    """Grade a function (block, x): the layers of a dilated block and (batch, freq, frame, chan) -> the same shape.
+
+    ``block`` has the layers norm_in, reduce, activation, dilated, gate, norm_gated and restore, and no forward.
+    """
+    if is_unanswered(answer):
+        return wrong("write a function of (block, x) and pass it here.")
+    block = _dilated_layers()
+    x = torch.randn(2, 4, 40, 6, generator=torch.Generator().manual_seed(0))
+    try:
+        got = answer(block, x.clone())
+    except RuntimeError as error:
+        return wrong(
+            f"a layer stopped with {error}. The two convolutions want the channels as the second axis, (batch, "
+            "chan, freq, frame), LayerNorm and the linear maps as the last: permute between them."
+        )
+    if is_unanswered(got):
+        return wrong("the function returns None; it must return (batch, freq, frame, chan).")
+    if not isinstance(got, Tensor) or got.shape != x.shape:
+        shape = tuple(got.shape) if isinstance(got, Tensor) else type(got).__name__
+        return wrong(f"expected a tensor (batch, freq, frame, chan) = {tuple(x.shape)}, got {shape}.")
+
+    def same(other: Tensor) -> bool:
+        return close(got, other, relative=1e-3, absolute=1e-5)
+
+    if same(solution_dilated_block(block, x)):
+        return right("block k = 3 of the library: two dilated convolutions side by side, two gates, and x added.")
+    for message, values in _dilated_slips(block, x).items():
+        if any(same(value) for value in values):
+            return wrong(message)
+    return wrong("the values differ: u = PReLU(W_1 LN(x)), then y, then z, then x + W_2 z, each from the line before.")
+
+
+def _dilated_slips(block: SimpleNamespace, x: Tensor) -> dict[str, list[Tensor]]:
+    """Message -> results of a reader who earns it."""
+    normal = block.norm_in(x)
+    u = block.activation(block.reduce(normal))
+    step, one, none = partial(_correction, block, u), torch.ones_like, nn.Identity()
+    wrong_gates = {
+        f"{name} where a sigmoid belongs: a gate is a factor between 0 and 1.": [
+            x + step(gate=first, second=second) for first, second in ((f, torch.sigmoid), (torch.sigmoid, f), (f, f))
+        ]
+        for name, f in (("ReLU", torch.relu), ("tanh", torch.tanh))
+    }
+    return wrong_gates | {
+        "the two convolutions are exchanged: the sigmoid is around `gate`, dilated by 2^(7 - k).": [
+            x + step(fault="exchanged")
+        ],
+        "`gate` reads the output of `dilated`: both read u, side by side.": [x + step(fault="in a row")],
+        "the residual is forgotten: the block computes a correction, so add x at the end.": [step()],
+        "half of the correction: that is the feed-forward of section 6.1; here all of it is added.": [x + 0.5 * step()],
+        "the residual is LN(x): add x as it came in.": [normal + step()],
+        "the second gate stands before the LayerNorm: z = LN(y) times the sigmoid of LN(y).": [
+            x + step(fault="gate first")
+        ],
+        "the second gate is missing: z = LN(y) times the sigmoid of LN(y).": [x + step(second=one)],
+        "a sigmoid is missing: y is one convolution times the sigmoid of the other.": [x + step(gate=none)],
+        "the first gate is missing: y is one convolution times the sigmoid of the other.": [x + step(gate=one)],
+        "the LayerNorm behind the first gate is missing.": [x + step(fault="no norm")],
+        "the PReLU is missing: u = PReLU(W_1 LN(x)).": [x + _correction(block, block.reduce(normal))],
+        "the first LayerNorm is missing: u = PReLU(W_1 LN(x)).": [
+            x + _correction(block, block.activation(block.reduce(x)))
+        ],
+        "freq and frame are exchanged: the convolutions want (batch, chan, freq, frame).": [
+            x + step(axes=(0, 3, 2, 1))
+        ],
+    }
+
+
+# ------------------------------------------------------------------------------------- 4: look-ahead of the dilations
 _STACKS = [(8, 400, 160), (6, 400, 160), (8, 400, 100), (1, 400, 160), (5, 512, 128)]
 
 
@@ -153,42 +291,3 @@ def check_lookahead(answer: Callable[[int, int, int], int | None] | None) -> Ver
     i = next(i for i, (a, b) in enumerate(zip(given, truth, strict=True)) if a != b)
     b, w, h = _STACKS[i]
     return wrong(f"for {b} blocks, window {w} and hop {h} you give {given[i]}, it must be {truth[i]}.")
-
-
-# ---------------------------------------------------------------------------------------------- 4: cost of the length
-_BINS, _HEADS, _SIZE, _RATE = 4, 9, 16, 100
-
-
-def solution_crossing(rest_per_second: float) -> float:
-    """4 bins x 9 heads x 2 products x 16 x (100 s)^2 = rest * s, so s = rest / (1152 x 100^2)."""
-    return rest_per_second / (_BINS * _HEADS * 2 * _SIZE * _RATE**2)
-
-
-@grader
-def check_crossing(answer: float | None, rest_per_second: float) -> Verdict:
-    """Grade the length in s at which the time-attention products cost as much as all the rest.
-
-    Args:
-        answer: in s.
-        rest_per_second: MAC/s of convolutions and linear maps.
-    """
-    if is_unanswered(answer):
-        return wrong("assign a number of seconds.")
-    if isinstance(answer, bool) or not isinstance(answer, (int, float)):
-        return wrong(f"the answer is a number of seconds, got {type(answer).__name__}.")
-    truth = solution_crossing(rest_per_second)
-    hints = {
-        1: None,
-        1 / 60: "this is in minutes; seconds are asked for.",
-        _RATE: "this is in frames; there are 100 a second.",
-        2: "each attention has two products, q k' and weights times v.",
-        _HEADS: "there are nine heads: one real and eight of the complex stream.",
-        _BINS: "each of the 4 bins of the bottleneck has its own attention.",
-        _HEADS / 8: "eight heads of the complex stream plus one of the magnitude stream make nine.",
-        _SIZE: "each of the products sums over d = 16 numbers.",
-        _RATE**2: "the products grow with frames squared, and a second has 100 frames: 100 squared.",
-    }
-    for factor, message in hints.items():
-        if math.isclose(answer, truth * factor, rel_tol=0.02):
-            return wrong(message) if message else right(f"{truth:.0f} s, or {truth / 60:.1f} minutes in one piece.")
-    return wrong("set 4 bins x 9 heads x 2 products x 16 x frames^2 equal to the rest per second x seconds.")

@@ -9,6 +9,7 @@ The complex stream is blue, the magnitude stream orange and what couples them gr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -73,7 +74,8 @@ def architecture(channels: Sequence[int], bins: int = 256, stages: Sequence[str]
         _arrow(axis, (6.85, 0.5 + i), (9.15, 0.5 + i), "#d55e00", linestyle="--")
         axis.text(8.0, 0.56 + i, "both skips", ha="center", va="bottom", fontsize=9, color="#d55e00")
     _ends(axis, top, bins)
-    _conformer(axis, stages, f"conformer: all frames of {bins >> layers} bins, a fusion (+) behind each stage")
+    fusions = f"a fusion behind each of the {len(stages)} stages, none behind LayerNorm"
+    _conformer(axis, stages, f"conformer: all frames of {bins >> layers} bins; {fusions}")
     axis.text(
         8.0,
         -3.0,
@@ -234,37 +236,58 @@ def clouds(panels: Mapping[str, np.ndarray], limit: float | None = None) -> Figu
 
 
 # ---------------------------------------------------------------------------------------------------------- conformer
-def dilations(pairs: Sequence[tuple[int, int]], reach: Sequence[int]) -> Figure:
-    """Taps of every dilated block along frames, and the reach of all blocks up to each.
+def runs(frames: AbstractSet[int]) -> list[tuple[int, int]]:
+    """Stretches without a gap of a set of frames: (first, last) of each, in order.
+
+    >>> runs({-1, 0, 1, 4})
+    [(-1, 1), (4, 4)]
+    """
+    ordered = sorted(frames)
+    firsts = [frame for frame in ordered if frame - 1 not in frames]
+    lasts = [frame for frame in ordered if frame + 1 not in frames]
+    return list(zip(firsts, lasts, strict=True))
+
+
+def dilations(pairs: Sequence[tuple[int, int]], seen: Sequence[AbstractSet[int]]) -> Figure:
+    """Taps of every dilated block along frames, and below them each frame that all blocks up to one can see.
 
     Args:
         pairs: (dilation of the signal branch, dilation of the gate) of each block.
-        reach: frames that the stack up to and including each block sees on each side.
+        seen: the set of frames, counted from the present one, that the stack up to and including each block sees.
     """
-    figure, axes = new_figure(1, 2, height=3.3, sharey=True)
-    taps, total = axes[0]
+    figure, axes = new_figure(2, 1, height=2.6)
+    taps, total = axes[:, 0]
     blocks = np.arange(len(pairs))
     for k, (signal, gate) in enumerate(pairs):
-        for dilation, colour, shift in ((signal, COMPLEX, 0.13), (gate, "#d55e00", -0.13)):
+        for dilation, look, colour, shift in ((signal, "o-", COMPLEX, 0.15), (gate, "s--", "#d55e00", -0.15)):
             at = np.array([-dilation, 0, dilation])
-            taps.plot(at, [k + shift] * 3, "o-", color=colour, markersize=4, linewidth=1)
+            taps.plot(at, [k + shift] * 3, look, color=colour, markersize=4, linewidth=1)
     taps.plot([], [], "o-", color=COMPLEX, label="signal, $2^k$")
-    taps.plot([], [], "o-", color="#d55e00", label="gate, $2^{7-k}$")
-    taps.set(xlabel="frames from the present one", ylabel="block k", title="three taps in time each", yticks=blocks)
+    taps.plot([], [], "s--", color="#d55e00", label="gate, $2^{7-k}$")
+    taps.set(ylabel="block k", title="three taps in time each (logarithmic axis)", yticks=blocks)
     taps.set_xscale("symlog", base=2, linthresh=1)
     ticks = [-128, -16, -4, 0, 4, 16, 128]
     taps.set_xticks(ticks, [str(t) for t in ticks])
     taps.set_ylim(len(pairs) - 0.3, -1.7)
     taps.legend(loc="upper center", fontsize=9, ncols=2)
-    total.barh(blocks, 2 * np.asarray(reach) + 1, left=-np.asarray(reach) - 0.5, height=0.6, color=FUSED)
-    for k, frames in enumerate(reach):
-        total.text(reach[-1] + 30, k, f"±{frames}, {frames * FRAME_SECONDS:.2f} s", va="center", fontsize=9)
+    far = max(seen[-1])
+    for k, frames in enumerate(seen):
+        # one thick line a block, broken at the frames that are not seen
+        ends = np.array([(first - 0.5, last + 0.5, np.nan) for first, last in runs(frames)]).ravel()
+        (line,) = total.plot(ends, np.full(len(ends), float(k)), color=FUSED, linewidth=9, solid_capstyle="butt")
+        line.get_path().should_simplify = False  # a gap of one frame stays a gap
+        words = f"±{max(frames)} ({max(frames) * FRAME_SECONDS:.2f} s): {len(frames)} of {2 * max(frames) + 1}"
+        total.text(1.05 * far, k, words, va="center", fontsize=9)
     total.set(
         xlabel="frames from the present one",
-        title="frames seen after block k",
-        xlim=(-1.1 * reach[-1], 2.2 * reach[-1]),
+        ylabel="up to block k",
+        title="frames that are seen",
+        xlim=(-1.03 * far, 1.85 * far),
+        yticks=blocks,
     )
-    total.set_xticks([-reach[-1], 0, reach[-1]])
+    total.set_ylim(len(pairs) - 0.4, -0.6)
+    total.set_xticks([-far, -far // 2, 0, far // 2, far])
+    total.grid(False)
     return figure
 
 
