@@ -11,7 +11,7 @@ import dccrn_lib.lessons.built
 from dccrn_lib import build_model, count_parameters, load_model
 from dccrn_lib.distillation.at_kl import AttentionTransferKL
 from dccrn_lib.distillation.taps import FeatureTap
-from dccrn_lib.lessons.built import attention_transfer
+from dccrn_lib.lessons.built import attention_transfer, streaming
 from dccrn_lib.lessons.built import dccrn as built
 from dccrn_lib.losses import si_snr_loss
 from dccrn_lib.networks.presets import PRESETS
@@ -23,6 +23,7 @@ LESSON_OF = {
     "uformer": "03_uformer",
     "attention_transfer": "04_attention_transfer",
     "distillation": "05_distillation",
+    "streaming": "07_streaming_and_export",
 }
 FOLDER = Path(dccrn_lib.lessons.built.__file__).parent
 
@@ -144,6 +145,20 @@ def test_mask_is_bounded_and_its_gradient_is_finite_at_zero():
     built.my_mask(mask, torch.tensor([0, 1, 1j]).reshape(1, 3, 1)).abs().square().sum().backward()
     assert torch.isfinite(torch.view_as_real(mask.grad)).all()
     assert built.my_mask(torch.tensor(9 + 9j), torch.tensor(2 + 0j)).abs() < 2.001
+
+
+# ---- lesson 07: the student live
+
+
+def test_stream_equals_the_library_up_to_what_it_owes():
+    _, theirs = pair("distil_dccrn_mini")
+    mine = built.MyStudent(**MINI)
+    mine.load_state_dict(theirs.state_dict(), strict=False)
+    x = wave(3000, batch=1)
+    with torch.no_grad():
+        live = torch.cat(list(streaming.enhance_live(mine.eval(), x[0].split(100))))[300:]
+        assert len(live) == 3000 - 900
+        assert torch.allclose(live, theirs.eval()(x)[0, :2100], atol=1e-6)
 
 
 # ---- lesson 04: AT-KL

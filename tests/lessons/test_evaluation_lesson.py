@@ -45,6 +45,8 @@ def test_one_number_many_sounds_names_the_damages():
     figure = draw.one_number_many_sounds({"clipping": {"pesq_wb": 1.7, "stoi": 0.9}})
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["clipping"]
     assert [a.get_xlabel() for a in figure.axes] == ["WB-PESQ", "STOI"]
+    assert [[t.get_text() for t in a.texts] for a in figure.axes] == [["1.70"], ["0.90"]]
+    assert figure.axes[1].get_xlim() == (0.8, 1.0)
 
 
 def test_pairs_leave_out_what_has_no_score(items):
@@ -76,6 +78,8 @@ def test_groups_show_counts_and_colours():
 def test_chance_curves_end_in_all_right():
     axis = draw.chance_of_guessing((5, 10), widget.abx_p_value).axes[0]
     assert [line.get_ydata()[-1] for line in axis.lines[:2]] == [2**-5, 2**-10]
+    assert [t.get_text() for t in axis.texts] == ["5 trials", "10 trials", "0.05"]
+    assert len({line.get_marker() for line in axis.lines}) == 3  # colour is not the only key
 
 
 def test_stages_stand_in_order_with_their_consequences():
@@ -116,6 +120,7 @@ def test_disturbances_are_signed_and_summed_over_bands():
     top, curve, curve_a = (figure.axes[i] for i in (0, 2, 4))
     low, high = figure.axes[3].images[0].get_clim()
     assert top.images and low == -high  # white is no difference
+    assert [figure.axes[i].get_ylabel() for i in (0, 3, 5)] == ["frequency (kHz)"] * 3
     assert curve.lines[0].get_ydata().tolist() == [8.0] * 5 and curve_a.lines[0].get_ydata().tolist() == [12.0] * 5
 
 
@@ -194,7 +199,7 @@ def test_band_view_and_browser(items):
 # ---- exercises
 
 
-@pytest.mark.parametrize("name", ["gain", "paired_interval", "guessing"])
+@pytest.mark.parametrize("name", ["gain", "cluster_interval", "guessing"])
 def test_solutions_are_right_and_no_answer_is_not(name):
     check = getattr(exercises, f"check_{name}")
     assert check(getattr(exercises, f"solution_{name}"))
@@ -213,6 +218,9 @@ def test_items_solution_and_no_answer():
         (lambda s, e: s @ e / (e @ e), "clean signal's power"),
         (lambda s, e: np.sqrt((e @ e) / (s @ s)), "ratio of RMS"),
         (lambda s, e: s @ e / np.sqrt((s @ s) * (e @ e)), "correlation"),
+        (lambda s, e: -exercises.solution_gain(s, e), "sign is turned"),
+        (lambda s, e: exercises.solution_gain(s - s.mean(), e - e.mean()), "you removed the means"),
+        (lambda s, e: max(-1.0, min(1.0, s @ e / (s @ s))), "2.5 clean + noise - 1"),
         (lambda s, e: 3.0, "yours is 3.000"),
         (lambda s, e: None, "one number"),
     ],
@@ -222,32 +230,76 @@ def test_wrong_gains(answer, message):
     assert not verdict and message in verdict.message
 
 
-def _interval(a, b, half):
-    mean = float(np.mean(a - b))
-    return mean, mean - half, mean + half
+def drawn_voices(draw, below: float = 0.025, resamples: int = 4000):
+    """An answer to the second exercise whose mean of a draw is ``draw(values, voices, names, random generator)``."""
+
+    def answer(values, voices):
+        rng, names = np.random.default_rng(5), np.unique(voices)
+        means = [draw(values, voices, names, rng) for _ in range(resamples)]
+        return tuple(np.quantile(means, [below, 1 - below]))
+
+    return answer
 
 
-def _se(d):
-    return d.std(ddof=1) / math.sqrt(len(d))
+def all_of(values, voices, names):
+    return np.concatenate([values[voices == name] for name in names])
+
+
+def many(names, rng):
+    return rng.choice(names, len(names))
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda a, b: _interval(b, a, 1.96 * _se(b - a)), "b - a"),
-        (lambda a, b: _interval(a, b, 1.96 * math.sqrt(_se(a) ** 2 + _se(b) ** 2)), "unpaired"),
-        (lambda a, b: _interval(a, b, 1.96 * (a - b).std(ddof=1)), "divide the standard deviation"),
-        (lambda a, b: _interval(a, b, _se(a - b)), "68 %"),
-        (lambda a, b: _interval(a, b, 1.96 * _se(a - b) / math.sqrt(len(a))), "once"),
-        (lambda a, b: _interval(a, b, 9.0), "yours is 9.000"),
-        (lambda a, b: _interval(a + 1, b, 1.0), "the mean difference is"),
-        (lambda a, b: (float(np.mean(a - b)), 0.0, 1.0), "centred"),
-        (lambda a, b: 1.0, "three numbers"),
+        (
+            drawn_voices(lambda v, w, names, rng: rng.choice(v, len(v)).mean()),
+            "20 mixtures of one voice are not 20 voices",
+        ),
+        (drawn_voices(lambda v, w, names, rng: v[np.isin(w, many(names, rng))].mean()), "with its mixtures twice"),
+        (
+            drawn_voices(lambda v, w, names, rng: np.mean([rng.choice(v[w == n]) for n in many(names, rng)])),
+            "take all mixtures",
+        ),
+        (
+            drawn_voices(lambda v, w, names, rng: np.mean([v[w == n].mean() for n in many(names, rng)])),
+            "mean of the voices' means",
+        ),
+        (drawn_voices(lambda v, w, names, rng: all_of(v, w, many(names, rng)).mean(), 0.05), "middle 90 %"),
+        (
+            drawn_voices(lambda v, w, names, rng: all_of(v, w, rng.permutation(names)).mean(), resamples=9),
+            "WITH replacement",
+        ),
+        (lambda v, w: (0.2, 0.1), "low comes first"),
+        (lambda v, w: (0.1, 0.2), "yours [0.10, 0.20]"),
+        (lambda v, w: 1.0, "two numbers"),
+        (lambda v, w: ("low", "high"), "two numbers"),
     ],
 )
-def test_wrong_intervals(answer, message):
-    verdict = exercises.check_paired_interval(answer)
+def test_wrong_intervals_over_voices(answer, message):
+    verdict = exercises.check_cluster_interval(answer)
     assert not verdict and message in verdict.message
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_interval_over_voices_may_be_drawn_in_any_way(seed: int):
+    """Other random numbers, voices in another order, 2000 draws, and the mixtures of a drawn voice drawn again."""
+    rng = np.random.default_rng(seed)
+    plain = drawn_voices(lambda v, w, names, _: all_of(v, w, many(names[::-1], rng)).mean(), resamples=2000)
+    nested = drawn_voices(lambda v, w, names, _: _nested(v, w, names, rng), resamples=2000)
+    assert exercises.check_cluster_interval(plain) and exercises.check_cluster_interval(nested)
+
+
+def _nested(values, voices, names, rng):
+    groups = [values[voices == name] for name in many(names, rng)]
+    return np.concatenate([rng.choice(group, len(group)) for group in groups]).mean()
+
+
+def test_a_voice_that_matters_widens_the_interval():
+    values, voices = exercises.voices_case(exercises.VOICE_CASES[0])
+    low, high = exercises.solution_cluster_interval(values, voices)
+    item_low, item_high = exercises.solution_cluster_interval(values, np.arange(len(values)))
+    assert high - low > 3 * (item_high - item_low)
 
 
 @pytest.mark.parametrize(
@@ -256,8 +308,9 @@ def test_wrong_intervals(answer, message):
         (9.8, "square it"),
         (385, "not the full width"),
         (24, "0.1 wide"),
-        (25, "0.1 wide"),
-        (26, "1.96 is missing"),
+        (25, "1.96 is missing"),
+        (196, "that is for four of five"),
+        (26, "solve"),
         (96, "round up"),
         (1000, "solve"),
         ("many", "one number"),

@@ -6,16 +6,20 @@ import base64
 import html
 import io
 import re
+from collections import deque
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+import torch.nn.functional as F
 
 from dccrn_lib.enhancement.stream import StreamingEnhancer
 from dccrn_lib.enhancement.stream_step import StreamingCore
 from dccrn_lib.lessons import recorder
+from dccrn_lib.lessons.built import streaming as built
+from dccrn_lib.lessons.built.dccrn import my_mask
 from dccrn_lib.lessons.streaming import exercises, figures, widgets
 from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
 from dccrn_lib.networks.presets import build_model
@@ -189,7 +193,7 @@ def test_solutions_are_right():
     assert exercises.check_latency(exercises.solution_latency())
     assert exercises.check_waits(exercises.solution_waits())
     assert exercises.check_state_size(exercises.solution_state_size)
-    assert exercises.check_changed_frames(exercises.solution_changed_frames())
+    assert exercises.check_to_the_end(exercises.solution_to_the_end)
 
 
 def test_solutions_agree_with_the_library():
@@ -263,21 +267,61 @@ def test_state_size_mistakes(function, words):
     assert not verdict and words in verdict.message
 
 
+def ended(student, hops, frames: int, masks: int, last=None) -> torch.Tensor:
+    """A stream with so many frames of zeros for the STFT and steps for the mask at its end, first samples cut off."""
+    hand, waiting = built.StreamByHand(student), deque()
+
+    def masked():
+        for spectrum in [*built.stream_stft([*hops, *[torch.zeros(100)] * frames]), *[last] * masks]:
+            frame = None
+            if spectrum is not None:
+                waiting.append(spectrum)
+                frame = torch.stack([spectrum.real, spectrum.imag])[None, :, 1:, None]
+            mask = hand.step(frame)
+            if mask is not None:
+                mask = F.pad(torch.complex(mask[0, 0], mask[0, 1])[:, 0], (1, 0))
+                yield my_mask(mask, waiting.popleft())
+
+    return torch.cat([torch.zeros(0), *built.stream_overlap_add(masked())])[300:]
+
+
+def shown(student, hops) -> torch.Tensor:
+    """The right samples."""
+    return exercises.solution_to_the_end(student, hops)
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
         (None, "no answer"),
-        (0, "bias"),
-        (1, "adds up"),
-        (5, "nearly"),
-        (7, "nearly"),
-        (600, "samples"),
-        (3, "last output"),
+        (lambda student, hops: ..., "nothing yet"),
+        (lambda student, hops: list(hops), "must return a tensor"),
+        (lambda student, hops: shown(student, hops)[None], "one tensor (sample,)"),
+        (lambda student, hops: ended(student, hops, 0, 0), "900 samples are still owed: nothing says"),
+        (lambda student, hops: torch.cat(list(built.enhance_live(student, hops))), "cut them off"),
+        (lambda student, hops: torch.cat([torch.zeros(300), shown(student, hops)]), "cut them off"),
+        (lambda student, hops: ended(student, hops, 0, 6), "300 samples are still owed: offline three more frames"),
+        (lambda student, hops: ended(student, hops, 3, 0), "600 samples are still owed: the mask is six frames late"),
+        (lambda student, hops: ended(student, hops, 9, 0), "pushed zeros"),
+        (lambda student, hops: ended(student, hops, 3, 6, torch.zeros(257) * 1j), "pushed zeros"),
+        (lambda student, hops: F.pad(ended(student, hops, 0, 0), (0, 900)), "zeros that you added"),
+        (lambda student, hops: student(torch.cat(hops)[None])[0], "called on the whole signal"),
+        (lambda student, hops: student.estimate_mask(student.stft(torch.cat(hops)[None])), "called on the whole"),
+        (lambda student, hops: torch.cat([*hops]), "differ from the offline ones"),
+        (lambda student, hops: shown(student, hops).roll(1), "differ from the offline ones"),
+        (lambda student, hops: shown(student, [*hops, hops[0]]), "2000 samples went in, 2100 came out"),
+        (lambda student, hops: shown(student, hops) if len(hops) > 6 else torch.cat(hops), "differ from"),
     ],
 )
-def test_changed_frames_mistakes(answer, words):
-    verdict = exercises.check_changed_frames(answer)
-    assert not verdict and words in verdict.message
+def test_mistakes_at_the_end_of_a_stream(answer, words):
+    verdict = exercises.check_to_the_end(answer)
+    assert not verdict and words.casefold() in verdict.message.casefold()
+
+
+def test_the_check_of_the_end_leaves_the_random_numbers_alone():
+    before = torch.get_rng_state()
+    assert exercises.check_to_the_end(exercises.solution_to_the_end)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_zeros_instead_of_flush_change_the_last_six_frames():
@@ -294,7 +338,6 @@ def test_zeros_instead_of_flush_change_the_last_six_frames():
         zeros, _ = core.stream_step(padded, core.initial_states())
     differs = (offline[..., 6:] - zeros[..., 6:]).abs().amax(dim=(0, 1, 2)) > 1e-6  # (frame,)
     assert differs.nonzero().flatten().tolist() == list(range(24, 30))
-    assert int(differs.sum()) == exercises.solution_changed_frames()
 
 
 # what the prose says

@@ -61,17 +61,23 @@ def responses(curves: Mapping[str, tuple[Sequence[float], Sequence[Mapping[str, 
 
 
 def one_number_many_sounds(scores: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Damages of equal SI-SNR side by side: WB-PESQ and STOI tell them apart.
+    """Damages of equal SI-SNR one below the other, a dot with its value: WB-PESQ and STOI tell them apart.
 
     Args:
         scores: damage -> metrics.
     """
     figure, axes = new_figure(1, 2, height=2.8)
+    names = list(scores)
     for axis, metric in zip(axes[0], ("pesq_wb", "stoi"), strict=True):
-        axis.barh(list(scores), [s[metric] for s in scores.values()], color=_METRIC_COLOURS[metric])
-        axis.set_xlabel(METRICS[metric].axis)
-        axis.invert_yaxis()
+        values = [s[metric] for s in scores.values()]
+        axis.plot(values, range(len(names)), "o", color=_METRIC_COLOURS[metric])
+        for row, value in enumerate(values):
+            axis.annotate(f"{value:.2f}", (value, row), (6, 0), textcoords="offset points", va="center", fontsize=9)
+        axis.set(xlabel=METRICS[metric].axis, ylim=(len(names) - 0.5, -0.5))
+        axis.set_yticks(range(len(names)), names)
+        axis.margins(x=0.15)
     axes[0, 0].set_xlim(left=1.0)  # where the scale begins
+    axes[0, 1].set_xlim(min(0.8, *(s["stoi"] for s in scores.values())), 1.0)
     axes[0, 1].set_yticklabels([])
     return figure
 
@@ -156,17 +162,12 @@ def chance_of_guessing(trials: Sequence[int], p_value) -> Figure:
     figure, axes = new_figure(1, 1, height=2.8)
     axis = axes[0, 0]
     colours = matplotlib.colormaps[COLORMAP](np.linspace(0.15, 0.8, len(trials)))  # more trials, lighter; no system's
-    for n, colour in zip(trials, colours, strict=True):
+    for n, colour, marker in zip(trials, colours, "osD^v", strict=False):
         scores = range(n // 2, n + 1)
-        axis.semilogy(
-            [k / n for k in scores],
-            [p_value(k, n) for k in scores],
-            "o-",
-            color=colour,
-            markersize=4,
-            label=f"{n} trials",
-        )
-    axis.axhline(0.05, color="#222222", linestyle="--", label="0.05")
-    axis.set(xlabel="share of right answers", ylabel="probability by guessing")
-    axis.legend()
+        chances = [p_value(k, n) for k in scores]
+        axis.semilogy([k / n for k in scores], chances, f"{marker}-", color=colour, markersize=4)
+        axis.annotate(f"{n} trials", (1.0, chances[-1]), (8, 0), textcoords="offset points", va="center", fontsize=9)
+    axis.plot([0.38, 1.0], [0.05, 0.05], color="#222222", linestyle="--", linewidth=1.0)
+    axis.annotate("0.05", (0.405, 0.05), (0, 3), textcoords="offset points", va="bottom", fontsize=9)
+    axis.set(xlabel="share of right answers", ylabel="probability by guessing", xlim=(0.38, 1.08))
     return figure

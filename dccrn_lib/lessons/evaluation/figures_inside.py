@@ -183,8 +183,9 @@ def disturbances(clean: np.ndarray, systems: Mapping[str, tuple], khz: Sequence[
         axes[row, 0].set_ylabel(label, fontsize=8)
     axes[1, 0].legend(fontsize=6.5, loc="lower left", bbox_to_anchor=(-0.05, 0.98), ncols=2, columnspacing=0.8)
     ticks = [int(np.argmin(np.abs(np.asarray(khz) - k))) for k in (0.25, 0.5, 1, 2, 4, 7)]
-    axes[0, 0].set_yticks(ticks, ["0.25", "0.5", "1", "2", "4", "7"], fontsize=8)
-    axes[0, 0].set_ylabel("frequency (kHz)")
+    for row, column in ((0, 0), (1, 1), (2, 1)):  # the first picture of each row
+        axes[row, column].set_yticks(ticks, ["0.25", "0.5", "1", "2", "4", "7"], fontsize=8)
+        axes[row, column].set_ylabel("frequency (kHz)", fontsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("time (s)")
     return figure

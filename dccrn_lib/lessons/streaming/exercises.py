@@ -1,18 +1,31 @@
-"""Exercises of notebook 07: latency, waiting skips, the size of a state, and why a stream must be flushed."""
+"""Exercises of notebook 07: latency, waiting skips, the size of a state, and the end of a stream."""
 
 from __future__ import annotations
 
+import copy
 import numbers
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NoReturn
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from dccrn_lib.audio.stft import STFTConfig
 from dccrn_lib.enhancement.stream import latency_samples
-from dccrn_lib.lessons.grading import Verdict, grader, is_unanswered, right, whole_number, wrong
+from dccrn_lib.lessons.built import streaming as built
+from dccrn_lib.lessons.built.dccrn import MyStudent, my_mask
+from dccrn_lib.lessons.built.streaming import L, h
+from dccrn_lib.lessons.grading import Verdict, called, grader, is_unanswered, right, whole_number, wrong
 from dccrn_lib.networks.dccrn import DCCRNConfig
 
 #: The network of the first exercise: 20 ms window, 10 ms hop, three frames of look-ahead.
 LATENCY_CASE = {"window_length": 320, "hop_length": 160, "lookahead_frames": 3}
 ENCODER_LAYERS = 6
+#: Hops of the signals of the last exercise; three are fewer than the frames of look-ahead.
+END_CASES = (20, 3)
 STATE_CASES = ((16, 32, 64, 128, 128, 128), 512), ((8, 16, 32), 256)
 
 
@@ -104,30 +117,104 @@ def solution_state_size(channels: Sequence[int], fft_size: int) -> int:
     return sum(c * (fft_size // 2 >> i) for i, c in enumerate(inputs))
 
 
+class _TheWholeSignalError(Exception):
+    """The student was called on a signal, which a live stream does not have."""
+
+
+def _not_live(*_: object, **__: object) -> NoReturn:
+    raise _TheWholeSignalError
+
+
+def _random_student() -> MyStudent:
+    """A small student whose biases and statistics are random, so that a frame that should not exist leaves a trace."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(1)
+        student = MyStudent(channels=(4, 8, 16, 16, 16, 16), rnn_units=64).eval()
+        for name, values in [*student.named_buffers(), *student.named_parameters()]:
+            if "running_mean" in name:
+                values.normal_(0.0, 0.3)
+            elif "running_var" in name:
+                values.uniform_(0.5, 2.0)
+            elif "bias" in name and name.startswith(("encoder", "decoder")) and "decoder.5" not in name:
+                values.normal_(0.0, 0.1)
+    return student
+
+
 @grader
-def check_changed_frames(answer: float | None) -> Verdict:
-    """Grade the number of output frames that differ if a stream is ended with zeros instead of ``flush``."""
-    if is_unanswered(answer):
-        return wrong("no answer yet: put a number of frames in place of None.")
-    truth = solution_changed_frames()
-    if answer == truth:
-        return right(
-            "the last six frames look at frames after the end: offline there are none, pushed zeros make some."
+def check_to_the_end(function: Callable[[MyStudent, Sequence[Tensor]], Tensor]) -> Verdict:
+    """Grade ``function(student, hops)``: all samples of a stream that ends, (sample,), as the student gives offline.
+
+    Mistakes told apart: the stream left as it is, the start kept, the last frames of the STFT or of the mask forgotten,
+    samples of the wrong place, zeros pushed in, zeros put out, the whole signal used.
+    """
+    student = _random_student()
+    for count in END_CASES:
+        y = 0.1 * torch.randn(count * h, generator=torch.Generator().manual_seed(count))
+        with torch.no_grad():
+            truth = student(y[None])[0]
+            live = copy.copy(student)  # the same layers, but nothing that takes a whole signal
+            live.forward, live.estimate_mask = _not_live, _not_live
+            try:
+                answer = called(partial(function, live, list(y.split(h))) if callable(function) else function)
+            except _TheWholeSignalError:
+                return wrong("the student was called on the whole signal: a live stream has only one hop at a time.")
+        if isinstance(answer, Verdict):
+            return answer
+        if answer.ndim != 1:
+            return wrong(f"return one tensor (sample,), got one of shape {tuple(answer.shape)}.")
+        error = _end_error(answer, truth)
+        if error:
+            return wrong(error)
+    return right("three frames finish the STFT, six times None finishes the mask, and no frame was made up.")
+
+
+def _end_error(answer: Tensor, truth: Tensor) -> str:
+    """What is wrong with the samples of a stream; empty when they are the offline ones."""
+    size, start = len(truth), L - h
+    if len(answer) > start and _same(answer[start:][:size], truth[: len(answer) - start]):
+        return f"the first {start} samples lie before the signal: cut them off."
+    owed = size - len(answer)
+    if owed in (9 * h, size):
+        return f"{owed} samples are still owed: nothing says yet that the signal is over."
+    if owed == 6 * h:
+        return f"{owed} samples are still owed: the mask is six frames late, and step(None) asks for one of them."
+    if owed == 3 * h:
+        return f"{owed} samples are still owed: offline three more frames of the STFT hold the last samples."
+    if owed:
+        return f"{size} samples went in, {len(answer)} came out."
+    if _same(answer, truth):
+        return ""
+    tail = min(9 * h, size)
+    if not answer[-tail:].any():
+        return f"the last {tail} samples are zeros that you added: the stream still has to give them."
+    if _same(answer[:-tail], truth[:-tail]) and (answer - truth).abs().max() < 0.1 * truth.abs().max():
+        return (
+            "nearly: only the end differs. Pushed zeros make frames that do not exist offline, and the layers answer "
+            "them with their biases; after the last frame of the STFT there is None."
         )
-    if answer == 0:
-        return wrong("a layer answers a frame of zeros with its bias and with what it remembers, not with nothing.")
-    if answer == 1:
-        return wrong("one frame for ONE decoder layer; the look-ahead of all of them adds up.")
-    if answer in (5, 7):
-        return wrong("nearly: frame T - j needs the frames up to T - j + L; for which j >= 1 does that pass T - 1?")
-    if isinstance(answer, numbers.Real) and answer >= 100:
-        return wrong("that looks like samples; the question asks for frames.")
-    return wrong("find the last output frame that needs no frame after the end.")
+    return f"the samples differ from the offline ones by up to {float((answer - truth).abs().max()):.1e}."
 
 
-def solution_changed_frames() -> int:
-    """L of the student."""
-    return DCCRNConfig(stft=STFTConfig()).lookahead_frames
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and bool(torch.allclose(a, b, rtol=0.0, atol=1e-5))
+
+
+def solution_to_the_end(student: MyStudent, hops: Sequence[Tensor]) -> Tensor:
+    """Three hops of zeros for the STFT, then six times None for the mask."""
+    hand, waiting = built.StreamByHand(student), deque()
+
+    def masked() -> Iterator[Tensor]:
+        for spectrum in [*built.stream_stft([*hops, *[torch.zeros(h)] * 3]), *[None] * 6]:
+            frame = None
+            if spectrum is not None:
+                waiting.append(spectrum)
+                frame = torch.stack([spectrum.real, spectrum.imag])[None, :, 1:, None]
+            mask = hand.step(frame)
+            if mask is not None:
+                complex_mask = F.pad(torch.complex(mask[0, 0], mask[0, 1])[:, 0], (1, 0))
+                yield my_mask(complex_mask, waiting.popleft())
+
+    return torch.cat(list(built.stream_overlap_add(masked())))[L - h :]
 
 
 def latency_of_case() -> int:

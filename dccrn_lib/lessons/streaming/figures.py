@@ -55,7 +55,7 @@ def seams(offline, chunked, chunk: int, start: float = 1.0, seconds: float = 0.2
     error = error[: len(error) // block * block].reshape(-1, block)  # (block, sample)
     level = 10 * np.log10(np.mean(error**2, axis=1) + 1e-12)
     bottom.step(time[: level.size * block : block], level, where="post", color=COLOURS["student_at_kl"])
-    bottom.set(xlabel="time (s)", ylabel="difference (dB)")
+    bottom.set(xlabel="time (s)", ylabel="difference\n(dB full scale)")
     for axis in (top, bottom):
         for border in range(-(-first // chunk) * chunk, last, chunk):
             axis.axvline(border / sample_rate, color="#8c8c8c", linewidth=0.8, linestyle=":")
