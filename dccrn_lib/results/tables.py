@@ -35,6 +35,7 @@ NAMES = {
     "student_at_kl": "student taught by AT-KL",
     "student_best": "best student",
     "teacher_long": "teacher, trained on",
+    "teacher_best": "best teacher",
     "dccrn_e": "DCCRN-E",
 }
 

@@ -105,7 +105,7 @@ MUTATIONS = (
         "(v_ii + s) / (s * t), v_ri / (s * t)",
         "tests/networks/test_complex_layers.py::test_complex_batch_norm_whitens",
         "02",
-        "assert torch.allclose(whitened, by_hand",
+        "assert torch.allclose(whitened, by_eigenvalues",
     ),
     Mutation(
         "lstm_sign",
@@ -278,7 +278,7 @@ MUTATIONS = (
         "with torch.no_grad():",
         "tests/training/test_loop.py::test_a_skipped_batch_leaves_no_trace_in_batchnorm",
         "05",
-        "library = train(config, progress=False)",
+        "library_alone = train(config, progress=False)",
     ),
     Mutation(
         "teacher_in_training_mode",
@@ -288,7 +288,7 @@ MUTATIONS = (
         "return teacher.train().requires_grad_(False)",
         "tests/distillation/test_distillation.py::test_frozen_teacher_is_asserted",
         "05",
-        "teacher = freeze(load_model(shipped_teacher))",
+        "shipped_teacher = freeze(load_model(shipped_weights))",
     ),
     Mutation(
         "teacher_trainable",
@@ -298,7 +298,7 @@ MUTATIONS = (
         "return teacher.eval()",
         "tests/distillation/test_distillation.py::test_frozen_teacher_is_asserted",
         "05",
-        "teacher = freeze(load_model(shipped_teacher))",
+        "shipped_teacher = freeze(load_model(shipped_weights))",
     ),
     Mutation(
         "teacher_in_the_graph",

@@ -364,7 +364,9 @@ def test_compile_in_bfloat16_is_refused_on_a_cpu(corpus, tmp_path, monkeypatch):
 
 
 def test_who_has_bfloat16(monkeypatch):
-    assert has_bfloat16(torch.device("cuda"))  # asked of the name alone
+    for capability, has in (((7, 5), False), ((8, 0), True), ((9, 0), True)):  # T4, A100, H100
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, of=capability: of)
+        assert has_bfloat16(torch.device("cuda")) is has
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     for avx, amx in ((False, False), (True, False), (False, True)):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx=avx: avx)
