@@ -110,11 +110,13 @@ def ogg_fault(path: Path) -> str | None:
             chains += begins and between  # streams side by side all begin together, streams in a chain do not
             between = not begins
     if chains > 1:
-        return (
-            f"is a chain of {chains} streams, of which only the first would be read; join them first: "
-            f"ffmpeg -i {shlex.quote(path.name)} {shlex.quote(f'{path.stem}.wav')}"
-        )
+        return f"is a chain of {chains} streams, of which only the first would be read; join them first: {to_wav(path)}"
     return None
+
+
+def to_wav(path: Path) -> str:
+    """A command that writes the same sound as a WAV file beside it."""
+    return f"ffmpeg -i {shlex.quote(path.name)} {shlex.quote(f'{path.stem}.wav')}"
 
 
 def flac_fault(path: Path) -> str | None:

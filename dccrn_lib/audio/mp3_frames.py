@@ -10,9 +10,10 @@ Source: the layout of a frame's four bytes by ISO/IEC 11172-3 and 13818-3, MPEG 
 from __future__ import annotations
 
 import mmap
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
+
+from dccrn_lib.audio.containers import to_wav
 
 _KBIT = {  # (MPEG 1, layer) -> kbit/s by index 1 to 14
     (True, 1): range(32, 449, 32),
@@ -93,8 +94,3 @@ def mp3_fault(path: Path, samples: int, rate: int) -> str | None:
         f"holds some {found.samples / rate:.1f} s of sound, of which only {samples / rate:.1f} s would be read: its length "
         f"stands in no header, or it is several files joined; convert it first: {to_wav(path)}"
     )
-
-
-def to_wav(path: Path) -> str:
-    """A command that writes the same sound as a WAV file."""
-    return f"ffmpeg -i {shlex.quote(path.name)} {shlex.quote(f'{path.stem}.wav')}"

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from dccrn_lib.audio.containers import flac_fault, ogg_fault, shortfall, wav_overhang
-from dccrn_lib.audio.mp3_frames import mp3_fault, mp3_frames, to_wav
+from dccrn_lib.audio.containers import flac_fault, ogg_fault, shortfall, to_wav, wav_overhang
+from dccrn_lib.audio.mp3_frames import mp3_fault, mp3_frames
 from dccrn_lib.runtime.errors import AudioError
 from dccrn_lib.runtime.paths import PathLike
 
@@ -161,19 +161,19 @@ def _whole(path: Path, file: soundfile.SoundFile) -> None:
 def _end_is_there(path: Path, recording: Recording) -> None:
     """AudioError unless a FLAC or MP3 file is whole by its frames, which alone say where it ends."""
     mp3 = recording.format in ("MP3", "MPEG")
-    fault = mp3_fault(path, recording.samples, recording.sample_rate) if mp3 else None
-    if recording.format == "FLAC":
-        fault = flac_fault(path)
+    if not (mp3 or recording.format == "FLAC"):
+        return
+    fault = mp3_fault(path, recording.samples, recording.sample_rate) if mp3 else flac_fault(path)
     if fault is not None:
         raise AudioError(f"{path} {fault}")
-    tail = min(recording.samples, recording.sample_rate // 10)
-    place = recording.samples - tail if recording.format == "FLAC" else int(0.98 * recording.samples)
-    if not (mp3 or recording.format == "FLAC") or recording.samples <= recording.sample_rate:
+    if recording.samples <= recording.sample_rate:
         return
+    tail = recording.sample_rate // 10
+    place = int(0.98 * recording.samples) if mp3 else recording.samples - tail
     with _decoder(path) as file:
         again = Recording(file, recording.name)
         again.go_to(place)
-        enough = tail if recording.format == "FLAC" else 1
+        enough = 1 if mp3 else tail
         if len(again.read(enough)) < enough:
             found = mp3_frames(path) if mp3 else None
             if found is not None and found.to_the_end and not found.length_known:

@@ -49,7 +49,15 @@ def publish(hours: Sequence[tuple[str, str]], name: str = "claim", folder: str |
             by_metric = {row["metric"]: row for row in compared if (row["system"], row["minus"]) == (system, minus)}
             cells = {METRICS[key].column: _cell(by_metric.get(METRICS[key].column), key) for key in SHOWN}
             seeds = next(iter(by_metric.values()))["seeds"]
-            rows.append({"hours each": shown, "system": _name(system), "minus": _name(minus), "seeds": seeds, **cells})
+            rows.append(
+                {
+                    "hours each": shown,
+                    "system": NAMES.get(system, system),
+                    "minus": NAMES.get(minus, minus),
+                    "seeds": seeds,
+                    **cells,
+                }
+            )
     payload = {
         "title": "Who is ahead of whom, after how many hours of audio",
         "note": "Mean difference on the test mixtures, and the widest of three 95 % intervals (over seeds, over speakers "
@@ -63,25 +71,24 @@ def publish(hours: Sequence[tuple[str, str]], name: str = "claim", folder: str |
     return save_result(name, payload, folder)
 
 
-def widest(values: Mapping) -> Difference:
-    """A difference of results/shared_sources.json with the widest of its intervals.
+def widest(values: Mapping, n: int) -> Difference:
+    """A difference with the widest of its intervals.
 
-    >>> widest({"mean": 0.2, "over_seeds": [-0.1, 0.5], "over_sources": [0.1, 0.3], "both": None}).verdict
+    Args:
+        values: ``values`` of a row of results/shared_sources.json, in the unit of its metric.
+        n: mixtures.
+
+    >>> widest({"mean": 0.2, "over_seeds": [-0.1, 0.5], "over_sources": [0.1, 0.3], "both": None}, 120).verdict
     'not distinguishable'
     """
     intervals = [values[key] for key in ("over_seeds", "over_sources", "both") if values[key] is not None]
     low, high = max(intervals, key=lambda interval: interval[1] - interval[0])
-    return Difference(values["mean"], low, high, values.get("n", 0), method="t")
+    return Difference(values["mean"], low, high, n, method="t")
 
 
 def _cell(row: Mapping | None, key: str) -> str:
     if row is None:
         return "-"
-    found = widest(row["values"])
+    found = widest(row["values"], row["n"])
     verdict = found.verdict if found.verdict != "not distinguishable" else _UNCLEAR
     return f"{found.text(form=f'+.{SHOWN[key]}f')} {verdict}"
-
-
-def _name(system: str) -> str:
-    """What readers call a system: :data:`dccrn_lib.results.tables.NAMES`."""
-    return NAMES.get(system, system)

@@ -16,8 +16,8 @@ def _values(mean, over_seeds, over_sources, both):
 
 @pytest.fixture
 def command(tmp_path):
-    head = {"record": "short", "system": "student_at_kl", "minus": "dccrn_e", "seeds": 3}
-    one = {"record": "long", "system": "student_at_kl", "minus": "other", "seeds": 1}
+    head = {"record": "short", "system": "student_at_kl", "minus": "dccrn_e", "seeds": 3, "n": 8}
+    one = {"record": "long", "system": "student_at_kl", "minus": "other", "seeds": 1, "n": 8}
     rows = [
         {**head, "metric": "SI-SNR dB", "values": _values(0.2047, [0.1, 0.3], [-0.1, 0.5], [0.0, 0.4])},
         {**head, "metric": "WB-PESQ", "values": _values(0.05, [0.01, 0.09], [0.03, 0.07], [0.02, 0.08])},

@@ -275,8 +275,8 @@ FAULTS = (
         12,
         "a scan takes a cut MP3 file",
         "audio/recording.py",
-        'if not (mp3 or recording.format == "FLAC") or',
-        'if recording.format != "FLAC" or',
+        'if not (mp3 or recording.format == "FLAC"):',
+        'if recording.format != "FLAC":',
         "tests/corpus/test_manifest.py::test_cut_recordings_are_bad_files[.mp3]",
     ),
     Fault(

@@ -6,7 +6,6 @@ import base64
 import html
 import io
 import re
-from collections import deque
 from datetime import UTC, datetime
 
 import numpy as np
@@ -19,7 +18,6 @@ from dccrn_lib.enhancement.stream import StreamingEnhancer
 from dccrn_lib.enhancement.stream_step import StreamingCore
 from dccrn_lib.lessons import recorder
 from dccrn_lib.lessons.built import streaming as built
-from dccrn_lib.lessons.built.dccrn import my_mask
 from dccrn_lib.lessons.streaming import exercises, figures, widgets
 from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
 from dccrn_lib.networks.presets import build_model
@@ -267,24 +265,6 @@ def test_state_size_mistakes(function, words):
     assert not verdict and words in verdict.message
 
 
-def ended(student, hops, frames: int, masks: int, last=None) -> torch.Tensor:
-    """A stream with so many frames of zeros for the STFT and steps for the mask at its end, first samples cut off."""
-    hand, waiting = built.StreamByHand(student), deque()
-
-    def masked():
-        for spectrum in [*built.stream_stft([*hops, *[torch.zeros(100)] * frames]), *[last] * masks]:
-            frame = None
-            if spectrum is not None:
-                waiting.append(spectrum)
-                frame = torch.stack([spectrum.real, spectrum.imag])[None, :, 1:, None]
-            mask = hand.step(frame)
-            if mask is not None:
-                mask = F.pad(torch.complex(mask[0, 0], mask[0, 1])[:, 0], (1, 0))
-                yield my_mask(mask, waiting.popleft())
-
-    return torch.cat([torch.zeros(0), *built.stream_overlap_add(masked())])[300:]
-
-
 def shown(student, hops) -> torch.Tensor:
     """The right samples."""
     return exercises.solution_to_the_end(student, hops)
@@ -297,14 +277,23 @@ def shown(student, hops) -> torch.Tensor:
         (lambda student, hops: ..., "nothing yet"),
         (lambda student, hops: list(hops), "must return a tensor"),
         (lambda student, hops: shown(student, hops)[None], "one tensor (sample,)"),
-        (lambda student, hops: ended(student, hops, 0, 0), "900 samples are still owed: nothing says"),
+        (
+            lambda student, hops: exercises.stream_with_end(student, hops, 0, 0),
+            "900 samples are still owed: nothing says",
+        ),
         (lambda student, hops: torch.cat(list(built.enhance_live(student, hops))), "cut them off"),
         (lambda student, hops: torch.cat([torch.zeros(300), shown(student, hops)]), "cut them off"),
-        (lambda student, hops: ended(student, hops, 0, 6), "300 samples are still owed: offline three more frames"),
-        (lambda student, hops: ended(student, hops, 3, 0), "600 samples are still owed: the mask is six frames late"),
-        (lambda student, hops: ended(student, hops, 9, 0), "pushed zeros"),
-        (lambda student, hops: ended(student, hops, 3, 6, torch.zeros(257) * 1j), "pushed zeros"),
-        (lambda student, hops: F.pad(ended(student, hops, 0, 0), (0, 900)), "zeros that you added"),
+        (
+            lambda student, hops: exercises.stream_with_end(student, hops, 0, 6),
+            "300 samples are still owed: offline three more frames",
+        ),
+        (
+            lambda student, hops: exercises.stream_with_end(student, hops, 3, 0),
+            "600 samples are still owed: the mask is six frames late",
+        ),
+        (lambda student, hops: exercises.stream_with_end(student, hops, 9, 0), "pushed zeros"),
+        (lambda student, hops: exercises.stream_with_end(student, hops, 3, 6, torch.zeros(257) * 1j), "pushed zeros"),
+        (lambda student, hops: F.pad(exercises.stream_with_end(student, hops, 0, 0), (0, 900)), "zeros that you added"),
         (lambda student, hops: student(torch.cat(hops)[None])[0], "called on the whole signal"),
         (lambda student, hops: student.estimate_mask(student.stft(torch.cat(hops)[None])), "called on the whole"),
         (lambda student, hops: torch.cat([*hops]), "differ from the offline ones"),

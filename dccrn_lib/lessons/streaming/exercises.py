@@ -199,12 +199,22 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and bool(torch.allclose(a, b, rtol=0.0, atol=1e-5))
 
 
-def solution_to_the_end(student: MyStudent, hops: Sequence[Tensor]) -> Tensor:
-    """Three hops of zeros for the STFT, then six times None for the mask."""
+def stream_with_end(
+    student: MyStudent, hops: Sequence[Tensor], frames: int, steps: int, last: Tensor | None = None
+) -> Tensor:
+    """Samples of a stream from the first of ``hops`` on: (sample,).
+
+    Args:
+        student: causal but for its look-ahead.
+        hops: of the signal, (h,) each.
+        frames: hops of zeros that end the STFT.
+        steps: how often ``last`` follows them for the mask.
+        last: a spectrum, or None for "nothing more".
+    """
     hand, waiting = built.StreamByHand(student), deque()
 
     def masked() -> Iterator[Tensor]:
-        for spectrum in [*built.stream_stft([*hops, *[torch.zeros(h)] * 3]), *[None] * 6]:
+        for spectrum in [*built.stream_stft([*hops, *[torch.zeros(h)] * frames]), *[last] * steps]:
             frame = None
             if spectrum is not None:
                 waiting.append(spectrum)
@@ -214,7 +224,12 @@ def solution_to_the_end(student: MyStudent, hops: Sequence[Tensor]) -> Tensor:
                 complex_mask = F.pad(torch.complex(mask[0, 0], mask[0, 1])[:, 0], (1, 0))
                 yield my_mask(complex_mask, waiting.popleft())
 
-    return torch.cat(list(built.stream_overlap_add(masked())))[L - h :]
+    return torch.cat([torch.zeros(0), *built.stream_overlap_add(masked())])[L - h :]
+
+
+def solution_to_the_end(student: MyStudent, hops: Sequence[Tensor]) -> Tensor:
+    """Three hops of zeros for the STFT, then six times None for the mask."""
+    return stream_with_end(student, hops, 3, 6)
 
 
 def latency_of_case() -> int:
