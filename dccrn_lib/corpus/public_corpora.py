@@ -60,18 +60,27 @@ def voicebank(root: PathLike, out: PathLike, progress: bool = True) -> ScanRepor
 
     Args:
         root: holds clean_trainset_28spk_wav (or 56spk) and clean_testset_wav, with p226_001.wav ...
-        out: manifest to write. Speakers p226 and p287 of the training set become valid, its others train; the
-            test set is test. Its noisy side is for evaluation: see ``voicebank_test_pairs``.
+        out: manifest to write. Speakers p226 and p287 of the training set become valid, or about a tenth where it
+            has neither (as 56spk); its others train; the test set is test. Its noisy side is for evaluation: see
+            ``voicebank_test_pairs``.
         progress: show a bar.
     """
     root = Path(os.path.abspath(root))
+    files = [path for path in _audio(root) if re.match(r"clean_(train|test)set", path.parent.name)]
+
+    def speaker_of(path: Path) -> str:
+        return path.stem.split("_")[0]
+
+    training = {speaker_of(path) for path in files if "trainset" in path.parent.name}
+    valid = training & {"p226", "p287"}
+    if not valid:
+        valid = {speaker for speaker, split in assign_splits(sorted(training), 0.1, 0.0).items() if split == "valid"}
 
     def describe(path: Path) -> dict[str, str]:
-        speaker = path.stem.split("_")[0]
-        split = "test" if "testset" in path.parent.name else "valid" if speaker in ("p226", "p287") else "train"
+        speaker = speaker_of(path)
+        split = "test" if "testset" in path.parent.name else "valid" if speaker in valid else "train"
         return {"speaker": f"voicebank-{speaker}", "split": split, "language": "en"}
 
-    files = [path for path in _audio(root) if re.match(r"clean_(train|test)set", path.parent.name)]
     return _catalogue(files, "speech", out, "voicebank", "CC-BY-4.0", describe, root, progress)
 
 

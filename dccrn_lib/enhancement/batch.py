@@ -16,7 +16,7 @@ from tqdm import tqdm
 from dccrn_lib.audio.files import audio_info, list_audio_files
 from dccrn_lib.enhancement.files import EnhancedFile, Model, enhance_file, real_path
 from dccrn_lib.enhancement.optimised import optimised
-from dccrn_lib.enhancement.waveform import resolve_model
+from dccrn_lib.enhancement.waveform import device_of, resolve_model
 from dccrn_lib.runtime.devices import autocast
 from dccrn_lib.runtime.errors import AudioError, ConfigError, DccrnError, lacks_memory
 from dccrn_lib.runtime.interpreters import without_current_folder
@@ -142,7 +142,7 @@ def enhance_files(
     inputs: Iterable[PathLike] | PathLike,
     out_dir: PathLike,
     model: Model = "distil_dccrn",
-    device: str = "cpu",
+    device: str | None = None,
     workers: int = 1,
     progress: bool = True,
     overwrite: bool = False,
@@ -159,7 +159,7 @@ def enhance_files(
         inputs: files and folders.
         out_dir: folder to write to; made if need be.
         model: shipped name, path of weights, or a network.
-        device: cpu, cuda, cuda:1 ...
+        device: cpu, cuda, cuda:1 ...; None leaves a network where it is, and loads weights on the CPU.
         workers: files processed in parallel, each in its own process with its part of the cores. A script that asks
             for more than one must guard its entry point with ``if __name__ == "__main__":``.
         progress: show a progress bar in seconds of audio on stderr.
@@ -182,7 +182,8 @@ def enhance_files(
         raise ConfigError("overwrite replaces what skip_existing would leave: choose one of the two")
     if out.exists() and not out.is_dir():
         raise AudioError(f"{out} is a file; the output must be a folder")
-    network = optimised(resolve_model(model, device))
+    resolved = resolve_model(model, device)
+    network, device = optimised(resolved), str(device_of(resolved))
     autocast(precision, device)  # refused before the first file
     report = EnhanceReport()
     jobs = _plan(paths, out, report)
@@ -206,6 +207,7 @@ def enhance_files(
             for source, outcome in _in_processes(jobs, shared, device, workers, overwrite, precision):
                 advance(lengths[source])
                 _record(report, source, outcome)
+            network.to(device)  # back to where it was
     report.done.sort()
     report.failed.sort()
     return report

@@ -79,7 +79,7 @@ def enhance_file(
     source: PathLike,
     destination: PathLike,
     model: Model = "distil_dccrn",
-    device: str = "cpu",
+    device: str | None = None,
     overwrite: bool = False,
     subtype: str | None = None,
     on_progress: Callable[[float], None] | None = None,
@@ -91,7 +91,7 @@ def enhance_file(
         source: any format that soundfile reads, any rate, length and number of channels (each on its own).
         destination: file to write; its suffix decides the format.
         model: shipped name, path of weights, or a network.
-        device: cpu, cuda, cuda:1 ...
+        device: cpu, cuda, cuda:1 ...; None leaves a network where it is, and loads weights on the CPU.
         overwrite: replace an existing destination (never the source).
         subtype: sample format (PCM_16, FLOAT ...); None keeps the input's where the output format has it.
         on_progress: called with the seconds of audio written since the last call.

@@ -46,7 +46,7 @@ class WholeSignal:
 
     def __init__(self, model: nn.Module, precision: str = "fp32") -> None:
         self.model, self._blocks = model, []
-        self._device = _device(model)
+        self._device = device_of(model)
         self._precision = precision
 
     def push(self, samples: np.ndarray) -> np.ndarray:
@@ -70,7 +70,7 @@ class StreamedSignal:
     """
 
     def __init__(self, model: OptimisedDCCRN, channels: int, precision: str = "fp32") -> None:
-        self._device, self._precision = _device(model), precision
+        self._device, self._precision = device_of(model), precision
         on_cpu = self._device.type == "cpu"
         frames = BLOCK_FRAMES if on_cpu else 2048
         self._groups = [
@@ -100,7 +100,7 @@ class StreamedSignal:
 SignalPath = WholeSignal | StreamedSignal
 
 
-def _device(model: nn.Module) -> torch.device:
+def device_of(model: nn.Module) -> torch.device:
     """Where a network lies; the CPU for one without weights."""
     tensor = next(itertools.chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if tensor is None else tensor.device
@@ -118,7 +118,7 @@ def signal_path(
         AudioError: the network needs the whole signal and it is longer than LIMIT_SECONDS.
         ConfigError: a precision that is not known, or not there on this device.
     """
-    autocast(precision, _device(model))
+    autocast(precision, device_of(model))
     model = optimised(model)
     if seconds > WHOLE_SECONDS and isinstance(model, OptimisedDCCRN):
         return StreamedSignal(model, channels, precision)
@@ -166,13 +166,17 @@ def enhanced_blocks(
         done += piece.shape[1]
 
 
-def resolve_model(model: nn.Module | PathLike, device: str = "cpu") -> nn.Module:
+def resolve_model(model: nn.Module | PathLike, device: str | None = None) -> nn.Module:
     """A network on ``device``: itself, or loaded by shipped name or path.
+
+    Without a device a network stays where it is, and weights are loaded on the CPU.
 
     Raises:
         WeightsError: no such weights.
         ConfigError: unknown or absent device.
     """
+    if device is None:
+        return model if isinstance(model, nn.Module) else load_model(model)
     require_device(device)
     return model.to(device) if isinstance(model, nn.Module) else load_model(model, device)
 
@@ -223,7 +227,7 @@ def enhance_waveform(
     if np.abs(rows).max() > LOUDEST:
         raise AudioError(f"the signal holds values beyond {LOUDEST:g}, which are no sound; repair it first")
     meter.add(rows)
-    network = resolve_model(model) if not isinstance(model, nn.Module) else model
+    network = resolve_model(model)
     size = max(1, int(BLOCK_SECONDS * sample_rate))
     blocks = (rows[:, start : start + size] for start in range(0, rows.shape[1], size))
     with evaluating(network):

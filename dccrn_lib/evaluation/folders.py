@@ -12,12 +12,12 @@ from tqdm import tqdm
 
 from dccrn_lib.audio.files import AUDIO_SUFFIXES
 from dccrn_lib.audio.rate import SAMPLE_RATE
-from dccrn_lib.enhancement.waveform import enhance_waveform
+from dccrn_lib.enhancement.waveform import enhance_waveform, resolve_model
 from dccrn_lib.evaluation.intervals import paired_difference, summarise
 from dccrn_lib.evaluation.pairing import check_lengths, pair_files
 from dccrn_lib.evaluation.scores import metric_names
 from dccrn_lib.evaluation.systems import Pair, read_mono, score_many
-from dccrn_lib.networks.weights import find_weights, load_model
+from dccrn_lib.networks.weights import find_weights
 from dccrn_lib.runtime.errors import AudioError, ConfigError
 from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.paths import PathLike
@@ -49,7 +49,7 @@ def evaluate_directories(
     model: PathLike | nn.Module | None = None,
     enhanced: PathLike | None = None,
     json_path: PathLike | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     workers: int | None = None,
     progress: bool = True,
     metrics: Sequence[str] | None = None,
@@ -66,7 +66,7 @@ def evaluate_directories(
         model: shipped name, path of weights, or a network.
         enhanced: folder of files already enhanced.
         json_path: where to write the result, or None.
-        device: for the model.
+        device: for the model; None leaves a network where it is, and loads weights on the CPU.
         workers: processes for scoring; None takes one for fewer than 16 files, and as many as cores otherwise.
         progress: show a progress bar on stderr.
         metrics: names to compute, None for all that are installed.
@@ -125,12 +125,11 @@ def _refuse_input(json_path: Path, inputs: list[Path], model: PathLike | nn.Modu
         raise ConfigError(f"{json_path}: the result is no recording; name a file that ends in .json")
 
 
-def _load(model: PathLike | nn.Module | None, device: str) -> tuple[nn.Module | None, str | None]:
+def _load(model: PathLike | nn.Module | None, device: str | None) -> tuple[nn.Module | None, str | None]:
     if model is None:
         return None, None
-    if isinstance(model, nn.Module):
-        return model.to(device), type(model).__name__
-    return load_model(model, device), Path(model).name
+    label = type(model).__name__ if isinstance(model, nn.Module) else Path(model).name
+    return resolve_model(model, device), label
 
 
 def _summary(items: list[dict[str, Any]], metrics: tuple[str, ...]) -> dict[str, Any]:

@@ -38,6 +38,15 @@ def test_librispeech_splits_by_subset_and_names_speakers(tmp_path):
     assert report.counts == {"train": 2, "valid": 1, "test": 1}
 
 
+def test_voicebank_of_56_speakers_has_a_valid_split_too(tmp_path):
+    voices = [f"p{number}" for number in range(234, 254)]  # neither p226 nor p287 is among its speakers
+    make(tmp_path, *(f"clean_trainset_56spk_wav/{voice}_00{k}.wav" for voice in voices for k in (1, 2)))
+    public_corpora.voicebank(tmp_path, tmp_path / "m.jsonl", progress=False)
+    splits = dict(groups(tmp_path / "m.jsonl", "speaker"))
+    assert len(splits) == len(groups(tmp_path / "m.jsonl", "speaker")) == 20  # a speaker has one split
+    assert 1 <= list(splits.values()).count("valid") <= 4 and set(splits.values()) == {"train", "valid"}
+
+
 def test_voicebank_keeps_the_test_set_and_two_valid_speakers(tmp_path):
     make(
         tmp_path,

@@ -352,6 +352,23 @@ def test_no_output_from_a_broken_network(tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
+class Travelling(Gain):
+    """A network that notes where it is sent."""
+
+    def to(self, *args, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.sent = [*getattr(self, "sent", []), args]
+        return super().to(*args, **kwargs)
+
+
+def test_a_network_stays_on_its_device_unless_another_is_named(tmp_path):
+    write_audio(tmp_path / "x.wav", noise(1, 800), 16000)
+    network = Travelling(1.0)
+    enhance_file(tmp_path / "x.wav", tmp_path / "y.wav", network)
+    assert not hasattr(network, "sent")
+    enhance_file(tmp_path / "x.wav", tmp_path / "z.wav", network, device="cpu")
+    assert network.sent == [("cpu",)]
+
+
 def test_unknown_model_and_device(tmp_path):
     write_audio(tmp_path / "x.wav", noise(1, 800), 16000)
     with pytest.raises(WeightsError, match="no_such_weights"):
