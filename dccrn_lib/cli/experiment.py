@@ -6,7 +6,8 @@ An experiment is imported when its command runs: help and usage errors need no t
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -63,6 +64,16 @@ def _add_cluster(p: Parser) -> None:
     p.add_argument("--cluster", default="", metavar="ADDRESS", help="dask scheduler whose workers do the trainings")
 
 
+@contextmanager
+def _resumable(out: str) -> Iterator[None]:
+    """Say how a sweep that was told to stop goes on; the command then ends as an interrupted one."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"stopped; the same command resumes in {out}")
+        raise
+
+
 def _student(profile: str) -> TrainConfig:
     return TrainConfig(out="", speech="", noise="", **get_profile(profile).settings())
 
@@ -81,7 +92,7 @@ def _methods_run(a: argparse.Namespace) -> int:
     a.fields = for_its_steps(a, a.profile)
     a.changed = changed(a.fields, base)
     a.changes = _outer(a.fields, a.changed)
-    with cluster_executor(a.cluster) as executor:
+    with _resumable(a.out), cluster_executor(a.cluster) as executor:
         methods.run(a, executor)
     print(f"{a.out}: done; compare the methods by: experiment methods publish --out {a.out} --name NAME")
     return 0
@@ -142,7 +153,7 @@ def _teaching_run(a: argparse.Namespace) -> int:
     a.fields = replace(fields, valid_every=fields.steps)
     a.changed = _without(DECIDED_AT_END, changed(a.fields, taught_student(a.profile)))
     a.changes = _outer(a.fields, _without(DECIDED, changed(a.fields, _student(a.profile))))
-    with cluster_executor(a.cluster) as executor:
+    with _resumable(a.out), cluster_executor(a.cluster) as executor:
         teaching.run(a, executor)
     return 0
 
@@ -352,7 +363,7 @@ def _training_data_run(a: argparse.Namespace) -> int:
     from dccrn_lib.experiments.executors import cluster_executor
 
     a.changed = changed(a.fields, student_on_data(a.steps))
-    with cluster_executor(a.cluster) as executor:
+    with _resumable(a.out), cluster_executor(a.cluster) as executor:
         training_data.run(a, executor)
     return 0
 

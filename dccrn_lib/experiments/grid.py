@@ -30,7 +30,7 @@ from dccrn_lib.evaluation.metrics import COMPARED_METRICS
 from dccrn_lib.evaluation.scores import require_installed
 from dccrn_lib.evaluation.systems import evaluate_systems, kept_items
 from dccrn_lib.experiments.executors import run_jobs
-from dccrn_lib.experiments.paper import data_hash, run_system, test_mixtures, train_config
+from dccrn_lib.experiments.paper import data_hash, resume_system, run_system, test_mixtures, train_config
 from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
 from dccrn_lib.runtime.files import read_json, write_json
@@ -107,7 +107,7 @@ class GridJob:
 
 def train_and_score(job: GridJob) -> SweepRun | None:
     """Do a job, or read what an earlier call left in its folder; None where the training was told to stop."""
-    result = run_system(job.config, job.progress)
+    result = resume_system(job.config, job.progress)
     if result.stopped:
         return None
     items = evaluate_systems(
@@ -175,13 +175,13 @@ def run_sweep(
         changes: fields of TrainConfig for all students.
 
     Returns:
-        The runs of this share that are finished, in the order of methods, then seeds; none where the teacher's training
-        was told to stop. ``out/sweep.json`` holds all
-        finished runs of the folder.
+        The runs of this share, in the order of methods, then seeds. ``out/sweep.json`` holds all finished runs of the
+        folder.
 
     Raises:
         ConfigError: an unknown method, no method or seed, a share out of range, a folder that holds other runs, or a
             metric whose package is not installed.
+        KeyboardInterrupt: a training was told to stop; what is finished is kept, and the next call goes on.
     """
     require_installed(metrics)
     profile = get_profile(profile) if isinstance(profile, str) else profile
@@ -193,10 +193,7 @@ def run_sweep(
     if not teacher and any(v.method != "none" for v in variants):
         where = {k: v for k, v in changes.items() if k == "device"}
         with only_writer(out, wait=True):  # of several shares one trains it, and the others find it
-            taught = run_system(train_config("teacher", profile, corpus, out, **where), progress)
-        if taught.stopped:
-            return []
-        teacher = taught.weights
+            teacher = run_system(train_config("teacher", profile, corpus, out, **where), progress).weights
     tests = functools.partial(test_mixtures, profile, corpus)
     workers = 1 if workers is None and (executor is not None or profile.test_mixtures < 16) else workers
     jobs = []
@@ -213,6 +210,8 @@ def run_sweep(
         jobs.append(GridJob(variant.name, config, tests, tuple(metrics), workers, progress))
     runs = run_grid(jobs, executor)
     _save(out, profile, corpus, metrics)
+    if len(runs) < len(jobs):
+        raise KeyboardInterrupt
     return runs
 
 

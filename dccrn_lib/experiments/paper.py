@@ -119,18 +119,30 @@ def find_experiment(out: str | Path, profile: str) -> dict | None:
         return None
     record = read_json(file, "remove it to train the experiment again")
     record["folder"] = Path(out) / record["folder"]
-    finished = all((record["folder"] / name / "best.safetensors").is_file() for name in TRAINED)
+    finished = all(_finished_folder(record["folder"] / name) for name in TRAINED)
     return record if finished and record["profile"] == profile else None
 
 
 def run_system(config: TrainConfig, progress: bool = True) -> TrainResult:
-    """Train one system, or resume where it stopped; a finished run is loaded at once."""
+    """Train one system, or resume where it stopped; a finished run is loaded at once.
+
+    Raises:
+        KeyboardInterrupt: the training was told to stop; it keeps a checkpoint, and the next call goes on.
+    """
+    result = resume_system(config, progress)
+    if result.stopped:
+        raise KeyboardInterrupt
+    return result
+
+
+def resume_system(config: TrainConfig, progress: bool = True) -> TrainResult:
+    """As :func:`run_system`, but a training that was told to stop comes back, ``stopped`` and half trained."""
     return train(config, resume=True, progress=progress)
 
 
 def _run_alone(config: TrainConfig) -> bool:
     set_up_cpu(threads=1)
-    return run_system(config, progress=False).stopped
+    return resume_system(config, progress=False).stopped
 
 
 def run_systems(configs: Sequence[TrainConfig]) -> None:
@@ -150,17 +162,29 @@ def run_systems(configs: Sequence[TrainConfig]) -> None:
         with spawn_pool(min(len(todo), usable_cores()), shielded=False) as pool:  # each keeps a checkpoint at Ctrl-C
             stopped = any(list(pool.map(_run_alone, todo)))
     else:
-        stopped = any(run_system(config, progress=False).stopped for config in todo)  # none behind one that is stopped
+        stopped = any(
+            resume_system(config, progress=False).stopped for config in todo
+        )  # none behind one that is stopped
     if stopped:
         raise KeyboardInterrupt
 
 
 def _finished(config: TrainConfig) -> bool:
-    path = Path(config.out) / "history.json"
-    if not path.is_file():
+    return _steps_made(Path(config.out)) >= config.steps
+
+
+def _finished_folder(folder: Path) -> bool:
+    """Whether the run in a folder made all the steps that its record asks for."""
+    if not (folder / "best.safetensors").is_file() or not (folder / "config.json").is_file():
         return False
-    valid = read_json(path, "remove it to resume the run").get("valid")
-    return bool(valid) and valid[-1]["step"] >= config.steps
+    return _steps_made(folder) >= read_json(folder / "config.json", "remove it to train the system again")["steps"]
+
+
+def _steps_made(folder: Path) -> int:
+    """Steps of a run by its last validation, which stands at its end; 0 without one."""
+    path = folder / "history.json"
+    valid = read_json(path, "remove it to resume the run").get("valid") if path.is_file() else None
+    return valid[-1]["step"] if valid else 0
 
 
 def load_systems(folder: str | Path = "") -> dict[str, nn.Module]:

@@ -100,6 +100,9 @@ def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
     """Train and score the share of the runs that ``a`` names, on an executor or here; see the command's --help.
 
     Beside the options of the command, ``fields`` is the student, and ``changed`` what the command line changed in it.
+
+    Raises:
+        KeyboardInterrupt: a training was told to stop; what is finished is kept, and the next call goes on.
     """
     seeds, (first, every) = parse_seeds(a.seeds), parse_share(a.share)
     mine = shared([(seed, name) for seed in seeds for name in MIXTURES], (first, every))
@@ -131,7 +134,7 @@ def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
         jobs.append(GridJob(name, config, tests, COMPARED_METRICS, 1, not a.quiet))
     for job, done in run_jobs(train_and_score, jobs, executor):
         if done is None:
-            break
+            raise KeyboardInterrupt
         print(f"{job.name}, seed {done.seed}: {done.mean('si_snr_db'):.2f} dB", flush=True)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from dccrn_lib.cli import main as cli
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
-from dccrn_lib.experiments import methods
+from dccrn_lib.experiments import methods, paper
 from dccrn_lib.experiments.grid import SweepRun, compare_methods, load_runs
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import save_model
@@ -84,7 +84,7 @@ def test_publishing_nothing_is_refused(tmp_path):
         methods.publish(tmp_path, "x", folder=tmp_path)
 
 
-def test_the_command_trains_scores_and_publishes(tmp_path, capsys):
+def test_the_command_trains_scores_and_publishes(tmp_path, capsys, monkeypatch):
     made = generated_corpus(0.02, root=tmp_path / "corpus", progress=False)
     torch.manual_seed(0)
     teacher = save_model(build_model("uformer_mini"), tmp_path / "teacher")
@@ -93,6 +93,11 @@ def test_the_command_trains_scores_and_publishes(tmp_path, capsys):
     command += ["--methods", "none,at_kl", "--seeds", "0,1", "--teacher", str(teacher), "--steps", "2"]
     command += ["--mix.snr_db=-1,5", "--speech", str(made.speech), "--noise", str(made.noise)]
     try:
+        with monkeypatch.context() as patch:
+            real = paper.train
+            patch.setattr(paper, "train", lambda config, **options: real(config, **options, stop_after=1))
+            assert cli.main(command) == 130  # a training was told to stop
+        assert "done" not in capsys.readouterr().out
         code = cli.main(command)
     finally:
         torch.set_num_threads(threads)

@@ -15,6 +15,7 @@ from dccrn_lib.networks.presets import build_from_config, build_model
 from dccrn_lib.networks.weights import save_model
 from dccrn_lib.results.records import load_result
 from dccrn_lib.runtime.errors import ConfigError, WeightsError
+from dccrn_lib.runtime.files import write_json
 from dccrn_lib.training.profiles import get_profile
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -73,6 +74,10 @@ def test_find_experiment_wants_all_three_and_the_profile(corpus, tmp_path):
         assert paper.find_experiment(tmp_path, "smoke") is None
         save_model(build_model("distil_dccrn_mini"), folder / name / "best")
         paper.record_experiment(folder, "smoke", 0, corpus, "at_kl")
+        for step in (None, 1, 2):  # weights of a training that was stopped are not its end
+            assert paper.find_experiment(tmp_path, "smoke") is None
+            write_json(folder / name / "config.json", {"steps": 2})
+            write_json(folder / name / "history.json", {"valid": [{"step": step}] if step else []})
     assert paper.find_experiment(tmp_path, "smoke")["folder"] == folder
     assert paper.find_experiment(tmp_path, "quick") is None
     assert list(paper.load_systems(folder)) == list(paper.TRAINED)
@@ -130,11 +135,22 @@ def test_sweep_resumes_shares_and_refuses(corpus, tmp_path, monkeypatch):
             grid.run_sweep(**wrong, **arguments)
 
 
+def test_a_system_that_was_told_to_stop_is_no_result(corpus, tmp_path, monkeypatch):
+    """Lesson 05 goes on to score what ``run_system`` returns, and lesson 06 reads it."""
+    real, config = paper.train, paper.train_config("student", TINY, corpus, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(paper, "train", lambda config, **options: real(config, **options, stop_after=1))
+        with pytest.raises(KeyboardInterrupt):
+            paper.run_system(config, progress=False)
+    assert not paper.run_system(config, progress=False).stopped
+
+
 def test_a_teacher_that_was_told_to_stop_teaches_nobody(corpus, tmp_path, monkeypatch):
     real = paper.train
     monkeypatch.setattr(paper, "train", lambda config, **options: real(config, **options, stop_after=1))
     arguments = {"profile": TINY, "out": tmp_path, "corpus": corpus, "metrics": ("si_snr_db",), "progress": False}
-    assert grid.run_sweep(["none", "at_kl"], [0], **arguments) == []
+    with pytest.raises(KeyboardInterrupt):
+        grid.run_sweep(["none", "at_kl"], [0], **arguments)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["teacher"]
 
 

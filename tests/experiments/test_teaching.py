@@ -40,6 +40,16 @@ def test_the_published_setting_is_what_runs_when_nothing_else_is_said():
     assert (student.method, student.normalisation, student.feature_share) == ("at_kl", "softmax", 0.5)
 
 
+def test_a_command_whose_training_is_stopped_ends_as_interrupted(small, capsys, monkeypatch):
+    real = paper.train
+    monkeypatch.setattr(paper, "train", lambda config, **options: real(config, **options, stop_after=1))
+    assert cli.main([*RUN, "--out", str(small / "here"), "--seeds", "0,1"]) == 130
+    said = capsys.readouterr()
+    assert f"stopped; the same command resumes in {small / 'here'}" in said.out and "done" not in said.out
+    assert "interrupted" in said.err
+    assert not list((small / "here").glob("*/seed*/evaluation.json"))
+
+
 def test_both_students_of_each_seed_are_trained_scored_and_published(small, capsys, monkeypatch):
     assert cli.main([*RUN, "--out", str(small / "here"), "--seeds", "0,1", "--share", "0/2"]) == 0
     with pytest.raises(ConfigError, match="1 seeds are finished in both kinds"):

@@ -100,6 +100,12 @@ def test_fields_of_the_students_are_options_and_the_mixtures_keep_their_differen
     assert {job.config.batch_size for job in jobs[6:]} == {2}
 
 
+def test_a_run_that_is_stopped_ends_the_command_as_interrupted(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(training_data, "run_jobs", lambda function, jobs, executor: iter([(jobs[0], None)]))
+    assert cli.main([*RUN, *arguments, "--seeds", "0", "--steps", "2", "--count", "2"]) == 130
+    assert "the same command resumes" in capsys.readouterr().out
+
+
 def _config(folder, config):
     path = folder / "config.json"
     path.write_text(json.dumps(dataclasses.asdict(config)))
