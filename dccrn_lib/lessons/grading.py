@@ -13,7 +13,7 @@ import math
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import EllipsisType
+from types import EllipsisType, FunctionType
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
@@ -42,6 +42,9 @@ class Verdict:
 def grader(check: Callable[P, Verdict]) -> Callable[P, Verdict]:
     """Decorator of a grader: an answer that stops with an error, or is no answer of its kind, gets a verdict, too.
 
+    An answer that is a function works on copies of the tensors and arrays that it is given: one that computes in place
+    is compared with what the grader holds, not with what it left behind.
+
     >>> grader(lambda answer: right() if answer(2) == 4 else wrong("no"))(lambda: 4)
     Not yet: it stopped with TypeError: <lambda>() takes 0 positional arguments but 1 was given
     """
@@ -49,11 +52,30 @@ def grader(check: Callable[P, Verdict]) -> Callable[P, Verdict]:
     @functools.wraps(check)
     def grade(*args: P.args, **kwargs: P.kwargs) -> Verdict:
         try:
-            return check(*args, **kwargs)
+            return check(*map(_on_copies, args), **kwargs)  # pyright: ignore[reportCallIssue]
         except Exception as error:  # whatever the reader's code raises
             return wrong(f"it stopped with {type(error).__name__}: {error}")
 
     return grade
+
+
+def _on_copies(answer: object) -> object:
+    """A function that hands ``answer`` copies; what is no plain function comes back as it is (classes, layers, numbers)."""
+    if not isinstance(answer, FunctionType | functools.partial):
+        return answer
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return answer(*map(_copied, args), **{name: _copied(value) for name, value in kwargs.items()})
+
+    return call
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return value.copy() if isinstance(value, np.ndarray) else value
 
 
 def right(message: str = "this is it.") -> Verdict:

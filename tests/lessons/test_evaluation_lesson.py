@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import soundfile
+import torch
 from matplotlib.colors import to_hex
 
 from dccrn_lib.lessons.evaluation import exercises
@@ -211,6 +212,12 @@ def test_items_solution_and_no_answer():
     assert not exercises.check_items(None)
 
 
+def in_place_without_means(s, e):
+    s -= s.mean()
+    e -= e.mean()
+    return s @ e / (s @ s)
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
@@ -220,6 +227,7 @@ def test_items_solution_and_no_answer():
         (lambda s, e: s @ e / np.sqrt((s @ s) * (e @ e)), "correlation"),
         (lambda s, e: -exercises.solution_gain(s, e), "sign is turned"),
         (lambda s, e: exercises.solution_gain(s - s.mean(), e - e.mean()), "you removed the means"),
+        (in_place_without_means, "you removed the means"),
         (lambda s, e: max(-1.0, min(1.0, s @ e / (s @ s))), "2.5 clean + noise - 1"),
         (lambda s, e: 3.0, "yours is 3.000"),
         (lambda s, e: None, "one number"),
@@ -228,6 +236,18 @@ def test_items_solution_and_no_answer():
 def test_wrong_gains(answer, message):
     verdict = exercises.check_gain(answer)
     assert not verdict and message in verdict.message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda s, e: torch.dot(s, e) / torch.dot(s, s),
+        lambda s, e: (s * e).sum() / s.square().sum(),
+        lambda s, e: s @ e / (s @ s),
+    ],
+)
+def test_a_gain_of_tensors_is_one_too(answer):
+    assert exercises.check_gain(answer)
 
 
 def drawn_voices(draw, below: float = 0.025, resamples: int = 4000):
@@ -330,6 +350,8 @@ def test_wrong_items(answer, message):
         (lambda c, n: 0.5**c, "in a row"),
         (lambda c, n: 1 - exercises.solution_guessing(c, n), "other tail"),
         (lambda c, n: 0.3, "yours is 0.3000"),
+        (lambda c, n: exercises.solution_guessing(c, 10), "for 5 of 5 the probability is 0.0312"),
+        (lambda c, n: sum(math.comb(n, k) for k in range(c, 11)) / 2**n, "for 9 of 12"),
         (lambda c, n: "x", "one number"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -63,6 +64,11 @@ def test_mistakes_are_recognised(check, answer, message):
     verdict = check(answer)
     assert not verdict
     assert re.search(message, verdict.message), verdict.message
+
+
+def test_a_floor_by_numpy_is_a_floor():
+    floor = lambda m, d: torch.from_numpy(np.maximum(m.numpy(), np.power(10.0, d / 20)))  # noqa: E731
+    assert exercises.check_gain_floor(floor)
 
 
 def test_a_floor_in_place_is_a_floor():

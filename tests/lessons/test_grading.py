@@ -7,10 +7,12 @@ import inspect
 import pkgutil
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from dccrn_lib import lessons
-from dccrn_lib.lessons.grading import Verdict
+from dccrn_lib.lessons.grading import Verdict, grader, right
 
 MODULES = [name for _, name, package in pkgutil.iter_modules(lessons.__path__) if package]
 GRADERS = {
@@ -40,11 +42,32 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS.keys())
-@pytest.mark.parametrize("grader", GRADERS.values(), ids=GRADERS.keys())
-def test_no_answer_breaks_a_grader(grader, answer: Any):
-    others = len(inspect.signature(grader).parameters) - 1
-    verdict = grader(answer, *[2.0] * others)
+@pytest.mark.parametrize("check", GRADERS.values(), ids=GRADERS.keys())
+def test_no_answer_breaks_a_grader(check, answer: Any):
+    others = len(inspect.signature(check).parameters) - 1
+    verdict = check(answer, *[2.0] * others)
     assert isinstance(verdict, Verdict) and not verdict and verdict.message
+
+
+def test_an_answer_works_on_copies():
+    """One that computes in place is not compared with what it left behind."""
+    given = {}
+
+    @grader
+    def check(answer):
+        given.update(tensor=torch.ones(3), array=np.ones(3), features={"encoder.0": torch.ones(3)})
+        answer(given["tensor"], given["array"], features=given["features"])
+        return right()
+
+    def answer(tensor, array, features):
+        tensor += 1
+        array += 1
+        features["encoder.0"] += 1
+        features["encoder.1"] = tensor
+
+    assert check(answer)
+    assert given["tensor"].sum() == given["array"].sum() == given["features"]["encoder.0"].sum() == 3
+    assert list(given["features"]) == ["encoder.0"]
 
 
 def test_an_error_of_the_answer_is_named():

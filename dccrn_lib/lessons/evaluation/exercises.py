@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 
 from dccrn_lib.lessons.grading import Verdict, grader, number, right, wrong
 
@@ -47,7 +48,7 @@ def check_gain(answer) -> Verdict:
         ("-0.5 clean + 0.5 noise", s, -0.5 * s + 0.5 * n),
         ("2.5 clean + noise - 1, the clean signal with a mean of 0.5", level, 2.5 * level + n - 1.0),
     )
-    values = [number(answer(clean, estimate)) for _, clean, estimate in cases]
+    values = [number(_of_arrays_or_tensors(answer, clean, estimate)) for _, clean, estimate in cases]
     if None in values:
         return wrong("the function must return one number.")
     got = [float(value) for value in values if value is not None]
@@ -61,6 +62,14 @@ def check_gain(answer) -> Verdict:
         if abs(value - want) >= 1e-4:
             return wrong(f"for estimate = {title}, the gain is {want:.3f}, yours is {value:.3f}.")
     raise AssertionError("one of the two differs")
+
+
+def _of_arrays_or_tensors(answer: Callable, *signals: np.ndarray) -> object:
+    """The answer for arrays, or for tensors where it is written for those, as the lesson's signals are."""
+    try:
+        return answer(*signals)
+    except (TypeError, AttributeError):
+        return answer(*map(torch.from_numpy, signals))
 
 
 def _agree(got: Sequence[float], wanted: Sequence[float]) -> bool:
@@ -206,7 +215,7 @@ def solution_items() -> int:
 def check_guessing(answer) -> Verdict:
     """``answer(correct, trials)`` is the probability of at least that many right answers by guessing.
 
-    Mistakes told apart: exactly that many, more than that many, two-sided, a product of halves.
+    Mistakes told apart: exactly that many, more than that many, two-sided, a product of halves, ten trials always.
     """
     if not callable(answer):
         return wrong("give a function p(correct, trials).")
@@ -222,7 +231,14 @@ def check_guessing(answer) -> Verdict:
     ):
         if abs(got - value) < 1e-6:
             return wrong(message)
-    if abs(got - want) < 1e-6 and abs((number(answer(5, 5)) or 0) - 1 / 32) < 1e-6:
+    if abs(got - want) < 1e-6:
+        for correct, trials in ((5, 5), (9, 12)):
+            other, expected = number(answer(correct, trials)), solution_guessing(correct, trials)
+            if other is None or abs(other - expected) >= 1e-6:
+                return wrong(
+                    f"right for 10 trials, but for {correct} of {trials} the probability is {expected:.4f}: take both "
+                    "numbers from the arguments."
+                )
         return right("8 of 10 is not yet evidence at 5 %; 9 of 10 is.")
     return wrong(f"for 8 of 10 the probability is {want:.4f}, yours is {got:.4f}.")
 

@@ -63,6 +63,7 @@ def check_gain_floor(answer: Callable[[Tensor, float], Tensor | None]) -> Verdic
     given = [value for floor in (-12.0, -30.0) if (value := answer(mask.clone(), floor)) is not None]
     if len(given) < 2:
         return wrong("the function returns None; it must return the mask with its floor.")
+    given = [torch.as_tensor(value).to(mask.dtype) for value in given]
     if any(value.shape != mask.shape for value in given):
         return wrong(f"the shape is {tuple(given[0].shape)}, it must stay {tuple(mask.shape)}.")
     truth = [solution_gain_floor(mask, floor) for floor in (-12.0, -30.0)]
