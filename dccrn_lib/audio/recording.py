@@ -28,6 +28,8 @@ from dccrn_lib.runtime.paths import PathLike
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 #: Hz; libvorbis ends the process above it.
 HIGHEST_VORBIS_RATE = 200_000
+#: An Ogg header counts channels in one byte.
+MOST_OGG_CHANNELS = 255
 #: 200 dB above full scale: floats in units of 32-bit integers stay below it, and squares above it overflow.
 LOUDEST = 1e10
 #: Recordings in formats that libsndfile does not read: found in folders all the same, and named with what to do.
@@ -258,8 +260,10 @@ def require_rate(path: PathLike, rate: int, channels: int, subtype: str | None, 
         subtype, form: libsndfile's; a combination that it refuses itself is left to it.
 
     Raises:
-        AudioError: the rate comes back as another one, or libvorbis cannot encode it (it crashes).
+        AudioError: the rate comes back as another one, or libvorbis cannot encode it or so many channels (it crashes).
     """
+    if form == "OGG" and channels > MOST_OGG_CHANNELS:
+        raise AudioError(f"cannot write {path}: {form} takes no more than {MOST_OGG_CHANNELS} channels; use .wav")
     if form == "OGG" and rate > HIGHEST_VORBIS_RATE:
         raise AudioError(f"cannot write {path}: {form} takes no more than {HIGHEST_VORBIS_RATE} Hz; use .wav or .flac")
     header = io.BytesIO()

@@ -40,7 +40,7 @@ def run_notebooks(**options: Any) -> Parser:
 def _run_notebooks(a: argparse.Namespace) -> int:
     from dccrn_lib.lessons.running import notebooks
 
-    only = [part.strip() for part in a.only.split(",") if part.strip()] if a.only else None
+    only = [part.strip() for part in a.only.split(",") if part.strip()] if a.only is not None else None
     if a.list_parameters:
         print(notebooks.describe_parameters(only))
         return 0

@@ -34,6 +34,7 @@ from dccrn_lib.networks.weights import read_card
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.devices import set_up_cpu
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.paths import joined_paths
 from dccrn_lib.runtime.settings import parse_seeds, parse_share
 
 #: Columns of the printed table; the file holds the others too.
@@ -174,7 +175,7 @@ def _command(a: argparse.Namespace) -> str:
     parts += [f"--methods {a.methods}", f"--seeds {a.seeds}"]
     for kind in ("speech", "noise", "rir"):
         if getattr(a, kind):
-            parts.append(f"--{kind} {','.join(Path(path).name for path in getattr(a, kind).split(','))}")
+            parts.append(f"--{kind} {','.join(Path(path).name for path in joined_paths(getattr(a, kind)))}")
     parts += [f"--teacher {portable(a.teacher)}"] if a.teacher else []
     return " ".join(parts + as_options(a.changed))
 

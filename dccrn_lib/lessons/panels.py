@@ -14,6 +14,7 @@ from dccrn_lib.audio.recording import HIGHEST_VORBIS_RATE
 from dccrn_lib.audio.resampling import resample
 
 _WRITTEN = 1 << 18  # samples at once; libsndfile's Vorbis encoder crashes on very long writes
+_PLAYED = 8  # channels that a browser plays
 
 
 def png(figure: Figure, dpi: int = 90, tight: bool = False) -> bytes:
@@ -39,12 +40,14 @@ def player_html(samples: np.ndarray, sample_rate: int, title: str) -> str:
     """An HTML player of Ogg/Vorbis, at the level the sound has (never normalised).
 
     Args:
-        samples: (sample,) or (channel, sample), in [-1, 1].
+        samples: (sample,) or (channel, sample), in [-1, 1]; of more than eight channels the first two are played.
         sample_rate: in Hz; above 200 kHz, which Vorbis cannot hold, 48 kHz are played.
         title: shown above the player.
     """
     if sample_rate > HIGHEST_VORBIS_RATE:  # no page plays more than 48 kHz anyway
         samples, sample_rate = resample(samples, sample_rate, 48000), 48000
+    if samples.ndim == 2 and len(samples) > _PLAYED:
+        samples = samples[:2]
     buffer = io.BytesIO()
     frames = samples.T  # (sample,) or (sample, channel)
     channels = 1 if frames.ndim == 1 else frames.shape[1]

@@ -14,6 +14,7 @@ import re
 import shutil
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -233,9 +234,14 @@ def _is_stale(path: str) -> bool:
         return False  # its writer finished just now, or it is another user's
 
 
+_reading_the_umask = threading.Lock()
+
+
 def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
+    """The process's mask of new files; it can only be read by setting it, so one thread at a time."""
+    with _reading_the_umask:
+        umask = os.umask(0)
+        os.umask(umask)
     return umask
 
 

@@ -101,8 +101,13 @@ def only_writer(folder: PathLike, wait: bool = False) -> Iterator[None]:
         os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield
     finally:
-        path.unlink(missing_ok=True)
-        unlock(descriptor)
+        if fcntl is None:  # such systems do not remove a file that is open
+            unlock(descriptor)
+            with suppress(OSError):  # another process has it open
+                path.unlink(missing_ok=True)
+        else:
+            path.unlink(missing_ok=True)
+            unlock(descriptor)
         if not was_there:
             with suppress(OSError):  # something was written
                 folder.rmdir()

@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+#: Environment variables that move folders.
+MOVED = ("DCCRN_ROOT", "DCCRN_GENERATED")
+
 #: How functions take the place of a file or folder.
 PathLike = str | os.PathLike
 
@@ -40,7 +43,7 @@ def data_dir() -> Path:
 
 def generated_dir() -> Path:
     """Generated corpora (git-ignored); the environment variable ``DCCRN_GENERATED`` moves it."""
-    return Path(os.environ.get("DCCRN_GENERATED", project_root() / "data" / "generated"))
+    return Path(os.environ.get("DCCRN_GENERATED") or project_root() / "data" / "generated")
 
 
 def weights_dir() -> Path:
@@ -61,7 +64,24 @@ def runs_dir() -> Path:
 def joined_paths(text: PathLike) -> list[str]:
     """The paths of a text that joins them by commas, blanks around them or not; [] for "".
 
+    Commas within the name of a file or of a folder above it belong to it where such a file exists.
+
     >>> joined_paths("a.jsonl, b.jsonl")
     ['a.jsonl', 'b.jsonl']
     """
-    return [path for part in str(text).split(",") if (path := part.strip())]
+    parts, paths = str(text).split(","), []
+    while parts:
+        ends = range(len(parts), 0, -1)
+        end = next((n for n in ends if n > 1 and os.path.isfile(",".join(parts[:n]).strip())), 1)
+        paths.append(",".join(parts[:end]).strip())
+        parts = parts[end:]
+    return [path for path in paths if path]
+
+
+def expanded(path: str) -> Path:
+    """A path with ``~`` and ``~name`` as the home folder where there is one of that name; else ``~`` is a letter.
+
+    >>> expanded("~nobody-of-this-name/x").parts[0]
+    '~nobody-of-this-name'
+    """
+    return Path(os.path.expanduser(path))

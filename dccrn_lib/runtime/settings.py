@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
+from dccrn_lib.runtime.paths import expanded
 
 TYPES = ("int", "float", "str", "bool", "list[int]", "list[str]")
 _PATH_NAMES = {"speech", "noise", "rir", "out"}
@@ -123,7 +124,7 @@ class Parameter:
         if self.type == "float":
             return float(parsed)
         if base is not None and self.is_path and parsed:
-            return str((base / Path(parsed).expanduser()).resolve())
+            return str((base / expanded(parsed)).resolve())
         return parsed
 
 

@@ -337,6 +337,12 @@ def test_a_format_that_would_play_at_another_speed_is_refused(tmp_path, name, ra
     assert not list(tmp_path.iterdir())
 
 
+def test_channels_that_end_the_vorbis_encoder_are_refused(tmp_path):
+    with pytest.raises(AudioError, match="no more than 255 channels"):
+        write_audio(tmp_path / "a.ogg", np.zeros((256, 100), np.float32), 16_000)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("rate", [352_800, 768_000])
 def test_rates_that_end_the_vorbis_encoder_are_refused(tmp_path, rate):
     with pytest.raises(AudioError, match="no more than 200000 Hz"):

@@ -157,6 +157,8 @@ def test_help_shows_defaults(capsys: pytest.CaptureFixture[str]):
         ["run-notebooks", "--in-place", "--jobs", "1"],
         ["run-notebooks", "-p", "seed"],
         ["run-notebooks", "--timeout", "0"],
+        ["run-notebooks", "--only", ","],
+        ["run-notebooks", "--only", ""],
         ["run-notebooks", "--jobs", "0"],
         ["run-notebooks", "--out", __file__],
         ["corpus", "synth", "--out", "x", "--hours", "many"],

@@ -39,6 +39,15 @@ def test_a_rate_that_vorbis_cannot_hold_is_played_at_another():
     assert rate == 48000 and len(heard) == 4800 and np.abs(heard).max() == pytest.approx(0.3, abs=0.05)
 
 
+def test_of_many_channels_two_are_played():
+    """libsndfile's Vorbis encoder crashes on more than 255."""
+    sound = np.zeros((256, 1600), np.float32)
+    sound[1] = 0.5 * np.sin(np.arange(1600))
+    page = panels.player_html(sound, 16000, "many")
+    heard, _ = soundfile.read(io.BytesIO(base64.b64decode(page.split("base64,")[1].split('"')[0])))
+    assert heard.shape == (1600, 2) and np.abs(heard).max(axis=0)[1] > 0.3
+
+
 def test_a_long_sound_is_written_in_pieces(monkeypatch):
     """libsndfile's Vorbis encoder crashes on very long writes."""
     lengths, real = [], soundfile.SoundFile.write

@@ -92,6 +92,13 @@ def test_a_report_says_what_of_its_outcome_is_missing(tmp_path):
     assert "b05 failed: cell 3: it broke" in opening
 
 
+def test_what_an_earlier_run_left_is_not_this_ones_outcome(tmp_path):
+    page_of(tmp_path, {"b05": [marked("sentence", "OLD")]})
+    run = NotebookRun("b05", "failed", 1.0, "b05.ipynb", "No space left on device", written=False)
+    page = write_report(tmp_path / "report.html", tmp_path, [run]).read_text(encoding="utf-8")
+    assert "OLD" not in page and "No space left on device" in page
+
+
 def test_a_run_that_trains_nothing_says_so(tmp_path):
     page = page_of(tmp_path, {"a01": []})
     assert "trained no networks" in page[: page.index("<nav>")]

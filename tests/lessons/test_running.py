@@ -207,6 +207,8 @@ def test_relative_paths_are_taken_from_the_callers_folder(tmp_path: Path):
     values = assign({"speech": "a/speech.jsonl", "profile": "a/b"}, known, tmp_path)["05_x"]
     assert values == {"speech": str((tmp_path / "a/speech.jsonl").resolve()), "profile": "a/b"}
     assert assign({"speech": ""}, known, tmp_path)["05_x"] == {"speech": ""}
+    with pytest.raises(ConfigError, match="~nobody-of-this-name/x.jsonl' is no file"):
+        assign({"speech": "~nobody-of-this-name/x.jsonl"}, known, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["model_name", "extra"])
@@ -218,9 +220,15 @@ def test_weights_are_found_from_the_callers_folder_or_refused(name: str, tmp_pat
     for given, value in (("mine/best.safetensors", str(file.resolve())), ("mine", str(file.resolve())), ("", "")):
         assert assign({name: given}, known, tmp_path)["00_x"] == {name: value}
     assert assign({name: "distil_dccrn"}, known, tmp_path)["00_x"] == {name: "distil_dccrn"}
-    for absent in ("yours/best.safetensors", "distil_dcrn", "a" * 5000):
+    for absent in ("yours/best.safetensors", "distil_dcrn", "a" * 5000, "~nobody-of-this-name/best"):
         with pytest.raises(ConfigError, match=f"parameter {name}: no weights"):
             assign({name: absent}, known, tmp_path)
+
+
+def test_no_notebook_at_all_is_no_choice(write_notebook: Callable[..., Path]):
+    folder = write_notebook("01_a", None, "1")
+    with pytest.raises(ConfigError, match="no notebook is named"):
+        find_notebooks([], folder)
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_and_who_has_it():
@@ -412,6 +420,19 @@ def test_a_cell_that_takes_too_long_fails(write_notebook: Callable[..., Path], t
     assert report.notebooks[0].seconds < 50
 
 
+def test_relative_folders_of_the_environment_are_those_of_the_caller(
+    write_notebook: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DCCRN_GENERATED", "corpora")
+    wanted = str(tmp_path / "corpora")
+    cell = f"from dccrn_lib.runtime.paths import generated_dir\nassert str(generated_dir()) == {wanted!r}"
+    report = run_notebooks(
+        "smoke", out=tmp_path / "o", notebooks_dir=write_notebook("01_a", None, cell), progress=False
+    )
+    assert report.errors == []
+
+
 @pytest.mark.parametrize("in_place", [False, True])
 def test_no_start_up_file_of_the_user_changes_a_lesson_and_the_home_folder_stays_as_it_was(
     in_place: bool, write_notebook: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -421,6 +442,7 @@ def test_no_start_up_file_of_the_user_changes_a_lesson_and_the_home_folder_stays
     startup.write_text("print = lambda *words: None\nmine = 1\n")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("IPYTHONDIR", raising=False)
+    monkeypatch.setenv("PYTHONSTARTUP", str(startup))
     folder = write_notebook("01_a", None, "assert 'mine' not in globals()")
     if in_place:
         report = execute_in_place(None, notebooks_dir=folder, progress=False)
@@ -593,7 +615,7 @@ def test_a_full_disk_keeps_the_notebook_of_an_earlier_run(
     target = tmp_path / "01_a.ipynb"
     target.write_text("earlier")
     run = execution._execute(Job(source, target, {}, None), lambda **_: None)
-    assert (run.status, run.error) == ("failed", f"{target}: No space left on device")
+    assert (run.status, run.error, run.written) == ("failed", f"{target}: No space left on device", False)
     assert target.read_text() == "earlier" and not list(tmp_path.glob(".*"))
 
 

@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
+from dccrn_lib.runtime import locks
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.locks import only_writer
 
@@ -71,3 +73,25 @@ def test_a_second_writer_may_wait_for_the_first(tmp_path):
     holder.wait(30)
     assert entered.wait(30)
     waiting.join(30)
+
+
+def test_where_an_open_file_cannot_be_removed_the_lock_is_closed_first(tmp_path, monkeypatch):
+    """So it is on systems without POSIX locks; what is written stays, and the lock goes."""
+    monkeypatch.setattr(locks, "fcntl", None)
+    opened, real, remove = set(), os.open, Path.unlink
+
+    def watched(path, *args, **options):
+        opened.add(descriptor := real(path, *args, **options))
+        return descriptor
+
+    def unlink(path, missing_ok=False):
+        for descriptor in opened:
+            with pytest.raises(OSError):
+                os.fstat(descriptor)
+        remove(path, missing_ok)
+
+    monkeypatch.setattr(os, "open", watched)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with only_writer(tmp_path / "run"):
+        (tmp_path / "run" / "result").write_text("kept")
+    assert opened and [path.name for path in (tmp_path / "run").iterdir()] == ["result"]

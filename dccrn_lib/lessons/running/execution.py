@@ -30,12 +30,16 @@ from dccrn_lib.lessons.running.notebook_file import read_notebook
 from dccrn_lib.runtime.errors import DccrnError
 from dccrn_lib.runtime.files import atomic_path
 from dccrn_lib.runtime.interpreters import without_current_folder
+from dccrn_lib.runtime.paths import MOVED
 from dccrn_lib.runtime.workers import SpawnPool, is_ending, spawn_pool
 
 
 @dataclass(frozen=True)
 class NotebookRun:
-    """What became of one notebook. ``status`` is "ok", "failed" or "skipped"; ``seconds`` is wall time."""
+    """What became of one notebook. ``status`` is "ok", "failed" or "skipped"; ``seconds`` is wall time.
+
+    Where the notebook could not be ``written``, a file at ``path`` is that of an earlier run.
+    """
 
     name: str
     status: str
@@ -43,6 +47,7 @@ class NotebookRun:
     path: str
     error: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
+    written: bool = True
 
 
 class ThisInterpreter(AsyncKernelManager):
@@ -55,6 +60,8 @@ class ThisInterpreter(AsyncKernelManager):
 
     #: Set in a process of :func:`execute_all`, for its one kernel: a folder that goes with the run, however it ends.
     shared_folder: str | None = None
+    #: Where the caller is, if it is elsewhere than the process that starts the kernel: papermill moves it to the lessons.
+    caller_folder: str = ""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -73,6 +80,13 @@ class ThisInterpreter(AsyncKernelManager):
             env={
                 "PYTHONPATH": os.pathsep.join([package_root, *([inherited] if inherited else [])]),
                 "IPYTHONDIR": self._settings,
+                "PYTHONSTARTUP": "",  # IPython runs that file, too
+                # kernels are started in the lessons' folder: a relative path would mean another place there
+                **{
+                    name: os.path.abspath(os.path.join(self.caller_folder, value))
+                    for name in MOVED
+                    if (value := os.environ.get(name))
+                },
             },
         )
 
@@ -105,8 +119,8 @@ class Job:
     def name(self) -> str:
         return self.source.stem
 
-    def result(self, status: str, seconds: float = 0.0, error: str | None = None) -> NotebookRun:
-        return NotebookRun(self.name, status, round(seconds, 1), self.target.name, error, self.parameters)
+    def result(self, status: str, seconds: float = 0.0, error: str | None = None, written: bool = True) -> NotebookRun:
+        return NotebookRun(self.name, status, round(seconds, 1), self.target.name, error, self.parameters, written)
 
 
 class Schedule:
@@ -199,7 +213,7 @@ def execute_all(
 
 def _execute(job: Job, tick: Callable[..., None]) -> NotebookRun:
     """Execute one notebook by papermill; the file takes its name when all of it is written."""
-    start = time.perf_counter()
+    start, written = time.perf_counter(), True
     try:
         with atomic_path(job.target) as temporary:
             shutil.copyfile(job.source, temporary)  # what is there if the kernel does not even start
@@ -208,8 +222,8 @@ def _execute(job: Job, tick: Callable[..., None]) -> NotebookRun:
                 raise KeyboardInterrupt
             _name_in(temporary, job.target)
     except OSError as problem:
-        error = one_line(f"{problem.filename or job.target}: {problem.strerror or problem}")
-    return job.result("failed" if error else "ok", time.perf_counter() - start, error)
+        error, written = one_line(f"{problem.filename or job.target}: {problem.strerror or problem}"), False
+    return job.result("failed" if error else "ok", time.perf_counter() - start, error, written)
 
 
 def _by_papermill(job: Job, target: Path, tick: Callable[..., None]) -> str | None:
@@ -217,6 +231,7 @@ def _by_papermill(job: Job, target: Path, tick: Callable[..., None]) -> str | No
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    ThisInterpreter.caller_folder = os.getcwd()
     try:
         papermill.execute_notebook(
             _literal(job.source),

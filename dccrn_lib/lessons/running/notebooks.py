@@ -73,8 +73,10 @@ def find_notebooks(only: list[str] | None = None, folder: PathLike | None = None
         folder: where they lie; the project's notebooks when None.
 
     Raises:
-        ConfigError: no notebooks there, or one asked for does not exist.
+        ConfigError: no notebooks there, one asked for does not exist, or none is asked for.
     """
+    if only is not None and not only:
+        raise ConfigError("no notebook is named; give numbers or names (05,06), or leave the choice out for all")
     folder = Path(folder or notebooks_dir()).resolve()
     notebooks = {path.stem: path for path in sorted(folder.glob("*.ipynb")) if not path.name.startswith(".")}
     if not notebooks:

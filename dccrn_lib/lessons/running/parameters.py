@@ -16,7 +16,7 @@ from dccrn_lib.lessons.running.notebook_file import read_notebook
 from dccrn_lib.lessons.running.texts import require_choice
 from dccrn_lib.networks.weights import find_weights
 from dccrn_lib.runtime.errors import ConfigError, WeightsError, nearest_name
-from dccrn_lib.runtime.paths import weights_dir
+from dccrn_lib.runtime.paths import expanded, weights_dir
 from dccrn_lib.runtime.settings import LARGEST_COUNT, TYPES, Interval, Parameter, article, has_type, shown
 
 #: Parameters that name weights: a shipped name, or a path.
@@ -153,7 +153,7 @@ def _weights(name: str, value: str, base: Path) -> str:
     if value in {path.stem for path in weights_dir().glob("*.safetensors")}:
         return value
     try:
-        return str(find_weights(base / Path(value).expanduser()).resolve())
+        return str(find_weights(base / expanded(value)).resolve())
     except WeightsError as error:
         raise ConfigError(f"parameter {name}: {error}") from None
 

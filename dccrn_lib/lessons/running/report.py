@@ -243,7 +243,7 @@ def write_report(
 
 
 def _has_run(run: NotebookRun, folder: Path) -> bool:
-    return run.status != "skipped" and (folder / run.path).is_file()
+    return run.status != "skipped" and run.written and (folder / run.path).is_file()
 
 
 def _marked(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
