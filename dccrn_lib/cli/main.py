@@ -19,6 +19,7 @@ from dccrn_lib.cli import ALIASES, COMMANDS
 from dccrn_lib.cli.parser import Parser
 from dccrn_lib.runtime.errors import ConfigError, DccrnError, lacks_memory, nearest_name
 from dccrn_lib.runtime.interrupts import Terminated, tidy_ending
+from dccrn_lib.runtime.paths import install_command
 from dccrn_lib.runtime.version import __version__
 
 _EXTRAS = {
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         extra = next((name for name, modules in _EXTRAS.items() if module in modules), None)
         if extra is None:
             raise
-        print(f"error: {module} is not installed; run: python -m pip install -e '.[{extra}]'", file=sys.stderr)
+        print(f"error: {module} is not installed; run: {install_command(extra)}", file=sys.stderr)
         return 1
     except OSError as error:
         name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else argv[0]

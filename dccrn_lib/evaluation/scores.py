@@ -32,6 +32,7 @@ from dccrn_lib.audio.samples import real_samples
 from dccrn_lib.evaluation.metrics import ALL_METRICS, DNSMOS_METRICS, REFERENCE_METRICS
 from dccrn_lib.evaluation.native_pesq import native_pesq
 from dccrn_lib.runtime.errors import ConfigError, MetricError, nearest_name
+from dccrn_lib.runtime.paths import install_command
 
 SILENCE_RMS = 1e-6  # -120 dB re full scale, after the mean is removed
 SI_SNR_EPS = 1e-15  # of the estimate's energy: float32 samples are no more exact
@@ -66,9 +67,7 @@ def require_installed(metrics: Sequence[str]) -> None:
     for name in metrics:
         package, extra = packages.get(name.partition("_")[0], ("numpy", ""))
         if importlib.util.find_spec(package) is None:
-            raise ConfigError(
-                f"{name} needs {package}, which is not installed; run: python -m pip install -e '.[{extra}]'"
-            )
+            raise ConfigError(f"{name} needs {package}, which is not installed; run: {install_command(extra)}")
 
 
 def _signal(x: np.ndarray | Tensor | Sequence[float], name: str) -> np.ndarray:

@@ -26,7 +26,7 @@ from dccrn_lib.corpus.rendering import render
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.losses import si_snr_loss
 from dccrn_lib.networks.presets import build_model
-from dccrn_lib.runtime.devices import pick_device
+from dccrn_lib.runtime.devices import has_bfloat16, pick_device
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.training.profiles import Profile, get_profile
 
@@ -160,7 +160,7 @@ def _in_turns(
     needed: dict[str, list[float]] = {name: [] for name in networks}
     for _ in range(rounds):
         for name, network in networks.items():
-            needed[name].append(step_rate(network, batch, batches, profile.amp))
+            needed[name].append(step_rate(network, batch, batches, profile.amp and has_bfloat16(where)))
         for way, measure in ways.items():
             rates[way].append(measure())
     rows = []

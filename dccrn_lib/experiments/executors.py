@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from dccrn_lib.runtime.devices import set_up_cpu, with_threads
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.paths import install_command
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -73,7 +74,7 @@ def cluster_executor(address: str) -> Iterator[Executor | None]:
     try:
         from distributed import Client
     except ImportError:
-        raise ConfigError("--cluster needs the extra of that name: pip install dccrn-lib[cluster]") from None
+        raise ConfigError(f"--cluster needs the extra of that name: {install_command('cluster')}") from None
     try:
         client = Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:

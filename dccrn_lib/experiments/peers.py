@@ -25,6 +25,7 @@ from torch import nn
 
 from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.paths import install_command
 from dccrn_lib.runtime.settings import shown
 
 Timed = Callable[[], Any]
@@ -99,7 +100,7 @@ def onnx_call(file: Path) -> Timed:
         ConfigError: onnxruntime is missing, or it does not read the file.
     """
     if find_spec("onnxruntime") is None:
-        raise ConfigError("an ONNX file needs onnxruntime; install the extra: pip install -e .[export]")
+        raise ConfigError(f"an ONNX file needs onnxruntime; install the extra: {install_command('export')}")
     import onnxruntime
 
     if not file.is_file():

@@ -97,8 +97,8 @@ def difference(values: np.ndarray, speakers: Sequence[str], noises: Sequence[str
 
     Returns:
         {"mean", "median" over the mixtures, "ahead": fraction of them, "over_seeds", "over_sources", "both": [low, high],
-        "widening": of the interval over mixtures by their clusters, "detectable": see :func:`detectable`}; None where
-        there is one seed.
+        "widening": how many times as wide as over independent mixtures "over_sources" is, "detectable": see
+        :func:`detectable`}; None where there is one seed.
     """
     seeds, by_mixture = values.mean(axis=1), values.mean(axis=0)
     mean = float(values.mean())
@@ -112,7 +112,9 @@ def difference(values: np.ndarray, speakers: Sequence[str], noises: Sequence[str
         "over_seeds": None,
         "over_sources": _interval(mean, of_sources, freedom),
         "both": None,
-        "widening": math.sqrt(of_sources / independent) if independent else 1.0,
+        "widening": _half_width(of_sources, freedom) / _half_width(independent, len(by_mixture) - 1)
+        if independent
+        else 1.0,
         "detectable": None,
     }
     if len(seeds) > 1:
@@ -124,8 +126,12 @@ def difference(values: np.ndarray, speakers: Sequence[str], noises: Sequence[str
     return found
 
 
+def _half_width(variance: float, freedom: float) -> float:
+    return float(stats.t.ppf(_CONFIDENCE, freedom)) * math.sqrt(variance)
+
+
 def _interval(mean: float, variance: float, freedom: float) -> list[float]:
-    half = float(stats.t.ppf(_CONFIDENCE, freedom)) * math.sqrt(variance)
+    half = _half_width(variance, freedom)
     return [mean - half, mean + half]
 
 

@@ -50,7 +50,7 @@ from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.devices import with_threads
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.interpreters import child_command, child_environment
-from dccrn_lib.runtime.paths import PathLike
+from dccrn_lib.runtime.paths import PathLike, install_command
 from dccrn_lib.runtime.workers import usable_cores
 
 Rows = list[dict[str, Any]]
@@ -295,7 +295,7 @@ def bench_training(quick: bool = False) -> Rows:
 def bench_data(quick: bool = False) -> Rows:
     """Mixtures per second of a generated corpus, planned and rendered; the reference is what the student's step takes."""
     if find_spec("espeakng_loader") is None:
-        raise ConfigError("a generated corpus needs the extra speech: pip install -e .[speech]")
+        raise ConfigError(f"a generated corpus needs the extra speech: {install_command('speech')}")
     record = measure_data(dict.fromkeys(("speech", "noise", "rir"), ""), "smoke" if quick else "cpu", (0,), "cpu", 1, 4)
     [student, _teacher] = [key for key in record["rows"][0] if key.startswith("a step of")]
     return [

@@ -116,7 +116,14 @@ def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
     set_up_cpu(threads=1)  # give other cores other shares
     mixtures, out = valid_mixtures(corpus, a.count), Path(a.out)
     record = {
-        "config": {"model": a.fields.model, "steps": a.steps, "valid_mixtures": a.count, "mix": repr(MIX), **a.changed},
+        "config": {
+            "model": a.fields.model,
+            "steps": a.steps,
+            "valid_mixtures": a.count,
+            "mix": repr(MIX),
+            "generated": data_hash({kind: str(Path(a.generated) / f"{kind}.jsonl") for kind in corpus}),
+            **a.changed,
+        },
         "seed": seeds,
         "data_hash": data_hash(corpus),
         "rows": [],

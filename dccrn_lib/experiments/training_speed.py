@@ -27,7 +27,7 @@ from dccrn_lib.losses import si_snr_loss
 from dccrn_lib.networks.cost import count_macs
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import save_model
-from dccrn_lib.runtime.devices import pick_device
+from dccrn_lib.runtime.devices import pick_device, prefer_fast_kernels
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.trainee import WARM_CALLS, TeacherView, Trainee
 
@@ -250,7 +250,7 @@ def measure_training(
     """
     device = pick_device(shared.device)
     cuda = device.type == "cuda"
-    torch.backends.cudnn.benchmark = True
+    prefer_fast_kernels(device)
     record: dict = {
         "device": torch.cuda.get_device_name(device) if cuda else "cpu", "threads": torch.get_num_threads(),
         "segment_seconds": shared.mix.segment_seconds, "windows_and_steps": WINDOWS["cuda" if cuda else "cpu"],

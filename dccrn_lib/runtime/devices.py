@@ -44,6 +44,16 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank) if name == "cuda" else torch.device(name)
 
 
+def prefer_fast_kernels(device: torch.device) -> None:
+    """On a GPU, for all that trains there: cuDNN chooses by measuring, and products of float32 matrices are in TF32.
+
+    Nothing changes on a CPU.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cuda.matmul.allow_tf32 = True
+
+
 def autocast(precision: str, device: torch.device | str) -> torch.autocast:
     """Inference in this precision: "fp32", the exact one, or "bf16" for the layers (STFT and masks stay float32).
 

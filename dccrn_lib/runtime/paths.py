@@ -78,6 +78,14 @@ def joined_paths(text: PathLike) -> list[str]:
     return [path for path in paths if path]
 
 
+def install_command(extra: str) -> str:
+    """How to install an extra from where one is: of a clone by its folder, of an installed wheel by the project's name."""
+    if _SHIPPED.is_dir():
+        return f"python -m pip install 'dccrn-lib[{extra}]'"
+    clone = _PACKAGE.parent
+    return f"python -m pip install -e '{'.' if clone == Path.cwd() else clone}[{extra}]'"
+
+
 def expanded(path: str) -> Path:
     """A path with ``~`` and ``~name`` as the home folder where there is one of that name; else ``~`` is a letter.
 

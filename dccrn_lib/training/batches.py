@@ -38,6 +38,16 @@ class Batch:
     target: Tensor | None = None
     teacher_features: dict[str, Tensor] | None = None
 
+    def first(self, count: int) -> Batch:
+        """Its first mixtures, as many as there are up to ``count``."""
+        features = self.teacher_features
+        return Batch(
+            self.noisy[:count],
+            self.clean[:count],
+            None if self.target is None else self.target[:count],
+            None if features is None else {name: feature[:count] for name, feature in features.items()},
+        )
+
 
 def mixture_index(i: int, config: TrainConfig) -> int:
     """Index in the dataset of mixture ``i`` of a run, counted over the epochs."""

@@ -24,7 +24,7 @@ import torch
 
 from dccrn_lib.corpus.decoded import DecodedCorpus, decode_corpus
 from dccrn_lib.networks.weights import save_model
-from dccrn_lib.runtime.devices import NO_BFLOAT16, has_bfloat16, pick_device
+from dccrn_lib.runtime.devices import NO_BFLOAT16, has_bfloat16, pick_device, prefer_fast_kernels
 from dccrn_lib.runtime.errors import ConfigError, DccrnError
 from dccrn_lib.runtime.files import read_json, write_json
 from dccrn_lib.runtime.interrupts import StopSignal
@@ -129,11 +129,15 @@ class Lockstep:
         self.wait()
         self.trainees = {name: self._trainee(name, config, saved) for name, config in self.configs.items()}
         self.wait()
-        for config in self.configs.values():  # only now: what is refused before leaves no run behind
-            write_config(Path(config.out), config)
+        self.write_configs(steps)  # only now: what is refused before leaves no run behind
         self.fresh = True  # the first batch is on the device already
         self.validated = last_validation(self._a_history())
         self.ticks: deque = deque()
+
+    def write_configs(self, steps: int | None) -> None:
+        """Write down what each network is trained by, with the steps that the stage makes, where they are known."""
+        for config in self.configs.values():
+            write_config(Path(config.out), replace(config, steps=steps or config.steps))
 
     def _checkpoint(self) -> dict | None:
         """What an earlier call kept of these systems, or None."""
@@ -166,8 +170,7 @@ class Lockstep:
             torch.cuda.init()  # before, its allocator has no statistics to reset
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
-            torch.backends.cudnn.benchmark = True
-            torch.backends.cuda.matmul.allow_tf32 = True
+        prefer_fast_kernels(self.device)
 
     def _decoded(self, config: TrainConfig) -> DecodedCorpus:
         """The train and valid files of the config's manifests, decoded."""
@@ -274,7 +277,7 @@ class Lockstep:
             run, folder = t.state, Path(t.config.out)
             now = {"step": self.step, "hours": self.hours()}
             means, scores = t.means(), scores_of[name]
-            run.history["train"].append({**now, "learning_rate": float(t.rates[0]), **means})
+            run.history["train"].append({**now, "learning_rate": float(t.rates[-1]), **means})
             run.history["valid"].append({**now, **scores})
             run.history["seconds"] = seconds
             if scores["si_snr_db"] > run.best:
@@ -333,7 +336,7 @@ class Lockstep:
             "stage": self.stage.name,
             "device": torch.cuda.get_device_name(self.device) if cuda else "cpu",
             "torch": torch.__version__,
-            "precision": "bfloat16" if config.amp else "float32",
+            "precision": "bfloat16" if config.amp else "float32", "tf32": torch.backends.cuda.matmul.allow_tf32,
             "batch_size": config.batch_size, "segment_seconds": config.mix.segment_seconds,
             "rendering": "device" if self.on_device else "workers",
             "minutes": minutes, "seconds": seconds, "steps": self.step, "hours_each": self.hours(),
@@ -447,6 +450,8 @@ def _run_stage(
         stopped = clock.done() < 1
         if not stopped and lock.validated != lock.step:
             lock.validate(clock.seconds())
+        if not stopped:
+            lock.write_configs(lock.step)
         return clock.checkpoint(report, stopped)
 
 

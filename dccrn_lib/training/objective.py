@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from dccrn_lib.distillation.at_kl import AttentionTransferKL
 from dccrn_lib.distillation.loss import METHODS, DistillationLoss
 from dccrn_lib.distillation.taps import FeatureTap
 from dccrn_lib.distillation.teacher import CachedTeacher, Teacher, file_digest
@@ -19,13 +20,17 @@ from dccrn_lib.training.batches import Batch
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.muon import Muon
 
+#: Mixtures on which the weight of the feature term is chosen.
+BALANCED = 4
+
 
 def build_loss(config: TrainConfig, model: nn.Module, teacher: nn.Module | None) -> DistillationLoss:
     """The loss that a config asks for, between these two networks."""
     options = {}
-    if METHODS[config.method] is not None:
+    method = METHODS[config.method]
+    if method is not None:
         options = {"student_stft": cast(Any, model).config.stft, "teacher_stft": cast(Any, teacher).config.stft}
-        if config.method == "at_kl":
+        if issubclass(method, AttentionTransferKL):
             options |= {"reading": config.reading, "normalisation": config.normalisation}
     waveform = WaveformLoss(config.level_weight, config.spectral_weight)
     return DistillationLoss(config.method, config.output_weight, config.feature_weight or None, waveform, **options)

@@ -22,7 +22,7 @@ from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.distillation.freezing import assert_frozen
 from dccrn_lib.networks.sync_batch_norm import synchronise_batch_norm
 from dccrn_lib.networks.weights import load_model, save_model, starting_model
-from dccrn_lib.runtime.devices import NO_BFLOAT16, has_bfloat16
+from dccrn_lib.runtime.devices import NO_BFLOAT16, has_bfloat16, prefer_fast_kernels
 from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.errors import ConfigError, DccrnError, WorkerError, lacks_memory
 from dccrn_lib.runtime.files import write_json
@@ -32,7 +32,7 @@ from dccrn_lib.training.batches import Batch, Prefetcher, RankSampler
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.inputs import input_hashes
 from dccrn_lib.training.mixtures import DeviceBatches, decoded_for_device
-from dccrn_lib.training.objective import Objective, build_optimiser, in_memory
+from dccrn_lib.training.objective import BALANCED, Objective, build_optimiser, in_memory
 from dccrn_lib.training.run_folder import CHECKPOINT, WEIGHTS, Run, last_validation, write_config
 from dccrn_lib.training.schedule import hours_of_audio, learning_rate
 from dccrn_lib.training.step_outcomes import Outcome, Outcomes, skipped_batch, steps_between_readings
@@ -294,13 +294,14 @@ def open_session(
         **sources, config=config.mix, seed=config.seed, length=config.epoch_mixtures, split="train", decoded=decoded
     )
     valid_set = valid_mixtures(config)
+    prefer_fast_kernels(device)
     torch.manual_seed(config.seed)
     model = starting_model(config.model, config.init)
     model = in_memory(model.to(device).train(), config)
     objective = Objective(config, model, device)
     history = {"balance": {}, "train": [], "valid": [], "skipped": [], "seconds": 0.0}
     if objective.compares_features:
-        count = min(config.batch_size // config.accumulation, 4)  # the same on every rank
+        count = min(config.batch_size // config.accumulation, BALANCED)  # the same on every rank
         first = default_collate([train_set[i] for i in range(count)])
         history["balance"] = objective.balance(objective.batch(first))
         torch.manual_seed(config.seed)

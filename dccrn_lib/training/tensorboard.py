@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.paths import install_command
 
 
 class ScalarLog:
@@ -22,7 +23,7 @@ class ScalarLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:  # ModuleNotFoundError, or a release that torch refuses
             raise ConfigError(
-                f"tensorboard cannot be used ({error}); run: python -m pip install -e '.[tensorboard]', "
+                f"tensorboard cannot be used ({error}); run: {install_command('tensorboard')}, "
                 "or train with tensorboard false"
             ) from error
         self.writer = SummaryWriter(str(folder))

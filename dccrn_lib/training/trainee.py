@@ -27,7 +27,7 @@ from dccrn_lib.training.batches import Batch
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.inputs import input_hashes
 from dccrn_lib.training.muon import Muon
-from dccrn_lib.training.objective import Objective, autocast, buffers_of, in_memory, put_back
+from dccrn_lib.training.objective import BALANCED, Objective, autocast, buffers_of, in_memory, put_back
 from dccrn_lib.training.run_folder import Run
 from dccrn_lib.training.step_outcomes import skipped_batch
 
@@ -203,7 +203,7 @@ class Trainee(OnStream):
         """Choose b of the feature term on the batch at hand; the network is left as it was."""
         if self.objective.compares_features:
             with torch.cuda.stream(self.stream):  # that of the steps, which are captured on it; none on a CPU
-                self.state.history["balance"] = self.objective.balance(self.batches[0])
+                self.state.history["balance"] = self.objective.balance(self.batches[0].first(BALANCED))
 
     def compute(self) -> None:
         """Forward, loss, backward, clip, step, average: every decision on the device."""

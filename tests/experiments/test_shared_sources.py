@@ -38,6 +38,10 @@ def test_three_intervals_of_a_difference():
     assert found["over_sources"] == pytest.approx([0.5 - half, 0.5 + half], abs=1e-3)
     assert found["both"][1] - found["both"][0] > 2 * half
     assert found["widening"] == pytest.approx(1.0) and found["detectable"] == pytest.approx(0.33, abs=0.01)
+    few = [name for name in "abcde" for _ in range(8)]
+    wide = shared_sources.difference(by_mixture[None], few, few)
+    low, high = wide["over_sources"]
+    assert wide["widening"] == pytest.approx((high - low) / (2 * half), rel=1e-3) != pytest.approx(1.0, abs=0.1)
     one = shared_sources.difference(by_mixture[None] + 1.0, names, names)
     assert one["over_seeds"] is None and one["both"] is None and one["ahead"] == 1.0
 

@@ -100,6 +100,15 @@ def test_fields_of_the_students_are_options_and_the_mixtures_keep_their_differen
     assert {job.config.batch_size for job in jobs[6:]} == {2}
 
 
+def test_runs_of_another_generated_corpus_are_not_joined(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training_data, "run_jobs", lambda function, jobs, executor: iter(()))
+    small = ["--seeds", "0", "--steps", "2", "--count", "2"]
+    assert cli.main([*RUN, *arguments, *small]) == 0
+    other = generated_corpus(0.02, seed=1, root=tmp_path / "other", progress=False).speech.parent
+    assert cli.main([*RUN, *arguments, *small, "--generated", str(other)]) == 2
+    assert "its runs have config" in capsys.readouterr().err
+
+
 def test_a_run_that_is_stopped_ends_the_command_as_interrupted(arguments, monkeypatch, capsys):
     monkeypatch.setattr(training_data, "run_jobs", lambda function, jobs, executor: iter([(jobs[0], None)]))
     assert cli.main([*RUN, *arguments, "--seeds", "0", "--steps", "2", "--count", "2"]) == 130

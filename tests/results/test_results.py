@@ -235,3 +235,18 @@ def test_for_readers_systems_have_labels_and_columns_equal_decimals():
     first, second = text.splitlines()[2:]
     assert first == "| untouched | 120 | 0.831 [0.807, 0.853] | 7.92 [6.62, 9.22] |"
     assert second.startswith("| student_alone | 120 | 0.869 [")
+
+
+TRAININGS = [
+    f"{name}_training" for name in ("equal_hours", "equal_hours_seeds", "equal_hours_7h", "equal_hours_7h_seeds")
+]
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_records_of_trainings_hold_the_steps_that_were_made_and_commands_that_run(name: str):
+    record = load_result(name)
+    for system in (record.get("systems_trained") or record["systems"]).values():
+        assert system["config"]["steps"] == system["history"]["valid"][-1]["step"]
+    commands = record["command"] if isinstance(record["command"], list) else [record["command"]]
+    folders = [match[1] for command in commands if (match := re.search(r"--out (\S+)", command))]
+    assert len(set(folders)) == len(folders) == len(commands)  # a finished stage refuses other systems

@@ -47,6 +47,7 @@ def test_learns_what_the_plain_loop_learns(corpus, teacher, tmp_path, method, op
     together = history(tmp_path / "a")
     steps = together["train"]  # so short a stage validates after every step
     alone = train(replace(c, out=str(tmp_path / "b"), steps=3, valid_every=3), progress=False).history
+    assert steps[-1]["learning_rate"] == pytest.approx(alone["train"][0]["learning_rate"])  # that of Adam
     for term in ("clean", "teacher", "features"):
         if term in alone["train"][0]:
             mean = sum(step[term] for step in steps) / len(steps)
@@ -177,6 +178,21 @@ def test_a_batch_without_a_finite_gradient_poisons_nothing_and_is_named(corpus, 
     assert history(tmp_path / "a")["skipped"] == skipped
     best = load_model(tmp_path / "a" / "best")
     assert all(value.isfinite().all() for value in best.state_dict().values())
+
+
+def test_the_record_of_a_system_holds_the_steps_of_its_stage(corpus, tmp_path):
+    c = config(corpus, tmp_path / "a")
+    run_stage(Stage("steps", {"a": c}, 1.0), tmp_path, steps=3, stop_after=1, progress=False)
+    assert json.loads((tmp_path / "a" / "config.json").read_text())["steps"] == 3
+    made = run_stage(Stage("minutes", {"b": replace(c, out=str(tmp_path / "b"))}, 1.0), tmp_path, 0.02, progress=False)
+    assert json.loads((tmp_path / "b" / "config.json").read_text())["steps"] == made["steps"] != c.steps
+
+
+def test_b_is_chosen_on_four_mixtures_as_by_a_training_alone(corpus, teacher, tmp_path):
+    c = config(corpus, tmp_path / "a", method="at_kl", teacher=teacher, batch_size=6, warmup_steps=1)
+    run_stage(Stage("one", {"a": c}, 1.0), tmp_path, steps=1, progress=False)
+    alone = train(replace(c, out=str(tmp_path / "b"), steps=1, valid_every=1), progress=False).history
+    assert history(tmp_path / "a")["balance"] == pytest.approx(alone["balance"], rel=1e-5)
 
 
 def test_the_count_of_skipped_batches_of_an_earlier_campaign_is_read(corpus, tmp_path):

@@ -32,6 +32,7 @@ from dccrn_lib.training.batches import RankSampler
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
 from dccrn_lib.training.lockstep import Stage, run_stage
 from dccrn_lib.training.loop import train
+from dccrn_lib.training.objective import build_loss
 from dccrn_lib.training.run_folder import CHECKPOINT, load_checkpoint
 from dccrn_lib.training.schedule import learning_rate
 from dccrn_lib.training.session import TrainingError, open_session
@@ -200,6 +201,14 @@ def test_stops_when_losses_stay_bad(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(losses, "si_snr_loss", lambda e, t: e.sum() * float("inf"))
     with pytest.raises(TrainingError, match="lower learning_rate"):
         train(config(corpus, tmp_path / "run", steps=9, max_bad_batches=3), progress=False)
+
+
+def test_the_centred_form_takes_reading_and_normalisation(corpus, tmp_path):
+    student, teacher = build_model("distil_dccrn_mini"), build_model("uformer_mini")
+    c = config(corpus, tmp_path / "run", method="at_kl_centred", teacher="uformer")
+    c = replace(c, reading="time_frequency", normalisation="softmax")
+    loss = build_loss(c, student, teacher).feature_loss
+    assert (loss.reading, loss.normalisation) == ("time_frequency", "softmax")
 
 
 @pytest.mark.parametrize("method", ["output", "at_kl", "at_kl_centred", "at", "kl", "fitnets", "self_similarity"])

@@ -9,6 +9,7 @@ import numpy as np
 from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.synthesis.signals import equalise, write_wav
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.paths import install_command
 
 RT60_RANGE = (0.15, 0.8)  # s
 _PRE_DELAY = 32  # samples before the direct sound: 2 ms
@@ -87,7 +88,7 @@ def require_acoustics():
         import pyroomacoustics
     except ImportError:
         raise ConfigError(
-            "generated rooms need pyroomacoustics: pip install -e '.[speech]' (it comes with that extra)"
+            f"generated rooms need pyroomacoustics: {install_command('speech')} (it comes with that extra)"
         ) from None
     pyroomacoustics.constants.set("num_threads", 1)  # the same sums in the same order everywhere
     return pyroomacoustics

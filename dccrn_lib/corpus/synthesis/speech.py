@@ -286,7 +286,7 @@ def require_espeak():
         import espeakng_loader
     except ImportError:
         raise ConfigError(
-            "generated speech needs eSpeak NG: pip install -e '.[speech]' (the package espeakng-loader)"
+            f"generated speech needs eSpeak NG: {paths.install_command('speech')} (the package espeakng-loader)"
         ) from None
     return espeakng_loader
 
