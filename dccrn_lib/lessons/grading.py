@@ -122,7 +122,9 @@ def given_number(answer: object) -> float | Verdict:
     """The one number that an answer is, or the verdict on an answer that is none."""
     if is_unanswered(answer):
         return wrong("there is no answer yet.")
-    if isinstance(answer, bool) or not isinstance(answer, int | float):
+    if isinstance(answer, Tensor) and answer.ndim == 0:
+        answer = answer.item()
+    if isinstance(answer, bool) or not isinstance(answer, numbers.Real):
         return wrong(f"the answer is one number, got {type(answer).__name__}.")
     return float(answer)
 

@@ -333,7 +333,7 @@ def test_mistakes_in_reduction_are_recognised(answer, message):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda k, s, t, w: k * s / t, "aligns the STARTS"),
+        (lambda k, s, t, w: k * s / t, "pairs frame 0 with frame 0"),
         (lambda k, s, t, w: (k + 1) * t / s - 1, "hops are swapped"),
         (lambda k, s, t, w: ((k + 1) * s / t - 1).round(), "rounded to whole"),
         (lambda k, s, t, w: ((k + 1) * s / t - 1).floor(), "rounded down"),

@@ -198,6 +198,11 @@ def halves(order):
     return join
 
 
+@pytest.mark.parametrize("kind", [int, np.int64, torch.tensor])
+def test_a_number_of_any_kind_is_a_number(kind):
+    assert exercises.check_lookahead_samples(kind(exercises.solution_lookahead_samples()))
+
+
 @pytest.mark.parametrize("name", ["complex_conv", "decoder_layer", "skip_order", "lookahead_samples"])
 def test_solutions_are_right_and_no_answer_is_not(name):
     check, solution = getattr(exercises, f"check_{name}"), getattr(exercises, f"solution_{name}")

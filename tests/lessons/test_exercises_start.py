@@ -27,6 +27,8 @@ SNR_WRONG = [
     (lambda s, v: (10 * torch.log10(s**2 / v**2)).mean(), "sample by sample"),
     (lambda s, v: 10 * torch.log10(s.var() / v.var()), "removed the mean"),
     (lambda s, v: 20 * torch.log10(s.std() / v.std()), "removed the mean"),
+    (lambda s, v: 10 * torch.log10(s.square().mean() / v.var()), "mean of the noise"),
+    (lambda s, v: 10 * torch.log10(s.var() / v.square().mean()), "mean of the speech"),
     (lambda s, v: float(power(s.copy_(v)) * 0), "0.00 dB where it must be 19.81"),
     (lambda s, v: 3.0, "3.00 dB where it must be"),
 ]
@@ -38,6 +40,7 @@ FLOOR_WRONG = [
     (lambda m, d: m + 10 ** (d / 20), "adds the floor"),
     (lambda m, d: m * (1 - 10 ** (d / 20)) + 10 ** (d / 20), "rescales"),
     (lambda m, d: m.clamp(min=d), "no bin rises"),
+    (lambda m, d: m.clamp(min=10 ** (-12 / 20)), "floor is an argument"),
     (lambda m, d: m.clamp(min=10 ** (-d / 20)), "the sign"),
     (lambda m, d: m * (m >= 10 ** (d / 20)), "they must rise"),
     (lambda m, d: m * 0.5, "must be 0.251"),

@@ -368,7 +368,11 @@ def _hidden(logits, future):
         (lambda q, k, v: q[0], "expected a tensor"),
         (_attention(), "nothing is hidden"),
         (_attention(lambda x, f: x.masked_fill(f.T, -math.inf)), "wrong side"),
-        (_attention(lambda x, f: x.masked_fill(f | torch.eye(7, dtype=torch.bool), -math.inf)), "NaN"),
+        (
+            _attention(lambda x, f: x.masked_fill(f | torch.eye(7, dtype=torch.bool), -math.inf)),
+            "without any frame left",
+        ),
+        (_attention(lambda x, f: x + f * -math.inf), "0 * -inf is NaN"),
         (_attention(after=lambda w, f: w.masked_fill(f, 0)), "masked after the softmax"),
         (_attention(lambda x, f: x.masked_fill(f, 0)), "a logit of 0 is no mask"),
         (_attention(_hidden, scale=False), "scale"),

@@ -228,9 +228,8 @@ def check_frame_position(answer: Callable[[Tensor, int, int, int], Tensor] | Non
             return wrong("right for hops 100 and 160 only: use the arguments")
         return right("equal centres: (k + 1) h_S = (x + 1) h_T; the window cancels because both nets share its length.")
     named = {
-        "k h_S / h_T aligns the STARTS of frame 0; frame 0 of hop 160 is centred 60 samples later than that of hop 100": k
-        * 100
-        / 160,
+        "k h_S / h_T pairs frame 0 with frame 0; but that of hop 160 is centred (and starts) 60 samples later than that of "
+        "hop 100": k * 100 / 160,
         "the hops are swapped: the teacher has fewer frames, so x grows more slowly than k": (k + 1) * 160 / 100 - 1,
         "rounded to whole frames: up to half a teacher's hop (5 ms) off; return the real number": want.round(),
         "rounded down to whole frames: up to a whole teacher's hop (10 ms) off; return the real number": want.floor(),

@@ -276,6 +276,7 @@ DECODER_SLIPS = {
     "the statistics are those of this batch, as in training; evaluation takes the running ones, mean and var.": "batch",
     "you divide by the variance; BatchNorm divides by its root.": "no root",
     "epsilon is missing below the root: one channel is so quiet that its 1e-5 counts.": "no epsilon",
+    "epsilon stands beside the root: it is added to the variance, below the root.": "epsilon outside",
     "the mean is not taken away.": "no mean",
     "gamma, the learned scale, is missing.": "no gamma",
     "beta, the learned offset, is missing.": "no beta",
@@ -329,7 +330,8 @@ def decoded(
         )
     )
     spread = var + (0 if slip == "no epsilon" else 1e-5)
-    scale = gamma / (spread if slip == "no root" else spread.sqrt())
+    root = {"no root": spread, "epsilon outside": var.sqrt() + 1e-5}.get(slip, spread.sqrt())
+    scale = gamma / root
     offset = gamma * beta if slip == "beta inside" else beta
     y = (y - mean[:, None, None]) * scale[:, None, None] + offset[:, None, None]
     return y if slip == "order" else bend(y)

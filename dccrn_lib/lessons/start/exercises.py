@@ -34,6 +34,12 @@ def check_snr(answer: Callable[[Tensor, Tensor], float | Tensor | None]) -> Verd
         "you removed the mean, as a variance does; the energy is the plain sum of the squares.": (
             lambda s, v: solution_snr(s - s.mean(), v - v.mean())
         ),
+        "you removed the mean of the noise, as its variance does; the energy is the plain sum of the squares.": (
+            lambda s, v: solution_snr(s, v - v.mean())
+        ),
+        "you removed the mean of the speech, as its variance does; the energy is the plain sum of the squares.": (
+            lambda s, v: solution_snr(s - s.mean(), v)
+        ),
         "that is the natural logarithm; decibels use log10.": lambda s, v: solution_snr(s, v) * math.log(10),
         "that compares the speech with the mixture; compare it with the noise alone.": (
             lambda s, v: solution_snr(s, s + v)
@@ -48,7 +54,8 @@ def check_snr(answer: Callable[[Tensor, Tensor], float | Tensor | None]) -> Verd
     for message, formula in mistakes.items():
         if close(given, [formula(*pair) for pair in pairs], 1e-3, 1e-2):
             return wrong(message)
-    return wrong(f"{given[0]:.2f} dB where it must be {truth[0]:.2f} dB: 10 log10 (sum of s^2 / sum of v^2).")
+    k = next(k for k in range(len(pairs)) if not close(given[k], truth[k], 1e-3, 1e-2))
+    return wrong(f"{given[k]:.2f} dB where it must be {truth[k]:.2f} dB: 10 log10 (sum of s^2 / sum of v^2).")
 
 
 def solution_snr(clean: Tensor, noise: Tensor) -> float:
@@ -83,6 +90,7 @@ def check_gain_floor(answer: Callable[[Tensor, float], Tensor | None]) -> Verdic
         "that closes the bins below the floor; they must rise to it.": (
             lambda m, d: torch.where(m < 10 ** (d / 20), 0.0, m)
         ),
+        "the floor is an argument: yours is -12 dB, whatever is asked for.": lambda m, d: solution_gain_floor(m, -12.0),
     }
     if all(torch.allclose(a, b, atol=1e-5) for a, b in zip(given, truth, strict=True)):
         return right("bins above the floor are untouched, the others are lowered by exactly the floor.")
@@ -90,7 +98,9 @@ def check_gain_floor(answer: Callable[[Tensor, float], Tensor | None]) -> Verdic
         tries = [formula(mask, floor) for floor in (-12.0, -30.0)]
         if all(torch.allclose(a, b, atol=1e-5) for a, b in zip(given, tries, strict=True)):
             return wrong(message)
-    return wrong(f"for a mask of 0 and -12 dB you give {given[0].min():.3f}, it must be {truth[0].min():.3f}.")
+    k = next(k for k, (a, b) in enumerate(zip(given, truth, strict=True)) if not torch.allclose(a, b, atol=1e-5))
+    floor = (-12, -30)[k]
+    return wrong(f"for a mask of 0 and {floor} dB you give {given[k].min():.3f}, it must be {truth[k].min():.3f}.")
 
 
 def solution_gain_floor(mask: Tensor, floor_db: float) -> Tensor:

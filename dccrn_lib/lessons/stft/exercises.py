@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 
 import torch
@@ -20,7 +21,7 @@ def check_frame_count(answer: Callable[[int, int, int], int | None]) -> Verdict:
     given = [answer(*case) for case in _CASES]
     if any(value is None for value in given):
         return wrong("the function returns None; write the formula behind `return`.")
-    if any(not isinstance(value, int) for value in given):
+    if any(not isinstance(value, numbers.Integral) for value in given):
         return wrong(f"a number of frames is an int, yours is a {type(given[0]).__name__}: use //, not /.")
     mistakes = {
         "that counts only the frames that lie wholly inside the signal, as without padding: the edges are lost.": (

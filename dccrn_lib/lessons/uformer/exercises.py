@@ -74,6 +74,11 @@ def check_causal_attention(answer: Callable[[Tensor, Tensor, Tensor], Tensor | N
     if not isinstance(got, Tensor) or got.shape != q.shape:
         shape = tuple(got.shape) if isinstance(got, Tensor) else type(got).__name__
         return wrong(f"expected a tensor (batch, frame, d) = {tuple(q.shape)}, got {shape}.")
+    if got.isnan().all():
+        return wrong(
+            "every value is NaN: 0 * -inf is NaN, so a mask cannot be multiplied by infinity. Use masked_fill, "
+            "torch.where, or triu of a matrix that holds -inf."
+        )
     if not got.isfinite().all():
         return wrong("there are NaN: a row without any frame left. The present frame itself must stay visible.")
 
