@@ -225,6 +225,8 @@ def _grouped(
         )
     if by_name and not per_file and split is None:
         _refuse_names_across_folders(files, by_name[1], folder)
+    if kind == "speech" and not by_name and not per_file and split is None and level is None:
+        _refuse_folders_in_folders(files, folder)
     known = by_name[1] if by_name else [None] * len(files)
     loose = [path for path, speaker in zip(files, known, strict=True) if speaker is None]
     loose = [path for path in loose if os.path.dirname(os.path.abspath(path)) == os.path.abspath(folder)]
@@ -257,6 +259,25 @@ def _refuse_names_across_folders(files: list[str], speakers: list[str | None], f
                 "a speaker, or a day or session of one? If each folder is a speaker, say --group-level 1; if the names "
                 "are right, scan one of these folders, or put all files into one split (--split train)"
             )
+
+
+def _refuse_folders_in_folders(files: list[str], folder: Path) -> None:
+    """ManifestError if a folder holds several that could be speakers: the folder itself could be one."""
+    above = [Path(os.path.relpath(path, os.path.abspath(folder))).parts[:-1] for path in files]
+    common = len(os.path.commonprefix(above))
+    inside: dict[str, set[str]] = {}
+    for parts in above:
+        if len(parts) > common:
+            inside.setdefault("/".join(parts[: common + 1]), set()).add("/".join(parts))
+    several = {name: sorted(names) for name, names in inside.items() if len(names) > 1}
+    if len(inside) > 1 and several:
+        name, names = min(several.items())
+        deepest = max(map(len, above))
+        raise ManifestError(
+            f"{folder}: who is a speaker, {name} as a whole, or {names[0]} and {names[1]} each? Say --group-level "
+            f"{common + 1} for the first, --group-level {deepest} for the second, or put all files into one split "
+            "(--split train)"
+        )
 
 
 def _check_names(split: str | None, kind: str | None) -> None:

@@ -172,8 +172,8 @@ def dns_reports(root: PathLike, out: PathLike, valid_fraction: float = 0.02, pro
     reports = []
     plans = (
         ("clean", "speech", made.speech, "speaker", _dns_reader),
-        ("noise", "noise", made.noise, "recording", lambda path: path.stem),
-        ("impulse_responses", "rir", made.rir, "recording", lambda path: path.stem),
+        ("noise", "noise", made.noise, "recording", _dns_noise),
+        ("impulse_responses", "rir", made.rir, "recording", _dns_room),
     )
     for folder, kind, manifest, field, name_of in plans:
         if kind == "rir" and not (root / folder).is_dir():
@@ -187,6 +187,17 @@ def dns_reports(root: PathLike, out: PathLike, valid_fraction: float = 0.02, pro
         licence = "CC-BY-4.0 (mixed)"
         reports.append(_catalogue(files, kind, manifest, "dns2020", licence, describe, root / folder, progress))
     return reports
+
+
+def _dns_noise(path: Path) -> str:
+    """The recording that a noise was cut from: door_Freesound_validated_458454_3 is the third piece of one."""
+    return re.sub(r"(_Freesound_validated_\d+)_\d+$", r"\1", path.stem)
+
+
+def _dns_room(path: Path) -> str:
+    """The room of a simulated response, smallroom/Room001 of Room001-00007; of others the file's name."""
+    room = re.fullmatch(r"(Room\d+)-\d+", path.stem)
+    return f"{path.parent.parent.name}/{room[1]}" if room else path.stem
 
 
 def dns_test_pairs(folder: PathLike) -> list[Pair]:

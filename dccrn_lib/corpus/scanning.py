@@ -21,8 +21,9 @@ from dccrn_lib.runtime.paths import PathLike
 
 #: File names that say who speaks, by collection: the first group is the speaker.
 SPEAKER_NAMES = {
-    "LibriSpeech's names, SPEAKER-CHAPTER-UTTERANCE": re.compile(r"(\d{1,5})-\d+-\d{4}"),
+    "LibriSpeech's names, SPEAKER-CHAPTER-UTTERANCE": re.compile(r"(?!\d\d?-\d\d?-(?:19|20)\d\d)(\d{1,5})-\d+-\d{4}"),
     "LibriTTS's names, SPEAKER_CHAPTER_PARAGRAPH_SENTENCE": re.compile(r"(\d+)_\d+_\d{6}_\d{6}"),
+    "the names of Multilingual LibriSpeech, SPEAKER_BOOK_UTTERANCE": re.compile(r"(\d+)_\d+_\d{6}"),
     "VoiceBank's names, SPEAKER_UTTERANCE": re.compile(r"([ps]\d+)_\d{3}(?:_mic\d)?"),
     "the DNS Challenge's names, reader_SPEAKER": re.compile(r".*(reader_\d+)_.*"),
 }
@@ -33,9 +34,14 @@ _FLOAT_SUBTYPES = ("FLOAT", "DOUBLE")  # the only ones that can hold NaN
 def find_audio(folder: PathLike) -> list[str]:
     """Absolute paths of all audio files under ``folder`` by name, sorted; hidden files are left out.
 
-    Linked folders are followed, each real folder once.
+    Links are followed, to each real folder and file once: a recording under two names could fall into two splits.
     """
-    return sorted(str(path) for path in list_audio_files(os.path.abspath(folder), repeats=False))
+    kept: dict[str, str] = {}
+    for path in sorted(str(path) for path in list_audio_files(os.path.abspath(folder), repeats=False)):
+        real = os.path.realpath(path)
+        if real not in kept or (os.path.islink(kept[real]) and not os.path.islink(path)):
+            kept[real] = path
+    return sorted(kept.values())
 
 
 def probe_audio(path: str) -> tuple[int, int] | str:
@@ -80,13 +86,23 @@ def seconds_of(samples: int, sample_rate: int) -> float:
 def speaker_by_name(files: list[str]) -> tuple[str, list[str | None]] | None:
     """Speakers from the names of the files, where at least half of them are named as in a known collection.
 
+    A file of another name in a folder where one speaker is named is taken for that speaker's.
+
     Returns:
         (what the names follow, the speaker of each file or None), or None where no collection fits.
     """
     for collection, pattern in SPEAKER_NAMES.items():
         matches = [pattern.fullmatch(Path(path).stem) for path in files]
         if 2 * sum(match is not None for match in matches) >= len(files) > 0:
-            return collection, [match[1] if match else None for match in matches]
+            inside: dict[str, set[str]] = {}
+            for path, match in zip(files, matches, strict=True):
+                if match:
+                    inside.setdefault(os.path.dirname(path), set()).add(match[1])
+            alone = {folder: min(speakers) for folder, speakers in inside.items() if len(speakers) == 1}
+            return collection, [
+                match[1] if match else alone.get(os.path.dirname(path))
+                for path, match in zip(files, matches, strict=True)
+            ]
     return None
 
 

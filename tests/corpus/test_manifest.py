@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,7 +132,7 @@ def messy(tmp_path):
 
 def test_scan_takes_the_good_files_and_lists_the_bad(messy, tmp_path):
     out = tmp_path / "m.jsonl"
-    report = scan_folder(messy, "speech", out, progress=False, licence="CC0-1.0", workers=2)
+    report = scan_folder(messy, "speech", out, progress=False, licence="CC0-1.0", workers=2, group_level=2)
     entries = read_manifest(out)
     names = {e.path.rsplit("/", 1)[1]: e for e in entries}
     assert sorted(names) == ["1.wav", "2.flac", "3.ogg", "4.OGG", "5.mp3"]
@@ -169,6 +171,59 @@ def test_a_later_clean_scan_removes_the_list_of_bad_files(messy, tmp_path):
     assert not scan_folder(messy, "noise", out, progress=False).bad
     assert not (tmp_path / "m.jsonl.bad.txt").exists()
     assert {e.label for e in read_manifest(out)} == {"anna", "bert", "carl", "dora"}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        [
+            f"{who}/{day}/{k}.wav"
+            for who in ("alice", "bob", "carol")
+            for day in ("monday", "tuesday")
+            for k in range(2)
+        ],
+        [f"in/one/id{n}/video{j}/0000{j}.wav" for n in range(4) for j in range(3)],  # VoxCeleb
+        ["anna/1.wav", "anna/deep/2.wav", "bert/3.wav", "carl/4.wav"],
+    ],
+)
+def test_folders_in_folders_of_speakers_are_refused_without_a_level(tmp_path, files):
+    for file in files:
+        tone(tmp_path / "all" / file)
+    with pytest.raises(ManifestError, match="who is a speaker") as caught:
+        scan_folder(tmp_path / "all", "speech", tmp_path / "m.jsonl", progress=False)
+    for level in re.findall(r"--group-level (\d)", str(caught.value)):
+        scan_folder(tmp_path / "all", "speech", tmp_path / "m.jsonl", progress=False, group_level=int(level))
+        splits = {(e.speaker, e.split) for e in read_manifest(tmp_path / "m.jsonl")}
+        assert len({speaker for speaker, _ in splits}) == len(splits) > 2
+
+
+def splits_of(folder, files, depth, tmp_path):
+    """Splits in which each folder ``depth`` levels down has recordings."""
+    for file in files:
+        tone(folder / file)
+    scan_folder(folder, "speech", tmp_path / "m.jsonl", progress=False)
+    found: dict[str, set] = {}
+    for e in read_manifest(tmp_path / "m.jsonl"):
+        found.setdefault(Path(e.path).relative_to(folder).parts[depth], set()).add(e.split)
+    return found
+
+
+def test_one_voice_one_split_whatever_the_names(tmp_path):
+    dated = [f"voice{n}/{5 * n + k + 1:02d}-05-2024.wav" for n in range(5) for k in range(5)]
+    assert all(len(s) == 1 for s in splits_of(tmp_path / "dates", dated, 0, tmp_path).values())
+    books = [f"{1000 + n}/{j}/{1000 + n}_{j}_{k:06d}.wav" for n in range(10) for j in (5, 6) for k in range(2)]
+    assert all(len(s) == 1 for s in splits_of(tmp_path / "mls", books, 0, tmp_path).values())
+    libri = [f"{n}/198/{n}-198-000{k}{copy}.wav" for n in range(19, 39) for k, copy in ((0, ""), (1, ""), (0, " (1)"))]
+    assert all(len(s) == 1 for s in splits_of(tmp_path / "libri", libri, 0, tmp_path).values())
+
+
+def test_a_linked_recording_is_listed_once_under_its_own_name(tmp_path):
+    for n in range(4):
+        tone(tmp_path / "in" / f"voice{n}" / "a.wav")
+    (tmp_path / "in" / "best").mkdir()
+    (tmp_path / "in" / "best" / "a.wav").symlink_to("../voice0/a.wav")
+    scan_folder(tmp_path / "in", "speech", tmp_path / "m.jsonl", progress=False)
+    assert {e.speaker for e in read_manifest(tmp_path / "m.jsonl")} == {f"voice{n}" for n in range(4)}
 
 
 def test_group_level_joins_chapters_to_their_speaker(messy, tmp_path):

@@ -115,6 +115,20 @@ def test_dns_challenge_keeps_readers_apart_and_lists_bad_files(tmp_path):
     assert "broken.wav" in (tmp_path / "lists" / "noise.jsonl.bad.txt").read_text()
 
 
+def test_dns_keeps_the_pieces_of_a_noise_and_the_responses_of_a_room_together(tmp_path):
+    root = tmp_path / "datasets"
+    make(root, *(f"clean/book_0_chp_0_reader_{r:05d}_0.wav" for r in range(4)))
+    make(root, *(f"noise/fan_Freesound_validated_{361372 + n}_{k}.wav" for n in range(10) for k in range(4)))
+    rooms = [
+        f"{size}room/Room00{n}/Room00{n}-0000{k}.wav" for size in ("small", "large") for n in range(5) for k in "12"
+    ]
+    make(root, *(f"impulse_responses/{room}" for room in rooms))
+    made = public_corpora.dns_challenge(tmp_path, tmp_path / "lists", valid_fraction=0.3, progress=False)
+    for manifest, kind, count in ((made.noise, "noise", 10), (made.rir, "rir", 10)):
+        found = {(e.recording, e.split) for e in read_manifest(manifest, kind=kind)}
+        assert len(found) == len({name for name, _ in found}) == count and {split for _, split in found} > {"valid"}
+
+
 def test_dns_pairs_go_by_file_id_and_copy_under_one_name(tmp_path):
     test_set = tmp_path / "no_reverb"
     for n in (2, 10, 100):
