@@ -1,5 +1,5 @@
 # Distil-DCCRN: every target installs what it needs into .venv first. `make help` lists them.
-# Needs Python 3.11 or newer with venv, a C compiler and the package registry; nothing else.
+# Needs Python 3.11 or newer with venv and its headers, a C compiler and the package registry; nothing else.
 # Another interpreter: make test PYTHON=/path/to/python3.12     Another profile: make tutorial PROFILE=gpu
 # Without the CUDA libraries (1 GB instead of 5): make install TORCH=cpu, before any other target
 
@@ -23,6 +23,10 @@ ONLY    ?=
 PYTHON  ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 
+# Whether a C extension can be built for this Python: its header and its compiler are there.
+COMPILES = import os, shutil, sys, sysconfig as s; cc = (os.environ.get("CC") or s.get_config_var("CC") or "cc").split()[0]; \
+	sys.exit(not (shutil.which(cc) and os.path.exists(os.path.join(s.get_paths()["include"], "Python.h"))))
+
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
@@ -32,6 +36,7 @@ help:  ## list the targets
 $(STAMP): pyproject.toml $(filter-out /dev/null,$(CONSTRAINTS))
 	@if [ -z "$(PYTHON)" ]; then echo "error: no Python 3.11 or newer with venv found; install one or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; fi
 	@"$(PYTHON)" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "error: $(PYTHON) is not Python 3.11 or newer with venv (on Debian: apt install python3-venv)" >&2; exit 1; }
+	@case ",$(EXTRAS)," in *,metrics,*) "$(PYTHON)" -c '$(COMPILES)' || echo "warning: pesq is compiled while it is installed, and no C compiler or no Python.h is found: on Debian apt install build-essential python3-dev, on a Mac xcode-select --install" >&2;; esac
 	@[ -z "$(TORCH)" ] || [ "$(TORCH)" = cpu ] || { echo "error: TORCH is \"cpu\" or empty, not \"$(TORCH)\"" >&2; exit 2; }
 	@[ -x "$(PY)" ] || "$(PYTHON)" -m venv "$(VENV)"
 	@if [ "$(TORCH)" = cpu ]; then \
@@ -63,7 +68,7 @@ QUICK = tests/test_public_names.py tests/test_house.py tests/test_losses.py test
 	tests/runtime/test_locks.py tests/runtime/test_sinks.py tests/training/test_muon.py tests/training/test_profiles.py
 
 check: $(STAMP)  ## lint and the quick tests, side by side: under a minute, for while you work
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint quick
+	@$(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) lint quick
 
 quick: $(STAMP)
 	"$(PY)" -m pytest -q -m "not slow" $(QUICK)

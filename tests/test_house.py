@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -92,6 +94,17 @@ def test_make_says_what_is_missing_without_a_python(root: Path, tmp_path: Path):
     assert done.returncode == 2
     assert "error: no-such-python is not Python 3.11 or newer" in done.stderr
     assert not (tmp_path / "venv").exists()
+
+
+def test_make_warns_where_pesq_cannot_be_compiled(root: Path, tmp_path: Path):
+    command = ["make", "-C", str(root), "-n", "install", f"PYTHON={sys.executable}", f"VENV={tmp_path}/venv"]
+    plan = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (check,) = [line for line in plan.splitlines() if line.startswith("case ") and "pesq" in line]
+    for compiler, warned in (("true", False), ("no-such-compiler", True)):
+        done = subprocess.run(["sh", "-c", check], capture_output=True, text=True, env={**os.environ, "CC": compiler})
+        if (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
+            assert ("build-essential python3-dev" in done.stderr) is warned
+        assert done.returncode == 0  # it goes on all the same: there may be a wheel
 
 
 def requirements(root: Path) -> list[Requirement]:

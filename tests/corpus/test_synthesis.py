@@ -3,6 +3,8 @@
 import hashlib
 import importlib.util
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from dccrn_lib.corpus.synthesis.noise import LABELS, make_babble, make_noise
 from dccrn_lib.corpus.synthesis.noise_kinds import NOISE_KINDS
 from dccrn_lib.corpus.synthesis.rooms import make_room
 from dccrn_lib.corpus.synthesis.signals import convolve, set_level, shaped_noise, slow_curve, write_wav
-from dccrn_lib.corpus.synthesis.speech import ACCENTS, VARIANTS, expand, load_sentences, make_voices
+from dccrn_lib.corpus.synthesis.speech import ACCENTS, VARIANTS, espeak, expand, load_sentences, make_voices
 from dccrn_lib.runtime.errors import ConfigError
 
 needs_speech = pytest.mark.skipif(
@@ -187,6 +189,19 @@ def test_wrong_values_and_missing_packages_are_told_in_one_line(tmp_path, monkey
     with pytest.raises(ConfigError, match=r"pip install -e '.\[speech\]'"):
         synthesise_corpus(tmp_path / "c", 0.1, progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+@needs_speech
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+def test_speech_is_the_same_from_a_folder_with_a_long_name(tmp_path, monkeypatch):
+    import espeakng_loader
+
+    usual = espeak("one two", "en-us")
+    long = tmp_path / ("n" * 120) / "espeak-ng-data"
+    shutil.copytree(espeakng_loader.get_data_path(), long)
+    assert len(str(long)) > 160
+    monkeypatch.setattr(espeakng_loader, "get_data_path", lambda: str(long))
+    assert np.array_equal(espeak("one two", "en-us"), usual)
 
 
 @needs_speech

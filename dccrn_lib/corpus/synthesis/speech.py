@@ -11,8 +11,12 @@ from __future__ import annotations
 import _ctypes
 import ctypes
 import hashlib
+import os
 import re
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +29,7 @@ from dccrn_lib.runtime import paths
 from dccrn_lib.runtime.errors import ConfigError
 
 _ESPEAK_RATE = 22050
+_LONGEST_NAME = 150  # bytes of a folder's name
 
 # accents of each language, as eSpeak names them
 ACCENTS = {
@@ -252,27 +257,42 @@ def espeak(text: str, voice: str, rate: int = 170, pitch: int = 50, spread: int 
         ctypes.c_void_p,
     ]
     try:
-        synchronous, no_exit = 2, 0x8000
-        rate_or_code = library.espeak_Initialize(synchronous, 0, loader.get_data_path().encode(), no_exit)
-        if rate_or_code != _ESPEAK_RATE:
-            raise ConfigError(f"eSpeak NG did not start (code {rate_or_code}); reinstall the package espeakng-loader")
-        library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # its own random numbers
-        _c_library().srand(1)  # breath noise comes from the C library's
-        library.espeak_SetSynthCallback(collect)
-        if library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise ConfigError(f"eSpeak NG knows no voice {voice!r}; reinstall the package espeakng-loader")
-        for parameter, value in ((1, rate), (2, 60), (3, pitch), (4, spread)):  # 2 is the volume: 60 never clips
-            library.espeak_SetParameter(parameter, value, 0)
-        data = text.encode("utf-8") + b"\0"
-        utf8 = 1
-        library.espeak_Synth(data, len(data), 0, 1, 0, utf8, None, None)
-        library.espeak_Terminate()
+        with _short_name(loader.get_data_path()) as place:
+            synchronous, no_exit = 2, 0x8000
+            rate_or_code = library.espeak_Initialize(synchronous, 0, os.fsencode(place), no_exit)
+            if rate_or_code != _ESPEAK_RATE:
+                raise ConfigError(
+                    f"eSpeak NG did not start (code {rate_or_code}); reinstall the package espeakng-loader"
+                )
+            library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # its own random numbers
+            _c_library().srand(1)  # breath noise comes from the C library's
+            library.espeak_SetSynthCallback(collect)
+            if library.espeak_SetVoiceByName(voice.encode()) != 0:
+                raise ConfigError(f"eSpeak NG knows no voice {voice!r}; reinstall the package espeakng-loader")
+            for parameter, value in ((1, rate), (2, 60), (3, pitch), (4, spread)):  # 2 is the volume: 60 never clips
+                library.espeak_SetParameter(parameter, value, 0)
+            data = text.encode("utf-8") + b"\0"
+            utf8 = 1
+            library.espeak_Synth(data, len(data), 0, 1, 0, utf8, None, None)
+            library.espeak_Terminate()
     finally:
         # there is FreeLibrary on Windows, dlclose elsewhere
         unload = getattr(_ctypes, "dlclose", None) or _ctypes.FreeLibrary  # pyright: ignore[reportAttributeAccessIssue]
         unload(library._handle)
     audio = np.concatenate(chunks) if chunks else np.zeros(0, np.int16)
     return audio.astype(np.float32) / 32768.0
+
+
+@contextmanager
+def _short_name(folder: str) -> Iterator[str]:
+    """A name of a folder that eSpeak can hold, in 160 bytes: a long one gets a link in the temporary folder."""
+    if len(os.fsencode(folder)) < _LONGEST_NAME or os.name != "posix":
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="dccrn-espeak-") as temporary:
+        link = Path(temporary) / "data"
+        link.symlink_to(folder, target_is_directory=True)
+        yield str(link)
 
 
 def _c_library() -> ctypes.CDLL:
