@@ -141,6 +141,19 @@ def test_other_rates_and_stereo_are_brought_to_16_khz(corpus):
     assert all(items[i]["noisy"].shape == (RATE,) and items[i]["noisy"].isfinite().all() for i in range(6))
 
 
+def test_a_tone_keeps_its_pitch_whatever_its_rate(corpus, tmp_path):
+    rate, seconds = 44100, 4
+    tone = 0.3 * np.sin(2 * np.pi * 1000 * np.arange(rate * seconds) / rate)
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, np.stack([tone, tone], axis=1), rate)
+    entry = dataclasses.replace(corpus["noise"][0], path=str(path), seconds=float(seconds), sample_rate=rate)
+    item = MixtureDataset(
+        corpus["speech"], [entry], None, MixConfig(segment_seconds=1.0, snr_db=(-5.0, -5.0)), length=1
+    )[0]
+    spectrum = torch.fft.rfft(item["noisy"] - item["clean"]).abs()
+    assert spectrum.argmax().item() == pytest.approx(1000, abs=2)  # Hz, of one second
+
+
 def test_errors_name_the_file(corpus, tmp_path):
     entry = dataclasses.replace(corpus["noise"][0], path=str(tmp_path / "gone.wav"))
     items = MixtureDataset(corpus["speech"], [entry], None, MixConfig(segment_seconds=0.5))

@@ -305,6 +305,10 @@ def test_coded_samples_become_plain_ones_in_another_format(tmp_path, source, sub
     done = enhance_file(tmp_path / source, tmp_path / target, Gain(0.5))
     written = audio_info(done.destination)
     assert written.sample_rate == rate
+    read, _ = soundfile.read(done.destination)
+    assert (
+        written.seconds == pytest.approx(audio_info(tmp_path / source).seconds, abs=0.1) and 1e-3 < np.std(read) < 0.5
+    )
     coded = target.endswith((".ogg", ".mp3")) or source.split(".")[1] == target.split(".")[1]
     assert coded or written.subtype == "PCM_16" and written.samples == audio_info(tmp_path / source).samples
 

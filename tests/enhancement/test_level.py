@@ -69,26 +69,33 @@ def quality(estimate: np.ndarray, name: str = "fan_5db_en") -> float:
     return float(si_snr_db(torch.from_numpy(estimate), torch.from_numpy(clip("clean", name))))
 
 
-def spread(qualities: list[float]) -> float:
+def spread(qualities: list[float], name: str) -> float:
+    """How far qualities lie from the first, in dB; each must lie above that of the noisy clip."""
     print([round(q, 2) for q in qualities])
+    assert min(qualities) > quality(clip("noisy", name), name) + 2
     return max(abs(q - qualities[0]) for q in qualities)
 
 
 @fixed_clips
 def test_whole(student: torch.nn.Module, name: str):
     levels = (*LEVELS, -70.0, 0.0)
-    assert spread([quality(enhance_waveform(student, at(level, name)), name) for level in levels]) < 0.05
+    assert spread([quality(enhance_waveform(student, at(level, name)), name) for level in levels], name) < 0.05
+
+
+def test_what_comes_out_is_as_loud_as_what_went_in(student: torch.nn.Module):
+    loudness = [20 * np.log10(np.sqrt(np.mean(enhance_waveform(student, at(level)) ** 2))) - level for level in LEVELS]
+    assert max(loudness) - min(loudness) < 0.1 and abs(loudness[0] - 20 * np.log10(np.sqrt(np.mean(at(0.0) ** 2)))) < 3
 
 
 @fixed_clips
 def test_streamed(live: Callable[[float, str], float], name: str):
-    assert spread([live(level, name) for level in (*LEVELS, -30.0, -70.0)]) < 0.5
+    assert spread([live(level, name) for level in (*LEVELS, -30.0, -70.0)], name) < 0.5
 
 
 @loudest_clips
 def test_live_and_far_beyond_full_scale_costs_more(live: Callable[[float, str], float], name: str):
     """Only what passes the upper edge is lowered, so such a signal is heard louder than one at -23 dBFS."""
-    assert spread([live(level, name) for level in (-23.0, 0.0)]) < 1.5
+    assert spread([live(level, name) for level in (-23.0, 0.0)], name) < 1.5
 
 
 @fixed_clips
@@ -104,7 +111,7 @@ def test_exported(exported: Path, name: str):
     from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer
 
     enhancer = OnnxEnhancer(exported, level_control=True)
-    assert spread([quality(enhancer.enhance(at(level, name)), name) for level in LEVELS]) < 0.5
+    assert spread([quality(enhancer.enhance(at(level, name)), name) for level in LEVELS], name) < 0.5
 
 
 @loudest_clips
@@ -116,7 +123,7 @@ def test_files_through_the_exported_graph(exported: Path, tmp_path: Path, name: 
         soundfile.write(tmp_path / "in.wav", at(level, name), 16000, subtype="FLOAT")
         enhance_wav(exported, tmp_path / "in.wav", tmp_path / "out.wav", overwrite=True)
         qualities.append(quality(soundfile.read(tmp_path / "out.wav", dtype="float32")[0], name))
-    assert spread(qualities) < 0.05
+    assert spread(qualities, name) < 0.05
 
 
 # ---- a quiet talker beside a loud one
@@ -312,7 +319,7 @@ def test_a_lone_short_sound_is_the_recording():
 def test_an_offset_costs_nothing(student: torch.nn.Module, name: str, level: float, offset: float):
     x = at(level, name)
     enhanced = [enhance_waveform(student, y) for y in (x, x + np.float32(offset))]
-    assert spread([quality(y, name) for y in enhanced]) < 0.05
+    assert spread([quality(y, name) for y in enhanced], name) < 0.05
     assert abs(enhanced[1].mean()) < 1e-3 * abs(offset)
 
 
@@ -324,8 +331,8 @@ def test_an_offset_costs_little_live(
 
     x, onnx = at(-23.0, name), OnnxEnhancer(exported, level_control=True)
     shifted = [x + np.float32(offset) for offset in (0.03, 0.1)]
-    assert spread([live(-23.0, name), *(quality(streamed(student, y), name) for y in shifted)]) < 0.5
-    assert spread([quality(onnx.enhance(y), name) for y in (x, *shifted)]) < 0.5
+    assert spread([live(-23.0, name), *(quality(streamed(student, y), name) for y in shifted)], name) < 0.5
+    assert spread([quality(onnx.enhance(y), name) for y in (x, *shifted)], name) < 0.5
 
 
 def test_no_offset_is_found_where_there_is_none():

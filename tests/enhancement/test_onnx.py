@@ -308,7 +308,10 @@ def test_opus_in_opus_out(files, tmp_path):
     _, paths = files
     soundfile.write(tmp_path / "in.opus", noise(4800), 16000, format="OGG", subtype="OPUS")
     enhance_wav(paths["offline"], tmp_path / "in.opus", tmp_path / "out.opus")
+    enhance_wav(paths["offline"], tmp_path / "in.opus", tmp_path / "out.wav")
     assert soundfile.info(tmp_path / "out.opus").subtype == "OPUS"
+    coded, plain = (soundfile.read(tmp_path / f"out.{kind}")[0] for kind in ("opus", "wav"))
+    assert len(coded) == len(plain) and np.std(coded) == pytest.approx(np.std(plain), rel=0.3) and np.std(plain) > 1e-4
 
 
 def test_a_long_file_is_written_in_pieces(files, tmp_path, monkeypatch):

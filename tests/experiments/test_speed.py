@@ -80,7 +80,9 @@ def test_quick_run_measures_everything(record):
 
 
 def test_memory_does_not_grow_with_the_file(record):
-    rows = [row for row in record[0]["rows"] if "peak memory" in row["measurement"]]
+    pytest.importorskip("resource", reason="no resource module on this system")
+    rows = [row for row in record[0]["rows"] if "peak memory" in row["measurement"] and row["reference"]]
+    assert rows
     for row in rows:
         assert abs(row["value"] - row["reference"]) < 100  # MiB
 

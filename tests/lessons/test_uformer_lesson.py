@@ -92,7 +92,8 @@ def test_built_uformer_learns_like_the_library():
 def test_gradients_of_the_built_uformer_are_finite_on_silence():
     mine, _ = _twins()
     mine(torch.zeros(1, 3200)).square().sum().backward()
-    assert all(p.grad is None or p.grad.isfinite().all() for p in mine.parameters())
+    gradients = [p.grad for p in mine.parameters() if p.grad is not None]
+    assert len(gradients) > 0.9 * len(list(mine.parameters())) and all(g.isfinite().all() for g in gradients)
 
 
 def test_a_fresh_built_uformer_starts_with_an_open_mask():

@@ -49,7 +49,8 @@ def test_vectors_move_as_under_torch_adam():
 def test_matrices_move_as_under_torch_muon():
     torch.manual_seed(0)
     ours = nn.Parameter(torch.randn(6, 6))
-    theirs = nn.Parameter(ours.detach().clone())
+    start = ours.detach().clone()
+    theirs = nn.Parameter(start.clone())
     a = Muon([ours], learning_rate=0.1)
     b = torch.optim.Muon([theirs], lr=0.1, momentum=0.95, weight_decay=0.0, nesterov=True)
     for _ in range(3):
@@ -57,8 +58,21 @@ def test_matrices_move_as_under_torch_muon():
             p.grad = (p.detach() ** 3).clone()
             optimiser.step()
     # torch's iterates in bfloat16 and averages the momentum: the directions agree, not the digits
-    moved = [(p.detach() - p0).flatten() for p, p0 in ((ours, 0), (theirs, 0))]
+    moved = [(p.detach() - start).flatten() for p in (ours, theirs)]
     assert torch.nn.functional.cosine_similarity(*moved, dim=0) > 0.999
+    assert moved[0].norm().item() == pytest.approx(moved[1].norm().item(), rel=0.05)
+
+
+def test_matrices_move_by_momentum_in_the_form_of_nesterov():
+    torch.manual_seed(0)
+    p, momentum, rate = nn.Parameter(torch.randn(6, 6)), torch.zeros(6, 6), 0.1
+    optimiser, wanted = Muon([p], learning_rate=rate, momentum=0.8), p.detach().clone()
+    for _ in range(5):
+        p.grad = torch.randn(6, 6)
+        momentum = 0.8 * momentum + p.grad
+        wanted = wanted - rate * orthogonalise((p.grad + 0.8 * momentum)[None])[0]
+        optimiser.step()
+    assert torch.allclose(p.detach(), wanted, atol=1e-5)
 
 
 def test_rates_may_be_tensors_and_a_state_can_be_restored():
