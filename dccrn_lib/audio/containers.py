@@ -4,7 +4,8 @@ A recording that was cut off in copying, or whose recorder never finished its he
 part that it sees. Here the bytes are asked whether that part is the whole. FLAC has no such bytes for its end, which is
 tried by decoding it (``dccrn_lib.audio.recording``); MP3 has its own module (``dccrn_lib.audio.mp3_frames``).
 
-Sources: the RIFF/WAVE layout of Microsoft and IBM (1991); RFC 3533 for the pages of Ogg.
+Sources: the RIFF/WAVE layout of Microsoft and IBM (1991), EBU Tech 3306 (RF64), Apple's AIFF-C (1991) and Core Audio
+Format specifications, the header of Sun's AU; RFC 3533 for the pages of Ogg.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 import shlex
 import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 # libsndfile's notes about a file with fewer bytes of audio than its header says; RF64 and W64 name the whole file only
 _TOO_SHORT = re.compile(
@@ -41,36 +42,79 @@ def shortfall(notes: str) -> str | None:
     return None
 
 
-def wav_overhang(path: Path) -> str | None:
-    """Why a WAV file holds more audio than its header says, or None.
+class _Chunks(NamedTuple):
+    """How a container lays out its chunks: where they begin, their heads, the one with the audio, padded to even or not."""
+
+    start: int
+    head: struct.Struct
+    audio: bytes
+    padded: bool
+
+
+_WAV = _Chunks(12, struct.Struct("<4sI"), b"data", True)
+_LAYOUTS = {
+    b"RIFF": _WAV,
+    b"RF64": _WAV,
+    b"FORM": _Chunks(12, struct.Struct(">4sI"), b"SSND", True),  # AIFF
+    b"caff": _Chunks(8, struct.Struct(">4sq"), b"data", False),
+}
+_ELSEWHERE = 0xFFFFFFFF  # a length in 32 bits that stands elsewhere, or nowhere
+
+
+def overhang(path: Path) -> str | None:
+    """Why a WAV, RF64, AIFF, CAF or AU file holds more audio than its header says, or None.
 
     A recorder that was killed leaves a length of 0 or of an earlier moment. What stands behind the audio is otherwise
     chunks with names, or tags.
     """
     end = path.stat().st_size
     with open(path, "rb") as file:
-        if file.read(4) != b"RIFF":
+        kind = file.read(4)
+        if kind == b".snd":
+            at, promised = _end_of_au(file)
+            name = b""
+        elif kind in _LAYOUTS:
+            at, promised, name = _end_of_chunks(file, _LAYOUTS[kind], end)
+        else:
             return None
-        at, promised, name, unpadded = 12, None, b"", 0
-        while at + 8 <= end:
-            file.seek(at)
-            name, size = struct.unpack("<4sI", file.read(8))
-            if promised is not None and not _is_chunk(name, at + 8 + size, end):
-                if not unpadded:
-                    break
-                at, unpadded = at - 1, 0  # some programs leave out the byte that makes a length even
-                continue
-            promised = size if name == b"data" and promised is None else promised
-            at, unpadded = at + 8 + size + size % 2, size % 2
         rest = end - at
         if promised is None or rest < max(_LEAST_REST, 0.02 * promised) or name[:3] in (b"ID3", b"TAG"):
             return None
         if promised and (name in _KNOWN_CHUNKS or _is_zero(file, at)):
             return None  # a chunk that was cut off, or a sector that was filled up
+    cure = f"ffmpeg -ignore_length 1 -i {shlex.quote(path.name)} {shlex.quote(f'{path.stem}_whole.wav')}"
     return (
-        f"says that it holds {promised} bytes of audio, but {rest} more follow: its recorder did not finish it; "
-        f"repair it first: ffmpeg -ignore_length 1 -i {shlex.quote(path.name)} {shlex.quote(f'{path.stem}_whole.wav')}"
+        f"says that it holds {promised} bytes of audio, but {rest} more follow: its recorder did not finish it; repair it "
+        f"first: {cure if kind in (b'RIFF', b'RF64') else 'import it as raw data into an audio editor'}"
     )
+
+
+def _end_of_au(file: BinaryIO) -> tuple[int, int | None]:
+    """(where the audio of an AU file ends, its bytes by the header, or None where they are not said)."""
+    start, size = struct.unpack(">II", file.read(8).ljust(8, b"\xff"))
+    return start + size, None if size == _ELSEWHERE else size
+
+
+def _end_of_chunks(file: BinaryIO, layout: _Chunks, end: int) -> tuple[int, int | None, bytes]:
+    """(where the last chunk ends, bytes of audio by the header or None, what stands there in place of a chunk's name)."""
+    start, head, audio, padded = layout
+    at, promised, name, unpadded, long = start, None, b"", 0, None
+    while at + head.size <= end:
+        file.seek(at)
+        name, size = head.unpack(file.read(head.size))
+        if name == b"ds64":  # of RF64: the lengths of the file and of its audio in 64 bits
+            long = struct.unpack("<QQ", file.read(16).ljust(16, b"\xff"))[1]
+        if name == audio and size in (_ELSEWHERE, -1):
+            size = end if long is None or size == -1 else long  # to the end of the file, if nothing says otherwise
+        if promised is not None and not _is_chunk(name, at + head.size + size, end):
+            if not unpadded:
+                break
+            at, unpadded = at - 1, 0  # some programs leave out the byte that makes a length even
+            continue
+        promised = size if name == audio and promised is None else promised
+        odd = size % 2 if padded else 0
+        at, unpadded = at + head.size + size + odd, odd
+    return at, promised, name
 
 
 def _is_zero(file: BinaryIO, at: int) -> bool:

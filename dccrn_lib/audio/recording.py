@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from dccrn_lib.audio.containers import flac_fault, ogg_fault, shortfall, to_wav, wav_overhang
+from dccrn_lib.audio.containers import flac_fault, ogg_fault, overhang, shortfall, to_wav
 from dccrn_lib.audio.mp3_frames import mp3_fault, mp3_frames
 from dccrn_lib.runtime.errors import AudioError
 from dccrn_lib.runtime.paths import PathLike
@@ -152,8 +152,8 @@ class Recording:
 def _whole(path: Path, file: soundfile.SoundFile) -> None:
     """AudioError if the container says that this is not the whole recording, and no more."""
     fault = shortfall(file.extra_info)
-    if fault is None and file.format in ("WAV", "WAVEX"):
-        fault = wav_overhang(path)
+    if fault is None:
+        fault = overhang(path)
     if fault is None and file.format == "OGG":
         fault = ogg_fault(path)
     if fault is not None:

@@ -215,6 +215,28 @@ def test_wav_with_more_audio_than_its_header_says_is_refused(tmp_path, data_byte
     refused(path, f"{data_bytes} bytes of audio", "ffmpeg -ignore_length 1")
 
 
+def an_earlier_moment(data: bytearray, kind: str) -> None:
+    """Let a header say that a second of four is there, as a recorder wrote it on the way."""
+    places = {
+        "aiff": ((data.find(b"COMM") + 10, ">I", RATE), (data.find(b"SSND") + 4, ">I", 8 + 2 * RATE)),
+        "caf": ((data.find(b"data") + 4, ">q", 4 + 2 * RATE),),
+        "au": ((8, ">I", 2 * RATE),),
+        "rf64": ((data.find(b"ds64") + 16, "<Q", 2 * RATE), (data.find(b"ds64") + 24, "<Q", RATE)),
+    }
+    for place, form, value in places[kind]:
+        struct.pack_into(form, data, place, value)
+
+
+@pytest.mark.parametrize(("kind", "form"), [("aiff", "AIFF"), ("caf", "CAF"), ("au", "AU"), ("rf64", "RF64")])
+def test_other_headers_of_an_earlier_moment_are_refused_too(tmp_path, kind, form):
+    path = written(tmp_path, f".{kind}", form, "PCM_16", RATE)
+    data = bytearray(path.read_bytes())
+    assert set(readers(path).values()) == {4.0}
+    an_earlier_moment(data, kind)
+    path.write_bytes(data)
+    refused(path, "bytes of audio", f"{'ffmpeg -ignore_length' if kind == 'rf64' else 'raw data'}")
+
+
 def test_chunks_behind_the_audio_are_no_audio(tmp_path):
     path = written(tmp_path, ".wav", "WAV", "PCM_16", RATE)
     whole = path.read_bytes()
