@@ -46,7 +46,7 @@ def check_choose_a(answer) -> Verdict:
         clean**2 / (clean**2 + teacher**2): "norms are asked for, not their squares.",
     }
     if abs(got - solution_choose_a(clean, teacher)) < 1e-6:
-        for pair in ((1.0, 4.0), (7.0, 7.0), (0.5, 0.0)):
+        for pair in ((1.0, 4.0), (7.0, 7.0), (0.5, 0.1)):
             other = number(answer(*pair))
             if other is None or abs(other - solution_choose_a(*pair)) > 1e-6:
                 return wrong(f"right for norms 60 and 20, but not for {pair[0]:g} and {pair[1]:g}: use both arguments.")
@@ -347,13 +347,16 @@ def _wrong_rates() -> dict[str, Callable[[int, int, float, int, float], float]]:
         "where rise and fall overlap, they are multiplied: you take the smaller one of the two.": lambda k, n, p, w, d: (
             p * min(rise(k, w), to_two_percent(done(k, n, d)))
         ),
+        "during the rise the fall is left out: where they overlap, they are multiplied.": lambda k, n, p, w, d: (
+            p * (rise(k, w) if k < w else to_two_percent(done(k, n, d)))
+        ),
     }
 
 
 def _where_the_rate_is_off(got: list[float], steps: int, peak: float, warmup: int, decay: float) -> str:
-    """The first step with a wrong rate, for answers that no known mistake explains."""
+    """The step with the rate that is farthest off, for answers that no known mistake explains."""
     want = [solution_rate(step, steps, peak, warmup, decay) for step in range(steps)]
-    step = next(k for k, (a, b) in enumerate(zip(got, want, strict=True)) if abs(a - b) >= 1e-6)
+    step = max(range(steps), key=lambda k: abs(got[k] - want[k]))
     return (
         f"with steps = {steps}, peak = {peak:g}, warmup = {warmup}, decay = {decay:g} the rate of step {step} "
         f"is {got[step]:.4g}, it should be {want[step]:.4g}."

@@ -83,7 +83,7 @@ def solution_gain(clean, estimate) -> float:
 
 
 #: Mixtures of each voice in the two cases of the second exercise.
-VOICE_CASES = ((20,) * 6, (5, 40, 20, 10, 30, 15))
+VOICE_CASES = ((20,) * 6, (5, 40, 20, 10, 30))
 _END = 0.05  # tolerance of an end, as a part of the interval's width: 4000 draws move it by about 0.01
 
 
@@ -100,7 +100,7 @@ def voices_case(counts: Sequence[int], seed: int = 10) -> tuple[np.ndarray, np.n
 def check_cluster_interval(answer) -> Verdict:
     """``answer(values, voices)`` is the middle 95 % of the mean when voices are drawn, each with all its mixtures.
 
-    All draws of six voices from six are known, so the interval that many random draws approach is computed exactly.
+    All draws of as many voices as there are, are known: the interval that many random draws approach is computed exactly.
 
     Mistakes told apart: mixtures drawn instead of voices, drawn without replacement, a repeated voice taken once, one
     mixture of each voice, a mean of the voices' means, the middle 90 %.
@@ -130,7 +130,7 @@ def check_cluster_interval(answer) -> Verdict:
             f"[{truth[0]:.2f}, {truth[1]:.2f}], yours [{low:.2f}, {high:.2f}]. (With fewer than 2000 draws its ends are "
             "left to chance.)"
         )
-    return right("the voices count, not their mixtures: six voices know little, however much each of them speaks.")
+    return right("the voices count, not their mixtures: a few voices know little, however much each of them speaks.")
 
 
 def _distance(a: Sequence[float], b: Sequence[float]) -> float:
@@ -193,7 +193,11 @@ def check_items(answer) -> Verdict:
     if got == math.ceil(exact):
         return right("97 mixtures; half the width would need four times as many.")
     for value, message in (
-        ((0.25 / 0.05) ** 2, "the 1.96 is missing: this n gives a 68 % interval."),
+        (
+            (0.25 / 0.05) ** 2,
+            "the 1.96 is missing (a 68 % interval), or 0.05 was taken for the full width: solve 1.96 * 0.25 / sqrt(n) "
+            "= 0.05.",
+        ),
         (((1.96 + 0.84) * 0.25 / 0.05) ** 2, "that is for four of five; the question asks for the half-width."),
         (1.96 * 0.25 / 0.05, "square it: the half-width falls with the square root of n."),
         ((1.96 * 0.25 / 0.025) ** 2, "0.05 is the half-width, not the full width."),

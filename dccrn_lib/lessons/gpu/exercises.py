@@ -65,7 +65,7 @@ def check_hours(answer: float | None) -> Verdict:
         c["steps"] * c["seconds"] / c["rate"] / 3600: "the batch is missing: each step passes 32 mixtures",
         c["steps"] * c["batch"] / c["rate"] / 3600: "each mixture lasts 4 s",
     }
-    if abs(got - solution_hours()) < 0.01:
+    if abs(got - solution_hours()) < 0.05:  # more digits would be pretence
         return right("60,000 x 32 x 4 s = 2133 h of audio; at 400 s of audio per second 5.33 h.")
     for value, message in named.items():
         if abs(got - value) < 1e-3 * value:
@@ -95,7 +95,7 @@ def check_good_enough(answer: Callable[[Curve, Curve], bool] | None) -> Verdict:
         ([(10, 12.0), (20, 13.8)], [(10, 13.4), (20, 12.9)], False,
          "take the student at its best, too: of its run the best weights are kept as well"),
         ([(20, 12.0)], [(20, 13.0)], False, "the sign: here the student leads"),
-        ([(20, 13.6)], [(20, 13.0)], False, "0.6 dB is below the rule's 0.7 dB"),
+        ([(20, 13.68)], [(20, 13.0)], False, "0.68 dB is below the rule's 0.7 dB: do not round"),
         ([(20, 13.75)], [(20, 13.0)], True, "0.75 dB is enough"),
     )  # fmt: skip
     for teacher, student, wanted, message in cases:
