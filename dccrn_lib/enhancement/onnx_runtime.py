@@ -25,6 +25,7 @@ from dccrn_lib.runtime.sinks import sink
 if TYPE_CHECKING:
     from dccrn_lib.audio.recording import Recording
 
+WINDOWS = ("hann", "sqrt_hann")
 _BLOCK = 1 << 20  # samples; the length of some files is not known beforehand
 _WRITTEN = 1 << 18  # samples at once; some encoders fail on very long writes
 
@@ -95,7 +96,7 @@ class OnnxEnhancer:
             raise WeightsError(f"{path}: not a model that ONNX Runtime reads ({reason}); export it again") from error
         self.metadata = dict(self.session.get_modelmeta().custom_metadata_map)
         try:
-            self.kind = self.metadata["kind"]
+            self.kind, _ = self.metadata["kind"], self.metadata["window"]
             self.sample_rate, self.latency_samples, self.window_length, self.hop_length, self.fft_size, self.delay = (
                 int(self.metadata[key])
                 for key in (
@@ -109,6 +110,14 @@ class OnnxEnhancer:
             )
         except KeyError as error:
             raise WeightsError(f"{path}: metadata {error} is missing; use a file written by dccrn_lib export") from None
+        except ValueError as error:
+            raise WeightsError(
+                f"{path}: metadata is damaged ({error}); use a file written by dccrn_lib export"
+            ) from None
+        if self.kind not in ("streaming", "offline") or self.metadata["window"] not in WINDOWS:
+            raise WeightsError(
+                f"{path}: its metadata name an unknown kind or window; use a file written by dccrn_lib export"
+            )
         # periodic Hann: w[n] = (1 - cos(2 pi n / N)) / 2
         phase = 2 * np.pi * np.arange(self.window_length) / self.window_length
         window = 0.5 - 0.5 * np.cos(phase)
@@ -191,7 +200,7 @@ class OnnxEnhancer:
         x = np.asarray(samples)
         if x.ndim != 1 or not np.issubdtype(x.dtype, np.floating):
             raise AudioError(f"expected float samples of shape (sample,), got {x.dtype} {x.shape}")
-        if x.size and not np.abs(x).max() <= LOUDEST:  # NaN is not
+        if x.size and not float(np.abs(x).max()) <= LOUDEST:  # NaN is not; a float16 would make LOUDEST infinite
             bad = f"values beyond {LOUDEST:g} (full scale is 1)" if np.isfinite(x).all() else "NaN or infinity"
             raise AudioError(f"samples hold {bad}; clean them first")
         return x.astype(np.float32)
@@ -210,7 +219,8 @@ class OnnxEnhancer:
         offsets = self._offset.follow(hops.mean(axis=1, dtype=np.float64)[None])[0]
         if offsets.any():
             hops -= offsets[:, None].astype(np.float32)
-        self._peak = max(self._peak, float(hops.max()), -float(hops.min()))
+        peaks = np.maximum.accumulate(np.concatenate([np.ravel(self._peak)[-1:], np.abs(hops).max(axis=1)]))[1:]
+        self._peak = np.repeat(peaks, self.hop_length)  # so far, for each sample
 
     def _without_offset(self, hops: np.ndarray, samples: int) -> np.ndarray:
         """A whole signal (hop * n,) of which ``samples`` are given and the rest is 0, without what is constant in it."""
@@ -220,7 +230,7 @@ class OnnxEnhancer:
         if whole:
             self._leave_out_offset(out[:whole].reshape(-1, self.hop_length))
         out[whole:samples] -= np.float32(self._offset.latest[0])
-        self._peak = max(self._peak, float(np.abs(out).max()))
+        self._peak = max(float(np.max(self._peak)), float(np.abs(out).max()))
         return out
 
     def _gains_of(self, padded: np.ndarray) -> np.ndarray:
@@ -247,6 +257,7 @@ class OnnxEnhancer:
         for k in range(frames):
             out[k * hop : (k + 1) * hop] = self._frame(line[k * hop : k * hop + window], active)
         np.clip(out, -self._peak, self._peak, out=out)
+        self._peak = float(np.ravel(self._peak)[-1])
         out[: max(0, self._blank)] = 0.0
         self._blank = max(0, self._blank - out.size)
         self._ready, self._input = np.concatenate([self._ready, out]), line[frames * hop :]

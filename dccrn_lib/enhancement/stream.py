@@ -82,7 +82,7 @@ class StreamingEnhancer:
         self.core = self._model.core
         self.config = model.config
         self.batch, self.block_frames, self.level_control = batch, block_frames, level_control
-        self.window = model.stft.window.detach().clone()  # (window,)
+        self.window = self._model.stft.window.detach().clone()  # (window,), float32 whatever the caller's network is
         self.frame_count = model.stft.frame_count
         # sum_k w[n - k hop]^2 is periodic in n with period hop, and every sample lies in all frames that can hold it
         hop = self.config.stft.hop_length
@@ -204,16 +204,21 @@ class StreamingEnhancer:
             self._leave_out_offset(self._input[:, overlap : overlap + frames * c.hop_length])
         pieces = self._input.unfold(1, c.window_length, c.hop_length)  # (batch, frame, window)
         blocks = [pieces] if frames <= self.block_frames else pieces.split(self.block_frames, dim=1)
-        self._ready = torch.cat([self._ready, *(self._process(block, active) for block in blocks)], dim=1)
+        done = torch.cat([self._process(block, active) for block in blocks], dim=1)
+        self._ready = torch.cat([self._ready, done.clamp(-self._peak, self._peak)], dim=1)
+        self._peak = self._peak[:, -1:]
         self._input = self._input[:, frames * c.hop_length :].clone()
 
     def _leave_out_offset(self, samples: Tensor) -> None:
-        """Subtract from new samples (batch, hop * n), in place, what is constant in them."""
+        """Subtract from new samples (batch, hop * n), in place, what is constant in them; note the peak so far at each."""
         hops = samples.unflatten(1, (-1, self.config.stft.hop_length))  # (batch, hop, sample)
         offsets = self._offset.follow(hops.mean(dim=2).double().cpu().numpy())
         if offsets.any():
             hops -= torch.from_numpy(offsets).to(hops)[..., None]
-        self._peak = torch.maximum(self._peak, samples.abs().amax(dim=1, keepdim=True))
+        peaks = (
+            torch.cat([self._peak, hops.abs().amax(dim=2)], dim=1).cummax(dim=1).values[:, 1:]
+        )  # so far: (batch, hop)
+        self._peak = peaks.repeat_interleave(hops.shape[2], dim=1)
 
     def _process(self, pieces: Tensor, active: float) -> Tensor:
         """Frames of samples (batch, frame, window) -> finished samples (batch, frame * hop)."""
@@ -237,7 +242,7 @@ class StreamingEnhancer:
         """A few frames, the samples in NumPy: its calls cost less than torch's."""
         c = self.config.stft
         hop, overlap = c.hop_length, c.window_length - c.hop_length
-        window, weight, peak, tail = (t.numpy() for t in (self.window, self.weight, self._peak, self._tail))
+        window, weight, tail = (t.numpy() for t in (self.window, self.weight, self._tail))
         out = np.empty((self.batch, pieces.shape[1] * hop), np.float32)
         for k, piece in enumerate(pieces.numpy().swapaxes(0, 1)):  # (batch, window)
             spectrum = np.fft.rfft(piece * window, n=c.fft_size)  # (batch, freq)
@@ -251,7 +256,7 @@ class StreamingEnhancer:
             sound[:, :overlap] += tail
             tail[:] = sound[:, hop:]
             np.divide(sound[:, :hop], weight, out=out[:, k * hop : (k + 1) * hop], casting="same_kind")
-        return torch.from_numpy(np.clip(out, -peak, peak, out=out))
+        return torch.from_numpy(out)
 
     def _at_once(self, pieces: Tensor, active: float, gains: Gains | None) -> Tensor:
         """A block of frames."""
@@ -271,7 +276,7 @@ class StreamingEnhancer:
         added[:, :overlap] += self._tail
         self._tail = added[:, finished:].clone()
         out = added[:, :finished].reshape(-1, frames, c.hop_length) / self.weight
-        return out.flatten(1).clamp(-self._peak, self._peak)  # (batch, frame * hop)
+        return out.flatten(1)  # (batch, frame * hop)
 
     def _gains_of(self, pieces: Tensor) -> Gains:
         """Gains (batch, frame) of the frames that go in and of those that come out, ``delay`` frames older."""

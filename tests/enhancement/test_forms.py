@@ -212,6 +212,30 @@ def test_pieces_of_one_hop_of_few_and_of_many_give_the_same(batch, level_control
         torch.testing.assert_close(out, expected, atol=1e-5, rtol=0)
 
 
+def test_later_samples_do_not_raise_the_limit_of_earlier_ones():
+    """An output may reach the input's peak, as far as that has been heard."""
+    torch.manual_seed(0)
+    model = DCCRN(DCCRNConfig(**{**TINY, "mask": "C", "initial_mask": 1.5})).eval()
+    x = 0.9 * torch.sin(torch.arange(6000) / 5)[None]
+    x[:, 5000:5200] = 2.5
+    whole, pieces = (StreamingEnhancer(model, level_control=True) for _ in range(2))
+    at_once = torch.cat([whole.push(x), whole.flush()], dim=1)
+    one_by_one = torch.cat([*(pieces.push(piece) for piece in x.split(100, dim=1)), pieces.flush()], dim=1)
+    assert one_by_one[:, :5000].abs().max() == 1.0  # it would be louder
+    torch.testing.assert_close(at_once, one_by_one, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["double", "half", "bfloat16"])
+def test_a_network_of_another_type_is_streamed_in_float32(kind):
+    model, x = tiny(), 0.1 * noise(1, 3000)
+    stream = StreamingEnhancer(getattr(copy.deepcopy(model), kind)())
+    out = torch.cat([stream.push(x[:, :150]), stream.push(x[:, 150:]), stream.flush()], dim=1)[
+        :, stream.latency_samples :
+    ]
+    assert out.dtype == torch.float32
+    assert (out - model(x)).norm() < {"double": 1e-4, "half": 0.02, "bfloat16": 0.1}[kind] * model(x).norm()
+
+
 def test_push_does_not_write_into_what_it_was_given_and_keeps_what_it_gave():
     stream, x = StreamingEnhancer(tiny()), noise(2000).numpy()
     given, kept = x.copy(), []

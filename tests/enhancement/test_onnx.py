@@ -392,6 +392,13 @@ def test_runner_refuses_bad_samples_and_foreign_files(files, tmp_path):
         for take in (runner.enhance, live.enhance, live.push):
             with pytest.raises(AudioError, match="beyond 1e.06"):
                 take(bad)
+    for take in (runner.enhance, live.enhance, live.push):  # a float16 would turn the limit into infinity
+        with pytest.raises(AudioError, match="NaN or infinity"):
+            take(np.array([0.1, np.inf], np.float16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        live.push(noise(400).astype(np.float16))
+    live.reset()
     assert np.isfinite(live.push(noise(400))).all() and live.push(np.zeros(0, np.float32)).size == 0
     with pytest.raises(AudioError, match="kind offline"):
         runner.push(noise(10))
@@ -400,6 +407,19 @@ def test_runner_refuses_bad_samples_and_foreign_files(files, tmp_path):
     onnx.save(graph, str(tmp_path / "foreign.onnx"))
     with pytest.raises(WeightsError, match="metadata"):
         OnnxEnhancer(tmp_path / "foreign.onnx")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("window", None), ("window", "box"), ("sample_rate", "16 kHz"), ("kind", "on")]
+)
+def test_damaged_metadata_are_named(files, tmp_path, key, value):
+    graph = onnx.load(str(files[1]["streaming"]))
+    kept = [(p.key, p.value) for p in graph.metadata_props if p.key != key] + ([(key, value)] if value else [])
+    del graph.metadata_props[:]
+    onnx.helper.set_model_props(graph, dict(kept))
+    onnx.save(graph, str(tmp_path / "damaged.onnx"))
+    with pytest.raises(WeightsError, match="metadata"):
+        OnnxEnhancer(tmp_path / "damaged.onnx")
 
 
 def test_flac_of_unknown_length_is_read_by_decoding(files, tmp_path):

@@ -6,6 +6,8 @@ import { LevelControl, OffsetControl } from "./level.js";
 import { readMetadata } from "./metadata.js";
 import { STFT } from "./stft.js";
 
+const LOUDEST = 1e6;  // beyond it the network's numbers overflow
+
 export class StreamingEnhancer {
   /**
    * @param ort the module onnxruntime-web
@@ -65,7 +67,9 @@ export class StreamingEnhancer {
   /** Take samples at sampleRate, any number; give as many, latencySamples late. Await it before the next call. */
   async push(samples) {
     for (let n = 0; n < samples.length; n++) {
-      if (!Number.isFinite(samples[n])) throw new RangeError("samples hold NaN or infinity; clean them first");
+      if (!(Math.abs(samples[n]) <= LOUDEST)) {  // NaN is not
+        throw new RangeError("samples hold NaN, infinity or values beyond 1e6 (full scale is 1); clean them first");
+      }
     }
     this.received += samples.length;
     await this.#consume(samples, 1);
@@ -95,24 +99,29 @@ export class StreamingEnhancer {
     const frames = Math.floor((line.length - overlap) / hop);
     const done = new Float32Array(this.ready.length + frames * hop);
     done.set(this.ready);
-    if (this.levelControl) this.#leaveOutOffset(line.subarray(overlap, overlap + frames * hop));
+    const peaks = this.levelControl ? this.#leaveOutOffset(line.subarray(overlap, overlap + frames * hop)) : null;
     for (let k = 0; k < frames; k++) {
+      if (peaks) this.peak = peaks[k];
       await this.#frame(line, k * hop, active, done.subarray(this.ready.length + k * hop, this.ready.length + (k + 1) * hop));
     }
     this.ready = done;
     this.input = line.slice(frames * hop);
   }
 
-  /** Subtract from whole hops of new samples, in place, what is constant in them. */
+  /** Subtract from whole hops of new samples, in place, what is constant in them; give the peak so far at each hop. */
   #leaveOutOffset(samples) {
+    const peaks = [];
+    let peak = this.peak;
     for (let start = 0; start < samples.length; start += this.hop) {
       const hop = samples.subarray(start, start + this.hop);
       const offset = this.offset.follow(hop.reduce((sum, value) => sum + value, 0) / this.hop);
       for (let n = 0; n < hop.length; n++) {
         hop[n] -= offset;
-        this.peak = Math.max(this.peak, Math.abs(hop[n]));
+        peak = Math.max(peak, Math.abs(hop[n]));
       }
+      peaks.push(peak);
     }
+    return peaks;
   }
 
   /** One frame of line from start on -> hop finished samples in out. */

@@ -136,6 +136,8 @@ async function present(result, rows) {
   $("stage").scrollIntoView({ block: "nearest", behavior: "smooth" });
 }
 
+let painting = Promise.resolve();  // of pictures that nobody waits for
+
 async function pictures() {
   const { noisy, enhanced, sampleRate } = sound, network = await ready(), seconds = noisy[0].length / sampleRate;
   const first = await network.picture(monoOf(noisy), sampleRate, COLUMNS);
@@ -198,6 +200,7 @@ async function listen() {
     player.stop();
     const network = await ready();
     working("Waiting for the microphone…");
+    await painting;  // it would replace the live pictures, and keep the worker from the microphone
     const take = { noisy: [], enhanced: [], late: 0, blocks: 0, seconds: 0, rtf: [] };
     const running = { take, dirty: false };
     const onPiece = (piece) => {
@@ -300,7 +303,7 @@ $("strength").addEventListener("input", (event) => {
   changed();
 });
 $("strength").addEventListener("change", () => {
-  if (sound && !live) pictures().catch(complain);
+  if (sound && !live) painting = painting.then(pictures).catch(complain);
 });
 $("play").addEventListener("click", () => (player.playing ? player.pause() : player.play()));
 $("position").addEventListener("input", (event) => player.seek(Number(event.target.value)).then(moved));
