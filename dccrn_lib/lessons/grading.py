@@ -52,6 +52,7 @@ def grader(check: Callable[P, Verdict]) -> Callable[P, Verdict]:
     @functools.wraps(check)
     def grade(*args: P.args, **kwargs: P.kwargs) -> Verdict:
         try:
+            # a function that is wrapped takes what it took
             return check(*map(_on_copies, args), **kwargs)  # pyright: ignore[reportCallIssue]
         except Exception as error:  # whatever the reader's code raises
             return wrong(f"it stopped with {type(error).__name__}: {error}")
