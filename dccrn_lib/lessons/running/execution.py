@@ -38,7 +38,7 @@ from dccrn_lib.runtime.workers import SpawnPool, is_ending, spawn_pool
 class NotebookRun:
     """What became of one notebook. ``status`` is "ok", "failed" or "skipped"; ``seconds`` is wall time.
 
-    Where the notebook could not be ``written``, a file at ``path`` is that of an earlier run.
+    Where the notebook could not be ``written``, a file at ``path`` is left from an earlier run.
     """
 
     name: str
