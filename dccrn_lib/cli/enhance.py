@@ -33,7 +33,7 @@ def enhance(**options: Any) -> Parser:
         "--precision",
         choices=["fp32", "bf16"],
         default="fp32",
-        help="bf16: about half the time where the CPU has bfloat16 arithmetic; fp32 is the exact one",
+        help="bf16: 0.5 to 0.7 of the time where the CPU has bfloat16 arithmetic; fp32 is the exact one",
     )
     p.set_defaults(run=_enhance)
     return p
