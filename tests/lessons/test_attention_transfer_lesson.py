@@ -267,6 +267,16 @@ def _at_kl(profile=None, each=None, over=None, pairs=None):
     return answer
 
 
+def _cut_normaliser(student, teacher):
+    """The right value, but the sum that divides is detached."""
+    terms = []
+    for name, features in student.items():
+        profiles = (x.square().mean((1, 3)) for x in (teacher[name].detach(), features))
+        p_t, p_s = (q / q.sum(-1, keepdim=True).detach() for q in profiles)
+        terms.append((p_t * (p_t / p_s).log()).sum(-1).mean())
+    return torch.stack(terms).mean()
+
+
 def _no_gradient(student, teacher):
     with torch.no_grad():
         return solution_at_kl(student, teacher)
@@ -297,6 +307,11 @@ def _no_gradient(student, teacher):
         (_at_kl(pairs=lambda s, t: zip(s.values(), t.values(), strict=True)), "paired by their place"),
         (_at_kl(pairs=lambda s, t: [(s[k], t[k]) for k in s]), "the teacher is not detached"),
         (_no_gradient, "no gradient reaches the student"),
+        (_cut_normaliser, "gradient is not"),
+        (
+            _at_kl(each=lambda t, s: (t * (t / s).log()).mean(0), over=lambda terms: torch.stack(terms).mean()),
+            "one number",
+        ),
         (_at_kl(pairs=lambda s, t: [(s[k].detach() if "1" in k else s[k], t[k].detach()) for k in s]), "some layers"),
     ],
 )

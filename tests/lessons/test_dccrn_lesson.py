@@ -8,7 +8,7 @@ from torch import nn
 
 pytest.importorskip("matplotlib", reason="the extra notebooks is not installed")
 
-from dccrn_lib.lessons.built.dccrn import MyStudent, my_concat
+from dccrn_lib.lessons.built.dccrn import MyConv, MyStudent, my_concat
 from dccrn_lib.lessons.dccrn import exercises
 from dccrn_lib.lessons.dccrn import figures as draw
 from dccrn_lib.lessons.dccrn import widgets as explorer
@@ -402,6 +402,16 @@ def test_buffers_are_no_parameters_and_doubles_are_no_slip():
 
     assert "no weights yet" in exercises.check_complex_conv(Kept).message
     assert exercises.check_complex_conv(Doubles)
+
+
+def test_a_weight_detached_in_one_of_its_two_uses_is_refused():
+    class Half(MyConv):
+        def block_weight(self):
+            real, imag = self.weight_real, self.weight_imag
+            return torch.cat([torch.cat([real, -imag.detach()], 1), torch.cat([imag, real], 1)], 0)
+
+    assert exercises.check_complex_conv(MyConv)
+    assert "gradient of weight_imag is lost" in exercises.check_complex_conv(Half).message
 
 
 @pytest.mark.parametrize("slip", SLIPS)

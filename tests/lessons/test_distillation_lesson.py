@@ -208,6 +208,8 @@ def step_with(slip: str = ""):
                 next(teacher.parameters()).mul_(1.1)
         with FeatureTap(student) as own:
             estimate = student(noisy)
+            if slip == "twice":
+                student(noisy)
         features = {k: v.detach() for k, v in own.features.items()} if slip == "cut" else own.features
         kl = recipe.at_kl(*((shown.features, features) if slip == "turned" else (features, shown.features)))[0]
         weights = {"no spectral": (0.0, 0.0), "spectral to clean": (20.0, 0.0), "spectral to teacher": (0.0, 20.0)}
@@ -278,6 +280,7 @@ def test_the_solution_of_the_step_is_right_and_no_answer_is_not():
         ("loose teacher", "not frozen"),
         ("teacher moves", "the teacher's weights have moved"),
         ("eval student", "stays in training mode"),
+        ("twice", "more than once"),
         ("no kl", "AT-KL term is left out of the loss"),
         ("kl without weight", "lacks its weight"),
         ("kl subtracted", "add it"),

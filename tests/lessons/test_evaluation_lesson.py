@@ -308,6 +308,7 @@ def test_an_interval_over_voices_may_be_drawn_in_any_way(seed: int):
     plain = drawn_voices(lambda v, w, names, _: all_of(v, w, many(names[::-1], rng)).mean(), resamples=2000)
     nested = drawn_voices(lambda v, w, names, _: _nested(v, w, names, rng), resamples=2000)
     assert exercises.check_cluster_interval(plain) and exercises.check_cluster_interval(nested)
+    assert exercises.check_cluster_interval(lambda values, voices: torch.tensor(plain(values, voices)))
 
 
 def _nested(values, voices, names, rng):

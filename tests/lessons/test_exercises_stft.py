@@ -84,6 +84,7 @@ WRONG = [
     (exercises.check_inverse, lambda X, n: None, "returns None"),
     (exercises.check_inverse, lambda X, n: _inverse(X, n)[:-1], "cut to `length`"),
     (exercises.check_inverse, lambda X, n: _inverse(X, n, divide=False), "1.50 times too large"),
+    (exercises.check_inverse, lambda X, n: 0.75 * _inverse(X, n), "0.75 times as large"),
     (exercises.check_inverse, lambda X, n: _inverse(X, n, power=1), "divide by its square"),
     (exercises.check_inverse, lambda X, n: _inverse(X, n, synthesis=False), "window them again"),
     (exercises.check_inverse, lambda X, n: _inverse(X, n, synthesis=False, divide=False), "2.00 times too large"),
@@ -123,6 +124,11 @@ WRONG = [
         "off by whole turns",
     ),
     (exercises.check_tone_frequency, lambda a, b, f: 1000.0, "comes out as 1000.0 Hz"),
+    (
+        exercises.check_phase_sensitive_mask,
+        lambda S, Y: torch.nan_to_num((S / Y).real.clamp(0, 1), nan=-7.0),
+        "on silence the mask is -7",
+    ),
 ]
 
 

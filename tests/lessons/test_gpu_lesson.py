@@ -5,6 +5,7 @@ import json
 import nbformat
 import numpy as np
 import pytest
+import torch
 
 from dccrn_lib import results
 from dccrn_lib.experiments.recipe import recipe
@@ -138,6 +139,8 @@ def test_mistakes_in_hours_are_recognised(answer, message):
         (lambda t, s: top(t) - top(s) >= 0.5, "0.68 dB is below"),
         (lambda t, s: round(top(t) - top(s), 1) >= 0.7, "do not round"),
         (lambda t, s: top(t) - top(s) >= 0.9, "0.75 dB is enough"),
+        (lambda t, s: top(t) - top(s) >= 0.75, "0.71 dB is enough"),
+        (lambda t, s: top([p for p in t if p[0] <= s[-1][0]] or t) - top(s) >= 0.7, "trained for longer"),
         (lambda t, s: False, "is enough"),
         (lambda t, s: 1.0, "True or False"),
     ],
@@ -180,11 +183,34 @@ def diagnosis(gain=0.1, skipped=0.1, waiting=1 / 3, rise=0.5, fall=0.5, absolute
         (diagnosis(rise=2.0), "rises by 1 dB is 'healthy', not 'teacher'"),
         (diagnosis(fall=2.0), "hardly moves either is 'healthy', not 'teacher'"),
         (lambda log: diagnosis()(log) if log[0]["gain"] >= 0.1 else "gain", "only begins near 0"),
+        (diagnosis(gain=0.05), "ends at 0.08"),
+        (diagnosis(gain=0.3), "ends at 0.12"),
+        (diagnosis(skipped=0.01), "8 % of the steps"),
+        (diagnosis(skipped=0.2), "12 % of the steps"),
+        (diagnosis(waiting=0.3), "32 % of the time"),
+        (diagnosis(waiting=0.38), "35 % of the time"),
+        (diagnosis(rise=0.3), "rises by 0.4 dB"),
+        (diagnosis(rise=0.9), "rises by 0.6 dB"),
+        (diagnosis(fall=0.3), "0.45 of"),
+        (diagnosis(fall=0.9), "0.55 of"),
+        (
+            lambda log: diagnosis()([*log[:-1], {**log[-1], "waiting": np.mean([row["waiting"] for row in log])}]),
+            "has ended",
+        ),
+        (
+            lambda log: diagnosis()([*log[:-1], {**log[-1], "si_snr_db": max(r["si_snr_db"] for r in log)}]),
+            "falls back",
+        ),
     ],
 )
 def test_other_thresholds_than_the_stated_ones_are_refused(answer, message):
     verdict = check_diagnosis(answer)
     assert not verdict and message in verdict.message
+
+
+def test_answers_in_tensors_and_empty_bodies_are_read():
+    assert check_good_enough(lambda t, s: torch.tensor(top(t) - top(s) >= 0.7))
+    assert "returns nothing yet" in check_operations(lambda s, t: None).message
 
 
 def test_numbers_that_fit_the_extreme_logs_only_do_not_pass():

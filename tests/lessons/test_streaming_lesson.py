@@ -296,6 +296,7 @@ def shown(student, hops) -> torch.Tensor:
         (lambda student, hops: F.pad(exercises.stream_with_end(student, hops, 0, 0), (0, 900)), "zeros that you added"),
         (lambda student, hops: student(torch.cat(hops)[None])[0], "called on the whole signal"),
         (lambda student, hops: student.estimate_mask(student.stft(torch.cat(hops)[None])), "called on the whole"),
+        (lambda student, hops: exercises.stream_with_end(student, hops, 3, 6), "clamp(-1, 1)"),
         (lambda student, hops: torch.cat([*hops]), "differ from the offline ones"),
         (lambda student, hops: shown(student, hops).roll(1), "differ from the offline ones"),
         (lambda student, hops: shown(student, [*hops, hops[0]]), "2000 samples went in, 2100 came out"),
@@ -305,6 +306,12 @@ def shown(student, hops) -> torch.Tensor:
 def test_mistakes_at_the_end_of_a_stream(answer, words):
     verdict = exercises.check_to_the_end(answer)
     assert not verdict and words.casefold() in verdict.message.casefold()
+
+
+def test_answers_in_other_types_are_no_slip():
+    assert exercises.check_to_the_end(lambda s, hops: exercises.solution_to_the_end(s, hops).double())
+    assert exercises.check_latency(torch.tensor(exercises.solution_latency()))
+    assert exercises.check_waits(np.arange(5, -1, -1)) and exercises.check_waits(torch.arange(5, -1, -1))
 
 
 def test_the_check_of_the_end_leaves_the_random_numbers_alone():

@@ -90,8 +90,9 @@ def check_at_kl(answer: Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor 
         got = answer(dict(student), dict(teacher))
     except RuntimeError as error:
         return wrong(
-            f"it stopped with {error}. Student and teacher share only the axis freq: take the means over chan and "
-            "frame before anything of the one meets the other"
+            f"it stopped with {error}. Follow the shapes: student and teacher share only the axis freq, so the means over "
+            "chan and frame come first and leave (batch, freq); the sum that divides keeps its axis (keepdim=True); and "
+            "each layer ends in one number before the mean over layers"
         )
     if is_unanswered(got):
         return wrong("the function returns None; return the mean over the layers")
@@ -111,6 +112,9 @@ def check_at_kl(answer: Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor 
         return wrong("the value is right, but the teacher is not detached: its features get a gradient, too")
     if any(x.grad is None for x in student.values()):
         return wrong("the value is right, but some layers of the student get no gradient")
+    wanted = torch.autograd.grad(truth, list(student.values()))
+    if not all(close(x.grad, g, relative=1e-2) for x, g in zip(student.values(), wanted, strict=True)):
+        return wrong("the value is right, but the student's gradient is not: some step of the student is cut off, too")
     return right(f"{len(student)} layers agree with the library, and the gradient reaches the student alone.")
 
 

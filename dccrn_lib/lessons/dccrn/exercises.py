@@ -61,7 +61,7 @@ def check_complex_conv(answer: Callable[[int, int], nn.Module] | None) -> Verdic
         return verdict
     if (verdict := _wrong_at_another_size(answer)) is not None:
         return verdict
-    return _conv_gradients(layer, out)
+    return _conv_gradients(layer, out, theirs, x)
 
 
 def _wrong_at_another_size(answer: Callable[[int, int], nn.Module]) -> Verdict | None:
@@ -162,8 +162,8 @@ def _conv_mistakes(layer: ComplexConv2d, x: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _conv_gradients(layer: nn.Module, out: Tensor) -> Verdict:
-    """The last question: does every parameter learn?"""
+def _conv_gradients(layer: nn.Module, out: Tensor, theirs: ComplexConv2d, x: Tensor) -> Verdict:
+    """The last question: does every parameter learn, and what it should?"""
     if out.requires_grad:
         out.square().sum().backward()
     still = [name for name, parameter in layer.named_parameters() if parameter.grad is None]
@@ -171,6 +171,14 @@ def _conv_gradients(layer: nn.Module, out: Tensor) -> Verdict:
         return wrong(
             f"the values are right, but no gradient reaches {still[0]}: use the parameter itself, not its data."
         )
+    theirs(x).square().sum().backward()
+    given = dict(layer.named_parameters())
+    for name, parameter in theirs.named_parameters():
+        if not torch.allclose(given[name].grad.to(x.dtype), parameter.grad, rtol=1e-3, atol=1e-3):
+            return wrong(
+                f"the values are right, but a part of the gradient of {name} is lost: it is used twice, and "
+                "neither use may be detached."
+            )
     return right("the library's values to 1e-5 with the same weights, and every parameter gets a gradient.")
 
 

@@ -102,6 +102,11 @@ def check_distil_step(answer: Step | None) -> Verdict:
     if _same_weights(mine, theirs):
         if max(abs(a - b) for a, b in zip(losses, wanted, strict=True)) > 1e-3:
             return wrong("the weights are right and the losses are not: return the loss that was made before the step.")
+        if not _same_statistics(mine, theirs):
+            return wrong(
+                "the weights are right, but the student's BatchNorm has seen each batch more than once: one forward "
+                "pass inside FeatureTap gives its waveform and its features."
+            )
         return right(f"{STEPS} steps, the losses and all weights of the lesson's step, and the teacher has not moved.")
     return wrong(_wrong_weights(mine, student, teacher, batches))
 
@@ -126,6 +131,10 @@ def _run(step: Step, student: nn.Module, teacher: nn.Module, batches: list) -> t
     optimiser = torch.optim.SGD(student.parameters(), RATE)
     losses = [step(student, teacher, batch, _recipe(), optimiser) for batch in batches]
     return [float(loss.detach()) for loss in losses], student
+
+
+def _same_statistics(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.allclose(a, b, atol=1e-4) for a, b in zip(one.buffers(), other.buffers(), strict=True))
 
 
 def _same_weights(one: nn.Module, other: nn.Module) -> bool:

@@ -110,6 +110,7 @@ def check_cluster_interval(answer) -> Verdict:
     for counts in VOICE_CASES:
         values, voices = voices_case(counts)
         got = answer(values.copy(), voices.copy())
+        got = got.tolist() if isinstance(got, torch.Tensor) else got
         if not isinstance(got, tuple | list | np.ndarray) or len(got) != 2 or any(number(v) is None for v in got):
             return wrong("return two numbers: low, high.")
         low, high = (float(v) for v in got)

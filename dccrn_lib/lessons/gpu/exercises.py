@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from torch import Tensor
 
 from dccrn_lib.lessons.grading import Verdict, grader, is_unanswered, right, wrong
 
@@ -28,7 +29,10 @@ def check_operations(answer: Callable[[float, float], float] | None) -> Verdict:
     if is_unanswered(answer):
         return wrong("write a function of (student_macs, teacher_macs) and pass it here")
     s, t = 2.0e9, 3.0e9
-    got = float(answer(s, t))
+    out = answer(s, t)
+    if is_unanswered(out):
+        return wrong("the function returns nothing yet; it returns a number of operations")
+    got = float(out)
     named = {
         3 * s + t: "these are MACs; a MAC is a multiplication and an addition, two operations",
         2 * (3 * s + 3 * t): "the teacher has no backward pass: it is frozen and runs once",
@@ -97,9 +101,14 @@ def check_good_enough(answer: Callable[[Curve, Curve], bool] | None) -> Verdict:
         ([(20, 12.0)], [(20, 13.0)], False, "the sign: here the student leads"),
         ([(20, 13.68)], [(20, 13.0)], False, "0.68 dB is below the rule's 0.7 dB: do not round"),
         ([(20, 13.75)], [(20, 13.0)], True, "0.75 dB is enough"),
+        ([(20, 13.71)], [(20, 13.0)], True, "0.71 dB is enough"),
+        ([(20, 13.69)], [(20, 13.0)], False, "0.69 dB is below the rule's 0.7 dB"),
+        ([(20, 13.0), (40, 14.0)], [(20, 13.1)], True,
+         "the teacher may have been trained for longer than the student: its best weights teach, whenever it had them"),
     )  # fmt: skip
     for teacher, student, wanted, message in cases:
         got = answer(teacher, student)
+        got = got.item() if isinstance(got, Tensor) and got.ndim == 0 else got
         if not isinstance(got, bool | np.bool_):  # a comparison of NumPy numbers gives the second
             return wrong(f"return True or False, not {type(got).__name__}")
         if bool(got) is not wanted:
@@ -157,6 +166,21 @@ def diagnosis_cases() -> list[tuple[str, str, list[dict[str, float]]]]:
         ("SI-SNR stays at 14 dB, and KL hardly moves either", "healthy",
          changed("healthy", si_snr_db=lambda i: 14.0, features=lambda i: 0.02 - 0.0002 * i)),
         ("KL falls and SI-SNR rises by 1 dB", "healthy", changed("healthy", si_snr_db=lambda i: 8 + 0.1 * i)),
+        ("the gain ends at 0.12", "healthy", changed("healthy", gain=lambda i: 0.62 - 0.05 * i)),
+        ("the gain ends at 0.08", "gain", changed("healthy", gain=lambda i: 0.58 - 0.05 * i)),
+        ("8 % of the steps are skipped", "healthy", changed("healthy", skipped=lambda i: 8 * i)),
+        ("12 % of the steps are skipped", "skipped", changed("healthy", skipped=lambda i: 12 * i)),
+        ("32 % of the time is spent waiting", "healthy", changed("healthy", waiting=lambda i: 0.32)),
+        ("35 % of the time is spent waiting", "loader", changed("healthy", waiting=lambda i: 0.35)),
+        ("the waiting has ended", "healthy", changed("healthy", waiting=lambda i: 0.9 - 0.09 * i)),
+        ("KL falls to 0.45 of what it was and SI-SNR stays", "teacher",
+         changed("healthy", si_snr_db=lambda i: 14.0, features=lambda i: 0.2 - 0.011 * i)),
+        ("KL falls to 0.55 of what it was and SI-SNR stays", "healthy",
+         changed("healthy", si_snr_db=lambda i: 14.0, features=lambda i: 0.2 - 0.009 * i)),
+        ("KL falls and SI-SNR rises by 0.4 dB", "teacher", changed("healthy", si_snr_db=lambda i: 8 + 0.04 * i)),
+        ("KL falls and SI-SNR rises by 0.6 dB", "healthy", changed("healthy", si_snr_db=lambda i: 8 + 0.06 * i)),
+        ("KL falls, SI-SNR rises by 2 dB and falls back", "teacher",
+         changed("healthy", si_snr_db=lambda i: 8 + 0.08 * i * (10 - i))),
     ]  # fmt: skip
 
 

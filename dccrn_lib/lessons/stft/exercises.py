@@ -78,7 +78,7 @@ def check_inverse(answer: Callable[[Tensor, int], Tensor | None]) -> Verdict:
     }
     for value, reason in reasons.items():
         if math.isclose(gain, value, rel_tol=0.01):
-            return wrong(f"the signal is right but {gain:.2f} times too large: {reason}")
+            return wrong(f"the signal is right but {gain:.2f} times {'too' if gain > 1 else 'as'} large: {reason}")
     return wrong(
         f"the signal is right up to a gain of {gain:.3f}; which windows do you multiply, by what do you divide?"
     )
@@ -128,6 +128,8 @@ def check_phase_sensitive_mask(answer: Callable[[Tensor, Tensor], Tensor | None]
         return wrong(f"the shape is {tuple(mask.shape)}, it must be that of the spectra, {tuple(clean.shape)}.")
     if not torch.isfinite(mask).all():
         return wrong("NaN or infinity where the mixture is exactly zero: guard the division.")
+    if not ((mask[0] >= 0) & (mask[0] <= 1)).all():
+        return wrong(f"on silence the mask is {float(mask[0, 0]):g}, outside [0, 1]: clip after the guard, not before.")
     truth = solution_phase_sensitive_mask(clean, noisy)[1:]
     mask = mask[1:].to(truth.dtype)
     free = (clean / noisy)[1:]
@@ -203,7 +205,10 @@ def check_tone_frequency(answer: Callable[[Tensor, Tensor, int], float | None]) 
             "the bin's centre, wrap to one half turn either way, add the centre."
         )
     if all(abs(e / 160 - round(e / 160)) < 0.01 for e in errors):
-        return wrong("off by whole turns (multiples of 160 Hz): wrap the difference to -pi .. pi before you use it.")
+        return wrong(
+            "off by whole turns (multiples of 160 Hz): is the difference wrapped to -pi .. pi before you use it, and "
+            "the bin's centre bin * 16000 / 512 Hz?"
+        )
     worst = max(range(len(tones)), key=lambda i: abs(errors[i]))
     return wrong(f"a tone of {tones[worst]:.1f} Hz comes out as {given[worst]:.1f} Hz; mind radians, turns and Hz.")
 

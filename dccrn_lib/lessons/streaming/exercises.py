@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NoReturn
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,8 +25,9 @@ from dccrn_lib.networks.dccrn import DCCRNConfig
 #: The network of the first exercise: 20 ms window, 10 ms hop, three frames of look-ahead.
 LATENCY_CASE = {"window_length": 320, "hop_length": 160, "lookahead_frames": 3}
 ENCODER_LAYERS = 6
-#: Hops of the signals of the last exercise; three are fewer than the frames of look-ahead.
-END_CASES = (20, 3)
+#: Hops and level of the signals of the last exercise; three are fewer than the frames of look-ahead, the last is so loud
+#: that the student clips it.
+END_CASES = ((20, 0.1), (3, 0.1), (20, 2.0))
 STATE_CASES = ((16, 32, 64, 128, 128, 128), 512), ((8, 16, 32), 256)
 
 
@@ -36,6 +38,8 @@ def check_latency(answer: float | None) -> Verdict:
     truth = solution_latency()
     if is_unanswered(answer):
         return wrong("no answer yet: put the number of samples in place of None.")
+    if isinstance(answer, Tensor) and answer.ndim == 0:
+        answer = answer.item()
     if not isinstance(answer, numbers.Real):
         return wrong(f"expected a number of samples, got {type(answer).__name__}.")
     if answer == truth:
@@ -63,6 +67,8 @@ def check_waits(answer: Sequence[int] | None) -> Verdict:
     """Grade the frames that the output of encoder layer 0 .. 5 waits for its decoder layer."""
     if is_unanswered(answer):
         return wrong("no answer yet: put a list of six whole numbers in place of None.")
+    if isinstance(answer, Tensor | np.ndarray):
+        answer = answer.tolist()
     waits = [whole_number(v) for v in answer] if isinstance(answer, Sequence) else None
     if waits is None or len(waits) != ENCODER_LAYERS or None in waits:
         return wrong("expected a list of six whole numbers, encoder layer 0 first.")
@@ -148,8 +154,8 @@ def check_to_the_end(function: Callable[[MyStudent, Sequence[Tensor]], Tensor]) 
     samples of the wrong place, zeros pushed in, zeros put out, the whole signal used.
     """
     student = _random_student()
-    for count in END_CASES:
-        y = 0.1 * torch.randn(count * h, generator=torch.Generator().manual_seed(count))
+    for count, level in END_CASES:
+        y = level * torch.randn(count * h, generator=torch.Generator().manual_seed(count))
         with torch.no_grad():
             truth = student(y[None])[0]
             live = copy.copy(student)  # the same layers, but nothing that takes a whole signal
@@ -162,7 +168,7 @@ def check_to_the_end(function: Callable[[MyStudent, Sequence[Tensor]], Tensor]) 
             return answer
         if answer.ndim != 1:
             return wrong(f"return one tensor (sample,), got one of shape {tuple(answer.shape)}.")
-        error = _end_error(answer, truth)
+        error = _end_error(answer.to(truth.dtype), truth)
         if error:
             return wrong(error)
     return right("three frames finish the STFT, six times None finishes the mask, and no frame was made up.")
@@ -184,6 +190,8 @@ def _end_error(answer: Tensor, truth: Tensor) -> str:
         return f"{size} samples went in, {len(answer)} came out."
     if _same(answer, truth):
         return ""
+    if _same(answer.clamp(-1, 1), truth):
+        return "right but for the level: the student ends with clamp(-1, 1), so the stream has to, too."
     tail = min(9 * h, size)
     if not answer[-tail:].any():
         return f"the last {tail} samples are zeros that you added: the stream still has to give them."
@@ -229,7 +237,7 @@ def stream_with_end(
 
 def solution_to_the_end(student: MyStudent, hops: Sequence[Tensor]) -> Tensor:
     """Three hops of zeros for the STFT, then six times None for the mask."""
-    return stream_with_end(student, hops, 3, 6)
+    return stream_with_end(student, hops, 3, 6).clamp(-1, 1)
 
 
 def latency_of_case() -> int:

@@ -74,6 +74,7 @@ def check_causal_attention(answer: Callable[[Tensor, Tensor, Tensor], Tensor | N
     if not isinstance(got, Tensor) or got.shape != q.shape:
         shape = tuple(got.shape) if isinstance(got, Tensor) else type(got).__name__
         return wrong(f"expected a tensor (batch, frame, d) = {tuple(q.shape)}, got {shape}.")
+    got = got.to(v.dtype)
     if got.isnan().all():
         return wrong(
             "every value is NaN: 0 * -inf is NaN, so a mask cannot be multiplied by infinity. Use masked_fill, "
