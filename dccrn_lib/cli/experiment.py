@@ -429,7 +429,10 @@ def shipped_weights(**options: Any) -> Parser:
     )
     p.add_argument("--dnsmos", action="store_true", help="score DNSMOS as well (extra dnsmos)")
     p.add_argument(
-        "--prefix", default="real", metavar="NAME", help="the files are NAME_SPLIT.json, NAME_paired.json ..."
+        "--prefix",
+        default="real",
+        metavar="NAME",
+        help="the files are NAME_test.json, NAME_paired.json ..., of valid NAME_valid.json, NAME_valid_paired.json ...",
     )
     p.add_argument(
         "--reuse", action="store_true", help="keep the scores of weights that stand in the result file already"

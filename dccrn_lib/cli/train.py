@@ -73,12 +73,18 @@ def _train(a: argparse.Namespace) -> int:
     # below what is refused, which needs no torch
     from dccrn_lib.runtime.devices import require_device, set_up_cpu
     from dccrn_lib.training.loop import train
+    from dccrn_lib.training.session import TrainingError
 
     config = _resumed(a, for_its_steps(a, a.profile or "quick"))
     if config.device != "auto":
         require_device(config.device)
     set_up_cpu()
     result = train(config, resume=a.resume, progress=not a.quiet)
+    if not result.stopped and not result.weights.is_file():
+        raise TrainingError(
+            f"{config.out}: no validation gave a finite score, so that no weights were kept; train anew in another folder "
+            f"with a lower learning_rate (it was {config.learning_rate:g}), and see history.json"
+        )
     last = result.history["valid"][-1] if result.history["valid"] else None
     score = f", SI-SNR {last['si_snr_db']:.4g} dB on valid (noisy {last['noisy_si_snr_db']:.4g})" if last else ""
     print(f"{result.weights}{score}" if not result.stopped else f"stopped; resume with --resume --out {config.out}")

@@ -81,6 +81,23 @@ def read_manifest(path: PathLike, split: str | None = None, kind: str | None = N
     return kept
 
 
+def require_disjoint_splits(manifests: Iterable[PathLike]) -> None:
+    """ManifestError if a file, or a speaker or recording of one corpus, stands in several splits of these manifests.
+
+    A scan keeps them apart; a line written by hand, or two scans of one folder, may not.
+    """
+    seen: dict[tuple[str, ...], str] = {}
+    for path in manifests:
+        for entry in read_manifest(path):
+            for name in ((entry.path,), (entry.kind, entry.corpus, entry.group)):
+                split = seen.setdefault(name, entry.split)
+                if split != entry.split:
+                    raise ManifestError(
+                        f"{path}: {name[-1]} is in the splits {split} and {entry.split}: a network would be judged by what "
+                        "it has learnt from; keep what shares a speaker or a recording in one split"
+                    )
+
+
 def write_manifest(path: PathLike, entries: Iterable[Entry]) -> Path:
     """Write a manifest atomically; audio paths become relative to its folder, with forward slashes.
 

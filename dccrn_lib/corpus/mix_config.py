@@ -32,7 +32,7 @@ class MixConfig:
             alone.
         second_noise_probability: fraction of mixtures with two noises at a time.
         babble_probability: fraction of mixtures whose noise is several other speakers.
-        speed_probability: fraction with speech played 5 to 15 % faster or slower (pitch moves along).
+        speed_probability: fraction with speech played 5 to 18 % faster or 5 to 15 % slower (pitch moves along).
         equaliser_probability: fraction with a random smooth spectral tilt, drawn apart for speech and noise.
         equaliser_db: largest gain or loss of the tilt in dB.
         group_power: speakers and recordings are drawn with probability ~ (their seconds)^group_power.

@@ -45,10 +45,9 @@ def publish(hours: Sequence[tuple[str, str]], name: str = "claim", folder: str |
         if not compared:
             known = ", ".join(dict.fromkeys(row["record"] for row in source["rows"]))
             raise ConfigError(f"{record}: not compared in results/{SOURCE}.json, which has {known}")
-        for system, minus in dict.fromkeys((row["system"], row["minus"]) for row in compared):
-            by_metric = {row["metric"]: row for row in compared if (row["system"], row["minus"]) == (system, minus)}
+        for system, minus, seeds in dict.fromkeys(map(_head, compared)):
+            by_metric = {row["metric"]: row for row in compared if _head(row) == (system, minus, seeds)}
             cells = {METRICS[key].column: _cell(by_metric.get(METRICS[key].column), key) for key in SHOWN}
-            seeds = next(iter(by_metric.values()))["seeds"]
             rows.append(
                 {
                     "hours each": shown,
@@ -69,6 +68,11 @@ def publish(hours: Sequence[tuple[str, str]], name: str = "claim", folder: str |
         "rows": rows,
     }
     return save_result(name, payload, folder)
+
+
+def _head(row: Mapping) -> tuple[str, str, int]:
+    """What a row of the table compares; the same pair over one seed and over three are two rows."""
+    return row["system"], row["minus"], row["seeds"]
 
 
 def widest(values: Mapping, n: int) -> Difference:

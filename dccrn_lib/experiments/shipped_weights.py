@@ -9,6 +9,7 @@ the same table.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
 from dccrn_lib.enhancement.waveform import signal_path
 from dccrn_lib.evaluation.groups import snr_band
-from dccrn_lib.evaluation.intervals import bracketed, compare_systems, summarise
+from dccrn_lib.evaluation.intervals import bracketed, compare_systems, means_of_pairs, summarise
 from dccrn_lib.evaluation.metrics import ALL_METRICS, METRICS, REFERENCE_METRICS
 from dccrn_lib.evaluation.systems import evaluate_systems
 from dccrn_lib.experiments.paper import TEST_SEED, data_hash
@@ -115,8 +116,11 @@ def beside_paper(items: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[
                 value, noisy = means.get(metric), systems["noisy"].get(metric)
                 name = METRICS[metric].column
                 row[name] = value
+                if systems is ours and value is not None:  # on the mixtures that both have a score of
+                    value, noisy = means_of_pairs(items[system], items["noisy"], metric)
                 if system != "noisy":
-                    row[f"{name} over noisy"] = None if value is None or noisy is None else f"{value - noisy:+.3g}"
+                    gain = None if value is None or noisy is None or math.isnan(value) else value - noisy
+                    row[f"{name} over noisy"] = None if gain is None else f"{gain:+.3g}"
             table.append(row)
     return table
 
@@ -177,7 +181,8 @@ def publish(
         workers: processes that score; all cores, 8 at most, when None.
         progress: show progress bars.
         dnsmos: score DNSMOS as well; needs the extra of that name.
-        prefix: the files are ``<prefix>_<split>.json``, ``<prefix>_paired.json`` and so on.
+        prefix: the files are ``<prefix>_test.json``, ``<prefix>_paired.json`` and so on; of the split valid
+            ``<prefix>_valid.json``, ``<prefix>_valid_paired.json`` and so on.
         split: "test"; "valid" is for choosing, e.g. whether a teacher is far enough ahead to teach.
         reuse: take the scores of the file that stands there where the weights, their precision, the mixtures, the
             metrics and the versions of all packages are the same, and score the other systems only.
@@ -212,7 +217,10 @@ def publish(
     items = {name: known.get(name) or new[name] for name in systems}
     hours = {name: card["card"].get("hours_of_audio") for name, card in cards.items()}
     payloads = _payloads(items, metrics, split, hours)
-    return [save_result(f"{prefix}_{name}", {**common, **payload}, folder) for name, payload in payloads.items()]
+    # the tables of the test split stay where those of valid are made
+    stem = prefix if split == "test" else f"{prefix}_{split}"
+    names = {name: f"{prefix}_{split}" if name == split else f"{stem}_{name}" for name in payloads}
+    return [save_result(names[name], {**common, **payload}, folder) for name, payload in payloads.items()]
 
 
 def _scored_before(

@@ -140,13 +140,13 @@ def train_seed(job: SeedJob) -> bool:
         return False
     scores = folder / "teachers.json"
     if not scores.is_file():
-        write_json(scores, _teacher_scores(stage, folder, job.teachers))
+        write_json(scores, _teacher_scores(stage, folder, job.teachers, job.steps))
     return True
 
 
-def _teacher_scores(stage: Stage, folder: Path, teachers: Mapping[str, str]) -> dict[str, float]:
+def _teacher_scores(stage: Stage, folder: Path, teachers: Mapping[str, str], steps: int) -> dict[str, float]:
     """SI-SNR in dB of every teacher on the valid mixtures of a stage."""
-    lock = Lockstep(stage, folder, graphs=False, progress=False)
+    lock = Lockstep(stage, folder, graphs=False, progress=False, steps=steps)  # which it writes into each record
     amp = lock.configs["alone"].amp
     return {
         name: validate(load_model(weights, lock.device), lock.valid, amp)["si_snr_db"]

@@ -40,5 +40,5 @@ def require_same_inputs(saved: dict, inputs: dict[str, str], file: Path) -> None
     if changed:
         raise ConfigError(
             f"{file}: the contents of {' and '.join(changed)} are no longer those that the run began with; restore "
-            "them, or begin a run in another folder (--init best.safetensors of this one takes its weights along)"
+            "them, or begin a run in another folder (`train --init best.safetensors` takes the weights of this one along)"
         )

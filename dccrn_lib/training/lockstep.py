@@ -23,16 +23,20 @@ from pathlib import Path
 import torch
 
 from dccrn_lib.corpus.decoded import DecodedCorpus, decode_corpus
+from dccrn_lib.corpus.manifest import require_disjoint_splits
 from dccrn_lib.networks.weights import save_model
 from dccrn_lib.runtime.devices import NO_BFLOAT16, has_bfloat16, pick_device, prefer_fast_kernels
 from dccrn_lib.runtime.errors import ConfigError, DccrnError
 from dccrn_lib.runtime.files import read_json, write_json
 from dccrn_lib.runtime.interrupts import StopSignal
 from dccrn_lib.runtime.locks import only_writer
+from dccrn_lib.runtime.paths import joined_paths
 from dccrn_lib.runtime.settings import shown
 from dccrn_lib.training.config import ALONE_ONLY, MAY_CHANGE, TrainConfig
+from dccrn_lib.training.inputs import input_hashes, require_same_inputs
 from dccrn_lib.training.mixtures import corpus_entries, renders_on_device
 from dccrn_lib.training.run_folder import (
+    WEIGHTS,
     last_validation,
     load_checkpoint,
     require_same,
@@ -113,6 +117,8 @@ class Lockstep:
         saved = self._checkpoint()
         if steps:
             require_steps(self.file, saved, steps)
+        for name in ("speech", "noise", "rir"):
+            require_disjoint_splits(joined_paths(getattr(first, name)))
         self.stepping = False  # networks are being changed
         self.step, self.spent = (saved["step"], saved["seconds"]) if saved else (0, 0.0)
         self.kept = self.step
@@ -193,6 +199,8 @@ class Lockstep:
         feed = self.feeds[config.seed]
         trainee = Trainee(config, feed.noisy, feed.clean, self._teacher(config), self.graphs)
         if saved:
+            if saved["systems"][name]["best"] > -math.inf:
+                _require_weights(config)
             trainee.restore(saved["systems"][name], self.file)
         else:
             trainee.balance()
@@ -345,6 +353,7 @@ class Lockstep:
             "peak_memory_gib": torch.cuda.max_memory_allocated(self.device) / 2**30 if cuda else None,
             "cuda_graphs": bool(cuda and all(t.graph is not None for t in self.trainees.values())),
             "systems": {n: t.state.history["valid"][-1:] for n, t in self.trainees.items()},
+            "inputs": {n: t.state.inputs for n, t in self.trainees.items()},
         }  # fmt: skip
 
 
@@ -398,9 +407,20 @@ def run_stage(
         finished = read_json(report, "remove it to resume the stage")
         if not finished.get("stopped", True):
             _require_same_stage(report, finished, stage, minutes, steps)
+            for name, config in stage.systems.items():
+                require_same_inputs({"inputs": finished.get("inputs", {}).get(name)}, input_hashes(config), report)
             return finished
     with only_writer(out):
         return _run_stage(stage, Path(out), report, minutes, steps, graphs, stop_after, progress)
+
+
+def _require_weights(config: TrainConfig) -> None:
+    """ConfigError if the best weights of a network are gone: a later validation need not be better than theirs."""
+    weights = Path(config.out) / WEIGHTS
+    if not weights.is_file():
+        raise ConfigError(
+            f"{weights} is gone, the best weights of this network so far: put it back, or train anew in another folder"
+        )
 
 
 def _require_same_stage(report: Path, finished: dict, stage: Stage, minutes: float | None, steps: int | None) -> None:
@@ -431,9 +451,12 @@ def _run_stage(
     lock = Lockstep(stage, out, graphs, progress, steps)
     clock = _Clock(lock, minutes, steps)
     interval = 60 * next(iter(stage.systems.values())).checkpoint_minutes
-    snapshots = deque(h for h in sorted(stage.snapshot_hours) if h > lock.hours())
+    # that of the step that is kept, too: the call that made the step may have failed at it
+    snapshots = deque(h for h in sorted(stage.snapshot_hours) if h > lock.hours(lock.step - 1))
     due = math.floor(clock.done() * VALIDATIONS) + 1
     with lock.kept_on_failure(clock.seconds), StopSignal() as stop:
+        if snapshots and lock.hours() >= snapshots[0]:
+            lock.snapshot(snapshots.popleft())
         if lock.missed_validation(clock.done()):
             lock.validate(clock.seconds())
         while clock.done() < 1 and not stop.asked and (stop_after is None or lock.step - clock.first < stop_after):

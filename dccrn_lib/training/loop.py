@@ -11,6 +11,7 @@ BatchNorm shared, several ranks compute what one would have computed, up to roun
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def train(
     out, weights = Path(config.out), Path(config.out) / WEIGHTS
     saved = open_run(out, config, resume, MAY_CHANGE)
     require_steps(out, saved, config.steps)
-    if saved is not None and saved["history"]["valid"] and not weights.is_file():
+    # weights were kept as soon as a validation gave a finite score
+    if saved is not None and saved["best"] > -math.inf and not weights.is_file():
         raise ConfigError(
             f"{weights} is gone, the best weights of the {saved['step']} steps that were made: put it back, or train anew "
             "in another folder"

@@ -83,7 +83,7 @@ class Profile:
         Args:
             model: preset that will be trained, the student when empty: the teacher's family makes the teacher's steps.
             steps: length of the training in optimiser steps; the profile's when None. Warm-up (a tenth, at most 100
-                steps) and validations (eight) follow it; a teacher of the profile's length has those of the student.
+                steps) and validations (at most eight) follow it; a teacher of the profile's length has the student's.
 
         Raises:
             ConfigError: no such preset.
@@ -103,7 +103,7 @@ class Profile:
             "workers": self.workers,
             "spectral_weight": self.spectral_weight,
             "ema_decay": self.ema_decay,
-            "valid_every": max(1, length // 8),  # eight points on the curve
+            "valid_every": -(-length // 8),  # at most eight points on the curve
             "valid_mixtures": self.valid_mixtures,
             "mix": self.mix(self.segment_seconds),
         }

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import soundfile
 
 from dccrn_lib.corpus.entry import Entry
-from dccrn_lib.corpus.manifest import read_manifest, scan_folder, total_hours, write_manifest
+from dccrn_lib.corpus.manifest import read_manifest, require_disjoint_splits, scan_folder, total_hours, write_manifest
 from dccrn_lib.corpus.scanning import assign_splits, probe_audio
 from dccrn_lib.runtime.errors import ManifestError
 
@@ -421,3 +422,16 @@ def test_cut_recordings_are_bad_files(suffix, tmp_path):
     assert probe_audio(str(path))[1] == 16000
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     assert isinstance(probe_audio(str(path)), str)
+
+
+def test_what_shares_a_voice_or_a_file_shares_a_split(tmp_path):
+    a = Entry(str(tmp_path / "a.wav"), "speech", "c", 1.0, 16000, "train", speaker="anna")
+    b = replace(a, path=str(tmp_path / "b.wav"), split="valid")
+    for name, entries in (("voice", [a, b]), ("file", [a, replace(a, split="test", corpus="d")])):
+        path = write_manifest(tmp_path / f"{name}.jsonl", entries)
+        with pytest.raises(ManifestError, match="is in the splits train and"):
+            require_disjoint_splits([path])
+    parts = [write_manifest(tmp_path / f"{e.split}.jsonl", [e]) for e in (a, b)]
+    with pytest.raises(ManifestError, match="anna is in the splits train and valid"):
+        require_disjoint_splits(parts)
+    require_disjoint_splits([write_manifest(tmp_path / "fine.jsonl", [a, replace(b, speaker="ben")])])

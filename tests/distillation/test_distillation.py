@@ -24,6 +24,7 @@ from dccrn_lib.distillation.loss import METHODS, DistillationLoss
 from dccrn_lib.distillation.names import CACHED_METHODS, METHOD_NAMES
 from dccrn_lib.distillation.other_methods import AttentionTransfer, ChannelKL, FitNets, SelfSimilarity
 from dccrn_lib.distillation.taps import FeatureTap
+from dccrn_lib.distillation.teacher import CachedTeacher
 from dccrn_lib.losses import si_snr_loss
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.runtime.errors import ConfigError
@@ -631,3 +632,9 @@ def test_layers_that_differ_and_empty_batches_are_named():
     for empty in (full[..., :0], full[:0]):
         with pytest.raises(ConfigError, match="is empty"):
             AttentionTransferKL()({"encoder.0": empty}, {"encoder.0": empty})
+
+
+def test_a_kept_answer_is_as_large_as_the_documents_say(tmp_path):
+    CachedTeacher(build_model("uformer_mini"), True, tmp_path, {})(torch.randn(1, 64000), ["a"])
+    (file,) = tmp_path.rglob("*.safetensors")  # the miniature has the maps of the full network
+    assert file.stat().st_size == pytest.approx(1.47e6, rel=0.02)

@@ -69,3 +69,16 @@ def test_the_committed_table_is_what_the_command_writes(tmp_path):
     given = [f"{hours}={record}" for hours, record in kept["config"]["hours"]]
     assert cli.main(["experiment", "claim", "--results-folder", str(tmp_path), *given]) == 0
     assert load_result("claim", tmp_path)["rows"] == kept["rows"]
+
+
+def test_one_seed_and_three_of_a_pair_are_two_rows(command, tmp_path):
+    record = load_result("shared_sources", tmp_path)
+    more = {**record["rows"][0], "seeds": 1, "values": _values(0.4, None, [0.3, 0.5], None)}
+    save_result(
+        "shared_sources", {"config": {}, "seed": 7, "data_hash": "h", "rows": [*record["rows"], more]}, tmp_path
+    )
+    assert cli.main([*command, "1.70=short"]) == 0
+    assert [(r["seeds"], r["SI-SNR dB"], r["WB-PESQ"]) for r in load_result("claim", tmp_path)["rows"]] == [
+        (3, "+0.20 [-0.10, +0.50] unclear", "+0.050 [+0.010, +0.090] better"),
+        (1, "+0.40 [+0.30, +0.50] better", "-"),
+    ]

@@ -269,3 +269,7 @@ def test_a_finished_run_is_loaded_and_nothing_is_built(corpus, tmp_path, monkeyp
     assert again.history == first.history and not again.stopped
     for a, b in zip(first.model.state_dict().values(), again.model.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_only_the_test_split_judges(corpus):
+    assert {e.split for e in paper.test_mixtures(TINY, corpus).planner.entries} == {"test"}

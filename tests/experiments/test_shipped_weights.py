@@ -185,8 +185,9 @@ def test_valid_has_mixtures_of_its_own_and_says_what_it_is_for(tmp_path):
     whole = json.loads(files[0].read_text())
     assert whole["title"] == "Real recordings, 2 mixtures of the valid split" and whole["seed"] != 2_000_003
     assert "no training has seen" in whole["note"] and "student: unknown" in whole["note"]
-    scored = {item["id"] for item in whole["systems"]["noisy"]["items"]}
-    assert not scored & {shipped_weights.real_mixtures(corpus, 2)[k]["id"] for k in range(2)}
+    assert [f.stem for f in files[1:]] == [f"trial_valid_{n}" for n in ("paired", "beside_paper", "by_snr", "by_noise")]
+    for split in ("valid", "test"):
+        assert {e.split for e in shipped_weights.real_mixtures(corpus, 2, split).planner.entries} == {split}
 
 
 def test_no_other_split_is_scored():
@@ -204,3 +205,8 @@ def test_a_name_that_comes_twice_is_refused(capsys):
     models = ["a=distil_dccrn", "a=dccrn_e"]
     assert cli.main(["experiment", "shipped-weights", *models, "--speech", "a", "--noise", "b"]) == 2
     assert "system a is given twice" in capsys.readouterr().err
+
+
+def test_the_gain_over_noisy_is_over_the_mixtures_that_both_have_a_score_of():
+    items = {"noisy": [item("a", 1.0), item("a", 3.0)], "student": [item("a", None), item("a", 3.0)]}
+    assert shipped_weights.beside_paper(items)[1]["WB-PESQ over noisy"] == "+0"

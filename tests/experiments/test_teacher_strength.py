@@ -38,6 +38,7 @@ def test_gain_and_lead_come_from_the_histories(command, capsys):
     assert cli.main([*run, "--seeds", "0,1"]) == 0
     found = points(folder / "runs")
     assert len(found) == 2 * 2 * len(WAYS) * 2  # seeds, teachers, ways, moments
+    assert {json.loads(p.read_text())["steps"] for p in (folder / "runs").glob("seed*/*/config.json")} == {3}
     for point in found:
         alone = json.loads((folder / "runs" / f"seed{point['seed']}" / "alone/history.json").read_text())
         taught = folder / "runs" / f"seed{point['seed']}" / f"{point['way']}.{point['teacher']}"

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dccrn_lib.cli import main as cli
+from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.experiments.campaign import SEARCH, plan, search
 from dccrn_lib.experiments.recipe import STUDENTS, recipe
 from dccrn_lib.networks.presets import build_model
@@ -424,3 +425,74 @@ def test_captured_steps_learn_what_eager_ones_learn(corpus, teacher, tmp_path):
         assert record["cuda_graphs"] is graphs
         found[graphs] = [history(folder / name)["train"][-1]["clean"] for name in systems]
     assert found[True] == pytest.approx(found[False], rel=1e-2)
+
+
+def test_a_finished_stage_is_not_taken_for_one_under_another_teacher(corpus, tmp_path):
+    weights = save_model(build_model("uformer_mini"), tmp_path / "t")
+    stage = Stage("s", {"a": config(corpus, tmp_path / "a", method="output", teacher=str(weights))}, 1.0)
+    done = run_stage(stage, tmp_path, steps=2, progress=False)
+    assert run_stage(stage, tmp_path, steps=2, progress=False) == done
+    save_model(build_model("uformer_mini"), tmp_path / "t")
+    with pytest.raises(ConfigError, match="the contents of teacher are no longer"):
+        run_stage(stage, tmp_path, steps=2, progress=False)
+
+
+def test_a_stage_whose_best_weights_are_gone_is_not_resumed(corpus, tmp_path):
+    stage = Stage("s", {"a": config(corpus, tmp_path / "a")}, 1.0)
+    run_stage(stage, tmp_path, steps=20, stop_after=10, progress=False)
+    (tmp_path / "a" / "best.safetensors").unlink()
+    with pytest.raises(ConfigError, match="best.safetensors is gone"):
+        run_stage(stage, tmp_path, steps=20, progress=False)
+
+
+def test_a_snapshot_that_fails_is_taken_when_the_stage_is_resumed(corpus, tmp_path, monkeypatch):
+    def full(self, hours):
+        raise OSError(28, "No space left on device")
+
+    c = config(corpus, tmp_path / "a")
+    stage = Stage("s", {"a": c}, 1.0, snapshot_hours=(2 * c.batch_size * c.mix.segment_seconds / 3600,))  # two steps
+    with monkeypatch.context() as patch:
+        patch.setattr(Lockstep, "snapshot", full)
+        with pytest.raises(OSError, match="No space left"):
+            run_stage(stage, tmp_path, steps=4, progress=False)
+    run_stage(stage, tmp_path, steps=4, progress=False)
+    (card,) = (json.loads(p.read_text())["card"] for p in (tmp_path / "a").glob("after_*.json"))
+    assert card["step"] == 2
+
+
+def test_the_documents_train_another_seed_of_the_baseline_for_as_many_steps(root):
+    page = (root / "docs/training.md").read_text(encoding="utf-8")
+    assert "--stage students --systems dccrn_e --seeds 1 --steps N" in page
+
+
+def test_every_seed_has_mixtures_of_its_own_from_the_split_train(corpus, tmp_path):
+    systems = {f"s{seed}": config(corpus, tmp_path / f"s{seed}", seed=seed) for seed in (0, 1)}
+    for seed, feed in Lockstep(Stage("two", systems, 1.0), tmp_path, progress=False).feeds.items():
+        c = systems[f"s{seed}"]
+        own = MixtureDataset(c.speech, c.noise, c.rir, c.mix, seed, c.epoch_mixtures, "train")
+        for part in ("noisy", "clean"):
+            assert torch.equal(getattr(feed, part), torch.stack([own[i][part] for i in range(c.batch_size)]))
+
+
+def test_only_gradients_beyond_the_limit_are_clipped(corpus, tmp_path):
+    found = {}
+    for limit in (1e6, 1e-3):
+        out = tmp_path / str(limit)
+        stage = Stage("s", {"a": config(corpus, out / "a", gradient_clip=limit)}, 1.0)
+        one = Lockstep(stage, out, progress=False).trainees["a"]
+        one.control(0.0)
+        one.run()
+        found[limit] = torch.cat([p.grad.flatten() for p in one.parameters if p.grad is not None])
+    assert 1 < found[1e6].norm() < 1e3 and found[1e-3].norm().item() == pytest.approx(1e-3, rel=1e-3)
+    assert torch.nn.functional.cosine_similarity(found[1e6], found[1e-3], dim=0) > 0.9999
+
+
+def test_minutes_count_over_all_calls_and_hours_are_those_of_the_audio(corpus, tmp_path):
+    stage = Stage("m", {"a": config(corpus, tmp_path / "a")}, 1.0)
+    run_stage(stage, tmp_path, minutes=1.0, stop_after=1, progress=False)
+    saved = torch.load(tmp_path / "stage_m.pt", weights_only=True)
+    torch.save({**saved, "seconds": 59.99}, tmp_path / "stage_m.pt")
+    record = run_stage(stage, tmp_path, minutes=1.0, stop_after=50, progress=False)
+    assert not record["stopped"] and record["seconds"] >= 60
+    assert record["hours_each"] == pytest.approx(record["steps"] * 2 * 0.5 / 3600)
+    assert history(tmp_path / "a")["valid"][-1]["hours"] == pytest.approx(record["hours_each"])

@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 
 import dccrn_lib.losses as losses
 from dccrn_lib.cli import main as cli
-from dccrn_lib.corpus.mixing import MixConfig
+from dccrn_lib.corpus.manifest import read_manifest, write_manifest
+from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.uformer import Uformer
 from dccrn_lib.networks.weights import load_model, save_model
@@ -28,11 +29,11 @@ from dccrn_lib.runtime.devices import has_bfloat16, pick_device
 from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.errors import ConfigError, ManifestError
 from dccrn_lib.training import mixtures, session, step_outcomes
-from dccrn_lib.training.batches import RankSampler
+from dccrn_lib.training.batches import Batch, RankSampler
 from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
 from dccrn_lib.training.lockstep import Stage, run_stage
 from dccrn_lib.training.loop import train
-from dccrn_lib.training.objective import build_loss
+from dccrn_lib.training.objective import Objective, build_loss, build_teacher
 from dccrn_lib.training.run_folder import CHECKPOINT, load_checkpoint
 from dccrn_lib.training.schedule import learning_rate
 from dccrn_lib.training.session import TrainingError, open_session
@@ -493,6 +494,7 @@ def test_a_cached_teacher_gives_the_losses_of_a_live_one(corpus, tmp_path, metho
     save_file({"other": torch.zeros(2)}, files[2])
     mended = train(replace(cached, out=str(tmp_path / "mended")), progress=False).history
     assert calls and mended["train"] == history["train"], "what is damaged is computed anew"
+    calls.clear()
     train(replace(cached, out=str(tmp_path / "other"), seed=2, steps=1), progress=False)
     assert calls, "other mixtures must not be found under the names of these"
 
@@ -552,3 +554,49 @@ def test_scalars_go_to_tensorboard(corpus, tmp_path, monkeypatch):
 def test_values_out_of_range_are_refused_by_name(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         TrainConfig("o", "s", "n", **wrong)
+
+
+def test_the_cache_of_a_teacher_is_one_for_each_mixing_corpus_and_network(corpus, tmp_path):
+    torch.manual_seed(0)
+    weights = str(save_model(build_model("uformer_mini"), tmp_path / "t"))
+    other = str(write_manifest(tmp_path / "noise.jsonl", read_manifest(corpus["noise"])[::-1]))
+    c = config(corpus, tmp_path, method="at_kl", teacher=weights, repeat_epoch=True, teacher_cache=str(tmp_path / "k"))
+    network = load_model(weights)
+
+    def folder(c, network=network, tapped=True):
+        return build_teacher(c, network, tapped).folder.name
+
+    here = folder(c)
+    assert folder(replace(c, out="elsewhere", steps=9, device="cuda")) == here
+    changed = [{"mix": replace(c.mix, snr_db=(0.0, 5.0))}, {"noise": other}, {"seed": 2}, {"amp": True}]
+    others = [folder(replace(c, **change)) for change in changed]
+    others += [folder(c, build_model("uformer_mini")), folder(c, tapped=False)]
+    assert len({here, *others}) == 7
+
+
+def test_a_run_without_a_finite_score_is_said_to_have_kept_no_weights(corpus, tmp_path, capsys):
+    c = config(corpus, tmp_path / "run", learning_rate=1e20, warmup_steps=0, steps=2, valid_every=1, device="cpu")
+    assert not train(c, progress=False).weights.exists()
+    assert cli.main(["train", "--config", str(tmp_path / "run" / "config.json"), "--resume", "--quiet"]) == 1
+    assert "no validation gave a finite score" in capsys.readouterr().err
+
+
+def test_a_run_learns_from_the_mixtures_of_its_seed(corpus, tmp_path):
+    c = config(corpus, tmp_path / "run", seed=3)
+    with open_session(c, *Processes.start("cpu"), progress=False) as opened:
+        batch = next(opened.batches)
+    own = MixtureDataset(c.speech, c.noise, c.rir, c.mix, 3, c.epoch_mixtures, "train")
+    assert torch.equal(batch.noisy, torch.stack([own[i]["noisy"] for i in range(c.batch_size)]))
+
+
+def test_micro_batches_add_up_to_the_mean_of_their_gradients():
+    clean = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0))
+    batch, found = Batch(clean + 0.3 * clean.roll(7, 1), clean), {}
+    for count in (1, 2):
+        torch.manual_seed(0)
+        model = build_model("distil_dccrn_mini").train()
+        c = TrainConfig("o", "s", "n", model="distil_dccrn_mini", batch_size=2 * count, accumulation=count)
+        _, terms = Objective(c, model, torch.device("cpu")).backward(model, [batch] * count)
+        found[count] = terms, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    torch.testing.assert_close(found[2][0], found[1][0])
+    torch.testing.assert_close(found[2][1], found[1][1], rtol=1e-4, atol=1e-5 * found[1][1].abs().max().item())

@@ -131,3 +131,15 @@ def test_a_first_step_that_is_skipped_changes_nothing():
     optimiser.step()
     assert all(value.isfinite().all() for value in model.state_dict().values())
     assert not any(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "shape, factor", [((12, 4), 3**0.5), ((4, 12), 1.0), ((4, 3, 2, 2), 1.0), ((12, 2, 2, 1), 3**0.5)]
+)
+def test_a_tall_matrix_moves_further(shape, factor):
+    torch.manual_seed(0)
+    p = nn.Parameter(torch.randn(shape))
+    start, p.grad = p.detach().clone(), torch.randn(shape)
+    Muon([p], learning_rate=0.1).step()
+    wanted = 0.1 * factor * orthogonalise(1.95 * p.grad.reshape(1, shape[0], -1))[0].view(shape)
+    assert torch.allclose(start - p.detach(), wanted, atol=1e-5)

@@ -47,7 +47,7 @@ def test_a_short_profile_warms_up_within_its_steps():
         for steps in (4, 40, 4000):
             settings = profile.settings(profile.teacher, steps)
             assert settings["steps"] == steps
-            assert (settings["warmup_steps"], settings["valid_every"]) == (min(100, steps // 10), max(1, steps // 8))
+            assert (settings["warmup_steps"], settings["valid_every"]) == (min(100, steps // 10), -(-steps // 8))
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,9 @@ def test_a_run_that_is_resumed_without_steps_ends_where_it_was_to_end(tmp_path, 
     assert (asked[2].steps, asked[2].warmup_steps, asked[2].valid_every) == (40, 4, 7)
     cli.main(command("quick", tmp_path / "b", "--resume"))  # nothing to resume: the profile's
     assert asked[3].steps == PROFILES["quick"].student_steps
+
+
+@pytest.mark.parametrize("steps", [8, 15, 100, 900, 13500, 60000])
+def test_a_profile_validates_at_most_eight_times(steps):
+    every = PROFILES["cpu"].settings(steps=steps)["valid_every"]
+    assert -(-steps // every) <= 8

@@ -26,6 +26,7 @@ def test_the_two_sets_differ_in_length_level_and_offset_only(config):
     assert as_trained.config == replace(config.mix, **off)
     off |= {"wide_level_probability": 0.0, "offset_probability": 0.0}
     assert plain.config == replace(config.mix, segment_seconds=4.0, **off)
+    assert {e.split for mixtures in (as_trained, plain) for e in mixtures.planner.entries} == {"valid"}
     assert as_trained.seed == plain.seed == VALID_SEED and len(as_trained) == len(plain) == 3
     short = replace(config, mix=replace(config.mix, segment_seconds=0.5))
     assert valid_mixtures(short, "plain").config.segment_seconds == 0.5
