@@ -80,7 +80,7 @@ def _train(a: argparse.Namespace) -> int:
         require_device(config.device)
     set_up_cpu()
     result = train(config, resume=a.resume, progress=not a.quiet)
-    if not result.stopped and not result.weights.is_file():
+    if not result.stopped and result.history["valid"] and not result.weights.is_file():
         raise TrainingError(
             f"{config.out}: no validation gave a finite score, so that no weights were kept; train anew in another folder "
             f"with a lower learning_rate (it was {config.learning_rate:g}), and see history.json"
