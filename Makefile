@@ -1,6 +1,6 @@
 # Distil-DCCRN: every target installs what it needs into .venv first. `make help` lists them.
 # Needs Python 3.11 or newer with venv and its headers, a C compiler and the package registry; nothing else.
-# Another interpreter: make test PYTHON=/path/to/python3.12     Another profile: make tutorial PROFILE=gpu
+# Another interpreter: make test PYTHON=/path/to/python3.12 VENV=.venv-312     Another profile: make tutorial PROFILE=gpu
 # Without the CUDA libraries (1 GB instead of 5): make install TORCH=cpu, before any other target
 
 SHELL := /bin/sh
@@ -30,6 +30,20 @@ COMPILES = import os, shutil, sys, sysconfig as s; cc = (os.environ.get("CC") or
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
+# What VENV holds stays: another CONSTRAINTS or PYTHON would change nothing in it, and the tests of other versions would be those of the old ones.
+HELD := $(if $(wildcard $(STAMP)),$(or $(shell cat "$(STAMP)"),constraints.txt))
+ifneq ($(HELD),)
+ifneq ($(HELD),$(CONSTRAINTS))
+$(error $(VENV) holds the versions of $(HELD), not those of $(CONSTRAINTS): add VENV=.venv-other to make them a folder of their own)
+endif
+ifneq ($(origin PYTHON),file)
+MINOR := import sys; print("%d.%d" % sys.version_info[:2])
+ifneq ($(shell "$(PYTHON)" -c '$(MINOR)'),$(shell "$(PY)" -c '$(MINOR)'))
+$(error $(VENV) was made with another Python than $(PYTHON): add VENV=.venv-other to make it a folder of its own)
+endif
+endif
+endif
+
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
@@ -46,7 +60,7 @@ $(STAMP): pyproject.toml $(filter-out /dev/null,$(CONSTRAINTS))
 		"$(PY)" -m pip install --quiet --disable-pip-version-check --no-deps --index-url "$(CPU_WHEELS)" -r "$(VENV)/torch.txt"; \
 	else echo "installing into $(VENV): about 5 GB, a few minutes (make install TORCH=cpu: 1 GB, without CUDA libraries)"; fi
 	"$(PY)" -m pip install --quiet --disable-pip-version-check -c "$(CONSTRAINTS)" -e ".[$(EXTRAS)]"
-	@touch "$(STAMP)"
+	@echo "$(CONSTRAINTS)" > "$(STAMP)"
 
 install: $(STAMP)  ## create .venv and install the package with its extras (about 5 GB, mostly torch; TORCH=cpu: 1 GB)
 
@@ -109,6 +123,7 @@ soak: $(STAMP)  ## try to break it: kills, full disks, damaged inputs, load, int
 
 browser: $(STAMP)  ## the lessons' widgets, the report and the demo in a headless Chromium (DCCRN_BROWSER=/path names another)
 	"$(PY)" -m pip install --quiet --disable-pip-version-check -c "$(CONSTRAINTS)" -e ".[browser]"
+	@"$(PY)" -c 'import sys; from tests.chromium import browser_executable; sys.exit(None if browser_executable() else "error: no Chromium found: install it (Debian: apt install chromium) or name one in DCCRN_BROWSER")'
 	"$(PY)" -m pytest tests/browser tests/demo -m browser
 
 demo: $(STAMP)  ## the denoiser for the browser into build/demo (needs Node.js, here or in .venv, and the npm registry)

@@ -59,7 +59,8 @@ def test_every_make_target_has_a_row_in_the_guide(root: Path):
 def test_the_guide_says_all_that_a_target_runs(target: str, root: Path):
     (row,) = re.findall(rf"^\| `make {target}`.*$", (root / "docs/guide.md").read_text(), re.MULTILINE)
     steps = subprocess.run(["make", "-n", "-C", str(root), target], capture_output=True, text=True, check=True).stdout
-    commands = [line for line in steps.splitlines() if ".venv/bin/" in line and not re.search("-m (pip|venv)", line)]
+    ours = re.compile(r'/bin/(?:python|lint-imports)"')  # of any VENV
+    commands = [line for line in steps.splitlines() if ours.search(line) and not re.search("-m (pip|venv)", line)]
     parts = re.findall(
         r"-m ([a-z][\w.]+)|bin/(lint-imports)|(--check)|(--nbval-lax)|((?:tests|docs)/[\w/]+)", "\n".join(commands)
     )
@@ -278,3 +279,26 @@ def test_what_is_not_known_is_not_called_missing_in_the_paper(root: Path):
     ]
     found = [(str(p.relative_to(root)), m.group()) for p in shown for m in old.finditer(p.read_text(encoding="utf-8"))]
     assert found == []
+
+
+def test_make_refuses_other_versions_than_its_environment_holds(root: Path, tmp_path: Path):
+    """They would not be installed, and the tests of the old ones would be taken for theirs."""
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").write_text("#!/bin/sh\necho 3.11\n")
+    (venv / "bin" / "python").chmod(0o755)
+    (venv / ".installed").write_text("constraints.txt\n")
+    command = ["make", "-n", "-C", str(root), "library", f"VENV={venv}"]
+    for wish, said in (("CONSTRAINTS=.github/oldest.txt", "holds the versions of"), ("PYTHON=false", "another Python")):
+        done = subprocess.run([*command, wish], capture_output=True, text=True)
+        assert done.returncode == 2 and said in done.stderr and "VENV=" in done.stderr
+    assert "pytest" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_make_browser_fails_without_a_browser(root: Path):
+    command = ["make", "-n", "-C", str(root), "browser", f"PY={sys.executable}"]
+    steps = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (check,) = [line for line in steps.splitlines() if "browser_executable" in line]
+    environment = {name: value for name, value in os.environ.items() if name != "DCCRN_BROWSER"} | {"PATH": "/nowhere"}
+    done = subprocess.run(["/bin/sh", "-c", check], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "no Chromium found" in done.stderr

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dccrn_lib.cli.checks import file, named
 from dccrn_lib.cli.parser import Parser
+from dccrn_lib.runtime.errors import ConfigError
+
+
+def _require_json(path: str | None) -> None:
+    if path and Path(path).suffix != ".json":
+        raise ConfigError(f"{path}: the result file must end in .json")
+
+
+def _keep(record: Mapping[str, Any], path: str | None) -> None:
+    """Write a record behind its table: a disk that is full by then costs the file and not the minutes of measuring."""
+    from dccrn_lib.results.records import save_result
+
+    if path:
+        save_result(Path(path).stem, record, Path(path).parent)
+        print(path)
 
 
 def speed(**options: Any) -> Parser:
@@ -31,16 +48,16 @@ def speed(**options: Any) -> Parser:
 
 
 def _speed(a: argparse.Namespace) -> int:
+    _require_json(a.json)
     from dccrn_lib.experiments.speed import run_benchmarks
     from dccrn_lib.results.tables import table
 
-    record = run_benchmarks(a.json, quick=a.smoke, progress=not a.quiet, peers=a.peers, onnx=a.onnx)
+    record = run_benchmarks(quick=a.smoke, progress=not a.quiet, peers=a.peers, onnx=a.onnx)
     print(table(record), end="")
     for item in record["skipped"]:
         print(f"skipped: {item['measurement']}: {item['reason']}")
     print(f"load average before and after: {record['load_average']} (an idle machine is near 0)")
-    if a.json:
-        print(a.json)
+    _keep(record, a.json)
     return 0
 
 
@@ -54,14 +71,14 @@ def stream(**options: Any) -> Parser:
 
 
 def _stream(a: argparse.Namespace) -> int:
+    _require_json(a.json)
     from dccrn_lib.experiments.streaming_speed import measure_streaming
     from dccrn_lib.results.tables import table
 
-    record = measure_streaming(a.json, quick=a.smoke)
+    record = measure_streaming(quick=a.smoke)
     print(table(record), end="")
     print(f"load average before and after: {record['load_average']} (an idle machine is near 0)")
-    if a.json:
-        print(a.json)
+    _keep(record, a.json)
     return 0
 
 
@@ -78,14 +95,14 @@ def precision(**options: Any) -> Parser:
 
 
 def _precision(a: argparse.Namespace) -> int:
+    _require_json(a.json)
     from dccrn_lib.experiments.precision_loss import measure_precision
     from dccrn_lib.results.tables import table
 
-    record = measure_precision(a.json, a.model, a.clips)
+    record = measure_precision(None, a.model, a.clips)
     print(table(record), end="")
     print(record["note"])
-    if a.json:
-        print(a.json)
+    _keep(record, a.json)
     return 0
 
 
@@ -103,13 +120,17 @@ def int8(**options: Any) -> Parser:
 def _int8(a: argparse.Namespace) -> int:
     from dccrn_lib.audio.files import read_audio
     from dccrn_lib.audio.rate import SAMPLE_RATE
+    from dccrn_lib.enhancement.level import LevelMeter
     from dccrn_lib.enhancement.onnx_export import precision_loss
     from dccrn_lib.networks.weights import load_model
 
-    samples, _ = read_audio(a.noisy, SAMPLE_RATE)
+    samples = read_audio(a.noisy, SAMPLE_RATE)[0][:1]
+    meter = LevelMeter(1, SAMPLE_RATE)  # the network hears a file at one level, as `run-onnx` has it
+    meter.add(samples)
+    heard = ((samples - meter.offset()) / meter.scales(0, samples.shape[1]))[0].astype("float32")
     for precision in ("float16", "int8"):
         # another network than a DCCRN is refused there, with the reason
-        loss = precision_loss(load_model(a.model), samples[0], precision)  # pyright: ignore[reportArgumentType]
+        loss = precision_loss(load_model(a.model), heard, precision)  # pyright: ignore[reportArgumentType]
         print(
             f"{precision} against float32: SNR {loss['snr_db']:.1f} dB, size x{loss['size_ratio']:.2f}, "
             f"time x{loss['time_ratio']:.2f}"

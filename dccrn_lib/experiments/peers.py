@@ -97,7 +97,7 @@ def onnx_call(file: Path) -> Timed:
     """One call of an ONNX graph on one thread; open sizes count 1, floats are small noise, whole numbers 0.
 
     Raises:
-        ConfigError: onnxruntime is missing, or it does not read the file.
+        ConfigError: onnxruntime is missing, or it does not read the file or run it.
     """
     if find_spec("onnxruntime") is None:
         raise ConfigError(f"an ONNX file needs onnxruntime; install the extra: {install_command('export')}")
@@ -121,7 +121,16 @@ def onnx_call(file: Path) -> Timed:
             )
         noise = 0.01 * generator.standard_normal(shape)
         feeds[value.name] = noise.astype(np.float32) if "float" in value.type else np.zeros(shape, np.int64)
-    return lambda: session.run(None, feeds)
+
+    def call() -> Any:
+        return session.run(None, feeds)
+
+    try:
+        call()
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{file}: does not run with the shapes it declares, open ones as 1 ({reason})") from error
+    return call
 
 
 def peer_calls(clip: np.ndarray) -> tuple[dict[str, Timed], list[dict[str, str]]]:

@@ -199,7 +199,7 @@ def bench_peers(onnx: Sequence[str], quick: bool = False) -> tuple[Rows, list[di
     """Other projects' networks against distil_dccrn on the same clip, in turns; and those that cannot run here.
 
     Args:
-        onnx: ``name=file@milliseconds`` of streaming graphs; the reference is one hop of ours through ONNX Runtime.
+        onnx: ``name=file@milliseconds`` of streaming graphs; the reference is the audio that a call covers.
     """
     seconds, repeats = (1, 2) if quick else (10, 5)
     ours, clip = optimised(build_model("distil_dccrn_mini" if quick else "distil_dccrn").eval()), _clip(seconds)
@@ -212,7 +212,11 @@ def bench_peers(onnx: Sequence[str], quick: bool = False) -> tuple[Rows, list[di
         for name in peers
     ]
     for name, file, milliseconds in map(parse_onnx, onnx):
-        call = onnx_call(file)
+        try:
+            call = onnx_call(file)
+        except ConfigError as error:
+            skipped.append({"measurement": name, "reason": str(error)})
+            continue
         values = [1e3 * t for t in seconds_in_turns({name: call}, 40 if quick else 400)[name]]
         middle, low, high = quartiles(values)
         row = _row(f"{name}, ONNX, 1 thread, one call of {milliseconds:g} ms", middle, "ms", milliseconds)
@@ -249,7 +253,7 @@ def bench_memory(name: str, quick: bool = False) -> Rows:
     """Peak memory of enhancing files of several lengths, each in its own process, against the shortest that streams."""
     if find_spec("resource") is None:
         raise ConfigError("peak memory needs the module resource, which Windows lacks")
-    lengths = (1, 6, 18) if quick else (10, 60, 300)  # s
+    lengths = (1, 6, 60) if quick else (10, 60, 300)  # s
     if not can_stream(build_model(name)):
         lengths = tuple(n for n in lengths if n <= LIMIT_SECONDS)
     peaks = {}
@@ -263,7 +267,8 @@ def bench_memory(name: str, quick: bool = False) -> Rows:
             command = child_command(_CHILD, str(source), str(destination), name)
             done = subprocess.run(command, capture_output=True, text=True, env=child_environment(OMP_NUM_THREADS="1"))
             if done.returncode:
-                raise ConfigError(f"enhancing {length} s failed: {done.stderr.strip().splitlines()[-1]}")
+                said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}; a lack of memory?"]
+                raise ConfigError(f"enhancing {length} s failed: {said[-1]}")
             peaks[length] = float(done.stdout)
             destination.unlink()
     reference = peaks[lengths[1]]
@@ -341,13 +346,15 @@ def run_benchmarks(
         ``skipped`` with reasons, ``load_average`` before and after.
 
     Raises:
-        ConfigError: ``json_path`` does not end in .json, or an entry of ``onnx`` in another form.
+        ConfigError: ``json_path`` does not end in .json, or an entry of ``onnx`` in another form or without its file.
     """
     path = None if json_path is None else Path(json_path)
     if path is not None and path.suffix != ".json":
         raise ConfigError(f"{path}: the result file must end in .json")
     for text in onnx:
-        parse_onnx(text)
+        _, file, _ = parse_onnx(text)
+        if not file.is_file():
+            raise ConfigError(f"{file}: no such file")
     rows, skipped, load = [], [], [_load()]
     steps = _steps(quick)
     if peers or onnx:

@@ -35,13 +35,15 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
         local_rank: of this process on its machine: which GPU "cuda" is.
 
     Raises:
-        ConfigError: a GPU is asked for and there is none.
+        ConfigError: a device is asked for that is not there.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device {name!r}: torch sees no CUDA GPU here; use device cpu or auto")
-    return torch.device("cuda", local_rank) if name == "cuda" else torch.device(name)
+    if name == "cuda":
+        return torch.device("cuda", local_rank)
+    return torch.device(name) if name.startswith("cuda") else require_device(name)
 
 
 def prefer_fast_kernels(device: torch.device) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 import subprocess
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-from dccrn_lib.runtime.paths import project_root
 from dccrn_lib.runtime.workers import usable_cores
 
 _PACKAGES = ("torch", "torchaudio", "numpy", "soundfile", "pesq", "pystoi", "speechmos", "onnxruntime")
@@ -34,9 +34,13 @@ def environment_record() -> dict[str, Any]:
 
 
 def _git_commit() -> str | None:
-    """The commit of the working tree with "+" behind it when files differ; None outside a repository."""
+    """The commit of this code with "+" behind it when files differ; None where it is not part of a repository."""
+    git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        command = ["git", "-C", str(project_root()), "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
+        # an installed wheel may lie within a repository of the user's, which does not hold it
+        held = [*git, "ls-files", "--error-unmatch", Path(__file__).name]
+        subprocess.run(held, capture_output=True, check=True, timeout=20)
+        command = [*git, "describe", "--always", "--dirty=+", "--abbrev=12", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

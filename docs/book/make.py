@@ -43,6 +43,8 @@ def build(out: Path, demo: Path | None = None, builder: str = "html") -> int:
             with_demo = ["-t", "demo", "-D", f"html_extra_path={work / 'extra'}"]
         arguments = ["-b", builder, "-W", "--keep-going", "-q", *with_demo, "-c", str(HERE), "-d", str(work / "trees")]
         code = sphinx([*arguments, str(laid_out), str(work / "pages")])
+        if not (work / "pages" / ("index.html" if builder == "html" else "output.txt")).is_file():
+            return code or 1  # sphinx broke off: an earlier build stays
         for notebook in (work / "pages" / "_sources").rglob(
             "*.ipynb"
         ):  # what a reader downloads is the lesson as committed

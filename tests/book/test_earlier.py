@@ -117,3 +117,14 @@ def test_a_file_is_no_folder_to_write_to(make: ModuleType, bundle: ModuleType, t
         with pytest.raises(SystemExit, match="holds something else"):
             module.build(tmp_path / "out")
     assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize("pages", [(), ("_static/book.css",)])
+def test_a_build_that_breaks_off_leaves_the_earlier_book(make: ModuleType, monkeypatch, tmp_path: Path, pages):
+    out = tmp_path / "out"
+    assert make.build(out) == 0
+    before = sorted(path.name for path in out.rglob("*"))
+    monkeypatch.setattr(sys.modules["sphinx.cmd.build"], "main", lambda a: fill(Path(a[-1]), pages) and 2)
+    assert make.build(out) == 2
+    assert sorted(path.name for path in out.rglob("*")) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -9,6 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from dccrn_lib.audio.stft import STFTConfig
@@ -23,6 +24,7 @@ onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
 ort = pytest.importorskip("onnxruntime", reason="the extra export is not installed")
 
 from dccrn_lib.cli import main as cli  # noqa: E402
+from dccrn_lib.enhancement import onnx_export  # noqa: E402
 from dccrn_lib.enhancement.onnx_export import METADATA, export_onnx, precision_loss  # noqa: E402
 from dccrn_lib.enhancement.onnx_runtime import OnnxEnhancer, enhance_wav  # noqa: E402
 
@@ -451,3 +453,14 @@ def test_what_is_no_whole_recording_is_refused_by_the_runner_too(files, tmp_path
     (tmp_path / "in.wav").write_bytes(data[:40] + bytes(4) + data[44:])
     with pytest.raises(AudioError, match="did not finish it"):
         enhance_wav(paths["offline"], tmp_path / "in.wav", tmp_path / "out.wav")
+
+
+def test_int8_is_judged_at_the_level_at_which_a_file_is_heard(monkeypatch, tmp_path):
+    heard = []
+    loss = {"snr_db": 1.0, "size_ratio": 1.0, "time_ratio": 1.0}
+    monkeypatch.setattr(onnx_export, "precision_loss", lambda model, samples, precision: heard.append(samples) or loss)
+    x = 0.3 * np.random.default_rng(0).standard_normal(16000)
+    for gain in (1.0, 1e-3):
+        soundfile.write(tmp_path / "a.wav", gain * x, 16000, subtype="FLOAT")
+        assert cli.main(["bench", "int8", str(tmp_path / "a.wav")]) == 0
+    assert heard[0].dtype == np.float32 and np.allclose(heard[0], heard[2], atol=1e-5)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
+from dccrn_lib.cli.main import main
 from dccrn_lib.experiments import speed
 from dccrn_lib.results import tables
 from dccrn_lib.runtime.errors import ConfigError
@@ -125,3 +128,52 @@ def test_what_cannot_be_measured_is_named_with_its_reason(monkeypatch):
 def test_result_file_must_be_json(tmp_path):
     with pytest.raises(ConfigError, match="must end in .json"):
         speed.run_benchmarks(json_path=tmp_path / "speed.txt", quick=True)
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is under test is measured."""
+    for name in ("machine", "layers", "streaming", "offline", "textbook", "training", "data", "memory"):
+        monkeypatch.setattr(speed, f"bench_{name}", lambda *_args: [speed._timed("minutes of work", [1.0], 1.0, 1.0)])
+
+
+def test_a_child_that_is_killed_for_memory_costs_its_own_rows(monkeypatch):
+    pytest.importorskip("resource", reason="no resource module on this system")
+    monkeypatch.setattr(speed, "_CHILD", "import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(ConfigError, match="enhancing 1 s failed: exit code -9; a lack of memory"):
+        speed.bench_memory("distil_dccrn_mini", quick=True)
+
+
+def test_a_graph_that_does_not_run_costs_no_other_row(alone, tmp_path: Path):
+    onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
+    pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+    make, floats = onnx.helper, onnx.TensorProto.FLOAT
+    graph = make.make_graph(
+        [make.make_node("Reshape", ["x", "shape"], ["y"])],
+        "windows",
+        [make.make_tensor_value_info("x", floats, [1, "samples"])],
+        [make.make_tensor_value_info("y", floats, None)],
+        [make.make_tensor("shape", onnx.TensorProto.INT64, [2], [-1, 256])],
+    )
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "windows.onnx")
+    record = speed.run_benchmarks(quick=True, onnx=[f"theirs={tmp_path}/windows.onnx@16"])
+    assert any(row["measurement"] == "minutes of work" for row in record["rows"])
+    (reason,) = [item["reason"] for item in record["skipped"] if item["measurement"] == "theirs"]
+    assert "does not run with the shapes it declares" in reason and "\n" not in reason
+
+
+def test_a_file_that_is_missing_is_named_before_the_minutes(alone, tmp_path: Path):
+    with pytest.raises(ConfigError, match="none.onnx: no such file"):
+        speed.run_benchmarks(quick=True, onnx=[f"a={tmp_path}/none.onnx@16"])
+
+
+def test_the_table_is_printed_though_the_disk_is_full(alone, monkeypatch, tmp_path: Path, capsys):
+    def full(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device", "x.json")
+
+    monkeypatch.setattr("dccrn_lib.results.records.save_result", full)
+    monkeypatch.setattr(speed, "save_result", full)
+    assert main(["bench", "--smoke", "--quiet", "--json", str(tmp_path / "x.json")]) == 1
+    shown = capsys.readouterr()
+    assert "| minutes of work | 1 | s |" in shown.out and "No space left" in shown.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from dccrn_lib.evaluation.intervals import summarise
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.results.tables import inject_tables, stale_tables, table, with_tables
+from dccrn_lib.runtime import environment
 from dccrn_lib.runtime.environment import environment_record
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import hash_files
@@ -250,3 +252,16 @@ def test_records_of_trainings_hold_the_steps_that_were_made_and_commands_that_ru
     commands = record["command"] if isinstance(record["command"], list) else [record["command"]]
     folders = [match[1] for command in commands if (match := re.search(r"--out (\S+)", command))]
     assert len(set(folders)) == len(folders) == len(commands)  # a finished stage refuses other systems
+
+
+def test_the_commit_of_a_record_is_the_codes_own(monkeypatch, tmp_path: Path):
+    """Not that of a repository in which one stands, or whose folders DCCRN_ROOT names."""
+    before = environment._git_commit()
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "theirs"], check=True)
+    monkeypatch.setenv("DCCRN_ROOT", str(tmp_path))
+    assert environment._git_commit() == before
+    (tmp_path / "environment.py").touch()  # an installed copy below it, which it does not track
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "environment.py"))
+    assert environment._git_commit() is None

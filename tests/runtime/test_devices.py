@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-from dccrn_lib.runtime.devices import set_up_cpu, with_threads
+from dccrn_lib.runtime.devices import pick_device, set_up_cpu, with_threads
 from dccrn_lib.runtime.digests import state_digest
+from dccrn_lib.runtime.errors import ConfigError
 
 
 def test_a_cpu_that_is_set_up_has_its_threads_and_no_denormals():
@@ -35,3 +37,11 @@ def test_a_digest_tells_every_value_and_name_apart():
     with torch.no_grad():
         first.bias[0] += 1e-6
     assert digest != state_digest(first)
+
+
+@pytest.mark.parametrize("name", ["auto:1", "mps", "xpu"])
+def test_a_device_that_is_not_here_is_refused_before_the_work(name: str):
+    if name != "auto:1" and getattr(torch, name).is_available():
+        pytest.skip(f"this machine has {name}")
+    with pytest.raises(ConfigError, match="device"):
+        pick_device(name)

@@ -53,7 +53,7 @@ const wasm = require.resolve("onnxruntime-web/ort-wasm-simd-threaded.wasm");
 write("engine.js", `globalThis.denoiserFiles={wasm:"${packed(wasm)}",model:"${packed(model)}"};`);
 
 const list = clips.map((clip) => {
-  const [name, label, file] = clip.split("=");
-  return { name, label, data: fs.readFileSync(file).toString("base64") };
+  const [name, label, ...file] = clip.split("=");  // a folder may have the sign in its name
+  return { name, label, data: fs.readFileSync(file.join("=")).toString("base64") };
 });
 write("clips.js", `globalThis.denoiserClips=${JSON.stringify(list)};`);

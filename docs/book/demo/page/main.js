@@ -238,6 +238,7 @@ async function listen() {
       running[name] = new LiveSpectrogram(view, running.stream.sampleRate);
     }
     live = running;
+    live.stream.listen($("listen").checked);  // it may have been switched while the browser asked
     $("stage-title").textContent = "Live from the microphone";
     $("mixed").textContent = "";
     stage(true);
@@ -261,11 +262,15 @@ function liveNumbers() {
 }
 
 async function finish() {
-  if (!live) return;
+  if (!live || live.ending) return;
+  live.ending = true;  // until the microphone is given back nothing else begins
   const { take, stream } = live, rows = { Length: clock(take.seconds) };
   const rtf = take.rtf.length ? take.rtf.reduce((a, b) => a + b, 0) / take.rtf.length : live.rtf;
-  live = null;
-  await stream.stop();
+  try {
+    await stream.stop();
+  } finally {
+    live = null;
+  }
   if (rtf !== undefined) Object.assign(rows, speed(rtf));
   rows["Delay, microphone to ear"] = `${Math.round(1000 * stream.delaySeconds)} ms`;
   rows["Late, passed through"] = `${take.blocks ? ((100 * take.late) / take.blocks).toFixed(1) : 0} %`;

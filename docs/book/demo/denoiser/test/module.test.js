@@ -9,6 +9,7 @@ import { gainsFor, mix } from "../mixer.js";
 import { picture } from "../picture.js";
 import { resample, StreamingResampler } from "../resample.js";
 import { FFT, STFT } from "../stft.js";
+import { StreamingEnhancer } from "../streaming.js";
 import { encodeWav } from "../wav.js";
 
 /** Noise in [-0.5, 0.5), the same each time. */
@@ -152,4 +153,13 @@ test("a live stream that cannot keep up stops, and says how slow it is", async (
   });
   assert.equal(report.overload, true);
   assert.ok(report.rtf > 1 && report.backlog > 0.05);
+});
+
+test("a model may be the ArrayBuffer that fetch gives", async () => {
+  const text = (s) => [...new TextEncoder().encode(s)];
+  const field = (number, bytes) => [(number << 3) | 2, bytes.length, ...bytes];
+  const sizes = { kind: "streaming", sample_rate: 16000, latency_samples: 999, lookahead_frames: 6, hop_length: 100, window_length: 400, fft_size: 512, window: "hann" };
+  const file = Uint8Array.from(Object.entries(sizes).flatMap(([key, value]) => field(14, [...field(1, text(key)), ...field(2, text(`${value}`))])));
+  const ort = { InferenceSession: { create: async () => ({ inputMetadata: [] }) } };
+  for (const model of [file, file.buffer]) assert.equal((await StreamingEnhancer.create(ort, model)).hop, 100);
 });
