@@ -243,7 +243,7 @@ def signal(**options: Any) -> Parser:
     p.add_argument("--noise", required=True, metavar="FILE", help="manifests with a valid split, joined by commas")
     p.add_argument("--rir", default="", metavar="FILE", help="manifests of rooms; none when not given")
     p.add_argument("--teacher", default="uformer", metavar="WEIGHTS", help="shipped name or path")
-    p.add_argument("--batches", type=count, default=24, metavar="N", help="gradients for each student, at least 2")
+    p.add_argument("--batches", type=count, default=24, metavar="N", help="gradients for each student, at least 3")
     p.add_argument("--batch-size", type=count, default=4, metavar="N", help="mixtures in a batch")
     p.add_argument("--seconds", type=positive, default=2.0, metavar="S", help="length of a mixture")
     p.add_argument("--name", default="teaching_signal", metavar="NAME", help="of the result")

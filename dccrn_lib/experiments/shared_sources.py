@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,33 +44,51 @@ _COLUMNS = ("mean", "median", "ahead", "over_seeds", "over_sources", "both")
 _CONFIDENCE, _POWER = 0.975, 0.8
 
 
-def clustered_variance(values: Sequence[float], clusters: Sequence[Sequence[str]]) -> float:
-    """Variance of a mean whose values are alike within clusters of two kinds.
+def clustered_variance(values: Sequence[float], clusters: Sequence[Sequence[str | Collection[str]]]) -> float:
+    """Variance of a mean whose values are alike where they share a source of one of two kinds.
 
     Args:
         values: (item,).
-        clusters: two lists, the cluster of every item in each.
+        clusters: two lists, the source of every item in each, or all of its sources: a mixture can hold two noises.
 
     Returns:
-        V(first) + V(second) - V(both at once), at least that of independent items; V sums the residuals of a cluster,
-        squares the sums, adds them up, and divides by n^2; a factor G / (G - 1) for G clusters is for their small number.
+        V(first) + V(second) - V(both at once), at least that of independent items; V adds up the products of the residuals
+        of all pairs of items that share a source (with one source each: the squared sums of the clusters) and divides by
+        n^2; a factor G / (G - 1) for G sources is for their small number.
 
     >>> clustered_variance([0.0, 2.0], [["a", "b"], ["c", "d"]])
     1.0
     """
     x = np.asarray(values, dtype=np.float64)
-    first, second = clusters
-    both = _variance(x, first) + _variance(x, second) - _variance(x, list(zip(first, second, strict=True)))
-    return max(both, _variance(x, range(len(x))))
+    first, second = ([_sources(names) for names in kind] for kind in clusters)
+    alike = [_alike(kind) for kind in (first, second)]
+    both = _variance(x, alike[0], len(_all(first))) + _variance(x, alike[1], len(_all(second)))
+    both -= _variance(x, alike[0] & alike[1], len(set(zip(first, second, strict=True))))
+    return max(both, _independent(x))
 
 
-def _variance(x: np.ndarray, names: Sequence) -> float:
-    """V of :func:`clustered_variance`; with a cluster for each item that of independent ones."""
-    groups: dict = {}
-    for name, residual in zip(names, x - x.mean(), strict=True):
-        groups[name] = groups.get(name, 0.0) + float(residual)
-    count = len(groups)
-    return sum(total**2 for total in groups.values()) / len(x) ** 2 * count / max(count - 1, 1)
+def _sources(names: str | Collection[str]) -> frozenset[str]:
+    return frozenset((names,) if isinstance(names, str) else names)
+
+
+def _all(kind: Sequence[str | Collection[str]]) -> frozenset[str]:
+    """The sources of all items together."""
+    return frozenset().union(*map(_sources, kind))
+
+
+def _alike(kind: Sequence[frozenset[str]]) -> np.ndarray:
+    """(item, item): whether the two share a source."""
+    return np.array([[bool(a & b) for b in kind] for a in kind])
+
+
+def _variance(x: np.ndarray, alike: np.ndarray, count: int) -> float:
+    """V of :func:`clustered_variance`."""
+    residual = x - x.mean()
+    return float(residual @ alike @ residual) / len(x) ** 2 * count / max(count - 1, 1)
+
+
+def _independent(x: np.ndarray) -> float:
+    return _variance(x, np.eye(len(x), dtype=bool), len(x))
 
 
 def detectable(deviation: float, seeds: int) -> float:
@@ -88,12 +106,12 @@ def detectable(deviation: float, seeds: int) -> float:
     return float(found.root) * deviation / root
 
 
-def difference(values: np.ndarray, speakers: Sequence[str], noises: Sequence[str]) -> dict:
+def difference(values: np.ndarray, speakers: Sequence[str], noises: Sequence[str | Collection[str]]) -> dict:
     """A difference with its three intervals.
 
     Args:
         values: of one system minus another, (seed, mixture).
-        speakers, noises: of the mixtures; at least two of each.
+        speakers, noises: of the mixtures, one or several noises in each; at least two in all of either kind.
 
     Returns:
         {"mean", "median" over the mixtures, "ahead": fraction of them, "over_seeds", "over_sources", "both": [low, high],
@@ -103,8 +121,8 @@ def difference(values: np.ndarray, speakers: Sequence[str], noises: Sequence[str
     seeds, by_mixture = values.mean(axis=1), values.mean(axis=0)
     mean = float(values.mean())
     of_sources = clustered_variance(by_mixture.tolist(), [speakers, noises])
-    independent = _variance(by_mixture, range(len(by_mixture)))
-    freedom = min(len(set(speakers)), len(set(noises))) - 1
+    independent = _independent(by_mixture)
+    freedom = min(len(_all(speakers)), len(_all(noises))) - 1
     found = {
         "mean": mean,
         "median": float(np.median(by_mixture)),
@@ -159,8 +177,8 @@ def publish(
     entries, plans = mixtures.planner.entries, [mixtures.plan(i) for i in range(len(mixtures))]
     _require_scores_of(records, plans, corpus)
     speakers = [plan.speaker for plan in plans]
-    noises = [entries[plan.noises[0].cuts[0].recording].group for plan in plans]  # the first one of two
-    if min(len(set(speakers)), len(set(noises))) < 2:
+    noises = [_sources([entries[c.recording].group for sound in plan.noises for c in sound.cuts]) for plan in plans]
+    if min(len(set(speakers)), len(_all(noises))) < 2:
         raise ConfigError(
             f"{len(plans)} mixtures of one speaker or one noise recording: nothing varies between sources"
         )
@@ -188,9 +206,9 @@ def publish(
             "mixtures": len(plans),
             "speakers": len(set(speakers)),
             "utterances": len({entries[cut.recording].path for plan in plans for cut in plan.speech.cuts}),
-            "noise recordings": len(set(noises)),
+            "noise recordings": len(_all(noises)),
             "most mixtures of a speaker": max(Counter(speakers).values()),
-            "most mixtures of a noise recording": max(Counter(noises).values()),
+            "most mixtures of a noise recording": max(Counter(name for names in noises for name in names).values()),
             "widening by the clusters: least, median, most": [min(widening), float(np.median(widening)), max(widening)],
         },
         "seed": TEST_SEED,

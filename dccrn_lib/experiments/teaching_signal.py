@@ -5,9 +5,10 @@
 
 A step of training follows the gradient of one batch, and what it is wanted for is the loss against the clean speech on
 *other* mixtures. So for every student and every term of the loss we take the gradient on many batches and ask for two
-cosines: to the clean gradient of the same batch (do the two terms agree?), and to the mean clean gradient of all other
-batches (does the term help?). A teacher is worth its time where the gradient of clean, output and AT-KL together points
-more towards the others than the clean gradient alone does; the paired difference of these cosines says whether it does.
+cosines: to the clean gradient of the same batch (do the two terms agree?), and to the clean gradients of the other
+batches, one by one (does the term help?). A teacher is worth its time where the gradient of clean, output and AT-KL
+together points more towards the others than the clean gradient alone does; the paired difference of these cosines says
+whether it does.
 
 Nothing is trained: networks in eval mode, float32, mixtures of the valid split by the recipe of the campaign.
 
@@ -16,12 +17,15 @@ Source: ours. Such measurements for AT-KL are not known to us.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 from torch.utils.data import default_collate
@@ -31,7 +35,7 @@ from dccrn_lib.distillation.at_kl import AttentionTransferKL
 from dccrn_lib.distillation.attention import NORMALISATIONS
 from dccrn_lib.distillation.taps import FeatureTap
 from dccrn_lib.distillation.teacher import Teacher
-from dccrn_lib.evaluation.intervals import bracketed, paired_difference, t_interval
+from dccrn_lib.evaluation.intervals import Difference, bracketed, paired_difference, t_interval
 from dccrn_lib.experiments.paper import data_hash
 from dccrn_lib.losses import WaveformLoss, si_snr_db
 from dccrn_lib.networks.presets import build_model
@@ -109,20 +113,35 @@ def together(gradients: Mapping[str, Tensor], output_weight: float, feature_shar
     return waveform + features * (feature_share * waveform.norm() / features.norm().clamp_min(1e-30))
 
 
-def towards_others(gradients: Sequence[Tensor], clean: Sequence[Tensor]) -> list[float]:
-    """For every batch the cosine between its gradient and the mean clean gradient of all other batches.
+def towards_others(gradients: Sequence[Tensor], clean: Sequence[Tensor]) -> np.ndarray:
+    """(batch, batch): cosine between the gradient of one batch and the clean gradient of another, NaN for its own.
 
     >>> x, y = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
-    >>> towards_others([x, x], [x, y])
-    [0.0, 1.0]
+    >>> towards_others([x, x], [x, y]).tolist()
+    [[nan, 0.0], [1.0, nan]]
+    """
+    first, second = (torch.stack([g / g.norm().clamp_min(1e-30) for g in side]) for side in (gradients, clean))
+    cosines = (first @ second.T).double().numpy()
+    np.fill_diagonal(cosines, np.nan)
+    return cosines
+
+
+def over_batches(cosines: np.ndarray) -> Difference:
+    """Mean of :func:`towards_others` with its 95 % interval by the jackknife: a batch is left out of both sides.
+
+    The cosines of one batch share its gradient and those to one batch its clean gradient: taken for independent of each
+    other they would give an interval far too narrow.
 
     Raises:
-        ConfigError: fewer than two batches.
+        ConfigError: fewer than three batches.
     """
-    if len(clean) < 2:
-        raise ConfigError(f"at least 2 batches are needed to tell one from the others, got {len(clean)}")
-    whole = torch.stack(list(clean)).sum(0)
-    return [cosine_similarity(g, whole - own, dim=0).item() for g, own in zip(gradients, clean, strict=True)]
+    count = len(cosines)
+    if count < 3:
+        raise ConfigError(f"at least 3 batches are needed to tell one from the others, got {count}")
+    without = np.array([np.nanmean(np.delete(np.delete(cosines, k, 0), k, 1)) for k in range(count)])
+    error = math.sqrt((count - 1) / count * float(((without - without.mean()) ** 2).sum()))
+    mean, half = float(np.nanmean(cosines)), float(stats.t.ppf(0.975, count - 1)) * error
+    return Difference(mean, mean - half, mean + half, count, "jackknife")
 
 
 def row_of(
@@ -144,8 +163,8 @@ def row_of(
         pairs = zip(gradients[term], gradients["clean"], strict=True)
         row[f"{term}_with_clean"] = _mean([cosine_similarity(g, own, dim=0).item() for g, own in pairs])
     others = {term: towards_others(values, gradients["clean"]) for term, values in gradients.items()}
-    row |= {f"{term}_to_others": _mean(values) for term, values in others.items()}
-    row["taught_minus_clean"] = str(paired_difference(others["taught"], others["clean"], method="t"))
+    row |= {f"{term}_to_others": over_batches(values).text(form="+.3f") for term, values in others.items()}
+    row["taught_minus_clean"] = str(over_batches(others["taught"] - others["clean"]))
     return row
 
 
@@ -183,8 +202,8 @@ def publish(
     """
     if not students:
         raise ConfigError("name the students as NAME=WEIGHTS, e.g. late=distil_dccrn_alone")
-    if batches < 2:
-        raise ConfigError(f"at least 2 batches are needed to tell one from the others, got {batches}")
+    if batches < 3:
+        raise ConfigError(f"at least 3 batches are needed to tell one from the others, got {batches}")
     size = shared.batch_size
     mixtures = valid_mixtures(replace(shared, valid_mixtures=batches * size))
     rows, cards = [], {}
@@ -206,8 +225,9 @@ def publish(
     payload = {
         "title": "Lead of a teacher and direction of its gradients, by student",
         "note": "Valid split. Cosines between gradients over all parameters of the student, network in eval mode, float32: "
-        "with_clean: to the clean gradient of the same batch; to_others: to the mean clean gradient of all other batches. "
-        "Intervals: Student's t over the batches, the lead's by bootstrap over the mixtures, 95 %.",
+        "with_clean: to the clean gradient of the same batch; to_others: mean of those to the clean gradients of the other "
+        "batches. 95 % intervals: with_clean Student's t over the batches, to_others and taught_minus_clean by the "
+        "jackknife over them, the lead's by bootstrap over the mixtures.",
         "command": "python -m dccrn_lib experiment teaching-signal NAME=WEIGHTS ... --speech S --noise N --rir R",
         "config": {
             "teacher": read_card(teacher)["sha256"], "students": cards, "batches": batches, "batch_size": size,

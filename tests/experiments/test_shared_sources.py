@@ -94,3 +94,12 @@ def test_what_cannot_be_compared_is_refused(scored, capsys, comparison, words):
     save_result("rows", {"config": {}, "seed": 0, "data_hash": "", "rows": []}, folder)
     assert cli.main([*command, comparison]) == 2
     assert words in capsys.readouterr().err and not (folder / "shared_sources.json").exists()
+
+
+def test_two_noises_of_a_mixture_both_tie_it_to_others():
+    """Ten mixtures share one of their two noises, and all of their difference with it."""
+    each = np.repeat(np.random.default_rng(0).standard_normal(20), 10)
+    voices = [f"s{k}" for k in range(200)]
+    shared = [(f"n{k}", f"m{k // 10}") for k in range(200)]
+    got = shared_sources.clustered_variance(each.tolist(), [voices, shared])
+    assert got == pytest.approx(each[::10].var(ddof=1) / 20, rel=0.06)
