@@ -60,7 +60,8 @@ def publish(hours: Sequence[tuple[str, str]], name: str = "claim", folder: str |
     payload = {
         "title": "Who is ahead of whom, after how many hours of audio",
         "note": "Mean difference on the test mixtures, and the widest of three 95 % intervals (over seeds, over speakers "
-        f"and noises, both). Better and worse: it leaves out zero; {_UNCLEAR}: it does not.",
+        f"and noises, both). Better and worse: it leaves out zero; {_UNCLEAR}: it does not. With one seed there is only "
+        "that over speakers and noises: other trainings may differ.",
         "config": {"hours": [list(pair) for pair in hours], "source": SOURCE},
         "seed": source["seed"],
         "data_hash": source["data_hash"],
@@ -95,4 +96,6 @@ def _cell(row: Mapping | None, key: str) -> str:
         return "-"
     found = widest(row["values"], row["n"])
     verdict = found.verdict if found.verdict != "not distinguishable" else _UNCLEAR
+    if row["seeds"] == 1 and verdict != _UNCLEAR:
+        verdict += " (one seed)"
     return f"{found.text(form=f'+.{SHOWN[key]}f')} {verdict}"

@@ -9,12 +9,13 @@ mixtures fixed. Here the mixtures are drawn again, which tells who speaks and wh
 scores kept by ``experiment shipped-weights`` get three intervals:
 
     over seeds     Student's t on the seeds' means, n - 1 degrees of freedom; these mixtures fixed
-    over sources   mixtures in clusters by speaker and by noise recording; these seeds fixed
+    over sources   mixtures that share a speaker or a noise recording; these seeds fixed
     both           variances of the two added, degrees of freedom by Satterthwaite; a little too wide, since what a seed
                    does on one mixture counts in both
 
 Beside them stand how many times as wide the clusters make the interval over the mixtures, and the smallest difference that
-as many seeds would find in four experiments of five.
+as many seeds would find in four experiments of five, the scatter between them taken as known. No interval says what another
+training of the teacher, or other training recordings, would change.
 
 Source: ours; the variance in two ways of clusters is that of Cameron, Gelbach and Miller (2011).
 """
@@ -95,7 +96,7 @@ def detectable(deviation: float, seeds: int) -> float:
     """The smallest difference that Student's t over so many seeds finds (two-sided, 5 %) in four experiments of five.
 
     Args:
-        deviation: standard deviation of the difference from seed to seed.
+        deviation: standard deviation of the difference from seed to seed, taken as known.
         seeds: at least 2.
 
     >>> round(detectable(0.15, 3), 2), round(detectable(0.15, 7), 2)

@@ -46,7 +46,7 @@ def test_the_widest_interval_decides(command, tmp_path):
             "system": "student taught by AT-KL",
             "minus": "other",
             "seeds": 1,
-            "SI-SNR dB": "-0.30 [-0.40, -0.20] worse",
+            "SI-SNR dB": "-0.30 [-0.40, -0.20] worse (one seed)",
             "WB-PESQ": "-",
             "DNSMOS OVRL": "-",
         },
@@ -80,5 +80,5 @@ def test_one_seed_and_three_of_a_pair_are_two_rows(command, tmp_path):
     assert cli.main([*command, "1.70=short"]) == 0
     assert [(r["seeds"], r["SI-SNR dB"], r["WB-PESQ"]) for r in load_result("claim", tmp_path)["rows"]] == [
         (3, "+0.20 [-0.10, +0.50] unclear", "+0.050 [+0.010, +0.090] better"),
-        (1, "+0.40 [+0.30, +0.50] better", "-"),
+        (1, "+0.40 [+0.30, +0.50] better (one seed)", "-"),
     ]

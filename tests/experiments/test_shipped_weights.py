@@ -33,6 +33,8 @@ def test_breakdown_counts_and_averages_each_group_by_system():
     ]
     assert rows[0]["pesq_wb 95 %"] == "-"
     assert rows[3]["pesq_wb 95 %"] == "[2.00, 2.00]"
+    few = shipped_weights.breakdown({"noisy": [item("a", v) for v in (1.0, 2.0, 3.0)]}, lambda i: i["group"], "SNR")
+    assert few[0]["pesq_wb 95 %"] == "[-0.48, 4.48]"  # Student's t
 
 
 def test_a_pair_that_could_not_be_scored_does_not_count():
