@@ -104,7 +104,7 @@ def test_a_term_that_has_nothing_to_do_with_the_others_is_not_called_helpful():
         steady = [torch.eye(20)[0] + 0.1 * torch.randn(20, generator=g) for _ in range(24)]
         found = over_batches(towards_others(steady, clean))
         held += found.low < 0 < found.high
-    assert held >= 34  # 38 of 40 at 95 %; with the cosines taken for independent 6
+    assert held >= 34  # 39; with the cosines taken for independent 6
 
 
 def test_a_teacher_that_knows_the_way_is_called_better_and_one_that_misleads_worse(config):
