@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from dccrn_lib.corpus.manifest import require_disjoint_splits
 from dccrn_lib.networks.weights import find_weights
 from dccrn_lib.runtime.errors import ConfigError, WeightsError
 from dccrn_lib.runtime.files import hash_files
@@ -22,6 +23,12 @@ def input_hashes(config: TrainConfig) -> dict[str, str]:
         with suppress(WeightsError):
             files["teacher"] = [str(find_weights(config.teacher))]
     return {name: hash_files(paths) for name, paths in files.items() if all(Path(p).is_file() for p in paths)}
+
+
+def require_disjoint(config: TrainConfig) -> None:
+    """ManifestError if a file, speaker or recording of a run's manifests stands in several splits."""
+    for name in ("speech", "noise", "rir"):
+        require_disjoint_splits(joined_paths(getattr(config, name)))
 
 
 def require_same_inputs(saved: dict, inputs: dict[str, str], file: Path) -> None:

@@ -23,17 +23,15 @@ from pathlib import Path
 import torch
 
 from dccrn_lib.corpus.decoded import DecodedCorpus, decode_corpus
-from dccrn_lib.corpus.manifest import require_disjoint_splits
 from dccrn_lib.networks.weights import save_model
 from dccrn_lib.runtime.devices import NO_BFLOAT16, has_bfloat16, pick_device, prefer_fast_kernels
 from dccrn_lib.runtime.errors import ConfigError, DccrnError
 from dccrn_lib.runtime.files import read_json, write_json
 from dccrn_lib.runtime.interrupts import StopSignal
 from dccrn_lib.runtime.locks import only_writer
-from dccrn_lib.runtime.paths import joined_paths
 from dccrn_lib.runtime.settings import shown
 from dccrn_lib.training.config import ALONE_ONLY, MAY_CHANGE, TrainConfig
-from dccrn_lib.training.inputs import input_hashes, require_same_inputs
+from dccrn_lib.training.inputs import input_hashes, require_disjoint, require_same_inputs
 from dccrn_lib.training.mixtures import corpus_entries, renders_on_device
 from dccrn_lib.training.run_folder import (
     WEIGHTS,
@@ -117,8 +115,7 @@ class Lockstep:
         saved = self._checkpoint()
         if steps:
             require_steps(self.file, saved, steps)
-        for name in ("speech", "noise", "rir"):
-            require_disjoint_splits(joined_paths(getattr(first, name)))
+        require_disjoint(first)
         self.stepping = False  # networks are being changed
         self.step, self.spent = (saved["step"], saved["seconds"]) if saved else (0, 0.0)
         self.kept = self.step

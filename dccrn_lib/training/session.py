@@ -18,7 +18,6 @@ from tqdm.auto import tqdm
 
 from dccrn_lib.corpus.decoded import DecodedCorpus
 from dccrn_lib.corpus.loading import Batches
-from dccrn_lib.corpus.manifest import require_disjoint_splits
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.distillation.freezing import assert_frozen
 from dccrn_lib.networks.sync_batch_norm import synchronise_batch_norm
@@ -28,11 +27,10 @@ from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.errors import ConfigError, DccrnError, WorkerError, lacks_memory
 from dccrn_lib.runtime.files import write_json
 from dccrn_lib.runtime.interrupts import StopSignal
-from dccrn_lib.runtime.paths import joined_paths
 from dccrn_lib.training.average import copy_for_average
 from dccrn_lib.training.batches import Batch, Prefetcher, RankSampler
 from dccrn_lib.training.config import TrainConfig
-from dccrn_lib.training.inputs import input_hashes
+from dccrn_lib.training.inputs import input_hashes, require_disjoint
 from dccrn_lib.training.mixtures import DeviceBatches, decoded_for_device
 from dccrn_lib.training.objective import BALANCED, Objective, build_optimiser, in_memory
 from dccrn_lib.training.run_folder import CHECKPOINT, WEIGHTS, Run, last_validation, write_config
@@ -289,8 +287,7 @@ def open_session(
         progress: print how the terms of the loss were balanced, and show a bar.
     """
     sources = {"speech": config.speech, "noise": config.noise, "rir": config.rir or None}
-    for manifests in sources.values():
-        require_disjoint_splits(joined_paths(manifests or ""))
+    require_disjoint(config)
     decoded = ranks.first_then_all(
         lambda: decoded_for_device(config, device, Path(config.out) / "decoded", progress and ranks.rank == 0)
     )
