@@ -72,7 +72,7 @@ def lay_out(root: Path, target: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     documents = [root / name for name in DOCUMENTS] + sorted((root / "docs").glob("*.md"))
-    notebooks = sorted((root / "notebooks").rglob("*.ipynb"))
+    notebooks = sorted((root / "notebooks").glob("*.ipynb"))  # not JupyterLab's .ipynb_checkpoints
     for document in documents:
         _write(target / document.relative_to(root), unbroken(document.read_text(encoding="utf-8")))
     for path in notebooks:

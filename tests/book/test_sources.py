@@ -130,3 +130,14 @@ def test_the_address_comes_from_the_environment_or_the_readme(sources, badge, tm
     assert sources.repository_address(tmp_path) == "owner/name"
     monkeypatch.setenv("GITHUB_REPOSITORY", "other/one")
     assert sources.repository_address(tmp_path) == "other/one"
+
+
+def test_checkpoints_of_jupyterlab_are_no_pages(sources, tmp_path: Path):
+    root = tmp_path / "root"
+    (root / "notebooks" / ".ipynb_checkpoints").mkdir(parents=True)
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "weights", "docs"):
+        (root / name).symlink_to(project_root() / name)
+    text = (project_root() / "notebooks" / "solutions.ipynb").read_bytes()
+    for name in ("notebooks/05_a.ipynb", "notebooks/.ipynb_checkpoints/05_a-checkpoint.ipynb"):
+        (root / name).write_bytes(text)
+    assert [p.name for p in sources.lay_out(root, tmp_path / "out").rglob("*.ipynb")] == ["05_a.ipynb"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import io
 import os
@@ -350,3 +351,15 @@ def nbval(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProce
 def test_nbval_sees_a_broken_cell_and_a_changed_output(nbval: subprocess.CompletedProcess, name: str, verdict: str):
     assert re.search(rf"^{verdict} {name}\.ipynb::", nbval.stdout, re.M), nbval.stdout + nbval.stderr
     assert nbval.returncode == 1
+
+
+@pytest.mark.parametrize("path", sorted(paths.notebooks_dir().glob("*.ipynb")), ids=lambda path: path.stem)
+def test_no_player_and_no_figure_is_thrown_away(path: Path):
+    """Of a cell only the last expression is shown: a player or a figure before it needs display()."""
+    drawn = r"(?:figures|draw|inside|attention_figures|worth_figures)\.(?!label_trained)\w+"
+    shows = rf"(lesson\.players?|{drawn}|spectrograms|waveforms)\("
+    lost = []
+    for i, cell in Lesson.read(path).code:
+        nodes = [node for node in ast.parse(cell.source).body[:-1] if isinstance(node, ast.Expr)]
+        lost += [f"cell {i}: {ast.unparse(node)[:60]}" for node in nodes if re.match(shows, ast.unparse(node))]
+    assert lost == []

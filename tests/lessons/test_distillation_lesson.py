@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,9 @@ from dccrn_lib.lessons.distillation import figures as draw
 from dccrn_lib.lessons.distillation import widgets as widget
 from dccrn_lib.lessons.plotting import COLOURS
 from dccrn_lib.networks.presets import build_model
+from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.paths import notebooks_dir
+from dccrn_lib.training.profiles import get_profile
 
 
 def history(start: float) -> dict:
@@ -389,3 +393,21 @@ def test_all_systems_share_a_scale_and_a_bar():
 def test_points_are_mean_powers():
     spectrum = np.array([[3.0, 4.0j], [0.0, 0.0], [9.0, 9.0]])
     assert draw._two_by_two(spectrum) == pytest.approx(np.array([[2.5]]))
+
+
+def test_a_shorter_training_of_the_lesson_warms_up_within_its_steps():
+    lesson = nbformat.read(notebooks_dir() / "05_distillation.ipynb", as_version=4)
+    (source,) = [c.source for c in lesson.cells if c.cell_type == "code" and c.source.startswith("steps = ")]
+    for train_steps, wanted in ((80, (80, 8, 10)), (1800, (1800, 100, 225)), (0, None)):
+        names = {"train_steps": train_steps, "sizes": get_profile("quick")}
+        exec(source.splitlines()[0], names)
+        keys = ("steps", "warmup_steps", "valid_every")
+        assert names["steps"] == (dict(zip(keys, wanted, strict=True)) if wanted else {})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the device is there")
+def test_a_device_that_is_not_there_is_refused_in_the_first_cell():
+    lesson = nbformat.read(notebooks_dir() / "05_distillation.ipynb", as_version=4)
+    (source,) = [c.source for c in lesson.cells if c.cell_type == "code" and "lesson.start(seed)" in c.source]
+    with pytest.raises(ConfigError, match="device 'cuda'"):
+        exec(source, {"seed": 0, "device": "cuda", "profile": "smoke"})

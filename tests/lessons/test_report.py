@@ -14,7 +14,7 @@ from dccrn_lib.lessons.lesson import outcome  # noqa: E402
 from dccrn_lib.lessons.running.execution import NotebookRun  # noqa: E402
 from dccrn_lib.lessons.running.report import write_report  # noqa: E402
 from dccrn_lib.runtime.errors import ConfigError  # noqa: E402
-from dccrn_lib.runtime.paths import notebooks_dir  # noqa: E402
+from dccrn_lib.runtime.paths import notebooks_dir, project_root  # noqa: E402
 
 
 def report_of(tmp_path: Path, *outputs) -> str:
@@ -170,3 +170,35 @@ def test_phases_are_words_in_equations_and_marks_for_tests_are_no_labels(tmp_pat
     page = lessons_in(tmp_path, first=cells)
     assert r"\arg z" not in page and "<mi>arg</mi>" in page.replace("<mo>arg</mo>", "<mi>arg</mi>")
     assert "<summary>code: x = 1</summary>" in page
+
+
+def test_each_failed_lesson_leads_to_its_own_error(tmp_path: Path):
+    words = nbformat.v4.new_markdown_cell
+    for name in ("01_a", "02_b"):
+        cells = [
+            words('<a href="#papermill-error-cell">In [2]</a>'),
+            words('<span id="papermill-error-cell">here</span>'),
+        ]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+    runs = [NotebookRun(name, "failed", 1.0, f"{name}.ipynb", "cell 2: it broke") for name in ("01_a", "02_b")]
+    page = write_report(tmp_path / "report.html", tmp_path, runs).read_text(encoding="utf-8")
+    for name in ("01_a", "02_b"):
+        assert (
+            page.count(f'href="#{name}-papermill-error-cell"') == page.count(f'id="{name}-papermill-error-cell"') == 1
+        )
+
+
+def test_links_of_what_a_cell_displays_lead_where_those_of_the_text_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    v4 = nbformat.v4
+    text = "[words](../docs/glossary.md) and [second](02_b.ipynb)"
+    shown = v4.new_output("display_data", data={"text/markdown": text})
+    nbformat.write(
+        v4.new_notebook(cells=[v4.new_markdown_cell(text), v4.new_code_cell("1", outputs=[shown])]),
+        tmp_path / "01_a.ipynb",
+    )
+    nbformat.write(v4.new_notebook(), tmp_path / "02_b.ipynb")
+    runs = [NotebookRun(name, "ok", 1.0, f"{name}.ipynb") for name in ("01_a", "02_b")]
+    monkeypatch.chdir(project_root())  # where `make tutorial` is called
+    page = write_report(tmp_path / "report.html", tmp_path, runs).read_text(encoding="utf-8")
+    first, second = re.findall(r'href="([^"]*glossary\.md)"', page)
+    assert first == second and page.count('<a href="#02_b">second</a>') == 2

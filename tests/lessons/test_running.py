@@ -626,3 +626,39 @@ def test_a_name_with_braces_is_a_name(write_notebook: Callable[..., Path], tmp_p
     assert run.status == "ok", run.error
     assert printed(target) == "3\n"
     assert nbformat.read(target, as_version=4).metadata.papermill.output_path == str(target)
+
+
+def test_in_place_leaves_what_was_saved_meanwhile(write_notebook: Callable[..., Path]):
+    """A reader saves the lesson in JupyterLab while it runs: what is typed in there is not replaced by what was read."""
+    folder = write_notebook("01_a", None, "")
+    path = folder / "01_a.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    save = (
+        f"import pathlib\np = pathlib.Path({str(path)!r})\np.write_text(p.read_text().replace('ANS' + 'WER', 'mine'))"
+    )
+    notebook.cells = [nbformat.v4.new_code_cell(save), nbformat.v4.new_markdown_cell("ANSWER")]
+    nbformat.write(notebook, path)
+    report = execute_in_place(None, notebooks_dir=folder, progress=False)
+    assert report.errors == [
+        "01_a: DccrnError: 01_a.ipynb was saved while it ran, and stays as it was saved; run it again"
+    ]
+    assert nbformat.read(path, as_version=4).cells[1].source == "mine"
+
+
+def test_a_readers_own_notebook_is_not_replaced_by_a_run(write_notebook: Callable[..., Path], tmp_path: Path):
+    folder = write_notebook("01_a", None, "1")
+    out = tmp_path / "study"
+    out.mkdir()
+    (out / "01_a.ipynb").write_bytes((folder / "01_a.ipynb").read_bytes())
+    before = (out / "01_a.ipynb").read_bytes()
+    with pytest.raises(ConfigError, match="01_a.ipynb is a notebook that no run left there; move it away"):
+        run_notebooks("smoke", out=out, notebooks_dir=folder, progress=False)
+    assert (out / "01_a.ipynb").read_bytes() == before and len(list(out.iterdir())) == 1
+
+
+def test_a_duplicate_of_jupyterlab_runs_where_it_is_named(write_notebook: Callable[..., Path]):
+    for name in ("05_a", "05_a-Copy1", "06_b", "Untitled1"):
+        folder = write_notebook(name, None)
+    assert [p.stem for p in find_notebooks(["5"], folder)] == ["05_a"]
+    assert [p.stem for p in find_notebooks(None, folder)] == ["05_a", "06_b"]
+    assert [p.stem for p in find_notebooks(["05_a-Copy1", "Untitled1"], folder)] == ["05_a-Copy1", "Untitled1"]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import matplotlib
+import nbformat
 import numpy as np
 import pytest
 import torch
 
+from dccrn_lib import count_parameters, load_model
 from dccrn_lib.audio.stft import ComplexSTFT
 from dccrn_lib.lessons.plotting import COLOURS
 from dccrn_lib.lessons.start import figures, widgets
-from dccrn_lib.runtime.paths import notebooks_dir
+from dccrn_lib.runtime.paths import notebooks_dir, weights_dir
 
 matplotlib.use("agg")
 
@@ -82,3 +85,12 @@ def test_gate_answers_its_sliders(pair):
         before = picture.value, text.value, sound.value
         slider.value = value
         assert all(a != b for a, b in zip(before, (picture.value, text.value, sound.value), strict=True))
+
+
+def test_weights_without_a_single_mask_are_named():
+    lesson = nbformat.read(notebooks_dir() / "00_start_here.ipynb", as_version=4)
+    (source,) = [c.source for c in lesson.cells if c.cell_type == "code" and "load_model(model_name)" in c.source]
+    names = {"weights_dir": weights_dir, "Path": Path, "load_model": load_model, "count_parameters": count_parameters}
+    with pytest.raises(AssertionError, match="uformer has no single mask"):
+        exec(source, names | {"model_name": "uformer"})
+    exec(source, names | {"model_name": "dccrn_e"})

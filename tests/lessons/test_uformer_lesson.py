@@ -6,8 +6,10 @@ import math
 import re
 from types import SimpleNamespace
 
+import nbformat
 import numpy as np
 import pytest
+import soundfile
 import torch
 from matplotlib.figure import Figure
 
@@ -25,6 +27,7 @@ from dccrn_lib.networks.uformer.conformer import DilatedBlock
 from dccrn_lib.networks.uformer.inspection import attention_maps, attention_weights, stage_updates
 from dccrn_lib.networks.uformer.lesions import lesion, stage_names
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.paths import notebooks_dir
 
 FRAMES = 30
 
@@ -509,3 +512,23 @@ def test_lookahead_solution_is_the_librarys():
 
     model = Uformer(UformerConfig(channels=(1, 2, 2, 2, 2, 2, 2), attention=False))
     assert exercises.solution_lookahead(8, 400, 160) == expected_lookahead(model) == 77_199
+
+
+@pytest.mark.parametrize(
+    ("noisy", "clean", "words"),
+    [(4.0, None, "go together"), (None, 4.0, "go together"), (4.0, 3.8, "of one length"), (0.5, 0.5, "1.5 s or more")],
+)
+def test_recordings_of_ones_own_are_a_pair_or_refused(noisy, clean, words, tmp_path):
+    lesson = nbformat.read(notebooks_dir() / "03_uformer.ipynb", as_version=4)
+    (source,) = [c.source for c in lesson.cells if c.cell_type == "code" and "(noisy_file, clean_file) if" in c.source]
+    mini = build_model("uformer_mini")
+    names = {
+        "uformer": mini, "stages": [], "systems_folder": "", "clip": "fan_5db_en", "torch": torch,
+        "load_model": lambda _: mini, "count_parameters": count_parameters,
+    }  # fmt: skip
+    for key, seconds in (("noisy_file", noisy), ("clean_file", clean)):
+        names[key] = "" if seconds is None else str(tmp_path / f"{key}.wav")
+        if seconds is not None:
+            soundfile.write(names[key], np.full(int(16000 * seconds), 0.1), 16000)
+    with pytest.raises(AssertionError, match=words):
+        exec(source, names)

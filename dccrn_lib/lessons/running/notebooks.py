@@ -81,12 +81,14 @@ def find_notebooks(only: list[str] | None = None, folder: PathLike | None = None
     notebooks = {path.stem: path for path in sorted(folder.glob("*.ipynb")) if not path.name.startswith(".")}
     if not notebooks:
         raise ConfigError(f"{folder}: no notebooks there")
+    # JupyterLab's duplicates and new notebooks run where they are named: a copy of lesson 05 trains in the same folder
+    lessons = [stem for stem in notebooks if not re.fullmatch(r".*-Copy\d+|Untitled\d*", stem)] or list(notebooks)
     chosen: set[str] = set()
-    for text in only if only is not None else notebooks:
+    for text in only if only is not None else lessons:
         name = text.removesuffix(".ipynb")
         number = re.fullmatch(r"(\d+)([a-z]?)", name)  # "5", "05" or "05b"
         start = f"{int(number[1]):02d}{number[2]}_" if number else None
-        hits = [stem for stem in notebooks if stem == name or (start and stem.startswith(start))]
+        hits = [stem for stem in notebooks if stem == name or (start and stem in lessons and stem.startswith(start))]
         if not hits:
             raise ConfigError(f"no notebook {text!r}; {nearest_name(name, list(notebooks))}")
         chosen.update(hits)
@@ -150,6 +152,10 @@ def run_notebooks(
         raise ConfigError(
             f"{out} holds the notebooks themselves; choose another --out, or run them there by --in-place"
         )
+    if mine := [path.name for path in paths if _is_no_run(out / path.name)]:
+        raise ConfigError(
+            f"{out / mine[0]} is a notebook that no run left there; move it away, or choose another --out"
+        )
     out.mkdir(parents=True, exist_ok=True)
     for name, parameter_list in known.items():
         defaults = {"profile": profile, "out": str(out)}
@@ -183,7 +189,7 @@ def execute_in_place(
         for path in paths:
             bar.set_description(path.stem, refresh=False)
             start = time.perf_counter()
-            notebook = read_notebook(path)
+            notebook, before = read_notebook(path), path.read_bytes()
             client = NotebookClient(
                 notebook,
                 timeout=None if timeout is None else max(1, round(timeout)),
@@ -198,6 +204,8 @@ def execute_in_place(
             error = None
             try:
                 client.execute()
+                if not path.is_file() or path.read_bytes() != before:
+                    raise DccrnError(f"{path.name} was saved while it ran, and stays as it was saved; run it again")
                 write_notebook(cleaned(notebook, path.name), path)
             except CellExecutionError as problem:
                 error = one_line(f"cell {_failed_cell(notebook)}: {problem.ename}: {problem.evalue}")
@@ -209,6 +217,14 @@ def execute_in_place(
             seconds = round(time.perf_counter() - start, 1)
             runs.append(NotebookRun(path.stem, status, seconds, str(path), error))
     return RunReport("in place", paths[0].parent, tuple(runs), None, sum(run.seconds for run in runs))
+
+
+def _is_no_run(path: Path) -> bool:
+    """Whether a notebook is there that papermill did not write: somebody's own, an edited copy of a lesson perhaps."""
+    try:
+        return path.is_file() and "papermill" not in read_notebook(path).metadata
+    except ConfigError:
+        return False
 
 
 def _write_run(out: Path, profile: str, runs: list[NotebookRun], start: float) -> None:

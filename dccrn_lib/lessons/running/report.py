@@ -208,7 +208,7 @@ def write_report(
         if run.name in lessons:
             notebook = lessons[run.name]
             heading, body, entries = _section(notebook, run.name, links, (folder / run.path).parent)
-            for kind, thing in _marked(notebook):
+            for kind, thing in _marked(notebook, links):
                 outcome[kind].append(thing)
         state = f'<p class="bad">{html.escape(run.error)}</p>' if run.error else ""
         facts = ", ".join(f"{k} = {json.dumps(v)}" for k, v in run.parameters.items() if k != "out")
@@ -246,10 +246,12 @@ def _has_run(run: NotebookRun, folder: Path) -> bool:
     return run.status != "skipped" and run.written and (folder / run.path).is_file()
 
 
-def _marked(notebook: nbformat.NotebookNode) -> list[tuple[str, str]]:
+def _marked(notebook: nbformat.NotebookNode, links: _Links) -> list[tuple[str, str]]:
     """(kind, HTML) of every output that the notebook marked as an outcome."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return [(o.metadata["outcome"], _output(o)) for o in outputs if o.get("metadata", {}).get("outcome") in OUTCOMES]
+    return [
+        (o.metadata["outcome"], _output(o, links)) for o in outputs if o.get("metadata", {}).get("outcome") in OUTCOMES
+    ]
 
 
 def _outcome(outcome: dict[str, list[str]], broken: Sequence[NotebookRun]) -> str:
@@ -278,6 +280,9 @@ def _section(
         if cell.cell_type == "markdown":
             renderer = _Renderer(f"{name}-{index}", links, cell.get("attachments", {}), str(folder))
             text = MarkdownWithMath(renderer=renderer).render(cell.source)
+            text = text.replace(
+                "papermill-error-cell", f"{quote(name)}-papermill-error-cell"
+            )  # one in each that failed
             if not title and renderer.headings and renderer.headings[0][0] == 1:
                 title = renderer.headings[0][1]
                 text = re.sub(r"<h2 id=.*?</h2>\n", "", text, count=1, flags=re.DOTALL)
@@ -285,7 +290,7 @@ def _section(
             parts.append(text)
         elif cell.cell_type == "code" and cell.source.strip():
             code = highlight(cell.source, PythonLexer(), HtmlFormatter())
-            outputs = "".join(_output(output) for output in cell.outputs)
+            outputs = "".join(_output(output, links) for output in cell.outputs)
             lines = [line for line in cell.source.strip().splitlines() if not line.startswith("# NBVAL")]
             first = html.escape("".join(lines[:1])[:70])
             parts.append(f"<details><summary>code: {first}</summary>{code}</details>")
@@ -294,7 +299,7 @@ def _section(
     return title or html.escape(name), "\n".join(parts), entries
 
 
-def _output(output: nbformat.NotebookNode) -> str:
+def _output(output: nbformat.NotebookNode, links: _Links) -> str:
     """One output of a code cell as HTML. Progress bars (stderr) and bare widgets are left out."""
     if output.output_type == "stream":
         return "" if output.name == "stderr" else _printed(output.text)
@@ -315,7 +320,7 @@ def _output(output: nbformat.NotebookNode) -> str:
     if "text/html" in data:
         return f'<div class="scroll">{data["text/html"]}</div>'
     if "text/markdown" in data:
-        return MarkdownWithMath(renderer=_Renderer("out-0", _Links(Path(), {}), {}, ".")).render(data["text/markdown"])
+        return MarkdownWithMath(renderer=_Renderer("out-0", links, {}, ".")).render(data["text/markdown"])
     if "text/latex" in data:
         return equation(data["text/latex"].strip().strip("$"), block=True)
     return _printed(data["text/plain"]) if "text/plain" in data else ""
