@@ -24,6 +24,7 @@ _TOO_SHORT = re.compile(
 _UNKNOWN_LENGTH = 0x7FFFF000  # bytes; programs that write into a pipe put this or more
 _SLACK = 128  # bytes; some programs count their header as audio
 _LEAST_REST = 1024  # bytes behind the audio that are worth a question
+_MOST_LOST = 1 << 14  # bytes; 2 % of an hour would be a minute
 _OGG_PAGE = struct.Struct("<4sBBqIIIB")  # "OggS", version, flags, granule, serial, page, checksum, segments
 _FLAC_STREAM = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")  # its mark, and the head of the block that comes first
 _KNOWN_CHUNKS = (b"LIST", b"id3 ", b"bext", b"_PMX", b"cue ", b"fact", b"smpl", b"iXML", b"PEAK")
@@ -35,7 +36,8 @@ def shortfall(notes: str) -> str | None:
     """Why a file is not whole by libsndfile's notes (``SoundFile.extra_info``), or None."""
     for match in _TOO_SHORT.finditer(notes):
         promised, there = map(int, match.groups())
-        if promised < _UNKNOWN_LENGTH and there < min(0.98 * promised, promised - _SLACK):
+        enough = max(min(0.98 * promised, promised - _SLACK), promised - _MOST_LOST)
+        if promised < _UNKNOWN_LENGTH and there < enough:
             return (
                 f"is cut off: its header promises {promised} bytes of audio, {there} are there; copy or record it again"
             )
@@ -78,7 +80,9 @@ def overhang(path: Path) -> str | None:
         else:
             return None
         rest = end - at
-        if promised is None or rest < max(_LEAST_REST, 0.02 * promised) or name[:3] in (b"ID3", b"TAG"):
+        if promised is None or rest < max(_LEAST_REST, min(0.02 * promised, _MOST_LOST)):
+            return None
+        if name[:3] in (b"ID3", b"TAG"):
             return None
         if promised and (name in _KNOWN_CHUNKS or _is_zero(file, at)):
             return None  # a chunk that was cut off, or a sector that was filled up

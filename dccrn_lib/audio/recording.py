@@ -171,7 +171,10 @@ def _end_is_there(path: Path, recording: Recording) -> None:
     if recording.samples <= recording.sample_rate:
         return
     tail = recording.sample_rate // 10
-    place = int(0.98 * recording.samples) if mp3 else recording.samples - tail
+    place = recording.samples - tail
+    if mp3:  # headers are off by a frame or two, guesses from a steady bit rate by a percent
+        known = mp3_frames(path).length_known
+        place = max(int(0.98 * recording.samples), recording.samples - recording.sample_rate if known else 0)
     with _decoder(path) as file:
         again = Recording(file, recording.name)
         again.go_to(place)
@@ -210,6 +213,11 @@ def _refuse_what_is_no_file(path: Path) -> None:
         raise AudioError(f"{path} is {kind}; a recording is read more than once, so write it into a file first")
     if status.st_size == 0:
         raise AudioError(f"{path} is empty (0 bytes); record or copy it again")
+    try:
+        with open(path, "rb"):  # of what the system says libsndfile tells nothing
+            pass
+    except OSError as error:
+        raise AudioError(f"cannot read {path} ({error.strerror or error}); allow it to be read, or copy it") from error
 
 
 @contextmanager
@@ -348,7 +356,13 @@ def kept_subtype(form: str, info: Any) -> str | None:
     if keeps(form, info):
         return info.subtype
     exact = info.subtype in ("FLOAT", "DOUBLE", "PCM_32") and soundfile.check_format(form, "PCM_24")
-    return "PCM_24" if exact else None
+    return "PCM_24" if exact and (form, "PCM_24") not in _NOT_WRITTEN else None
+
+
+#: What libsndfile reads and does not write, or writes wrong: PAF of 24 bit loses samples from three channels on, and coded
+#: VOC grows by one.
+_NOT_WRITTEN = {("MP3", "MPEG_LAYER_I"), ("MP3", "MPEG_LAYER_II"), ("WAV", "MPEG_LAYER_III"), ("AIFF", "DWVW_12")}
+_NOT_WRITTEN |= {("PAF", "PCM_24"), ("VOC", "ULAW"), ("VOC", "ALAW")}
 
 
 def keeps(form: str, info: Any) -> bool:
@@ -362,4 +376,5 @@ def keeps(form: str, info: Any) -> bool:
         info: of the recording, with libsndfile's ``format`` and ``subtype``.
     """
     plain = info.subtype.startswith("PCM") or info.subtype in ("FLOAT", "DOUBLE", "ULAW", "ALAW")
-    return (plain or form == info.format) and soundfile.check_format(form, info.subtype)
+    written = (form, info.subtype) not in _NOT_WRITTEN and soundfile.check_format(form, info.subtype)
+    return (plain or form == info.format) and written

@@ -55,7 +55,8 @@ def _polyphase(old: int, new: int) -> torch.nn.Module:
     """torchaudio's resampler for one reduced ratio; its kernel is computed in double precision, once."""
     from torchaudio.transforms import Resample
 
-    return Resample(old, new, "sinc_interp_kaiser", ZERO_CROSSINGS, ROLLOFF, BETA)
+    with torch.inference_mode(False):  # kept for all callers, also those that want gradients
+        return Resample(old, new, "sinc_interp_kaiser", ZERO_CROSSINGS, ROLLOFF, BETA)
 
 
 @lru_cache(maxsize=1)
@@ -132,9 +133,7 @@ def resample(x: np.ndarray | Tensor, from_rate: int, to_rate: int) -> np.ndarray
         result = torch.from_numpy(_direct(rows.detach().cpu().numpy(), old, new)).to(x.device)
     else:
         convert = _polyphase(old, new)
-        if rows.device.type == "cpu":
-            result = convert(rows)
-        else:
+        with torch.autocast("cpu", enabled=False):  # float32, also inside a caller's autocast
             result = convert(rows.cpu()).to(rows.device)
     return result.reshape(*x.shape[:-1], -1)  # (..., sample)
 

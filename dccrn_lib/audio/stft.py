@@ -47,7 +47,7 @@ class ComplexSTFT(nn.Module):
     def __init__(self, config: STFTConfig | None = None) -> None:
         super().__init__()
         self.config = config or STFTConfig()
-        window = torch.hann_window(self.config.window_length, periodic=True)
+        window = torch.hann_window(self.config.window_length, periodic=True, dtype=torch.float32)
         if self.config.window == "sqrt_hann":
             window = window.sqrt()
         self.register_buffer("window", window, persistent=False)  # (window_length,)

@@ -79,7 +79,7 @@ def _enhance_one(a: argparse.Namespace) -> int:
         raise ConfigError(
             f"{destination}: no audio format is named so; end it in .wav, .flac, .ogg or .mp3, or name a folder: --out DIR"
         )
-    if destination.exists() and not a.overwrite:
+    if destination.exists() and not a.overwrite and not (source.exists() and source.samefile(destination)):
         raise AudioError(
             f"{destination} exists; --overwrite replaces it, and --out DIR enhances both files into a folder"
         )

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dccrn_lib.enhancement.stream_step import FramePairLayer, States, StreamingCore, masked_parts
+from dccrn_lib.enhancement.stream_step import FramePairLayer, States, StreamingCore, masked_parts, zeros
 from dccrn_lib.networks.complex_layers import ComplexLSTM
 from dccrn_lib.networks.dccrn import RealBottleneck
 
@@ -53,7 +53,7 @@ class RowProduct(nn.Module):
         self.register_buffer("weight", weight.t().contiguous().t())  # the inputs of an output side by side in memory
         self.register_buffer("bias", bias.clone())
         self.register_buffer("index", index)  # of the gathered rows; row 0 is zeros, beyond the lowest and highest bin
-        self.register_buffer("zero", torch.zeros(1, 1, self.chan))
+        self.register_buffer("zero", zeros(1, 1, self.chan))
         self.slope = layer.slope
 
     def forward(self, previous: Tensor, frame: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def _decoder_matrix(layer: FramePairLayer, freq: int) -> tuple[Tensor, Tensor, T
     stride, (both, out, taps, _) = layer.stride[0], weight.shape
     parts = weight.unflatten(0, (2, both // 2))  # (part, chan, chan', taps, frame): x and skip
     reach = torch.arange(-1, 2)
-    matrix = torch.zeros(3, 2, 2, both // 2, stride, out)  # (bin, frame, part, chan, parity, chan')
+    matrix = zeros(3, 2, 2, both // 2, stride, out)  # (bin, frame, part, chan, parity, chan')
     for j, shift in enumerate(reach.tolist()):
         for parity in range(stride):
             tap = parity + layer.padding - stride * shift  # output 2 m + parity takes x[m + shift] by this tap
@@ -230,7 +230,7 @@ class FrameStep(nn.Module):
         self.decoder = nn.ModuleList(RowProduct(layer, bins[n - i]) for i, layer in enumerate(decoder))
         kind = RealBottleneckStep if isinstance(core.bottleneck, RealBottleneck) else ComplexBottleneckStep
         self.bottleneck = kind(cast(RealBottleneck, core.bottleneck), sizes[-1], bins[-1])
-        self.register_buffer("dc", torch.zeros(1, 1, 2))
+        self.register_buffer("dc", zeros(1, 1, 2))
         self.to(encoder[0].weight.device).eval().requires_grad_(False)
 
     @property
@@ -255,7 +255,7 @@ class FrameStep(nn.Module):
         if self.delay:
             shapes |= {f"skip.{i}": (batch, i, bins[n - i], sizes[n - i]) for i in range(1, n)}
             shapes |= {"spectrum": (batch, self.delay, bins[0] + 1, 2), "valid": (1, self.delay)}
-        return {name: torch.zeros(shape, device=self.device) for name, shape in shapes.items()}
+        return {name: zeros(*shape, device=self.device) for name, shape in shapes.items()}
 
     def forward(self, spectrum: Tensor, states: States, active: Tensor) -> tuple[Tensor, States]:
         """Take the next frame of the noisy spectrum, give the frame that is ready (L frames older).

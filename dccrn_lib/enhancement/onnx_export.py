@@ -153,14 +153,14 @@ def export_onnx(model: nn.Module, path: PathLike, kind: str = "streaming", preci
 def _prepare(model: DCCRN, kind: str) -> tuple[nn.Module, tuple[Tensor, ...], list[str], list[str]]:
     """Module to trace, example arguments, names of inputs and outputs."""
     core = copy.deepcopy(core_of(model)).cpu()
-    spectrum = torch.randn(1, 2, model.stft.frequencies, 1 if kind == "streaming" else 20)
+    spectrum = torch.randn(1, 2, model.stft.frequencies, 1 if kind == "streaming" else 20).float()
     if kind == "offline":
         return _OfflineDCCRN(core), (spectrum,), ["spectrum"], ["enhanced"]
     step = FrameStep(core)
     states = step.initial_states()
     inputs = ["spectrum", "active", *(f"state.{name}" for name in states)]
     outputs = ["enhanced", *(f"new_state.{name}" for name in states)]
-    return _StreamingStep(step), (spectrum, torch.ones(1), *states.values()), inputs, outputs
+    return _StreamingStep(step), (spectrum, torch.ones(1).float(), *states.values()), inputs, outputs
 
 
 def _metadata(model: DCCRN, kind: str, precision: str) -> dict[str, str]:

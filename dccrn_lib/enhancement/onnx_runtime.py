@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dccrn_lib.enhancement.level import LOUDEST, LevelControl, LevelMeter, OffsetControl, limited
-from dccrn_lib.runtime.errors import AudioError, WeightsError
+from dccrn_lib.runtime.errors import AudioError, WeightsError, lacks_memory
 from dccrn_lib.runtime.files import atomic_path, require_place, require_writable
 from dccrn_lib.runtime.paths import PathLike
 from dccrn_lib.runtime.sinks import sink
@@ -87,6 +87,8 @@ class OnnxEnhancer:
 
         if not Path(path).is_file():
             raise WeightsError(f"{path}: no such file; write one with: python -m dccrn_lib export --out {path}")
+        with open(path, "rb"):  # the system's own error: ONNX Runtime gives its number only
+            pass
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         try:
@@ -164,7 +166,15 @@ class OnnxEnhancer:
         hops = np.concatenate([x, np.zeros(frames * self.hop_length - x.size, np.float32)])
         padded = np.concatenate([np.zeros(overlap, np.float32), self._without_offset(hops, x.size)])
         gains = self._gains_of(padded)  # (frame,)
-        enhanced = np.asarray(self.session.run(None, {"spectrum": self._analyse(padded) * gains})[0]) / gains
+        try:
+            enhanced = np.asarray(self.session.run(None, {"spectrum": self._analyse(padded) * gains})[0]) / gains
+        except Exception as error:  # ONNX Runtime has no common base class for a lack of memory
+            if not lacks_memory(error):
+                raise
+            raise AudioError(
+                f"not enough memory for {x.size / self.sample_rate:.0f} s at once, as a file of kind offline takes them "
+                "(some 23 MB a second); export with --kind streaming"
+            ) from error
         pieces = self._synthesise(enhanced)  # (frame, window)
         signal = np.zeros((frames - 1) * self.hop_length + self.window_length, np.float32)
         for k, piece in enumerate(pieces):
@@ -187,6 +197,8 @@ class OnnxEnhancer:
 
     def flush(self) -> np.ndarray:
         """End the signal: the last samples, (latency_samples,); then as after :meth:`reset`."""
+        if self.kind != "streaming":
+            raise AudioError("this file is of kind offline; export with kind streaming to push samples")
         hop = self.hop_length
         padding = self._frame_count(self._received) * hop - self._received
         self._consume(np.full(padding, self._offset.latest[0], np.float32), 1.0)  # 0 once the offset is left out
@@ -197,7 +209,10 @@ class OnnxEnhancer:
 
     @staticmethod
     def _checked(samples: np.ndarray) -> np.ndarray:
-        x = np.asarray(samples)
+        try:
+            x = np.asarray(samples)
+        except (TypeError, ValueError, RuntimeError) as error:  # a tensor with a gradient, or of bfloat16; ragged lists
+            raise AudioError(f"expected float samples of shape (sample,) as an array of NumPy ({error})") from None
         if x.ndim != 1 or not np.issubdtype(x.dtype, np.floating):
             raise AudioError(f"expected float samples of shape (sample,), got {x.dtype} {x.shape}")
         if x.size and not float(np.abs(x).max()) <= LOUDEST:  # NaN is not; a float16 would make LOUDEST infinite

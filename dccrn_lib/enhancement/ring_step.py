@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dccrn_lib.enhancement.frame_step import ComplexBottleneckStep, FrameStep, GatedStep, RealBottleneckStep, RowProduct
-from dccrn_lib.enhancement.stream_step import States
+from dccrn_lib.enhancement.stream_step import States, zeros
 
 LARGE_MATRIX = 40_000  # numbers, from which on reading half of them is faster
 
@@ -44,7 +44,7 @@ class _Stage:
     def __init__(self, freq: int, first: int, chan: int, batch: int, slots: int, paired: bool, device: Any) -> None:
         self.freq, self.first, self.chan, self.batch, self.slots, self.paired = freq, first, chan, batch, slots, paired
         size = freq * batch
-        self.rows = torch.zeros(1 + (slots + 2) * size, chan, device=device)
+        self.rows = zeros(1 + (slots + 2) * size, chan, device=device)
         parts = self.rows[1:].split(size)
         self.encoder, self.decoder = parts[:slots], parts[slots:]  # of (freq * batch, chan)
 
@@ -91,7 +91,7 @@ class _Layer:
                 of_decoder = len(slots) == 4 and k % 2 == 0
                 index += torch.where(block == k, stage.row(freq, stream, slot, of_decoder), 0)
             self.index.append(index.flatten().to(stage.rows.device, torch.int32))
-        self.gathered = torch.zeros(self.index[0].numel(), product.chan, device=stage.rows.device)
+        self.gathered = zeros(self.index[0].numel(), product.chan, device=stage.rows.device)
         self.matrix = self.gathered.view(-1, self.weight.shape[0])  # (freq' * batch, taps * chan)
         self.targets = targets
 
@@ -122,11 +122,11 @@ class _ComplexLayer(_Layer):
         half, out, device = product.chan // 2, product.out // 2, stage.rows.device
         self.rows = stage.rows.view(-1, half)  # a real and an imaginary row in turns
         self.index = [torch.cat([2 * index, 2 * index + 1]) for index in self.index]
-        self.gathered = torch.zeros(self.index[0].numel(), half, device=device)
+        self.gathered = zeros(self.index[0].numel(), half, device=device)
         self.matrix = self.gathered.view(-1, self.weight.shape[0])  # (2 * freq' * batch, taps * chan / 2)
-        self.product = torch.zeros(self.matrix.shape[0], self.weight.shape[1], device=device)
+        self.product = zeros(self.matrix.shape[0], self.weight.shape[1], device=device)
         (rr, ri), (ir, ii) = (x.unbind(2) for x in self.product.view(2, self.matrix.shape[0] // 2, -1, 2, out))
-        self.joined = torch.zeros(self.matrix.shape[0] // 2, self.weight.shape[1], device=device)
+        self.joined = zeros(self.matrix.shape[0] // 2, self.weight.shape[1], device=device)
         real, imag = self.joined.view(self.joined.shape[0], -1, 2, out).unbind(2)
         self.difference, self.sum = (rr, ii, real), (ri, ir, imag)
 
@@ -184,18 +184,18 @@ class _Gates:
         count, units, device = len(steps), steps[0].units, steps[0].weight.device
         inputs = steps[0].weight.shape[0]
         size, lead = inputs - units, units if count == 2 else 0
-        self.line = torch.zeros(rows, size + count * units, device=device)
+        self.line = zeros(rows, size + count * units, device=device)
         self.x = self.line[:, lead : lead + size]
         self.h = self.line.as_strided((count, rows, units), (inputs, self.line.shape[1], 1), 0 if count == 2 else size)
         self.inputs = [self.line[:, :inputs], self.line[:, lead:]][:count]
         weights = [step.weight for step in steps]  # rows x, then h
         if count == 2:
             weights[0] = torch.cat([weights[0][size:], weights[0][:size]])
-        gates = torch.zeros(count, rows, 4 * units, device=device)
+        gates = zeros(count, rows, 4 * units, device=device)
         self.products = list(zip([step.bias for step in steps], self.inputs, weights, gates, strict=True))
         self.sigmoids, self.candidate = gates.split([3 * units, units], dim=2)
         self.parts = self.sigmoids.chunk(3, dim=2)  # input, forget, output
-        self.c, self.squashed = torch.zeros(2, count, rows, units, device=device)
+        self.c, self.squashed = zeros(2, count, rows, units, device=device)
 
     def __call__(self) -> None:
         for bias, x, weight, gates in self.products:
@@ -220,12 +220,12 @@ class _Bottleneck:
         # with two parts a layer is a ModuleList of two
         steps = [list(pair) if parts == 2 else [pair] for pair in net.layers]  # pyright: ignore[reportArgumentType]
         self.layers = [_Gates(cast("list[GatedStep]", pair), parts * batch) for pair in steps]
-        last = torch.zeros(parts * batch, self.layers[-1].h.shape[2], device=stage.rows.device)
+        last = zeros(parts * batch, self.layers[-1].h.shape[2], device=stage.rows.device)
         halves = [layer.h.unflatten(1, (parts, batch)) for layer in self.layers]  # (lstm, part, batch, units) of each
         following = [*(layer.x for layer in self.layers[1:]), last]
         self.joins = list(zip(halves, [y.unflatten(0, (parts, batch)) for y in following], strict=True))
         self.parts, names = parts, ["real", "imag"] if parts == 2 else [""]
-        projected = torch.zeros(parts, batch, freq * chan, device=stage.rows.device)
+        projected = zeros(parts, batch, freq * chan, device=stage.rows.device)
         weights = [getattr(net, f"weight_{name}".rstrip("_")) for name in names]
         biases = [getattr(net, f"bias_{name}".rstrip("_")) for name in names]
         self.products = list(zip(biases, last.split(batch), weights, projected, strict=True))
@@ -275,7 +275,7 @@ class RingStep:
             for i, product in enumerate(cast("list[RowProduct]", step.encoder))
         ]
         self.bottleneck = _Bottleneck(cast(Any, step.bottleneck), stages[n])
-        mask = torch.zeros(step.bins[0] // 2 * batch, 4, device=device)
+        mask = zeros(step.bins[0] // 2 * batch, 4, device=device)
         self.decoder = []
         for i, product in enumerate(cast("list[RowProduct]", step.decoder)):
             late = [(t - self._late(i)) % self.slots for t in turns]
@@ -298,7 +298,7 @@ class RingStep:
         self.entries = [spectrum.t() for spectrum in spectra]  # (batch, freq)
         self.noisy = [spectrum[1:].unflatten(0, (-1, 2)).transpose(1, 2) for spectrum in spectra]
         self.mask = torch.view_as_complex(mask.view(*pairs, 2))
-        self.magnitude, self.ratio = torch.zeros(2, *pairs, device=mask.device)
+        self.magnitude, self.ratio = zeros(2, *pairs, device=mask.device)
         self.enhanced = torch.zeros(batch, first.freq, dtype=torch.complex64, device=mask.device)  # 0 at DC
         self.out = self.enhanced[:, 1:].unflatten(1, (-1, 2)).transpose(0, 1)
 

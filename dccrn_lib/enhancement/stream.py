@@ -24,6 +24,7 @@ from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.enhancement.level import LOUDEST, LevelControl, OffsetControl
 from dccrn_lib.enhancement.optimised import BLOCK_FRAMES, OptimisedDCCRN
 from dccrn_lib.enhancement.ring_step import RingStep
+from dccrn_lib.enhancement.stream_step import zeros
 from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
 from dccrn_lib.runtime.errors import AudioError, ConfigError
 
@@ -114,15 +115,15 @@ class StreamingEnhancer:
         overlap = self.config.stft.window_length - hop
         self.states, self._live = self.core.initial_states(self.batch), False  # or they are in the ring
         self.received = 0  # samples pushed
-        self._input = torch.zeros(self.batch, overlap, device=device)  # samples that the next frame needs
-        self._tail = torch.zeros(self.batch, overlap, device=device)  # overlap-add of frames already out
-        self._ready = torch.zeros(self.batch, hop - 1, device=device)  # finished output
+        self._input = zeros(self.batch, overlap, device=device)  # samples that the next frame needs
+        self._tail = zeros(self.batch, overlap, device=device)  # overlap-add of frames already out
+        self._ready = zeros(self.batch, hop - 1, device=device)  # finished output
         # the first finished samples belong to the padding left of the signal and to the decoder's warm-up
         self._blank = overlap + self.core.delay * hop
         self._as_numpy, self._as_single = False, False
         self._level = LevelControl(self.batch, hop / SAMPLE_RATE)
         self._offset = OffsetControl(self.batch, hop / SAMPLE_RATE)
-        self._peak = torch.ones(self.batch, 1, device=device)  # what the output may reach: full scale, or the input's
+        self._peak = zeros(self.batch, 1, device=device) + 1.0  # what the output may reach: full scale, or the input's
         self._gains = np.ones((self.batch, self.core.delay))  # of the frames that wait for their mask
 
     @overload
@@ -182,7 +183,7 @@ class StreamingEnhancer:
         frames = self.frame_count(self.received)  # as many as the offline STFT makes
         padding = torch.from_numpy(self._offset.latest).to(self.window)[:, None]  # 0 once the offset is left out
         self._consume(padding.expand(-1, frames * hop - self.received))
-        self._consume(torch.zeros(self.batch, self.core.delay * hop, device=self.window.device), active=0.0)
+        self._consume(zeros(self.batch, self.core.delay * hop, device=self.window.device), active=0.0)
         last = self._emit(self.latency_samples)
         self.reset()
         return last
@@ -265,7 +266,7 @@ class StreamingEnhancer:
         before, after = (1.0, 1.0) if gains is None else (torch.from_numpy(g).to(pieces)[..., None] for g in gains)
         spectrum = torch.fft.rfft(pieces * self.window, n=c.fft_size) * before
         spectrum = torch.view_as_real(spectrum)  # (batch, frame, freq, 2)
-        flags = torch.full((frames,), active, device=pieces.device)
+        flags = torch.full((frames,), active, dtype=torch.float32, device=pieces.device)
         enhanced, self.states = self.core.stream_step(spectrum.permute(0, 3, 2, 1), self.states, flags)
         enhanced = torch.view_as_complex(enhanced.permute(0, 3, 2, 1).contiguous()) / after  # (batch, frame, freq)
         pieces = torch.fft.irfft(enhanced, n=c.fft_size)[..., : c.window_length] * self.window

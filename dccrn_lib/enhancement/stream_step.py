@@ -38,6 +38,11 @@ from dccrn_lib.runtime.errors import ConfigError
 States = dict[str, Tensor]
 
 
+def zeros(*shape: int, device: Any = None) -> Tensor:
+    """Zeros in float32, which is what a stream keeps whatever :func:`torch.set_default_dtype` was told."""
+    return torch.zeros(shape, dtype=torch.float32, device=device)
+
+
 def can_stream(model: nn.Module) -> TypeGuard[DCCRN]:
     """Whether a network says of itself that it ``streams``."""
     return getattr(model, "streams", False)
@@ -56,7 +61,7 @@ def require_streamable(model: nn.Module) -> DCCRN:
 
 def _affine_of(norm: nn.Module, channels: int) -> tuple[Tensor, Tensor]:
     """Matrix A (chan, chan) and offset b (chan,) of a norm in eval mode, y = A x + b, found by probing it."""
-    probe = torch.cat([torch.zeros(1, channels), 4096.0 * torch.eye(channels)])  # (1 + chan, chan)
+    probe = torch.cat([zeros(1, channels), 4096.0 * torch.eye(channels, dtype=torch.float32)])  # (1 + chan, chan)
     norm = copy.deepcopy(norm).cpu().float().eval()
     answer = norm(probe[:, :, None, None])[:, :, 0, 0].double()
     return (answer[1:] - answer[0]).T / 4096.0, answer[0]
@@ -236,7 +241,7 @@ class StreamingCore(nn.Module):
         if self.delay:
             shapes |= {f"skip.{i}": (batch, sizes[n - i], bins[n - i], i) for i in range(1, n)}
             shapes |= {"spectrum": (batch, 2, bins[0] + 1, self.delay), "valid": (1, 1, 1, self.delay)}
-        return {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
+        return {name: zeros(*shape, device=device) for name, shape in shapes.items()}
 
     def stream_step(self, spectrum: Tensor, states: States, active: Tensor | None = None) -> tuple[Tensor, States]:
         """Take the next frames of the noisy spectrum, give the frames that are ready (L frames older).

@@ -226,9 +226,10 @@ def enhance_waveform(
         raise AudioError("the signal holds NaN or infinite samples; repair it first")
     if np.abs(rows).max() > LOUDEST:
         raise AudioError(f"the signal holds values beyond {LOUDEST:g}, which are no sound; repair it first")
-    meter.add(rows)
-    network = resolve_model(model)
     size = max(1, int(BLOCK_SECONDS * sample_rate))
+    for start in range(0, rows.shape[1], size):  # in float64: all at once would take 4 times the signal
+        meter.add(rows[:, start : start + size])
+    network = resolve_model(model)
     blocks = (rows[:, start : start + size] for start in range(0, rows.shape[1], size))
     with evaluating(network):
         path = signal_path(network, rows.shape[0], rows.shape[1] / sample_rate, precision=precision)

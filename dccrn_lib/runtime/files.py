@@ -59,7 +59,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     temporary = target
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        Path(os.path.realpath(target.parent)).mkdir(parents=True, exist_ok=True)  # also where a link leads to
         remove_stale(target.parent, once=True)
         descriptor, temporary = _new_partial(target)
         try:

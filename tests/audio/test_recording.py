@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import struct
@@ -372,3 +373,40 @@ def test_rates_that_end_the_vorbis_encoder_are_refused(tmp_path, rate):
     assert not list(tmp_path.iterdir())
     write_audio(tmp_path / "a.ogg", np.zeros((1, 100), np.float32), 192_000)
     assert soundfile.info(tmp_path / "a.ogg").samplerate == 192_000
+
+
+@pytest.mark.parametrize("name", ["x.wav", "x.aiff", "x.au", "x.w64", "x.rf64", "x.mp3"])
+def test_a_long_recording_that_lacks_a_second_is_refused_too(tmp_path, name):
+    path = tmp_path / name
+    soundfile.write(path, noise(100), RATE)
+    assert not [answer for answer in readers(path).values() if isinstance(answer, str)]
+    data = path.read_bytes()
+    path.write_bytes(data[: int(0.985 * len(data))])
+    refused(path, "cut off", by=READ_WHOLE)
+
+
+def test_a_long_recording_whose_header_lacks_the_last_second_is_refused(tmp_path):
+    path = tmp_path / "x.wav"
+    soundfile.write(path, noise(100), RATE)
+    data = bytearray(path.read_bytes())
+    data[40:44] = struct.pack("<I", 2 * 99 * RATE)
+    path.write_bytes(data)
+    refused(path, f"{2 * 99 * RATE} bytes of audio", "ffmpeg -ignore_length 1")
+
+
+def test_what_the_system_does_not_let_one_read_is_not_called_corrupt(tmp_path, monkeypatch):
+    path, ask = written(tmp_path, ".wav", "WAV", "PCM_16", RATE), open
+
+    def denied(file, *rest, **more):  # root may read everything
+        if file == path:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+        return ask(file, *rest, **more)
+
+    def not_told(*_):  # all that libsndfile says of it
+        raise soundfile.LibsndfileError(2, f"Error opening {path}: ")
+
+    monkeypatch.setattr("builtins.open", denied)
+    monkeypatch.setattr("dccrn_lib.audio.recording._decoder", not_told)
+    with pytest.raises(AudioError, match=r"cannot read .*Permission denied") as caught:
+        audio_info(path)
+    assert "corrupt" not in str(caught.value)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy.signal import resample_poly
 
-from dccrn_lib.audio.resampling import resample
+from dccrn_lib.audio.resampling import _polyphase, resample
 
 
 def _level_db(x: np.ndarray) -> float:
@@ -20,3 +21,12 @@ def test_both_filters_keep_speech_and_one_falls_more_steeply(hertz, sinc_db, pol
     sinc = _level_db(resample(sine[None], 48000, 16000)[0])
     assert sinc == pytest.approx(sinc_db, abs=0.1) if hertz < 8000 else sinc < sinc_db
     assert _level_db(resample_poly(sine, 1, 3)) == pytest.approx(polyphase_db, abs=0.1)
+
+
+def test_a_filter_that_was_first_used_without_gradients_takes_them_later():
+    _polyphase.cache_clear()
+    with torch.inference_mode():
+        resample(torch.zeros(1, 400), 22050, 16000)
+    x = torch.zeros(1, 400, requires_grad=True)
+    resample(x, 22050, 16000).sum().backward()
+    assert x.grad is not None

@@ -144,3 +144,20 @@ def test_words_beyond_ascii_stay_out_of_mp3(tmp_path: Path):
     assert main(["enhance", str(tmp_path / "in.flac"), str(tmp_path / "out.mp3"), "--model", MODEL]) == 0
     with soundfile.SoundFile(tmp_path / "out.mp3") as file:
         assert tags_of(file) == {"artist": "Mueller"}
+
+
+def test_the_input_as_output_is_not_said_to_be_replaced_by_overwrite(tmp_path: Path, capsys):
+    source = tmp_path / "a.ogg"
+    source.write_bytes(Path(CLIP).read_bytes())
+    for more in ([], ["--overwrite"]):
+        assert main(["enhance", str(source), str(source), "--model", MODEL, *more]) == 1
+        error = capsys.readouterr().err
+        assert "is the input itself" in error and "--overwrite" not in error
+    assert source.read_bytes() == Path(CLIP).read_bytes()
+
+
+def test_a_linked_folder_that_is_not_there_yet_is_made(tmp_path: Path, capsys):
+    link = tmp_path / "out"
+    link.symlink_to(tmp_path / "disk" / "enhanced")
+    assert main(["enhance", CLIP, "--out", str(link), "--model", MODEL, "--quiet"]) == 0
+    assert [path.name for path in (tmp_path / "disk" / "enhanced").iterdir()] == [Path(CLIP).name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -658,3 +659,82 @@ def test_a_read_only_folder_is_refused_before_the_work(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *args, **kwargs: False)
     with pytest.raises(ConfigError, match="cannot be written to"):
         enhance_file(tmp_path / "a.wav", tmp_path / "b.wav", None)  # the network would fail
+
+
+LAYER_2 = bytes.fromhex("fffda4c0") + bytes(572)  # a silent frame of MPEG-1 layer II: 48 kHz, 192 kbit/s, one channel
+
+
+def mp3_in_wav(data: bytes, samples: int) -> bytes:
+    """A WAV file whose audio is an MP3 stream of 16 kHz, as dictating machines write it."""
+    head = struct.pack("<HHIIHHHHIHHH", 0x55, 1, 16000, 4000, 1, 0, 12, 1, 2, 144, 1, 1105)
+    chunks = [(b"fmt ", head), (b"fact", struct.pack("<I", samples)), (b"data", data + bytes(len(data) % 2))]
+    body = b"WAVE" + b"".join(name + struct.pack("<I", len(part)) + part for name, part in chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+@pytest.mark.parametrize("name", ["x.mp2", "x.mp3", "x.wav"])
+def test_what_is_read_but_not_written_takes_the_default_of_its_format(tmp_path, name):
+    source = tmp_path / name
+    if name == "x.wav":
+        write_audio(tmp_path / "stream.mp3", noise(1, 32000), 16000)
+        source.write_bytes(mp3_in_wav((tmp_path / "stream.mp3").read_bytes(), 32000))
+    else:
+        source.write_bytes(100 * LAYER_2)
+    before = audio_info(source)
+    report = enhance_files([source], tmp_path / "out", Gain(0.5), progress=False)
+    assert not report.failed
+    after = audio_info(tmp_path / "out" / name)
+    assert (after.format, after.samples, after.sample_rate) == (before.format, before.samples, before.sample_rate)
+
+
+def test_paf_of_24_bit_is_not_written_wrong(tmp_path):
+    x = noise(6, 8007)
+    write_audio(tmp_path / "x.wav", x, 16000, subtype="PCM_24")
+    enhance_file(tmp_path / "x.wav", tmp_path / "y.paf", Gain(0.5))
+    y, _ = read_audio(tmp_path / "y.paf")
+    assert y.shape == x.shape and np.abs(y - 0.5 * (x - x.mean(axis=1, keepdims=True))).max() < 1e-4
+
+
+def test_coded_voc_does_not_grow(tmp_path):
+    write_audio(tmp_path / "x.voc", noise(1, 8001), 16000, subtype="ULAW")
+    enhance_file(tmp_path / "x.voc", tmp_path / "y.voc", Gain(0.5))
+    assert audio_info(tmp_path / "y.voc").samples == audio_info(tmp_path / "x.voc").samples
+
+
+def test_other_rates_are_enhanced_in_float32_inside_an_autocast(student, tmp_path):
+    x = noise(1, 8000)
+    expected = enhance_waveform(student, x, 44100)
+    write_audio(tmp_path / "x.wav", x, 44100, subtype="FLOAT")
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = enhance_waveform(student, x, 44100)
+        enhance_file(tmp_path / "x.wav", tmp_path / "y.wav", student)
+        assert resample(torch.from_numpy(x), 44100, 16000).dtype == torch.float32
+    assert np.array_equal(inside, expected)
+
+
+def test_the_default_type_of_torch_changes_nothing(student):
+    x, long = noise(1, 8000), noise(1, 90_000)
+    expected = [enhance_waveform(student, x), enhance_waveform(student, long, 16000)]
+    live = StreamingEnhancer(student, level_control=True)
+    pieces = np.concatenate([live.push(x[0, :700]), live.push(x[0, 700:]), live.flush()])
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert np.array_equal(enhance_waveform(student, x), expected[0])
+        assert np.array_equal(enhance_waveform(student, long), expected[1])
+        live = StreamingEnhancer(student, level_control=True)
+        again = np.concatenate([live.push(x[0, :700]), live.push(x[0, 700:]), live.flush()])
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert np.abs(again - pieces).max() < 1e-6
+
+
+def test_a_long_signal_is_measured_in_blocks(monkeypatch):
+    most, add = [], LevelMeter.add
+
+    def noted(self, samples):
+        most.append(samples.shape[1])
+        add(self, samples)
+
+    monkeypatch.setattr(LevelMeter, "add", noted)
+    enhance_waveform(Gain(1.0), noise(1, 20 * 16000))
+    assert max(most) <= waveform.BLOCK_SECONDS * 16000 and sum(most) == 20 * 16000

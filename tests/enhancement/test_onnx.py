@@ -464,3 +464,27 @@ def test_int8_is_judged_at_the_level_at_which_a_file_is_heard(monkeypatch, tmp_p
         soundfile.write(tmp_path / "a.wav", gain * x, 16000, subtype="FLOAT")
         assert cli.main(["bench", "int8", str(tmp_path / "a.wav")]) == 0
     assert heard[0].dtype == np.float32 and np.allclose(heard[0], heard[2], atol=1e-5)
+
+
+def test_an_offline_file_has_no_stream_to_end(files):
+    with pytest.raises(AudioError, match="kind offline"):
+        OnnxEnhancer(files[1]["offline"]).flush()
+
+
+def test_what_numpy_takes_for_no_array_is_refused(files):
+    live = OnnxEnhancer(files[1]["streaming"])
+    for bad in (torch.zeros(5, requires_grad=True), torch.zeros(5, dtype=torch.bfloat16), [[1.0, 2.0], [1.0]]):
+        with pytest.raises(AudioError, match="float samples of shape"):
+            live.push(bad)
+
+
+def test_a_lack_of_memory_for_a_whole_signal_comes_with_the_cure(files, monkeypatch):
+    runner = OnnxEnhancer(files[1]["offline"])
+
+    class Full:
+        def run(self, *_):
+            raise RuntimeError("Failed to allocate memory for requested buffer of size 786530304")
+
+    monkeypatch.setattr(runner, "session", Full())
+    with pytest.raises(AudioError, match="--kind streaming"):
+        runner.enhance(noise(4000))
