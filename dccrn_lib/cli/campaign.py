@@ -11,10 +11,11 @@ from dccrn_lib.cli.fields import FieldParser, recorded
 from dccrn_lib.cli.parser import Parser
 from dccrn_lib.experiments.recipe import SIZES, SYSTEMS, recipe
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.files import write_json
+from dccrn_lib.runtime.files import read_json, write_json
 from dccrn_lib.runtime.settings import parse_seeds
 from dccrn_lib.training.config import ALONE_ONLY, TrainConfig
 
+SEEDS = "0,1,2"
 STAGES = ("all", "search", "teacher", "students", "speed")
 
 #: Fields that are no options here: the stages decide them, system by system (``steps`` is the length of a stage), or they
@@ -41,7 +42,12 @@ def campaign(**options: Any) -> Parser:
         "--teacher-share", type=float, default=0.35, metavar="F", help="fraction of the minutes for the teacher"
     )
     p.add_argument("--teacher", default="", metavar="WEIGHTS", help="a teacher that is there already: none is trained")
-    p.add_argument("--seeds", default="0,1,2", metavar="S,S", help="seeds of the students")
+    p.add_argument(
+        "--seeds",
+        default=SEEDS,
+        metavar="S,S",
+        help="seeds of the students; teacher, DCCRN-E and search take the first",
+    )
     p.add_argument(
         "--systems", default=",".join(SYSTEMS), metavar="NAME,NAME", help="what the stage of the students trains"
     )
@@ -57,8 +63,36 @@ def _base(a: argparse.Namespace) -> TrainConfig:
     return base if a.config is None else recorded(a.config, base, DECIDED)
 
 
+def _require_honoured(a: argparse.Namespace, seeds: list[int]) -> None:
+    """ConfigError if an option was given that the stages which train no teacher and no taught student make no use of."""
+    if a.stage not in ("search", "speed"):
+        return
+    for name, default in (("systems", ",".join(SYSTEMS)), ("teacher", "")):
+        if getattr(a, name) != default:
+            raise ConfigError(f"--{name} has no effect on --stage {a.stage}, whose networks are fixed; leave it out")
+    if a.stage == "search" and len(seeds) > 1 and a.seeds != SEEDS:
+        raise ConfigError(
+            f"--stage search takes one seed, not {a.seeds}; give the command once for each, with an --out of its own"
+        )
+
+
+def _require_finished_teacher(a: argparse.Namespace) -> None:
+    """ConfigError if students alone are asked for while the teacher of this folder is half trained: it would change."""
+    file = Path(a.out) / "stage_teacher.json"
+    if a.stage != "students" or a.teacher or not file.is_file():
+        return
+    record = read_json(file, "remove it to resume the stage")
+    if record.get("stopped"):
+        raise ConfigError(
+            f"{file}: the teacher was stopped after {record.get('steps')} steps; resume it first with --stage teacher, or "
+            f"name its weights as they are now: --teacher {Path(a.out) / 'uformer' / 'best.safetensors'}"
+        )
+
+
 def _campaign(a: argparse.Namespace) -> int:
     seeds = parse_seeds(a.seeds)
+    _require_honoured(a, seeds)
+    _require_finished_teacher(a)
     if not 0 < a.teacher_share < 1:
         raise ConfigError(f"--teacher-share must lie between 0 and 1, got {a.teacher_share}")
     if a.teacher and a.stage == "teacher":
@@ -76,7 +110,7 @@ def _campaign(a: argparse.Namespace) -> int:
         measure_training(shared, a.size, keep=lambda record: write_json(file, record), progress=not a.quiet)
         return 0
     stages = (
-        [search(shared, a.size)]
+        [search(shared, a.size, seeds[0])]
         if a.stage == "search"
         else plan(shared, seeds, a.size, a.teacher_share, a.systems.split(","), a.teacher)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,18 @@ def _resumed(a: argparse.Namespace, config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, **{name: value for name, value in kept.items() if isinstance(value, int)})
 
 
+def _score_in_words(valid: list[dict[str, Any]]) -> str:
+    """The score of the weights that were kept, the best ones, and that after the last step where it is another."""
+    scored = [row for row in valid if math.isfinite(row["si_snr_db"])]
+    if not scored:
+        return ""
+    best, last = max(scored, key=lambda row: row["si_snr_db"]), valid[-1]
+    words = f", SI-SNR {best['si_snr_db']:.4g} dB on valid (noisy {best['noisy_si_snr_db']:.4g})"
+    if best["step"] == last["step"]:
+        return words
+    return f"{words} after step {best['step']}; after the last, {last['step']}, {last['si_snr_db']:.4g} dB"
+
+
 def _train(a: argparse.Namespace) -> int:
     for name, check in (("out", folder), ("device", device)):
         try:
@@ -85,7 +98,6 @@ def _train(a: argparse.Namespace) -> int:
             f"{config.out}: no validation gave a finite score, so that no weights were kept; train anew in another folder "
             f"with a lower learning_rate (it was {config.learning_rate:g}), and see history.json"
         )
-    last = result.history["valid"][-1] if result.history["valid"] else None
-    score = f", SI-SNR {last['si_snr_db']:.4g} dB on valid (noisy {last['noisy_si_snr_db']:.4g})" if last else ""
+    score = _score_in_words(result.history["valid"])
     print(f"{result.weights}{score}" if not result.stopped else f"stopped; resume with --resume --out {config.out}")
     return 130 if result.stopped else 0

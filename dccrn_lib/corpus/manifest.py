@@ -25,6 +25,7 @@ from dccrn_lib.audio.files import AUDIO_SUFFIXES
 from dccrn_lib.corpus.entry import FIELDS, KINDS, SPLITS, Entry, parse_entry
 from dccrn_lib.corpus.scanning import (
     assign_splits,
+    copies,
     find_audio,
     group_name,
     label_of,
@@ -216,6 +217,7 @@ def scan_folder(
         )
         for (path, (frames, rate)), name in zip(good, names, strict=True)
     ]
+    notes += _copies_across_splits(entries, folder)
     write_manifest(out, entries)
     write_bad(Path(f"{out}.bad.txt"), bad)
     return replace(summarise(out, entries, bad, notes), grouped=grouped)
@@ -259,6 +261,21 @@ def _grouped(
     example = Path(os.path.relpath(files[0], os.path.abspath(folder))).as_posix()
     who = "speakers" if kind == "speech" else "recordings"
     return names, f"{who} by {rule}; for example {example} -> {names[0]}", notes
+
+
+def _copies_across_splits(entries: list[Entry], folder: Path) -> list[str]:
+    """A note if files of different splits hold the same bytes: a network would be judged by what it has learnt from."""
+    splits = {entry.path: entry.split for entry in entries}
+    if len(set(splits.values())) < 2:
+        return []
+    shared = [(path, other) for path, other in copies(list(splits)) if splits[path] != splits[other]]
+    if not shared:
+        return []
+    names = [Path(os.path.relpath(path, os.path.abspath(folder))).as_posix() for path in shared[0]]
+    return [
+        f"{len(shared)} files hold the same bytes as a file of another split ({names[0]} as {names[1]}): a network would "
+        "be judged by what it has learnt from; remove the copies and scan again"
+    ]
 
 
 def _refuse_names_across_folders(files: list[str], speakers: list[str | None], folder: Path) -> None:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from dccrn_lib.audio.files import list_audio_files
 from dccrn_lib.audio.recording import foreign_hint, opened
 from dccrn_lib.runtime.errors import AudioError
+from dccrn_lib.runtime.files import hash_files
 from dccrn_lib.runtime.paths import PathLike
 
 #: File names that say who speaks, by collection: the first group is the speaker.
@@ -76,6 +77,17 @@ def _is_heard(x: np.ndarray, sample_rate: int) -> bool:
     """Whether a sample lies above -90 dBFS; a constant offset is not heard, where (sample,) is long enough to show one."""
     offset = x.mean() if len(x) >= sample_rate // 10 else 0.0
     return bool(np.abs(x - offset).max() >= SILENT_PEAK)
+
+
+def copies(files: list[str]) -> list[tuple[str, str]]:
+    """(file, an earlier one that holds the same bytes) for every copy among ``files``; only files of one size are read."""
+    by_size: dict[int, list[str]] = {}
+    for path in files:
+        by_size.setdefault(os.stat(path).st_size, []).append(path)
+    first: dict[str, str] = {}
+    alike = [path for paths in by_size.values() if len(paths) > 1 for path in paths]
+    found = [(path, first.setdefault(hash_files([path]), path)) for path in alike]
+    return [(path, other) for path, other in found if path != other]
 
 
 def seconds_of(samples: int, sample_rate: int) -> float:

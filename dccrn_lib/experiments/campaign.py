@@ -75,12 +75,17 @@ def plan(
     ]
 
 
-def search(shared: TrainConfig, size: str = "full") -> Stage:
-    """The stage that compares recipes: the student alone, side by side on the same mixtures."""
+def search(shared: TrainConfig, size: str = "full", seed: int = 0) -> Stage:
+    """The stage that compares recipes: the student alone, side by side on the same mixtures.
+
+    Args:
+        shared, size: as of :func:`plan`.
+        seed: of weights and mixtures.
+    """
     mini = "_mini" if size == "smoke" else ""
     out = Path(shared.out) / "search"
     systems = {
-        name: replace(shared, out=str(out / name), model="distil_dccrn" + mini, **changes)
+        name: replace(shared, out=str(out / name), model="distil_dccrn" + mini, seed=seed, **changes)
         for name, changes in SEARCH.items()
     }
     return Stage("search", systems, 1.0)

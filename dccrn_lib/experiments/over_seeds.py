@@ -32,7 +32,7 @@ def publish(results: Mapping[int, str], system: str, minus: str, name: str, fold
 
     Raises:
         ConfigError: fewer than two seeds, a result given twice or named as the one to write, a result without scores,
-            a system that it lacks, or other test mixtures.
+            a system that it lacks, other test mixtures, or the same weights for two seeds.
     """
     if len(results) < 2:
         raise ConfigError(f"{len(results)} seed: a spread needs the results of at least two")
@@ -52,6 +52,7 @@ def publish(results: Mapping[int, str], system: str, minus: str, name: str, fold
             raise ConfigError(f"{results[seed]}: no system {missing[0]!r}; it has {', '.join(record['systems'])}")
         if _mixtures(record, minus) != _mixtures(first, minus) or record["data_hash"] != first["data_hash"]:
             raise ConfigError(f"{results[seed]} was scored on other mixtures than {next(iter(results.values()))}")
+    _require_other_weights(records, results, (system, minus))
     metrics = [m for m in METRICS if all(_scored(r, s, m) for r in records.values() for s in (system, minus))]
     rows: list[dict] = [{"seed": str(seed)} for seed in records] + [{"seed": f"mean of {len(records)}"}]
     for metric in metrics:
@@ -81,6 +82,23 @@ def _systems(record: Mapping) -> Mapping:
     """System -> its scores; a result of something else has none, which shows as a system without scores."""
     found = record.get("systems")
     return found if isinstance(found, Mapping) and found else {"": None}
+
+
+def _require_other_weights(
+    records: Mapping[int, Mapping], results: Mapping[int, str], systems: tuple[str, str]
+) -> None:
+    """ConfigError if two seeds scored the same weights of both systems: one training would count for two."""
+    scored: dict[tuple, int] = {}
+    for seed, record in records.items():
+        weights = record["config"].get("models", {}) if isinstance(record["config"], Mapping) else {}
+        pair = tuple(weights.get(name) for name in systems)
+        if not any(pair):
+            continue  # results of other makers do not say what they scored
+        other = scored.setdefault(pair, seed)
+        if other != seed:
+            raise ConfigError(
+                f"{results[seed]}: scores of the same weights as {results[other]}; each seed needs trainings of its own"
+            )
 
 
 def _mixtures(record: Mapping, system: str) -> list[tuple]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,9 @@ from dccrn_lib.evaluation.intervals import paired_difference
 from dccrn_lib.experiments.executors import run_jobs
 from dccrn_lib.experiments.paper import data_hash
 from dccrn_lib.experiments.recipe import WAYS
-from dccrn_lib.networks.weights import load_model
+from dccrn_lib.networks.weights import load_model, read_card
 from dccrn_lib.results.records import save_result
-from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.errors import ConfigError, WeightsError
 from dccrn_lib.runtime.files import read_json, write_json
 from dccrn_lib.runtime.json_text import parse_json
 from dccrn_lib.training.config import TrainConfig
@@ -103,21 +104,42 @@ def run(
 
     Returns:
         False if a signal stopped it early.
+
+    Raises:
+        ConfigError: the folder was used for other teachers, another recipe or other recordings, or the weights of a teacher
+            are others now.
     """
     out = Path(shared.out)
     corpus = data_hash({kind: getattr(shared, kind) for kind in ("speech", "noise", "rir")})
     plan = {"teachers": dict(teachers), "steps": steps, "ways": list(ways)}
     plan = parse_json(json.dumps({**plan, "recipe": shared.deciding(), "data_hash": corpus}))
+    weights_now = _weights_hashes(teachers)
     file = out / "plan.json"
     if file.is_file():
         kept = read_json(file, _CURE)  # those of older versions lack the recipe and the data
         if differing := [name for name, value in plan.items() if kept.get(name, value) != value]:
             raise ConfigError(f"{file} was written for other {', '.join(differing)}; choose another --out")
+        before = kept.get("weights", {})
+        if replaced := [name for name, digest in weights_now.items() if before.get(name, digest) != digest]:
+            raise ConfigError(
+                f"{file}: the weights of the teacher {replaced[0]} are no longer those that its seeds were taught by; "
+                "restore them, or choose another --out"
+            )
+        weights_now = {**before, **weights_now}
     out.mkdir(parents=True, exist_ok=True)
-    write_json(file, plan)
+    write_json(file, {**plan, "weights": weights_now})
     shared = replace(shared, out=str(out.resolve()))  # the workers of a cluster were started elsewhere
     jobs = [SeedJob(shared, dict(teachers), seed, steps, tuple(ways), progress) for seed in seeds]
     return all(finished for _, finished in run_jobs(train_seed, jobs, executor))
+
+
+def _weights_hashes(teachers: Mapping[str, str]) -> dict[str, str]:
+    """SHA-256 of the weights of the teachers; one that is gone is left out: finished seeds need it no longer."""
+    hashes = {}
+    for name, weights in teachers.items():
+        with suppress(WeightsError):
+            hashes[name] = read_card(weights)["sha256"]
+    return hashes
 
 
 @dataclass(frozen=True)

@@ -175,5 +175,8 @@ MAY_CHANGE = {
     if not f.metadata.get("decides", True) or f.metadata.get("may_change")
 }
 
+#: Fields that name files whose contents decide: a run whose checkpoint holds their hashes takes them from elsewhere.
+CONTENTS = {f.name for f in dataclasses.fields(TrainConfig) if f.metadata.get("decides") == "contents"}
+
 #: Fields that ``campaign`` and others that train networks side by side do not honour.
 ALONE_ONLY = tuple(f.name for f in dataclasses.fields(TrainConfig) if f.metadata.get("alone"))

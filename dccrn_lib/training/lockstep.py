@@ -39,6 +39,7 @@ from dccrn_lib.training.run_folder import (
     load_checkpoint,
     require_same,
     require_steps,
+    run_card,
     save_checkpoint,
     write_config,
 )
@@ -287,7 +288,7 @@ class Lockstep:
             run.history["seconds"] = seconds
             if scores["si_snr_db"] > run.best:
                 run.best = scores["si_snr_db"]
-                save_model(t.average, folder / "best", {"step": self.step, "hours": self.hours(), "valid": scores})
+                save_model(t.average, folder / "best", {**run_card(t.config, self.step), "valid": scores})
             write_json(folder / "history.json", run.history)
             terms = " ".join(f"{k} {means[k]:.4g}" for k in ("clean", "teacher", "features") if k in means)
             self.say(
@@ -329,8 +330,7 @@ class Lockstep:
         """Keep every network's averaged weights as ``after_<hours>h``."""
         self.wait()
         for t in self.trainees.values():
-            card = {"step": self.step, "hours": self.hours()}
-            save_model(t.average, Path(t.config.out) / f"after_{hours:g}h", card)
+            save_model(t.average, Path(t.config.out) / f"after_{hours:g}h", run_card(t.config, self.step))
 
     def record(self, seconds: float, minutes: float | None) -> dict:
         """What the stage did and cost so far."""

@@ -19,7 +19,7 @@ from dccrn_lib.networks.weights import load_model
 from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.locks import only_writer
-from dccrn_lib.training.config import MAY_CHANGE, TrainConfig
+from dccrn_lib.training.config import CONTENTS, MAY_CHANGE, TrainConfig
 from dccrn_lib.training.inputs import input_hashes, require_same_inputs
 from dccrn_lib.training.run_folder import CHECKPOINT, WEIGHTS, is_finished, open_run, require_steps
 from dccrn_lib.training.session import TrainResult, fit_to_device, open_session
@@ -51,7 +51,7 @@ def train(
     ranks, device = Processes.start(config.device)
     config = fit_to_device(config, ranks, device, progress)
     out, weights = Path(config.out), Path(config.out) / WEIGHTS
-    saved = open_run(out, config, resume, MAY_CHANGE)
+    saved = open_run(out, config, resume, MAY_CHANGE, CONTENTS)
     require_steps(out, saved, config.steps)
     # weights were kept as soon as a validation gave a finite score
     if saved is not None and saved["best"] > -math.inf and not weights.is_file():
@@ -65,7 +65,7 @@ def train(
 
     stopping = False
     with only_writer(out) if ranks.rank == 0 else nullcontext():
-        saved = open_run(out, config, resume, MAY_CHANGE)  # another process may have trained here until now
+        saved = open_run(out, config, resume, MAY_CHANGE, CONTENTS)  # another process may have trained here until now
         require_steps(out, saved, config.steps)
         with open_session(config, ranks, device, saved, progress) as session:
             if session.validation_due():  # a full disk, perhaps, kept an earlier call from it

@@ -21,10 +21,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from dccrn_lib.runtime.errors import ConfigError, DamagedFileError
+from dccrn_lib.networks.weights import read_card
+from dccrn_lib.runtime.errors import ConfigError, DamagedFileError, WeightsError
 from dccrn_lib.runtime.files import atomic_path, read_json, write_json
 from dccrn_lib.runtime.settings import shown
+from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.inputs import require_same_inputs
+from dccrn_lib.training.schedule import hours_of_audio
 
 CONFIG, CHECKPOINT, WEIGHTS = "config.json", "checkpoint.pt", "best.safetensors"
 _ANEW = "restore it from a copy, or remove it and move best.safetensors away to train from the start"
@@ -117,7 +120,7 @@ def skipped_batches(history: dict) -> list[dict]:
     return [{"step": None, "mixtures": []} for _ in range(skipped)] if isinstance(skipped, int) else skipped
 
 
-def open_run(out: Path, config: Any, resume: bool, may_change: set[str]) -> dict | None:
+def open_run(out: Path, config: Any, resume: bool, may_change: set[str], contents: Collection[str] = ()) -> dict | None:
     """The checkpoint to resume from, or None for a new run.
 
     Args:
@@ -126,6 +129,8 @@ def open_run(out: Path, config: Any, resume: bool, may_change: set[str]) -> dict
             as its default there.
         resume: whether to resume it.
         may_change: fields that may differ when a run is resumed.
+        contents: fields that name files; they may differ, too, where the checkpoint holds the hashes of what the files
+            held, which whoever goes on compares (:func:`~dccrn_lib.training.inputs.require_same_inputs`).
 
     Raises:
         ConfigError: the folder holds a run and ``resume`` is False, or the run there was asked for otherwise, or it left
@@ -135,9 +140,10 @@ def open_run(out: Path, config: Any, resume: bool, may_change: set[str]) -> dict
     checkpoint = out / CHECKPOINT
     if not resume and ((out / CONFIG).is_file() or checkpoint.is_file()):
         raise ConfigError(f"{out} already holds a run: resume it, or choose another folder")
-    require_same(out, config, may_change)
-    if checkpoint.is_file():
-        return load_checkpoint(checkpoint, _KEYS)
+    saved = load_checkpoint(checkpoint, _KEYS) if checkpoint.is_file() else None
+    require_same(out, config, may_change.union(contents) if saved and saved.get("inputs") else may_change)
+    if saved:
+        return saved
     if (out / WEIGHTS).is_file():
         raise ConfigError(
             f"{out} holds weights, but no {CHECKPOINT} to resume from: restore it from a copy, "
@@ -228,6 +234,28 @@ def load_checkpoint(path: Path, keys: Collection[str]) -> dict:
     if history is None or not set(keys) <= state.keys() or not isinstance(history.get("valid"), list):
         raise DamagedFileError(f"{path}: is no checkpoint of this training; {_ANEW}")
     return state
+
+
+def run_card(config: TrainConfig, step: int) -> dict[str, Any]:
+    """What a card says of a training: how many hours its weights heard, and by which network, method and seed.
+
+    Args:
+        config: of the run.
+        step: at which the weights are kept.
+
+    Returns:
+        {"step", "hours_of_audio", "model", "method", "seed"}. The hours count those of the weights it began with; None
+        where their card is silent or gone.
+    """
+    before: float | None = 0.0
+    if config.init:
+        try:
+            before = read_card(config.init)["card"].get("hours_of_audio")
+        except (WeightsError, KeyError):
+            before = None
+    hours = None if before is None else before + hours_of_audio(config, step)
+    names = {name: getattr(config, name) for name in ("model", "method", "seed")}
+    return {"step": step, "hours_of_audio": hours, **names}
 
 
 def write_config(out: Path, config: Any) -> None:

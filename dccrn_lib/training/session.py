@@ -33,7 +33,7 @@ from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.inputs import input_hashes, require_disjoint
 from dccrn_lib.training.mixtures import DeviceBatches, decoded_for_device
 from dccrn_lib.training.objective import BALANCED, Objective, build_optimiser, in_memory
-from dccrn_lib.training.run_folder import CHECKPOINT, WEIGHTS, Run, last_validation, write_config
+from dccrn_lib.training.run_folder import CHECKPOINT, WEIGHTS, Run, last_validation, run_card, write_config
 from dccrn_lib.training.schedule import hours_of_audio, learning_rate
 from dccrn_lib.training.step_outcomes import Outcome, Outcomes, skipped_batch, steps_between_readings
 from dccrn_lib.training.tensorboard import ScalarLog
@@ -222,7 +222,7 @@ class Session:
         state.sums = {}
         if self.ranks.rank == 0:
             if valid["si_snr_db"] > state.best:
-                save_model(state.average, self.out / "best", {"step": state.step, "valid": valid})
+                save_model(state.average, self.out / "best", {**run_card(config, state.step), "valid": valid})
             write_json(self.out / "history.json", history)
         if self.log is not None:
             self.log.write("train", state.step, train)

@@ -22,6 +22,7 @@ from dccrn_lib.cli import COMMANDS
 from dccrn_lib.cli import main as cli
 from dccrn_lib.cli.fields import FieldParser
 from dccrn_lib.cli.reference import reference
+from dccrn_lib.cli.train import _score_in_words
 from dccrn_lib.runtime.errors import AudioError
 
 
@@ -615,3 +616,17 @@ def test_no_file_gets_the_number_of_a_closed_stream(root: Path):
     )
     line = f"{shlex.join([sys.executable, '-c', code])} 2>&-"
     assert subprocess.run(["sh", "-c", line], cwd=root).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "scores, words",
+    [
+        ([3.0, 5.0], ", SI-SNR 5 dB on valid (noisy 1)"),
+        ([5.0, 3.0], ", SI-SNR 5 dB on valid (noisy 1) after step 1; after the last, 2, 3 dB"),
+        ([float("nan"), 3.0], ", SI-SNR 3 dB on valid (noisy 1)"),
+        ([], ""),
+    ],
+)
+def test_the_score_beside_the_weights_is_that_of_the_weights(scores, words):
+    valid = [{"step": k, "si_snr_db": score, "noisy_si_snr_db": 1.0} for k, score in enumerate(scores, 1)]
+    assert _score_in_words(valid) == words

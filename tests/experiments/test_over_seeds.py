@@ -92,3 +92,17 @@ def test_what_cannot_be_compared_is_refused(tmp_path, capsys, results, system, w
     save_result("empty", {"config": {}, "seed": 0, "data_hash": "x", "rows": []}, tmp_path)
     assert run(tmp_path, *results, system=system) in (1, 2)
     assert words in capsys.readouterr().err and not (tmp_path / "over.json").exists()
+
+
+def test_the_same_weights_are_no_second_seed(tmp_path, capsys):
+    """A copied command that still names the weights of the first seed makes an interval of no width."""
+    for name in ("a", "b"):
+        scores(tmp_path, name, [0.4, 0.5, 0.6, 0.5])
+        record = json.loads((tmp_path / f"{name}.json").read_text())
+        record["config"] = {"models": {"alone": "0", "taught": "1"}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    assert run(tmp_path, "0=a", "1=b") == 2
+    assert "b: scores of the same weights as a" in capsys.readouterr().err
+    record["config"]["models"]["taught"] = "2"  # another training beside the same baseline
+    (tmp_path / "b.json").write_text(json.dumps(record))
+    assert run(tmp_path, "0=a", "1=b") == 0

@@ -17,6 +17,7 @@ from dccrn_lib.experiments.teacher_strength import WAYS, parse_weights, points
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import save_model
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.training.config import TrainConfig
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_another_question_wants_another_folder(command):
     folder, run = command
     (folder / "runs").mkdir(exist_ok=True)
     if not (folder / "runs/plan.json").is_file():
-        (folder / "runs/plan.json").write_text("{}")
+        (folder / "runs/plan.json").write_text('{"ways": ["at_kl_sum"]}')  # alone, no test before it has run any
     assert cli.main([*run, "--ways", "output"]) == 2
 
 
@@ -116,3 +117,26 @@ def test_a_folder_without_a_finished_seed_has_no_points(tmp_path):
     (tmp_path / "plan.json").write_text('{"teachers": {}, "ways": [], "steps": 1}')
     with pytest.raises(ConfigError, match="no seed is finished"):
         points(tmp_path)
+
+
+def test_other_weights_under_the_name_of_a_teacher_want_another_folder(corpus, tmp_path, monkeypatch):
+    """Seeds taught by what lay there before, and by what lies there now, would be one row of the table."""
+    monkeypatch.setattr(strength, "run_jobs", lambda work, jobs, executor: [(job, True) for job in jobs])
+    weights = save_model(build_model("uformer_mini"), tmp_path / "teacher")
+    shared = TrainConfig(out=str(tmp_path / "runs"), **corpus)
+
+    def go(seed):
+        return strength.run(shared, {"t": str(weights)}, [seed], 2, progress=False)
+
+    assert go(0)
+    first = {file: file.read_bytes() for file in (weights, weights.with_suffix(".json"))}
+    save_model(build_model("uformer_mini"), tmp_path / "teacher")
+    with pytest.raises(ConfigError, match="the weights of the teacher t are no longer those"):
+        go(1)
+    for file, content in first.items():
+        file.write_bytes(content)
+    assert go(1)
+    weights.unlink()
+    assert go(2)  # gone: only who has to learn from it says so
+    digest = json.loads(weights.with_suffix(".json").read_text())["sha256"]
+    assert json.loads((tmp_path / "runs/plan.json").read_text())["weights"] == {"t": digest}

@@ -405,6 +405,40 @@ def test_wrong_lengths_are_refused(corpus, tmp_path, capsys, wrong, words):
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (["--seeds", "1,2"], "takes one seed"),
+        (["--systems", "dccrn_e"], "--systems has no effect on --stage search"),
+        (["--teacher", "uformer"], "--teacher has no effect on --stage search"),
+    ],
+)
+def test_the_search_honours_its_seed_and_refuses_what_it_cannot(corpus, tmp_path, monkeypatch, capsys, given, words):
+    asked = []
+    monkeypatch.setattr(
+        "dccrn_lib.training.lockstep.run_stage",
+        lambda stage, *_, **__: asked.append(stage) or {"steps": 1, "hours_each": 0.0, "stopped": False},
+    )
+    command = ["campaign", *(f"--{kind}={path}" for kind, path in corpus.items()), "--out", str(tmp_path / "c")]
+    command += ["--size", "smoke", "--stage", "search", "--steps", "1", "--quiet"]
+    assert cli.main([*command, "--seeds", "7"]) == 0 and cli.main(command) == 0
+    assert [{c.seed for c in stage.systems.values()} for stage in asked] == [{7}, {0}]
+    assert cli.main([*command, *given]) == 2 and words in capsys.readouterr().err
+
+
+def test_students_wait_for_a_teacher_that_was_stopped(corpus, tmp_path, monkeypatch, capsys):
+    done = {"steps": 1, "hours_each": 0.0, "stopped": False}
+    monkeypatch.setattr("dccrn_lib.training.lockstep.run_stage", lambda *_, **__: done)
+    command = ["campaign", *(f"--{kind}={path}" for kind, path in corpus.items()), "--out", str(tmp_path)]
+    command += ["--size", "smoke", "--stage", "students", "--steps", "1", "--quiet"]
+    report = tmp_path / "stage_teacher.json"
+    report.write_text('{"stopped": true, "steps": 5}')
+    assert cli.main(command) == 2 and "was stopped after 5 steps" in capsys.readouterr().err
+    assert cli.main([*command, "--teacher", "uformer"]) == 0  # whoever names it wants it as it is
+    report.write_text('{"stopped": false, "steps": 5}')
+    assert cli.main(command) == 0
+
+
 def test_methods_with_adapters_are_refused(corpus, teacher, tmp_path):
     c = config(corpus, tmp_path / "a", method="fitnets", teacher=teacher)
     with pytest.raises(ConfigError, match="a campaign trains the methods"):

@@ -24,7 +24,7 @@ from dccrn_lib.corpus.manifest import read_manifest, write_manifest
 from dccrn_lib.corpus.mixing import MixConfig, MixtureDataset
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.uformer import Uformer
-from dccrn_lib.networks.weights import load_model, save_model
+from dccrn_lib.networks.weights import load_model, read_card, save_model
 from dccrn_lib.runtime.devices import has_bfloat16, pick_device
 from dccrn_lib.runtime.distributed import Processes
 from dccrn_lib.runtime.errors import ConfigError, ManifestError
@@ -35,7 +35,7 @@ from dccrn_lib.training.lockstep import Stage, run_stage
 from dccrn_lib.training.loop import train
 from dccrn_lib.training.objective import Objective, build_loss, build_teacher
 from dccrn_lib.training.run_folder import CHECKPOINT, load_checkpoint
-from dccrn_lib.training.schedule import learning_rate
+from dccrn_lib.training.schedule import hours_of_audio, learning_rate
 from dccrn_lib.training.session import TrainingError, open_session
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -243,6 +243,39 @@ def test_accumulation_counts_whole_batches_and_must_divide_them(corpus, tmp_path
     assert len(train(c, progress=False).history["valid"]) == 1
     with pytest.raises(ConfigError, match="multiple of accumulation"):
         replace(c, accumulation=3)
+
+
+def test_a_run_is_resumed_where_its_manifests_lie_elsewhere_now(corpus, tmp_path):
+    shutil.copytree(Path(corpus["noise"]).parent, tmp_path / "moved")
+    moved = {name: str(tmp_path / "moved" / Path(path).name) for name, path in corpus.items()}
+    whole = config(corpus, tmp_path / "whole", steps=4)
+    train(whole, progress=False)
+    parts = replace(whole, out=str(tmp_path / "parts"))
+    train(parts, progress=False, stop_after=2)
+    elsewhere = replace(parts, **moved)
+    train(elsewhere, resume=True, progress=False)
+    assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
+    assert json.loads((tmp_path / "parts" / "config.json").read_text())["speech"] == moved["speech"]
+    other = replace(elsewhere, noise=moved["speech"])
+    with pytest.raises(ConfigError, match="the contents of noise are no longer those that the run began with"):
+        train(other, resume=True, progress=False)
+    checkpoint = torch.load(tmp_path / "parts" / "checkpoint.pt", weights_only=True)
+    torch.save({k: v for k, v in checkpoint.items() if k != "inputs"}, tmp_path / "parts" / "checkpoint.pt")
+    with pytest.raises(ConfigError, match="the run there has speech"):  # an older version: nothing to compare
+        train(parts, resume=True, progress=False)
+
+
+def test_the_card_counts_the_hours_of_the_weights_a_run_began_with(corpus, tmp_path):
+    first = config(corpus, tmp_path / "first", steps=2, valid_every=2)
+    weights = train(first, progress=False).weights
+    card = read_card(weights)["card"]
+    assert card["hours_of_audio"] == pytest.approx(hours_of_audio(first, 2)) and card["step"] == 2
+    assert (card["model"], card["method"], card["seed"]) == (first.model, "none", first.seed)
+    again = train(replace(first, out=str(tmp_path / "again"), init=str(weights)), progress=False).weights
+    assert read_card(again)["card"]["hours_of_audio"] == pytest.approx(hours_of_audio(first, 4))
+    silent = save_model(load_model(weights), tmp_path / "silent")
+    last = train(replace(first, out=str(tmp_path / "last"), init=str(silent)), progress=False).weights
+    assert read_card(last)["card"]["hours_of_audio"] is None
 
 
 def test_refuses_to_mix_runs(corpus, tmp_path):
