@@ -95,17 +95,24 @@ class PlanBatch:
         """On a device; from pinned memory the copies are only queued."""
         return _each_tensor(self, lambda t: t.to(device, non_blocking=True))
 
+    def __getstate__(self) -> dict:
+        """For another process: arrays, some kilobytes. Each tensor would take shared memory and an open file of its own."""
+        return _each_tensor(self.__dict__, lambda t: t.numpy())
 
-def _each_tensor(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A structure with every tensor in it changed."""
-    if isinstance(value, Tensor):
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__ |= _each_tensor(state, torch.from_numpy, np.ndarray)
+
+
+def _each_tensor(value: Any, change: Callable[[Any], Any], kind: type = Tensor) -> Any:
+    """A structure with every tensor in it (or other thing of that kind) changed."""
+    if isinstance(value, kind):
         return change(value)
     if isinstance(value, dict):
-        return {key: _each_tensor(item, change) for key, item in value.items()}
+        return {key: _each_tensor(item, change, kind) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_each_tensor(item, change) for item in value)
+        return type(value)(_each_tensor(item, change, kind) for item in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: _each_tensor(getattr(value, f.name), change) for f in dataclasses.fields(value)}
+        fields = {f.name: _each_tensor(getattr(value, f.name), change, kind) for f in dataclasses.fields(value)}
         return dataclasses.replace(value, **fields)
     return value
 

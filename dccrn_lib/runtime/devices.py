@@ -49,11 +49,13 @@ def pick_device(name: str, local_rank: int = 0) -> torch.device:
 def prefer_fast_kernels(device: torch.device) -> None:
     """On a GPU, for all that trains there: cuDNN chooses by measuring, and products of float32 matrices are in TF32.
 
-    Nothing changes on a CPU.
+    Attention is left to the other kernels: the gradients of cuDNN's were not always finite on Hopper (pytorch issue
+    196678), and the sequences here are short. Nothing changes on a CPU.
     """
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def autocast(precision: str, device: torch.device | str) -> torch.autocast:

@@ -275,6 +275,7 @@ class Lockstep:
             for t, noted in before:
                 t.put_back(noted)
             raise
+        self.wait()  # what was cleared on this stream, the steps add to on theirs
         self.validated = self.step
 
     def _note(self, scores_of: Mapping[str, dict], seconds: float) -> None:

@@ -218,11 +218,20 @@ class Trainee(OnStream):
             put_back(self.model, buffers, ~fine)
             # a batch without a finite gradient counts as one with none: momentum continues, nothing is poisoned
             shrink = (self.config.gradient_clip / (norm + 1e-6)).clamp(max=1.0)
-            for gradient in gradients:
-                gradient.copy_(torch.where(fine, gradient * shrink, 0.0))
+            self._shrink_gradients(shrink, fine)
             self.state.optimiser.step()
             update_average(self.average, self.model, self.decay)
             self._note(names, terms, fine)
+
+    def _shrink_gradients(self, shrink: Tensor, fine: Tensor) -> None:
+        """Multiply all gradients, or set them to 0 where they were not finite.
+
+        In one piece: as four small kernels for each parameter that was a third of all kernels of a step of Uformer.
+        """
+        sloped = [(p, p.grad) for p in self.parameters if p.grad is not None]
+        flat = torch.where(fine, torch.cat([gradient.flatten() for _, gradient in sloped]) * shrink, 0.0)
+        for (p, _), part in zip(sloped, flat.split([p.numel() for p, _ in sloped]), strict=True):
+            p.grad = part.view_as(p)
 
     def _note(self, names: list[str], terms: Tensor, fine: Tensor) -> None:
         """Add the terms to sums on the device, and keep there whether they were finite."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
@@ -100,6 +101,19 @@ def test_packed_in_another_process_and_pickled(corpus):
     packed = pickle.loads(pickle.dumps(device.pack))(pickle.loads(pickle.dumps(plans)))
     assert packed.ids == [p.id for p in plans]
     for ours, theirs in zip(render_batch(plans, device), render_batch(packed, device), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_packed_batch_reaches_another_process_as_a_few_kilobytes_without_shared_memory(corpus, monkeypatch):
+    items = dataset(corpus, **ALL)
+    device = held(items, corpus[1])
+    packed = device.pack([items.plan(i) for i in range(4)])
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", None)  # each tensor that travels as such calls it
+    sent = bytes(ForkingPickler.dumps(packed))  # as the worker processes of a data loader send it
+    assert len(sent) < 10_000
+    with warnings.catch_warnings(action="error"):  # torch warns of arrays that may not be written to
+        received = pickle.loads(sent)
+    for ours, theirs in zip(render_batch(packed, device), render_batch(received, device), strict=True):
         assert torch.equal(ours, theirs)
 
 

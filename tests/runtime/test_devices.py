@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dccrn_lib.runtime.devices import pick_device, set_up_cpu, with_threads
+from dccrn_lib.runtime.devices import pick_device, prefer_fast_kernels, set_up_cpu, with_threads
 from dccrn_lib.runtime.digests import state_digest
 from dccrn_lib.runtime.errors import ConfigError
 
@@ -45,3 +45,18 @@ def test_a_device_that_is_not_here_is_refused_before_the_work(name: str):
         pytest.skip(f"this machine has {name}")
     with pytest.raises(ConfigError, match="device"):
         pick_device(name)
+
+
+def test_what_trains_on_a_gpu_takes_fast_kernels_and_not_those_of_cudnn_for_attention(monkeypatch):
+    found = {}
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", lambda wanted: found.update(attention=wanted))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    before = torch.backends.cuda.matmul.allow_tf32
+    try:
+        prefer_fast_kernels(torch.device("cpu"))
+        assert not found and torch.backends.cuda.matmul.allow_tf32 == before
+        prefer_fast_kernels(torch.device("cuda"))
+        assert found == {"attention": False}
+        assert torch.backends.cudnn.benchmark and torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before

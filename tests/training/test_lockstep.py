@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dccrn_lib.cli import main as cli
 from dccrn_lib.corpus.mixing import MixtureDataset
@@ -519,6 +520,27 @@ def test_only_gradients_beyond_the_limit_are_clipped(corpus, tmp_path):
         found[limit] = torch.cat([p.grad.flatten() for p in one.parameters if p.grad is not None])
     assert 1 < found[1e6].norm() < 1e3 and found[1e-3].norm().item() == pytest.approx(1e-3, rel=1e-3)
     assert torch.nn.functional.cosine_similarity(found[1e6], found[1e-3], dim=0) > 0.9999
+
+
+def test_clipping_takes_as_few_kernels_however_many_parameters_there_are(corpus, tmp_path):
+    class Counted(TorchDispatchMode):
+        calls = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            self.calls += 1
+            return func(*args, **(kwargs or {}))
+
+    one = Lockstep(Stage("s", {"a": config(corpus, tmp_path / "a")}, 1.0), tmp_path, progress=False).trainees["a"]
+    one.control(0.0)
+    one.run()
+    before = [p.grad.clone() for p in one.parameters]
+    with Counted() as counted:
+        one._shrink_gradients(torch.tensor(0.5), torch.tensor(True))
+    views = 2 * len(before) + 1  # of each gradient, before and after: no kernels
+    assert counted.calls <= views + 5
+    assert all(
+        torch.equal(p.grad, 0.5 * g) and p.grad.shape == p.shape for p, g in zip(one.parameters, before, strict=True)
+    )
 
 
 def test_minutes_count_over_all_calls_and_hours_are_those_of_the_audio(corpus, tmp_path):
