@@ -16,6 +16,7 @@ def results(**options: Any) -> Parser:
     """The parser of ``results``."""
     p = Parser(**options)
     p.add_argument("files", nargs="+", type=named, metavar="FILE", help="Markdown file with table markers")
+    p.add_argument("--results", type=named, metavar="DIR", help="folder of the results; results/ when not given")
     p.set_defaults(run=_results)
     return p
 
@@ -24,7 +25,7 @@ def _results(a: argparse.Namespace) -> int:
     from dccrn_lib.results.tables import inject_tables
 
     for name in a.files:
-        print(f"{name}: {'tables written' if inject_tables(name) else 'tables are up to date'}")
+        print(f"{name}: {'tables written' if inject_tables(name, a.results) else 'tables are up to date'}")
     return 0
 
 

@@ -389,6 +389,7 @@ def uformer_parts(**options: Any) -> Parser:
     p.add_argument("--seeds", type=count, default=3, metavar="N", help="number of initialisations")
     _add_cluster(p)
     p.add_argument("--name", default="uformer_ablation", metavar="NAME", help="stem of the file in results/")
+    p.add_argument("--results", type=folder, metavar="DIR", help="folder for the result; results/ when not given")
     p.set_defaults(run=_uformer_parts)
     return p
 
@@ -407,7 +408,7 @@ def _uformer_parts(a: argparse.Namespace) -> int:
     set_up_cpu(threads=1)
     with cluster_executor(a.cluster) as executor:
         study = run_study(a.profile, a.seeds, a.fields, executor)
-    print(save_result(a.name, study).name)
+    print(save_result(a.name, study, a.results))
     return 0
 
 

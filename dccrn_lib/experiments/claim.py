@@ -34,10 +34,12 @@ def publish(hours: Sequence[tuple[str, str]], name: str = "claim", folder: str |
         folder: results/ of the project when None; results/shared_sources.json is read from there, too.
 
     Raises:
-        ConfigError: no such record there, or none is named.
+        ConfigError: no such record there, none is named, or the result to write is the one that is read.
     """
     if not hours:
         raise ConfigError("name at least one record: HOURS=RECORD, as 7.0=equal_hours_7h_test")
+    if name == SOURCE:
+        raise ConfigError(f"{name}: the result that is read; write to another name")
     source = load_result(SOURCE, folder)
     rows = []
     for shown, record in hours:

@@ -169,11 +169,13 @@ def publish(
         folder: results/ of the project when None; the scores are read from there, too.
 
     Raises:
-        ConfigError: no such result or system, scores of other mixtures than these manifests give, or mixtures of one
-            speaker or one noise recording.
+        ConfigError: no such result or system, one that is compared named as the one to write, scores of other mixtures
+            than these manifests give, or mixtures of one speaker or one noise recording.
     """
     chosen = [_results(text, folder) for text in comparisons]
     records = {result: load_result(result, folder) for results, *_ in chosen for result in results}
+    if name in records or name in comparisons:
+        raise ConfigError(f"{name}: one of the results that are compared; write to another name")
     mixtures = _test_mixtures(records, corpus)
     entries, plans = mixtures.planner.entries, [mixtures.plan(i) for i in range(len(mixtures))]
     _require_scores_of(records, plans, corpus)

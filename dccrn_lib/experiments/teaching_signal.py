@@ -198,12 +198,15 @@ def publish(
         progress: show a progress bar.
 
     Raises:
-        ConfigError: no student is named, or fewer than two batches.
+        ConfigError: no student is named, or fewer than three batches.
+        WeightsError: as of :func:`~dccrn_lib.networks.weights.load_model`, before anything is measured.
     """
     if not students:
         raise ConfigError("name the students as NAME=WEIGHTS, e.g. late=distil_dccrn_alone")
     if batches < 3:
         raise ConfigError(f"at least 3 batches are needed to tell one from the others, got {batches}")
+    for weights in (teacher, *(name for name in students.values() if name != UNTRAINED)):
+        load_model(weights)  # a slip in the last name would cost the work of all before it
     size = shared.batch_size
     mixtures = valid_mixtures(replace(shared, valid_mixtures=batches * size))
     rows, cards = [], {}

@@ -50,7 +50,8 @@ def load_authors_dccrn(state_dict: Mapping[str, Any], **config: Any) -> DCCRN:
 
     Raises:
         ConfigError: an unknown argument, or a value our model has no counterpart for.
-        WeightsError: a name is missing, not known or of another shape; the message names it.
+        WeightsError: a name is missing, not known, of another shape or holds no tensor (the message names it), or a whole
+            checkpoint instead of its weights.
     """
     _check_names(config, DCCRN_CONFIG)
     if config.get("kernel_size", 5) != 5:
@@ -85,7 +86,8 @@ def load_authors_uformer(state_dict: Mapping[str, Any], **config: Any) -> Uforme
 
     Raises:
         ConfigError: an unknown argument, or channels of encoder and conformer that do not meet.
-        WeightsError: a name is missing, not known or of another shape; the message names it.
+        WeightsError: a name is missing, not known, of another shape or holds no tensor (the message names it), or a whole
+            checkpoint instead of its weights.
     """
     _check_names(config, UFORMER_CONFIG)
     channels = tuple(config.get("kernel_num", UformerConfig.channels))
@@ -206,11 +208,7 @@ def _authors_uformer_names(ours: str, model: nn.Module) -> list[str]:
 
 def _fill(model: Any, state_dict: Mapping[str, Any], names_of: Callable[[str, nn.Module], list[str]]) -> Any:
     """Copy their tensors into ``model`` by name; every name must be used once and every shape must fit."""
-    theirs = {}
-    for name, value in state_dict.items():
-        name = name.removeprefix(DATA_PARALLEL)
-        if not name.startswith(IGNORED):
-            theirs[name] = value if isinstance(value, Tensor) else torch.as_tensor(value)
+    theirs = _tensors(state_dict)
     ours, used = {}, set()
     for name, target in model.state_dict().items():
         sources = names_of(name, model)
@@ -222,6 +220,25 @@ def _fill(model: Any, state_dict: Mapping[str, Any], names_of: Callable[[str, nn
             raise WeightsError(f"unknown name {name!r} in the checkpoint; does the configuration fit it?")
     model.load_state_dict(ours)
     return model.eval()
+
+
+def _tensors(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Their learned tensors by name, without the prefix of DataParallel."""
+    if not isinstance(state_dict, Mapping):
+        raise WeightsError(f"a mapping from names to tensors is wanted, got {type(state_dict).__name__}")
+    inner = [name for name, value in state_dict.items() if isinstance(value, Mapping)]
+    if inner:  # a whole checkpoint: epoch, optimiser and, under one of its names, the weights
+        names = ", ".join(f"[{name!r}]" for name in inner)
+        raise WeightsError(f"this is a checkpoint around the weights; give what holds them, one of its {names}")
+    theirs = {}
+    for name, value in state_dict.items():
+        name = str(name).removeprefix(DATA_PARALLEL)
+        if not name.startswith(IGNORED):
+            try:
+                theirs[name] = value if isinstance(value, Tensor) else torch.as_tensor(value)
+            except (TypeError, ValueError, RuntimeError):
+                raise WeightsError(f"{name!r} is no tensor but {type(value).__name__}") from None
+    return theirs
 
 
 def _piece_shape(target: Tensor, pieces: int) -> tuple[int, ...]:

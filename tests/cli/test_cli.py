@@ -23,6 +23,7 @@ from dccrn_lib.cli import main as cli
 from dccrn_lib.cli.fields import FieldParser
 from dccrn_lib.cli.reference import reference
 from dccrn_lib.cli.train import _score_in_words
+from dccrn_lib.results.records import save_result
 from dccrn_lib.runtime.errors import AudioError
 
 
@@ -509,6 +510,15 @@ def test_results_writes_the_tables_of_a_document(root: Path, tmp_path: Path, cap
     assert "tables written" in capsys.readouterr().out and "| measurement |" in document.read_text()
     assert exit_code("results", str(document)) == 0
     assert "up to date" in capsys.readouterr().out
+
+
+def test_tables_of_results_that_lie_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    save_result("mine", {"config": {}, "seed": 0, "data_hash": "", "rows": [{"system": "a", "score": 2}]}, tmp_path)
+    document = tmp_path / "paper.md"
+    document.write_text("<!-- table:mine -->\n<!-- /table:mine -->\n")
+    assert exit_code("results", str(document)) == 2
+    assert exit_code("results", str(document), "--results", str(tmp_path)) == 0
+    assert "| a | 2 |" in document.read_text()
 
 
 # ---- the package's own names

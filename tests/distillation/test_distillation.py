@@ -1,6 +1,7 @@
 """Distillation: every loss pinned to a number, what it is blind to, where its gradient goes, and its errors."""
 
 import copy
+import errno
 import math
 import re
 from pathlib import Path
@@ -24,7 +25,7 @@ from dccrn_lib.distillation.loss import METHODS, DistillationLoss
 from dccrn_lib.distillation.names import CACHED_METHODS, METHOD_NAMES
 from dccrn_lib.distillation.other_methods import AttentionTransfer, ChannelKL, FitNets, SelfSimilarity
 from dccrn_lib.distillation.taps import FeatureTap
-from dccrn_lib.distillation.teacher import CachedTeacher
+from dccrn_lib.distillation.teacher import CachedTeacher, Teacher
 from dccrn_lib.losses import si_snr_loss
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.runtime.errors import ConfigError
@@ -638,3 +639,42 @@ def test_a_kept_answer_is_as_large_as_the_documents_say(tmp_path):
     CachedTeacher(build_model("uformer_mini"), True, tmp_path, {})(torch.randn(1, 64000), ["a"])
     (file,) = tmp_path.rglob("*.safetensors")  # the miniature has the maps of the full network
     assert file.stat().st_size == pytest.approx(1.47e6, rel=0.02)
+
+
+@pytest.mark.parametrize("tapped", [True, False])
+def test_an_answer_is_not_given_for_another_mixture_of_its_name(tmp_path, tapped):
+    """Recordings that were replaced by others of the same names and lengths leave their manifests as they were."""
+    network = build_model("distil_dccrn_mini").eval()
+    before, now = torch.randn(2, 1, 4000, generator=torch.Generator().manual_seed(0))
+    cached = CachedTeacher(network, tapped, tmp_path, {})
+    cached(before, ["a"])
+    torch.testing.assert_close(cached(now, ["a"])[0], Teacher(network, False)(now, ["a"])[0])
+    first, features = cached(now, ["a"])
+    assert (features or {}).keys() == (
+        {f"{p}.{i}" for p in ("encoder", "decoder") for i in range(6)} if tapped else set()
+    )
+    rendered_elsewhere, _ = cached(now * (1 + 1e-6), ["a"])
+    assert torch.equal(rendered_elsewhere, first), "what differs by rounding is the same mixture"
+
+
+def test_teachers_of_equal_weights_and_other_switches_have_a_cache_each(tmp_path):
+    polar, product = (build_model("distil_dccrn_mini", mask=mask) for mask in "EC")
+    product.load_state_dict(polar.state_dict())
+    first, second = (CachedTeacher(network, True, tmp_path, {}).folder for network in (polar, product))
+    assert first != second
+
+
+def test_a_disk_without_room_for_an_answer_is_named(tmp_path):
+    resource = pytest.importorskip("resource")
+    cached, before = (
+        CachedTeacher(build_model("distil_dccrn_mini"), False, tmp_path, {}),
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+    )
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, before[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            cached(torch.randn(1, 4000), ["a"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG and str(caught.value.filename).endswith("a.safetensors")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

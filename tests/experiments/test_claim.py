@@ -82,3 +82,10 @@ def test_one_seed_and_three_of_a_pair_are_two_rows(command, tmp_path):
         (3, "+0.20 [-0.10, +0.50] unclear", "+0.050 [+0.010, +0.090] better"),
         (1, "+0.40 [+0.30, +0.50] better (one seed)", "-"),
     ]
+
+
+def test_the_result_that_is_read_is_not_written_over(command, tmp_path, capsys):
+    before = (tmp_path / "shared_sources.json").read_bytes()
+    assert cli.main([*command, "1.70=short", "--name", "shared_sources"]) == 2
+    assert "write to another name" in capsys.readouterr().err
+    assert (tmp_path / "shared_sources.json").read_bytes() == before

@@ -103,3 +103,12 @@ def test_two_noises_of_a_mixture_both_tie_it_to_others():
     shared = [(f"n{k}", f"m{k // 10}") for k in range(200)]
     got = shared_sources.clustered_variance(each.tolist(), [voices, shared])
     assert got == pytest.approx(each[::10].var(ddof=1) / 20, rel=0.06)
+
+
+@pytest.mark.parametrize("name, comparison", [("over", "over"), ("seed0", "over"), ("seed1", "seed1:taught:alone")])
+def test_scores_that_are_read_are_not_written_over(scored, capsys, name, comparison):
+    folder, command, _ = scored
+    before = (folder / f"{name}.json").read_bytes()
+    assert cli.main([*command, comparison, "--name", name]) == 2
+    assert f"{name}: one of the results that are compared" in capsys.readouterr().err
+    assert (folder / f"{name}.json").read_bytes() == before

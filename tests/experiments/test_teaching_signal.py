@@ -150,3 +150,12 @@ def test_the_command_writes_a_row_for_each_student(corpus, tmp_path, capsys):
     assert "at least 3 batches" in capsys.readouterr().err
     assert cli.main(["experiment", "teaching-signal", "student", *words]) == 2
     assert "name=weights" in capsys.readouterr().err
+
+
+def test_a_slip_in_the_last_name_costs_no_measuring(corpus, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Terms, "measure", lambda *_: pytest.fail("measured before all names were looked at"))
+    teacher = save_model(build_model("uformer_mini"), tmp_path / "teacher")
+    words = ["--speech", corpus["speech"], "--noise", corpus["noise"], "--results", str(tmp_path), "--quiet"]
+    command = ["experiment", "teaching-signal", "fresh=untrained", f"late={tmp_path}/slip", *words]
+    assert cli.main([*command, "--teacher", str(teacher)]) == 1
+    assert "slip" in capsys.readouterr().err

@@ -45,10 +45,10 @@ def test_every_part_is_left_out_with_every_seed_and_an_executor_changes_nothing(
 
 
 @pytest.mark.slow
-def test_every_field_of_the_recipe_is_an_option_and_stands_in_the_result(small_corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("dccrn_lib.results.records.results_dir", lambda: tmp_path)
+def test_every_field_of_the_recipe_is_an_option_and_stands_in_the_result(small_corpus, tmp_path):
     (tmp_path / "recipe.json").write_text('{"steps": 1, "tests": 3, "mix": {"snr_db": [0.0, 5.0]}}')
     words = ["--profile", "smoke", "--seeds", "1", "--config", str(tmp_path / "recipe.json"), "--tests", "2"]
+    words += ["--results", str(tmp_path)]
     assert cli.main(["experiment", "uformer-parts", *words, "--mix.segment_seconds", "0.5", "--name", "parts"]) == 0
     record = load_result("parts", tmp_path)
     assert (record["config"]["steps"], record["config"]["tests"]) == (1, 2)

@@ -100,3 +100,22 @@ def test_wrong_configuration():
     config, state, _, _ = read("uformer")
     with pytest.raises(ConfigError, match="conformer channels 32"):
         load_authors_uformer(state, **{**config, "conformer": [32, 8]})
+
+
+@pytest.mark.parametrize("name", ["dccrn_e", "uformer"])
+def test_what_is_not_a_mapping_of_tensors_is_named(name):
+    config, state, _, _ = read(name)
+    for around in (
+        {"epoch": 3, "state_dict": state, "optimizer": {"state": {}}},
+        {"note": "best", "state_dict": state},
+    ):
+        with pytest.raises(WeightsError, match=r"a checkpoint around the weights; .*\['state_dict'\]"):
+            load(name, around, config)
+    key = next(iter(state))
+    for wrong in (None, "text", [[1.0], [1.0, 2.0]]):
+        with pytest.raises(WeightsError, match=f"'{key}' is no tensor but {type(wrong).__name__}"):
+            load(name, {**state, key: wrong}, config)
+    with pytest.raises(WeightsError, match="a mapping from names to tensors is wanted, got Linear"):
+        load(name, torch.nn.Linear(1, 1), config)
+    with pytest.raises(WeightsError, match="unknown name '0'"):
+        load(name, {**state, 0: torch.zeros(1)}, config)
