@@ -29,6 +29,7 @@ _INTERVALS = {
     **dict.fromkeys(("steps", "batch_size", "accumulation"), _COUNT),
     **dict.fromkeys(("valid_every", "valid_mixtures", "epoch_mixtures", "warmup_steps", "max_bad_batches"), _COUNT),
     **dict.fromkeys(("output_weight", "decay_fraction"), Interval(0, 1)),
+    "muon_weight_decay": Interval(0, 1e9),
     "ema_decay": Interval(0, 1, below=True),
     "seed": Interval(0, LARGEST_SEED),
     "workers": Interval(0, 1024),
@@ -69,6 +70,7 @@ class TrainConfig:
         learning_rate: of Adam, after ``warmup_steps`` of linear rise; it falls linearly to 2 % over the last
             ``decay_fraction`` of the steps.
         muon_learning_rate: of the matrices under Muon, with the same rise and fall; the rest takes ``learning_rate``.
+        muon_weight_decay: of the matrices under Muon: each step first shortens them by this fraction of its rate.
         warmup_steps: steps in which the learning rate rises linearly.
         decay_fraction: last fraction of the steps, in which the learning rate falls.
         gradient_clip: largest gradient norm.
@@ -117,6 +119,7 @@ class TrainConfig:
     optimiser: str = "adam"
     learning_rate: float = 1e-3
     muon_learning_rate: float = 0.01
+    muon_weight_decay: float = 0.0
     warmup_steps: int = 100
     decay_fraction: float = 0.3
     gradient_clip: float = 5.0
@@ -155,6 +158,11 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         require_intervals(self, _INTERVALS)
+        if self.muon_weight_decay * self.muon_learning_rate > 1:
+            raise ConfigError(
+                f"muon_weight_decay {self.muon_weight_decay} x muon_learning_rate {self.muon_learning_rate} must be at "
+                "most 1: a step would take more than the weights"
+            )
         if self.batch_size % self.accumulation:
             raise ConfigError(f"batch_size {self.batch_size} must be a multiple of accumulation {self.accumulation}")
         if self.teacher_cache and not self.repeat_epoch:

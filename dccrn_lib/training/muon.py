@@ -7,8 +7,12 @@ matrix products alone: X <- a X + b (X X') X + c (X X')^2 X brings all singular 
 Convolution kernels (out, in, freq, frame) count as matrices (out, in * freq * frame). Biases, norms, slopes and matrices
 with fewer than four rows or columns take Adam.
 
-Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", for the iteration and its numbers;
-``torch.optim.Muon`` takes two-dimensional parameters only.
+Every update has the same size, whatever the gradient: at a constant rate weights grow with the square root of the steps.
+BatchNorm takes that growth back where it follows; LSTMs saturate. ``weight_decay`` bounds it.
+
+Sources: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", for the iteration and its numbers;
+Liu et al. 2025, "Muon is scalable for LLM training", for the weight decay. ``torch.optim.Muon`` takes two-dimensional
+parameters only.
 """
 
 # torch's own optimisers call the _foreach functions; its stubs name them, but do not export them.
@@ -88,6 +92,7 @@ class Muon(torch.optim.Optimizer):
         adam_learning_rate: of the rest.
         momentum: of the matrices, in Nesterov's form.
         betas, eps: of Adam.
+        weight_decay: of the matrices: each step first shortens them by rate * weight_decay of themselves.
 
     ``found_inf``, if set, is a float tensor: at 1 the next step changes nothing, as in torch's fused optimisers.
     ``group["lr"]`` may be a number, or a tensor of one element on the device of the parameters: with tensors a step reads
@@ -109,13 +114,14 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        weight_decay: float = 0.0,
     ) -> None:
         parameters = list(parameters)
         groups = [
             {"params": [p for p in parameters if is_matrix(p)], "lr": learning_rate, "kind": "muon"},
             {"params": [p for p in parameters if not is_matrix(p)], "lr": adam_learning_rate, "kind": "adam"},
         ]
-        defaults = {"lr": learning_rate, "momentum": momentum, "betas": betas, "eps": eps}
+        defaults = {"lr": learning_rate, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__([g for g in groups if g["params"]], defaults)
 
     @torch.no_grad()
@@ -137,13 +143,15 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_add_(momenta, gradients)
         updates = torch._foreach_mul(momenta, group["momentum"])
         torch._foreach_add_(updates, gradients)
+        rate = self._unless_skipped(group["lr"], 0.0)
+        if group.get("weight_decay"):  # states saved before there was any lack it
+            torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
         by_shape: dict[tuple[int, int], list[int]] = {}
         for i, p in enumerate(parameters):
             by_shape.setdefault((p.shape[0], p[0].numel()), []).append(i)
         for (rows, columns), members in by_shape.items():
             stack = torch.stack([updates[i].reshape(rows, columns) for i in members])  # (count, rows, columns)
             # a tall matrix moves its outputs less by itself: its columns share the same length
-            rate = self._unless_skipped(group["lr"], 0.0)
             stack = orthogonalise(stack) * (rate * max(1.0, rows / columns) ** 0.5)
             moved = [parameters[i] for i in members]
             torch._foreach_sub_(moved, [u.view_as(p) for u, p in zip(stack.unbind(), moved, strict=True)])

@@ -39,7 +39,7 @@ def build_loss(config: TrainConfig, model: nn.Module, teacher: nn.Module | None)
 def build_optimiser(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimiser that a config asks for, at its highest rates."""
     if config.optimiser == "muon":
-        return Muon(parameters, config.muon_learning_rate, config.learning_rate)
+        return Muon(parameters, config.muon_learning_rate, config.learning_rate, weight_decay=config.muon_weight_decay)
     return torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
 
 

@@ -140,7 +140,9 @@ class Trainee(OnStream):
         self.rates = torch.zeros(2, device=self.device)  # of matrices, of the rest
         self.decay = torch.zeros((), device=self.device)
         if config.optimiser == "muon":
-            optimiser = Muon(self.parameters, config.muon_learning_rate, config.learning_rate)
+            optimiser = Muon(
+                self.parameters, config.muon_learning_rate, config.learning_rate, weight_decay=config.muon_weight_decay
+            )
         else:  # the same Adam, for all parameters
             optimiser = Muon(self.parameters, config.learning_rate, config.learning_rate)
             for group in optimiser.param_groups:

@@ -44,7 +44,16 @@ def history(folder) -> dict:
 @pytest.mark.parametrize("method, optimiser", [("none", "adam"), ("none", "muon"), ("at_kl", "muon")])
 def test_learns_what_the_plain_loop_learns(corpus, teacher, tmp_path, method, optimiser):
     options = {"method": method, "teacher": teacher if method != "none" else "", "optimiser": optimiser}
-    c = config(corpus, tmp_path / "a", **options, normalisation="softmax", warmup_steps=1, decay_fraction=1e-9)
+    decay = 20.0 * (method == "at_kl")  # strong enough to be seen after three steps
+    c = config(
+        corpus,
+        tmp_path / "a",
+        **options,
+        muon_weight_decay=decay,
+        normalisation="softmax",
+        warmup_steps=1,
+        decay_fraction=1e-9,
+    )
     run_stage(Stage("one", {"one": c}, 1.0), tmp_path, steps=3, progress=False)
     together = history(tmp_path / "a")
     steps = together["train"]  # so short a stage validates after every step
@@ -60,6 +69,13 @@ def test_learns_what_the_plain_loop_learns(corpus, teacher, tmp_path, method, op
     x = 0.1 * torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert (first(x) - second(x)).norm() < 2e-3 * second(x).norm()
+    if decay:
+        size = float(first.encoder[1].conv.weight_real.detach().square().mean())
+        assert size == pytest.approx(float(second.encoder[1].conv.weight_real.detach().square().mean()), rel=1e-3)
+        plain = config(corpus, tmp_path / "c", **options, normalisation="softmax", warmup_steps=1, decay_fraction=1e-9)
+        run_stage(Stage("plain", {"one": plain}, 1.0), tmp_path, steps=3, progress=False)
+        third = load_model(tmp_path / "c" / "best")
+        assert size < 0.9 * float(third.encoder[1].conv.weight_real.detach().square().mean())
 
 
 def test_systems_of_one_seed_see_the_same_mixtures_and_others_do_not(corpus, tmp_path):

@@ -143,3 +143,48 @@ def test_a_tall_matrix_moves_further(shape, factor):
     Muon([p], learning_rate=0.1).step()
     wanted = 0.1 * factor * orthogonalise(1.95 * p.grad.reshape(1, shape[0], -1))[0].view(shape)
     assert torch.allclose(start - p.detach(), wanted, atol=1e-5)
+
+
+def test_weight_decay_shortens_matrices_and_nothing_else():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.PReLU())
+    before = copy.deepcopy(model.state_dict())
+    optimiser = Muon(model.parameters(), 0.1, 0.1, weight_decay=0.5)
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimiser.step()  # without a gradient only the decay is left
+    after = model.state_dict()
+    assert torch.allclose(after["0.weight"], before["0.weight"] * (1 - 0.1 * 0.5), rtol=1e-6)
+    assert torch.equal(after["0.bias"], before["0.bias"]) and torch.equal(after["1.weight"], before["1.weight"])
+    optimiser.found_inf = torch.ones(())
+    optimiser.step()  # a step that is skipped takes nothing away
+    assert torch.equal(model.state_dict()["0.weight"], after["0.weight"])
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch has a Muon from 2.9 on")
+def test_weight_decay_is_that_of_torch_muon():
+    torch.manual_seed(0)
+    ours = nn.Parameter(torch.randn(6, 6))
+    theirs = nn.Parameter(ours.detach().clone())
+    for p, optimiser in (
+        (ours, Muon([ours], learning_rate=0.1, weight_decay=0.3)),
+        (theirs, torch.optim.Muon([theirs], lr=0.1, weight_decay=0.3)),
+    ):
+        for _ in range(3):
+            p.grad = torch.zeros_like(p)
+            optimiser.step()
+    assert torch.allclose(ours, theirs, rtol=1e-5)
+
+
+def test_weight_decay_bounds_the_growth_of_weights():
+    torch.manual_seed(0)
+    sizes = {}
+    for decay in (0.0, 5.0):
+        p = nn.Parameter(torch.zeros(8, 8))
+        optimiser = Muon([p], learning_rate=0.01, weight_decay=decay)
+        generator = torch.Generator().manual_seed(1)
+        for _ in range(400):
+            p.grad = torch.randn(8, 8, generator=generator)  # noise, with no direction to learn
+            optimiser.step()
+        sizes[decay] = float(p.detach().square().mean().sqrt())
+    assert sizes[5.0] < 0.5 * sizes[0.0]
