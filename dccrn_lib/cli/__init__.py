@@ -92,6 +92,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "dccrn_lib.cli.experiment:claim",
         "who is ahead of whom after how many hours, from results/shared_sources.json in results/claim.json",
     ),
+    "experiment weight-growth": (
+        "dccrn_lib.cli.experiment:weight_growth",
+        "how large the matrices of weights have grown, and how much of it is chance, in results/weight_growth.json",
+    ),
     "bench speed": ("dccrn_lib.cli.bench:speed", "measure speed and memory of the networks; also plain `bench`"),
     "bench stream": ("dccrn_lib.cli.bench:stream", "measure one hop of a live stream, and its floor on this machine"),
     "bench data": ("dccrn_lib.cli.bench_training:data", "do mixtures come as fast as a training step needs them?"),

@@ -338,6 +338,24 @@ def _claim(a: argparse.Namespace) -> int:
     return 0
 
 
+def weight_growth(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument("weights", nargs="+", metavar="WEIGHTS", help="shipped names or paths")
+    p.add_argument("--name", default="weight_growth", metavar="NAME", help="of the result to write")
+    p.add_argument(
+        "--results-folder", type=folder, metavar="DIR", help="folder for the result; results/ when not given"
+    )
+    p.set_defaults(run=_weight_growth)
+    return p
+
+
+def _weight_growth(a: argparse.Namespace) -> int:
+    from dccrn_lib.experiments.weight_growth import publish
+
+    print(publish(a.weights, a.name, a.results_folder))
+    return 0
+
+
 def training_data_run(**options: Any) -> Parser:
     p = FieldParser(TrainConfig, _training_data_base, skip=DECIDED_BY_DATA, **options)
     for kind in ("speech", "noise", "rir"):
