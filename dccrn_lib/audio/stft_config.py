@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dccrn_lib.runtime.errors import ConfigError
+from dccrn_lib.runtime.settings import require_whole
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class STFTConfig:
     window: str = "hann"  # "hann" | "sqrt_hann", both periodic
 
     def __post_init__(self) -> None:
+        require_whole(self, "window_length", "hop_length", "fft_size")
         if not 1 <= self.hop_length <= self.window_length <= self.fft_size:
             raise ConfigError(
                 f"STFT sizes must satisfy 1 <= hop_length <= window_length <= fft_size, got hop {self.hop_length}, "

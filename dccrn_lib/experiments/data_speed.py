@@ -114,10 +114,12 @@ def measure_data(
         {"title", "rows": [{"mixtures", "per second", "a step of STUDENT = 1", "a step of TEACHER = 1"}]}.
 
     Raises:
-        ConfigError: speech without noise or the other way round, or an unknown profile or device.
+        ConfigError: speech without noise or the other way round, rir without them, or an unknown profile or device.
     """
     if bool(corpus["speech"]) != bool(corpus["noise"]):
         raise ConfigError("give --speech and --noise together, or neither")
+    if corpus["rir"] and not corpus["speech"]:
+        raise ConfigError("--rir goes with --speech and --noise: give all three, or none for the generated corpus")
     profile = get_profile(profile_name)
     if not corpus["speech"]:
         made = generated_corpus(0.05)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.distillation.at_kl import READINGS
 from dccrn_lib.distillation.attention import NORMALISATIONS
 from dccrn_lib.distillation.loss import METHODS
+from dccrn_lib.distillation.names import CACHED_METHODS
 from dccrn_lib.evaluation.intervals import Difference, means_of_pairs, paired_difference
 from dccrn_lib.evaluation.metrics import COMPARED_METRICS
 from dccrn_lib.evaluation.scores import require_installed
@@ -76,8 +78,21 @@ class SweepRun:
     items: list[dict]
 
     def mean(self, metric: str) -> float:
-        """Over the test mixtures that could be scored."""
-        return float(np.mean([i[metric] for i in self.items if i[metric] is not None]))
+        """Over the test mixtures that could be scored.
+
+        Raises:
+            ConfigError: none of them could: the network is silent, or its output is not finite.
+        """
+        scores = [i[metric] for i in self.items if i[metric] is not None]
+        if not scores:
+            reason = next(
+                (i["reasons"][metric] for i in self.items if metric in i.get("reasons", {})), "no reason kept"
+            )
+            raise ConfigError(
+                f"{self.method}, seed {self.seed}: none of {len(self.items)} mixtures could be scored in {metric} "
+                f"({reason}); if the training diverged, choose another --out and a lower learning_rate"
+            )
+        return float(np.mean(scores))
 
 
 @dataclass(frozen=True)
@@ -172,7 +187,7 @@ def run_sweep(
         workers: processes that score; None takes one where there is little to score.
         progress: show progress bars.
         executor: that does the runs, at once where it can; None does them here.
-        changes: fields of TrainConfig for all students.
+        changes: fields of TrainConfig for all students; ``teacher_cache`` for those whose method it serves.
 
     Returns:
         The runs of this share, in the order of methods, then seeds. ``out/sweep.json`` holds all finished runs of the
@@ -205,6 +220,8 @@ def run_sweep(
             "normalisation": variant.normalisation,
             "teacher": str(teacher) if variant.method != "none" else "",
         }
+        if variant.method not in CACHED_METHODS:  # these see the teacher live, or none
+            settings["teacher_cache"] = ""
         config = train_config("student", profile, corpus, out, seed=seed, **settings)
         config = replace(config, out=str(out / variant.name.replace(":", "-") / f"seed{seed}"))
         jobs.append(GridJob(variant.name, config, tests, tuple(metrics), workers, progress))
@@ -223,11 +240,12 @@ def keep_record(file: Path, record: Mapping[str, Any]) -> None:
         record: holds ``config`` and ``data_hash``, which decide what the runs are.
 
     Raises:
-        ConfigError: the folder was used with other settings or data; nothing is written then.
+        ConfigError: runs in the folder were begun with other settings or data; nothing is written then. What was asked
+            for and refused before a run began is written over.
         DamagedFileError: the file is cut off or empty.
     """
     wanted = parse_json(json.dumps(record))
-    if file.is_file():
+    if file.is_file() and any(file.parent.rglob("config.json")):  # a refused call leaves a record and no run
         kept = read_json(file, "remove the folder of the experiment and run it again")
         for name in ("config", "data_hash"):
             if kept.get(name) != wanted[name]:
@@ -237,6 +255,18 @@ def keep_record(file: Path, record: Mapping[str, Any]) -> None:
                 )
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, wanted)
+
+
+def done_by(command: str, **lists: Sequence[Any]) -> str:
+    """A recorded command with the options that list what was done: the record is of the last call, the runs of all.
+
+    >>> done_by("run --seeds 2 --steps=2", seeds=[0, 1, 2])
+    'run --seeds 0,1,2 --steps=2'
+    """
+    for name, values in lists.items():
+        joined = ",".join(map(str, values))
+        command = re.sub(rf"--{name} .*?(?= --|$)", lambda _, n=name, j=joined: f"--{n} {j}", command)
+    return command
 
 
 def load_runs(out: str | Path) -> list[SweepRun]:

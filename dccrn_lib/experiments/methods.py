@@ -22,6 +22,7 @@ from dccrn_lib.evaluation.metrics import COMPARED_METRICS
 from dccrn_lib.experiments.grid import (
     Variant,
     compare_methods,
+    done_by,
     keep_record,
     load_runs,
     run_sweep,
@@ -31,7 +32,7 @@ from dccrn_lib.experiments.grid import (
 from dccrn_lib.experiments.paper import corpus_of, data_hash
 from dccrn_lib.experiments.recipe import DEFAULT_METHODS, as_options
 from dccrn_lib.networks.weights import read_card
-from dccrn_lib.results.records import load_result, save_result
+from dccrn_lib.results.records import load_result, require_not_read, save_result
 from dccrn_lib.runtime.devices import set_up_cpu
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.paths import joined_paths
@@ -89,9 +90,10 @@ def publish(out: str | Path, name: str, title: str = "", folder: str | Path | No
         The file.
 
     Raises:
-        ConfigError: no laboratory in ``out``, or no finished run.
+        ConfigError: no laboratory in ``out``, no finished run, or the file to write is the record in ``out``.
     """
     out = Path(out)
+    require_not_read(name, folder, out / "laboratory.json")
     settings = load_result("laboratory", out)
     runs = load_runs(out)
     if not runs:
@@ -114,7 +116,9 @@ def publish(out: str | Path, name: str, title: str = "", folder: str | Path | No
     payload = {
         "title": title or f"Laboratory {name}",
         "note": note,
-        "command": settings["command"],
+        "command": done_by(
+            settings["command"], methods=[row["method"] for row in rows], seeds=sorted({r.seed for r in runs})
+        ),
         "config": settings["config"],
         "seed": sorted({r.seed for r in runs}),
         "data_hash": settings["data_hash"],

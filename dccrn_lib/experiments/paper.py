@@ -46,12 +46,14 @@ def corpus_of(
         {"speech", "noise", "rir"}: paths, rir may be "".
 
     Raises:
-        ConfigError: one of speech and noise without the other.
+        ConfigError: one of speech and noise without the other, or rir without them.
         ManifestError: a manifest lacks one of the splits train, valid and test.
     """
     profile = get_profile(profile) if isinstance(profile, str) else profile
     if bool(speech) != bool(noise):
         raise ConfigError("speech and noise manifests go together: give both, or neither for the generated corpus")
+    if rir and not speech:
+        raise ConfigError("rir manifests go with speech and noise: give all three, or none for the generated corpus")
     if not speech:
         made = generated_corpus(profile.corpus_hours, seed, progress=progress)
         return {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}

@@ -26,7 +26,7 @@ from dccrn_lib.experiments.executors import run_jobs
 from dccrn_lib.experiments.paper import data_hash
 from dccrn_lib.experiments.recipe import WAYS
 from dccrn_lib.networks.weights import load_model, read_card
-from dccrn_lib.results.records import save_result
+from dccrn_lib.results.records import require_not_read, save_result
 from dccrn_lib.runtime.errors import ConfigError, WeightsError
 from dccrn_lib.runtime.files import read_json, write_json
 from dccrn_lib.runtime.json_text import parse_json
@@ -213,11 +213,17 @@ def _valid(folder: Path) -> dict[int, float]:
 
 
 def publish(out: str | Path, name: str = "teacher_strength", folder: str | Path | None = None) -> Path:
-    """Write ``results/<name>.json``: mean gain and its t interval over the seeds, by teacher, way and moment."""
+    """Write ``results/<name>.json``: mean gain and its t interval over the seeds, by teacher, way and moment.
+
+    Raises:
+        ConfigError: no seed is finished, or the file to write is the plan in ``out``.
+    """
+    require_not_read(name, folder, Path(out) / "plan.json")
     found = points(out)
     plan = read_json(Path(out) / "plan.json", _CURE)
     config = read_json(next(Path(out).glob("seed*/alone/config.json")), _CURE)
-    corpus = {kind: config[kind] for kind in ("speech", "noise", "rir")}
+    if "data_hash" not in plan:  # of an older version
+        plan["data_hash"] = data_hash({kind: config[kind] for kind in ("speech", "noise", "rir")})
     rows = []
     for moment in MOMENTS:
         for teacher in plan["teachers"]:
@@ -245,7 +251,7 @@ def publish(out: str | Path, name: str = "teacher_strength", folder: str | Path 
             **{key: config[key] for key in RECIPE},
             "segment_seconds": config["mix"]["segment_seconds"],
         },  # fmt: skip
-        "data_hash": data_hash(corpus),
+        "data_hash": plan["data_hash"],
         "seed": sorted({p["seed"] for p in found}),
         "columns": ["moment", "teacher", "way", "seeds", "lead_db", "gain_db", "low", "high", "verdict"],
         "rows": rows,

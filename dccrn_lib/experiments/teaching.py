@@ -21,10 +21,10 @@ from pathlib import Path
 
 from dccrn_lib.evaluation.metrics import COMPARED_METRICS
 from dccrn_lib.experiments import paper
-from dccrn_lib.experiments.grid import SweepRun, compare_methods, keep_record, load_runs, run_sweep
+from dccrn_lib.experiments.grid import SweepRun, compare_methods, done_by, keep_record, load_runs, run_sweep
 from dccrn_lib.experiments.methods import portable, rounded
 from dccrn_lib.experiments.recipe import TAUGHT, as_options
-from dccrn_lib.results.records import load_result, save_result
+from dccrn_lib.results.records import load_result, require_not_read, save_result
 from dccrn_lib.runtime.devices import set_up_cpu
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import read_json
@@ -81,8 +81,10 @@ def publish(out: str | Path, name: str = "teaching_quick", folder: str | Path | 
     """Write ``results/<name>.json`` from the finished students of :func:`run`.
 
     Raises:
-        ConfigError: nothing was run in ``out``, or fewer than two seeds are finished in both kinds.
+        ConfigError: nothing was run in ``out``, fewer than two seeds are finished in both kinds, or the file to write is
+            the record in ``out``.
     """
+    require_not_read(name, folder, Path(out) / "teaching.json")
     settings, runs = load_result("teaching", out), load_runs(out)
     kinds = [{run.seed for run in runs if run.method == method} for method in METHODS]
     seeds = sorted(set.intersection(*kinds))
@@ -102,7 +104,7 @@ def publish(out: str | Path, name: str = "teaching_quick", folder: str | Path | 
     payload = {
         "title": TITLE.format(steps=settings["config"]["steps"]),
         "note": NOTE,
-        "command": settings["command"],
+        "command": done_by(settings["command"], seeds=seeds),
         "config": {**settings["config"], "chosen on valid with seeds": list(CHOSEN_WITH)},
         "seed": seeds,
         "data_hash": settings["data_hash"],

@@ -26,7 +26,7 @@ from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.evaluation.metrics import COMPARED_METRICS
 from dccrn_lib.evaluation.systems import evaluate_systems, kept_items
 from dccrn_lib.experiments.executors import run_jobs
-from dccrn_lib.experiments.grid import GridJob, SweepRun, keep_record, shared, train_and_score
+from dccrn_lib.experiments.grid import GridJob, SweepRun, done_by, keep_record, shared, train_and_score
 from dccrn_lib.experiments.methods import laboratory_rows
 from dccrn_lib.experiments.paper import data_hash
 from dccrn_lib.experiments.recipe import as_options
@@ -181,7 +181,8 @@ def publish(out: str | Path, folder: str | Path | None = None) -> Path:
         "alone."
     )
     payload = {
-        **{key: settings[key] for key in ("command", "config", "data_hash")},
+        **{key: settings[key] for key in ("config", "data_hash")},
+        "command": done_by(settings["command"], seeds=sorted({run.seed for run in runs})),
         "title": "Which mixture of data works",
         "note": note,
         "seed": sorted({run.seed for run in runs}),

@@ -105,7 +105,8 @@ def train_part(job: PartJob) -> dict[str, Any]:
         {
             "id": f"seed{job.seed}/{after['id']}",
             "si_snr_db": after["si_snr_db"],
-            "gain_db": after["si_snr_db"] - before["si_snr_db"],
+            "gain_db": _minus(after["si_snr_db"], before["si_snr_db"]),
+            "reasons": after["reasons"],
         }
         for before, after in zip(scores["noisy"], scores["part"], strict=True)
     ]
@@ -115,6 +116,10 @@ def train_part(job: PartJob) -> dict[str, Any]:
         "parameters": count_parameters(model),
         "macs": count_macs(model),
     }
+
+
+def _minus(after: float | None, before: float | None) -> float | None:
+    return None if after is None or before is None else after - before
 
 
 def run_study(
@@ -130,7 +135,7 @@ def run_study(
 
     Returns:
         Payload for ``results.records.save_result``: systems -> items with the SI-SNR of the output and its gain over
-        the noisy input, in dB.
+        the noisy input, in dB; both None where a network diverged, with the reason.
     """
     recipe = recipe or part_recipe(profile)
     sizes, corpus = get_profile(profile), corpus_of(profile, progress=False)
@@ -138,8 +143,9 @@ def run_study(
     done: dict[PartJob, dict[str, Any]] = {}
     for job, part in run_jobs(train_part, jobs, executor):
         done[job] = part
-        gain = sum(item["gain_db"] for item in part["items"]) / recipe.tests
-        print(f"seed {job.seed}, {job.variant}: SI-SNR gain {gain:.2f} dB (n = {recipe.tests})", flush=True)
+        gains = [item["gain_db"] for item in part["items"] if item["gain_db"] is not None]
+        said = f"SI-SNR gain {sum(gains) / len(gains):.2f} dB" if gains else "nothing could be scored"
+        print(f"seed {job.seed}, {job.variant}: {said} (n = {len(gains)} of {recipe.tests})", flush=True)
     systems: dict[str, dict[str, Any]] = {name: {"items": [], "curves": []} for name in VARIANTS}
     for job in jobs:  # by seed, whichever was finished first
         system, part = systems[job.variant], done[job]

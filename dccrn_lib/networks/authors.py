@@ -21,6 +21,7 @@ from dccrn_lib.networks.dccrn import DCCRN, DCCRNConfig
 from dccrn_lib.networks.uformer import Uformer, UformerConfig
 from dccrn_lib.networks.uformer.attention import IMAG_ROWS, REAL_ROWS
 from dccrn_lib.runtime.errors import ConfigError, WeightsError, nearest_name
+from dccrn_lib.runtime.settings import shown
 
 IGNORED = ("stft.", "istft.")  # their Fourier matrices and windows: constants, not learned
 DATA_PARALLEL = "module."
@@ -58,9 +59,12 @@ def load_authors_dccrn(state_dict: Mapping[str, Any], **config: Any) -> DCCRN:
         raise ConfigError(f"kernel_size must be 5, as in every published DCCRN, got {config['kernel_size']}")
     if config.get("win_type", "hann") not in ("hann", "hanning"):
         raise ConfigError(f"win_type must be hann, as in every published DCCRN, got {config['win_type']!r}")
+    for name in ("use_clstm", "use_cbn"):
+        if not isinstance(config.get(name, False), bool):
+            raise ConfigError(f"{name} must be True or False, got {shown(config[name])}")
     model = DCCRN(
         DCCRNConfig(
-            channels=tuple(config.get("kernel_num", DCCRNConfig.channels)),
+            channels=_counts("kernel_num", config.get("kernel_num", DCCRNConfig.channels)),
             rnn_units=config.get("rnn_units", 256),
             rnn_layers=config.get("rnn_layers", 2),
             lstm="complex" if config.get("use_clstm", False) else "real",
@@ -90,8 +94,11 @@ def load_authors_uformer(state_dict: Mapping[str, Any], **config: Any) -> Uforme
             checkpoint instead of its weights.
     """
     _check_names(config, UFORMER_CONFIG)
-    channels = tuple(config.get("kernel_num", UformerConfig.channels))
-    conformer_channels, conformer_hidden = config.get("conformer", (channels[-1], 64))
+    channels = _counts("kernel_num", config.get("kernel_num", UformerConfig.channels))
+    conformer = _counts("conformer", config.get("conformer", (channels[-1], 64)))
+    if len(conformer) != 2:
+        raise ConfigError(f"conformer wants (channels, feed-forward hidden), as (128, 64), got {conformer}")
+    conformer_channels, conformer_hidden = conformer
     if conformer_channels != channels[-1]:
         raise ConfigError(f"conformer channels {conformer_channels} must equal the last of kernel_num {channels}")
     model = Uformer(
@@ -112,6 +119,12 @@ def _check_names(config: Mapping[str, Any], known: Sequence[str]) -> None:
     for name in config:
         if name not in known:
             raise ConfigError(f"unknown argument {name!r} of the authors' model; {nearest_name(name, list(known))}")
+
+
+def _counts(name: str, value: Any) -> tuple[int, ...]:
+    if not isinstance(value, tuple | list) or not value or any(type(part) is not int for part in value):
+        raise ConfigError(f"{name} wants whole numbers, as (16, 32), got {shown(value)}")
+    return tuple(value)
 
 
 def _translate(name: str, table: Sequence[tuple[str, str]]) -> str:

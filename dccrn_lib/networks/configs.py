@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from dccrn_lib.audio.stft_config import STFTConfig
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.settings import Interval, require_intervals
+from dccrn_lib.runtime.settings import Interval, require_intervals, require_whole, shown
 
 _DCCRN_INTERVALS = {
     "channels": Interval(2, 2**14),
@@ -22,8 +22,14 @@ DILATED_BLOCKS = 8
 DILATED_LOOKAHEAD = sum(max(2**k, 2 ** (DILATED_BLOCKS - 1 - k)) for k in range(DILATED_BLOCKS))
 _UFORMER_INTERVALS = {
     **dict.fromkeys(("channels", "conformer_hidden", "attention_hidden", "dilated_channels"), Interval(1, 2**14)),
+    "dropout": Interval(0, 1, below=True),
     "initial_mask": Interval(-100, 100),
 }
+
+
+def _require_stft(value: Any) -> None:
+    if not isinstance(value, STFTConfig):
+        raise ConfigError(f"stft wants an STFTConfig, got {shown(value)}")
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,9 @@ class DCCRNConfig:
     stft: STFTConfig = field(default_factory=STFTConfig)
 
     def __post_init__(self) -> None:
+        require_whole(self, "channels", several=True)
+        require_whole(self, "rnn_units", "rnn_layers", "decoder_lookahead")
+        _require_stft(self.stft)
         allowed = {"lstm": ("real", "complex"), "norm": ("batch", "complex_batch"), "mask": ("E", "C", "R")}
         for key, names in allowed.items():
             if getattr(self, key) not in names:
@@ -108,6 +117,9 @@ class UformerConfig:
     initial_mask: float = 1.0
 
     def __post_init__(self) -> None:
+        require_whole(self, "channels", several=True)
+        require_whole(self, "conformer_hidden", "attention_hidden", "dilated_channels")
+        _require_stft(self.stft)
         object.__setattr__(self, "channels", tuple(self.channels))
         if len(self.channels) != UFORMER_LAYERS + 1 or self.channels[0] != 1 or min(self.channels) < 1:
             raise ConfigError(
@@ -115,8 +127,6 @@ class UformerConfig:
             )
         if min(self.conformer_hidden, self.attention_hidden, self.dilated_channels) < 1:
             raise ConfigError("conformer_hidden, attention_hidden and dilated_channels of Uformer must be >= 1")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout must be in [0, 1), got {self.dropout}")
         require_intervals(self, _UFORMER_INTERVALS)
         if self.stft.fft_size % 2 ** (UFORMER_LAYERS + 1):
             raise ConfigError(

@@ -46,6 +46,13 @@ def save_result(name: str, payload: Mapping[str, Any], folder: PathLike | None =
     return path
 
 
+def require_not_read(name: str, folder: PathLike | None, source: Path) -> None:
+    """ConfigError if ``<folder>/<name>.json``, which is to be written, is the file that is read."""
+    path = Path(folder or results_dir()) / f"{name}.json"
+    if path.resolve() == source.resolve():
+        raise ConfigError(f"{path}: the record that is read; write to another name or folder")
+
+
 def load_result(name: str, folder: PathLike | None = None) -> dict[str, Any]:
     """The record that :func:`save_result` wrote.
 

@@ -75,6 +75,16 @@ def require_intervals(config: Any, intervals: Mapping[str, Interval]) -> None:
                 raise ConfigError(f"{name} {interval}, got {shown(value)}")
 
 
+def require_whole(config: Any, *names: str, several: bool = False) -> None:
+    """ConfigError for the first of these fields that is no whole number; with ``several``, no list of them."""
+    wanted = "whole numbers, as (16, 32)" if several else "a whole number"
+    for name in names:
+        value = getattr(config, name)
+        listed = isinstance(value, tuple | list)
+        if several != listed or any(type(part) is not int for part in (value if listed else (value,))):
+            raise ConfigError(f"{name} wants {wanted}, got {shown(value)}")
+
+
 def shown(value: Any, longest: int = 80) -> str:
     """A value as it stands in an error message: never longer than ``longest`` letters.
 

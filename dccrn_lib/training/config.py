@@ -71,6 +71,7 @@ class TrainConfig:
             ``decay_fraction`` of the steps.
         muon_learning_rate: of the matrices under Muon, with the same rise and fall; the rest takes ``learning_rate``.
         muon_weight_decay: of the matrices under Muon: each step first shortens them by this fraction of its rate.
+        muon_lstm: whether Muon takes the matrices of LSTMs, too; Adam does otherwise.
         warmup_steps: steps in which the learning rate rises linearly.
         decay_fraction: last fraction of the steps, in which the learning rate falls.
         gradient_clip: largest gradient norm.
@@ -120,6 +121,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     muon_learning_rate: float = 0.01
     muon_weight_decay: float = 0.0
+    muon_lstm: bool = True
     warmup_steps: int = 100
     decay_fraction: float = 0.3
     gradient_clip: float = 5.0

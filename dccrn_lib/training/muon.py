@@ -8,7 +8,8 @@ Convolution kernels (out, in, freq, frame) count as matrices (out, in * freq * f
 with fewer than four rows or columns take Adam.
 
 Every update has the same size, whatever the gradient: at a constant rate weights grow with the square root of the steps.
-BatchNorm takes that growth back where it follows; LSTMs saturate. ``weight_decay`` bounds it.
+BatchNorm takes that growth back where it follows; LSTMs saturate. ``weight_decay`` bounds it, or ``to_adam`` leaves
+LSTMs to Adam.
 
 Sources: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", for the iteration and its numbers;
 Liu et al. 2025, "Muon is scalable for LLM training", for the weight decay. ``torch.optim.Muon`` takes two-dimensional
@@ -83,6 +84,11 @@ def is_matrix(parameter: Tensor) -> bool:
     return parameter.dim() >= 2 and min(parameter.shape[0], parameter[0].numel()) >= LEAST_SIDE
 
 
+def lstm_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """All parameters of a network's LSTMs."""
+    return [p for module in model.modules() if isinstance(module, nn.LSTM) for p in module.parameters()]
+
+
 class Muon(torch.optim.Optimizer):
     """Muon for matrices and Adam for the rest, as one optimiser with two groups, "muon" and "adam".
 
@@ -93,6 +99,7 @@ class Muon(torch.optim.Optimizer):
         momentum: of the matrices, in Nesterov's form.
         betas, eps: of Adam.
         weight_decay: of the matrices: each step first shortens them by rate * weight_decay of themselves.
+        to_adam: parameters, matrices or not, that take Adam in any case.
 
     ``found_inf``, if set, is a float tensor: at 1 the next step changes nothing, as in torch's fused optimisers.
     ``group["lr"]`` may be a number, or a tensor of one element on the device of the parameters: with tensors a step reads
@@ -115,11 +122,15 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        to_adam: Iterable[nn.Parameter] = (),
     ) -> None:
-        parameters = list(parameters)
+        given = {id(p) for p in to_adam}
+        matrices, rest = [], []
+        for p in parameters:
+            (matrices if is_matrix(p) and id(p) not in given else rest).append(p)
         groups = [
-            {"params": [p for p in parameters if is_matrix(p)], "lr": learning_rate, "kind": "muon"},
-            {"params": [p for p in parameters if not is_matrix(p)], "lr": adam_learning_rate, "kind": "adam"},
+            {"params": matrices, "lr": learning_rate, "kind": "muon"},
+            {"params": rest, "lr": adam_learning_rate, "kind": "adam"},
         ]
         defaults = {"lr": learning_rate, "momentum": momentum, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__([g for g in groups if g["params"]], defaults)

@@ -18,7 +18,7 @@ from dccrn_lib.losses import WaveformLoss
 from dccrn_lib.networks.weights import load_model
 from dccrn_lib.training.batches import Batch
 from dccrn_lib.training.config import TrainConfig
-from dccrn_lib.training.muon import Muon
+from dccrn_lib.training.muon import Muon, lstm_parameters
 
 #: Mixtures on which the weight of the feature term is chosen.
 BALANCED = 4
@@ -36,11 +36,22 @@ def build_loss(config: TrainConfig, model: nn.Module, teacher: nn.Module | None)
     return DistillationLoss(config.method, config.output_weight, config.feature_weight or None, waveform, **options)
 
 
-def build_optimiser(config: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser that a config asks for, at its highest rates."""
+def build_optimiser(config: TrainConfig, model: nn.Module, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser that a config asks for, at its highest rates; ``model``, of the parameters, says what is an LSTM."""
     if config.optimiser == "muon":
-        return Muon(parameters, config.muon_learning_rate, config.learning_rate, weight_decay=config.muon_weight_decay)
+        return build_muon(config, model, parameters)
     return torch.optim.Adam(parameters, lr=config.learning_rate, fused=True)
+
+
+def build_muon(config: TrainConfig, model: nn.Module, parameters: list[nn.Parameter]) -> Muon:
+    """Muon with the settings of a config, see :func:`build_optimiser`."""
+    return Muon(
+        parameters,
+        config.muon_learning_rate,
+        config.learning_rate,
+        weight_decay=config.muon_weight_decay,
+        to_adam=() if config.muon_lstm else lstm_parameters(model),
+    )
 
 
 def in_memory(model: nn.Module, config: TrainConfig) -> nn.Module:

@@ -309,7 +309,7 @@ def open_session(
         if progress and ranks.rank == 0:
             print(_balance_in_words(history["balance"]))
     trained = [*model.parameters(), *objective.loss.parameters()]
-    optimiser = build_optimiser(config, trained)
+    optimiser = build_optimiser(config, model, trained)
     highest_rates = [group["lr"] for group in optimiser.param_groups]
     average = copy_for_average(model) if config.ema_decay else model
     state = Run(model, average, objective.loss, optimiser, history, input_hashes(config))

@@ -27,7 +27,7 @@ from dccrn_lib.training.batches import Batch
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.inputs import input_hashes
 from dccrn_lib.training.muon import Muon
-from dccrn_lib.training.objective import BALANCED, Objective, autocast, buffers_of, in_memory, put_back
+from dccrn_lib.training.objective import BALANCED, Objective, autocast, buffers_of, build_muon, in_memory, put_back
 from dccrn_lib.training.run_folder import Run
 from dccrn_lib.training.step_outcomes import skipped_batch
 
@@ -140,9 +140,7 @@ class Trainee(OnStream):
         self.rates = torch.zeros(2, device=self.device)  # of matrices, of the rest
         self.decay = torch.zeros((), device=self.device)
         if config.optimiser == "muon":
-            optimiser = Muon(
-                self.parameters, config.muon_learning_rate, config.learning_rate, weight_decay=config.muon_weight_decay
-            )
+            optimiser = build_muon(config, self.model, self.parameters)
         else:  # the same Adam, for all parameters
             optimiser = Muon(self.parameters, config.learning_rate, config.learning_rate)
             for group in optimiser.param_groups:

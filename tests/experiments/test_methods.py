@@ -177,3 +177,20 @@ def test_wrong_arguments_are_one_line(tmp_path, capsys, arguments, words):
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
     assert not (tmp_path / "lab").exists()
+
+
+def test_a_run_of_which_nothing_could_be_scored_is_named():
+    silent = SweepRun("at_kl", 3, [{"stoi": None, "reasons": {"stoi": "silence"}}])
+    with pytest.raises(ConfigError, match=r"at_kl, seed 3: none of 1 mixtures .* stoi \(silence\)"):
+        silent.mean("stoi")
+
+
+def test_the_record_of_a_laboratory_is_not_written_over(tmp_path):
+    (tmp_path / "laboratory.json").write_text("{}")
+    with pytest.raises(ConfigError, match="the record that is read"):
+        methods.publish(tmp_path, "laboratory", folder=tmp_path)
+
+
+def test_rooms_alone_do_not_pass_for_a_corpus():
+    with pytest.raises(ConfigError, match="rir manifests go with speech and noise"):
+        paper.corpus_of("smoke", rir="rir.jsonl")

@@ -140,3 +140,26 @@ def test_other_weights_under_the_name_of_a_teacher_want_another_folder(corpus, t
     assert go(2)  # gone: only who has to learn from it says so
     digest = json.loads(weights.with_suffix(".json").read_text())["sha256"]
     assert json.loads((tmp_path / "runs/plan.json").read_text())["weights"] == {"t": digest}
+
+
+def test_the_plan_is_not_written_over(tmp_path):
+    with pytest.raises(ConfigError, match="the record that is read"):
+        strength.publish(tmp_path, "plan", tmp_path)
+
+
+def test_the_data_of_the_plan_are_published_wherever_the_manifests_lie_now(tmp_path):
+    history = {"valid": [{"step": 1, "si_snr_db": 1.0}, {"step": 2, "si_snr_db": 2.0}]}
+    config = {name: 0 for name in strength.RECIPE} | {"speech": "gone", "noise": "gone", "rir": "", "mix": {}}
+    config["mix"] = {"segment_seconds": 1.0}
+    plan = {"teachers": {"t": "w"}, "steps": 2, "ways": ["output"], "data_hash": "of the runs"}
+    for name, content in (
+        ("plan.json", plan),
+        ("seed0/teachers.json", {"t": 5.0}),
+        ("seed0/alone/history.json", history),
+        ("seed0/alone/config.json", config),
+        ("seed0/output.t/history.json", history),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(content))
+    record = json.loads(strength.publish(tmp_path, folder=tmp_path / "results").read_text())
+    assert record["data_hash"] == "of the runs"

@@ -84,3 +84,28 @@ def test_both_students_of_each_seed_are_trained_scored_and_published(small, caps
 def test_publishing_nothing_is_refused(tmp_path, capsys):
     assert cli.main([*PUBLISH, "--out", str(tmp_path)]) == 2
     assert "no readable result" in capsys.readouterr().err
+
+
+def test_the_record_that_is_read_is_not_written_over(tmp_path, capsys):
+    (tmp_path / "teaching.json").write_text("{}")
+    assert cli.main([*PUBLISH, "--out", str(tmp_path), "--results", str(tmp_path), "--name", "teaching"]) == 2
+    assert "the record that is read" in capsys.readouterr().err
+    assert (tmp_path / "teaching.json").read_text() == "{}"
+
+
+def test_a_refused_call_does_not_bind_the_folder(small, capsys, monkeypatch):
+    wrong = [*RUN, "--out", str(small / "here"), "--seeds", "0", "--teacher-cache", str(small / "cache")]
+    assert cli.main(wrong) == 2  # it lacks repeat_epoch
+    monkeypatch.setitem(TAUGHT, "teacher", str(small / "gone.safetensors"))
+    assert cli.main([*RUN[:-1], "--out", str(small / "here"), "--seeds", "0", "--share", "1/2"]) != 0
+    monkeypatch.setitem(TAUGHT, "teacher", str(small / "teacher.safetensors"))
+    assert cli.main([*RUN, "--out", str(small / "here"), "--seeds", "0", "--share", "1/2"]) == 0
+
+
+def test_students_by_several_calls_are_published_with_all_seeds_and_a_cached_teacher(small):
+    words = ["--out", str(small / "here"), "--repeat-epoch", "true", "--teacher-cache", str(small / "cache")]
+    for seed in ("0", "1"):
+        assert cli.main([*RUN, *words, "--seeds", seed]) == 0
+    assert list((small / "cache").glob("*/*.safetensors"))
+    teaching.publish(small / "here", folder=small)
+    assert "--seeds 0,1 --steps=2" in load_result("teaching_quick", small)["command"]

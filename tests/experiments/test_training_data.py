@@ -95,6 +95,9 @@ def test_fields_of_the_students_are_options_and_the_mixtures_keep_their_differen
     assert record["config"]["batch_size"] == 2
     assert record["command"].endswith("--count 2 --batch_size=2 --mix.rir_probability=0.7")
     words = [*words[:-2], "--config", str(_config(tmp_path, configs["no rooms"]))]
+    begun = tmp_path / "runs" / "as trained" / "seed7" / "config.json"  # what a training would have left
+    begun.parent.mkdir(parents=True)
+    begun.write_text("{}")
     assert cli.main([*RUN, *arguments, *words]) == 2  # the runs there are of other settings
     assert cli.main([*RUN, *arguments, *words, "--out", str(tmp_path / "others")]) == 0
     assert {job.config.batch_size for job in jobs[6:]} == {2}
@@ -104,6 +107,9 @@ def test_runs_of_another_generated_corpus_are_not_joined(arguments, tmp_path, mo
     monkeypatch.setattr(training_data, "run_jobs", lambda function, jobs, executor: iter(()))
     small = ["--seeds", "0", "--steps", "2", "--count", "2"]
     assert cli.main([*RUN, *arguments, *small]) == 0
+    begun = tmp_path / "runs/as_trained/seed0/config.json"
+    begun.parent.mkdir(parents=True)
+    begun.write_text("{}")
     other = generated_corpus(0.02, seed=1, root=tmp_path / "other", progress=False).speech.parent
     assert cli.main([*RUN, *arguments, *small, "--generated", str(other)]) == 2
     assert "its runs have config" in capsys.readouterr().err

@@ -62,3 +62,11 @@ def test_every_field_of_the_recipe_is_an_option_and_stands_in_the_result(small_c
 def test_a_recipe_out_of_range_is_refused_by_name(field, value):
     with pytest.raises(ConfigError, match=field):
         replace(part_recipe("smoke"), **{field: value})
+
+
+def test_a_part_that_diverged_is_counted_and_costs_no_other(small_corpus, monkeypatch, capsys):
+    monkeypatch.setattr(uformer_parts, "VARIANTS", {"full": {}})
+    recipe = replace(part_recipe("smoke"), steps=2, batch_size=2, tests=2, learning_rate=1e9)
+    items = uformer_parts.run_study("smoke", seeds=1, recipe=recipe)["systems"]["full"]["items"]
+    assert [item["gain_db"] for item in items] == [None, None] and all(item["reasons"] for item in items)
+    assert "nothing could be scored (n = 0 of 2)" in capsys.readouterr().out

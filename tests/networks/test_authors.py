@@ -119,3 +119,25 @@ def test_what_is_not_a_mapping_of_tensors_is_named(name):
         load(name, torch.nn.Linear(1, 1), config)
     with pytest.raises(WeightsError, match="unknown name '0'"):
         load(name, {**state, 0: torch.zeros(1)}, config)
+
+
+@pytest.mark.parametrize(
+    "load, argument",
+    [
+        (load_authors_dccrn, {"rnn_units": "256"}),
+        (load_authors_dccrn, {"rnn_units": 256.0}),
+        (load_authors_dccrn, {"rnn_layers": 2.5}),
+        (load_authors_dccrn, {"kernel_num": 16}),
+        (load_authors_dccrn, {"kernel_num": (16.0, 32)}),
+        (load_authors_dccrn, {"win_len": "400"}),
+        (load_authors_dccrn, {"use_clstm": "False"}),
+        (load_authors_uformer, {"kernel_num": []}),
+        (load_authors_uformer, {"conformer": 128}),
+        (load_authors_uformer, {"conformer": (128,)}),
+        (load_authors_uformer, {"attention_hidden": "16"}),
+        (load_authors_uformer, {"dsconv_channels": None}),
+    ],
+)
+def test_an_argument_of_another_kind_is_named(load, argument):
+    with pytest.raises(ConfigError, match="wants|must be"):
+        load({}, **argument)

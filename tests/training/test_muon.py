@@ -10,7 +10,9 @@ from torch import nn
 
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.training import muon
-from dccrn_lib.training.muon import Muon, is_matrix, orthogonalise
+from dccrn_lib.training.config import TrainConfig
+from dccrn_lib.training.muon import Muon, is_matrix, lstm_parameters, orthogonalise
+from dccrn_lib.training.objective import build_optimiser
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 80), (2, 40, 8), (1, 6, 6)])
@@ -188,3 +190,18 @@ def test_weight_decay_bounds_the_growth_of_weights():
             optimiser.step()
         sizes[decay] = float(p.detach().square().mean().sqrt())
     assert sizes[5.0] < 0.5 * sizes[0.0]
+
+
+def test_lstms_can_be_left_to_adam():
+    model = build_model("distil_dccrn_mini")
+    lstms = lstm_parameters(model)
+    assert {id(p) for p in lstms} == {id(p) for n, p in model.named_parameters() if ".lstm" in n}
+    optimiser = Muon(model.parameters(), to_adam=lstms)
+    kinds = {g["kind"]: {id(p) for p in g["params"]} for g in optimiser.param_groups}
+    assert {id(p) for p in lstms} <= kinds["adam"]
+    assert kinds["muon"] == {id(p) for p in model.parameters() if is_matrix(p)} - {id(p) for p in lstms}
+    for muon_lstm in (True, False):  # as a config asks for it
+        c = TrainConfig("out", "speech", "noise", optimiser="muon", muon_lstm=muon_lstm)
+        groups = build_optimiser(c, model, list(model.parameters())).param_groups
+        by_muon = {id(p) for g in groups if g["kind"] == "muon" for p in g["params"]}
+        assert any(id(p) in by_muon for p in lstms) == muon_lstm
