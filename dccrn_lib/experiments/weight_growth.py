@@ -13,6 +13,7 @@ Sources: Marchenko & Pastur 1967 for the largest singular value; the ratio is ou
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -117,6 +118,7 @@ def publish(weights: Sequence[str], name: str = "weight_growth", folder: str | P
         "title": "How large the matrices have grown, and how much of it is chance",
         "note": "Root mean square of all elements, and behind it the largest singular value over that of random numbers "
         "of the same size (mean over the matrices): 1 is what chance alone would give. Only matrices that Muon takes.",
+        "command": f"python -m dccrn_lib experiment weight-growth {shlex.join(weights)}",
         "config": {"weights": dict(zip(weights, hashes, strict=True))},
         "seed": 0,
         "data_hash": "",
