@@ -41,6 +41,9 @@ DECIDED_BY_DATA = (
     "out", "speech", "noise", "rir", "method", "teacher", "reading", "normalisation", "seed", "steps", "valid_every",
 )  # fmt: skip
 
+#: Decides nothing and is a path of this machine: no part of the record of an experiment, which binds its other calls.
+WHERE = ("teacher_cache",)
+
 #: Those that the comparison with a teacher decides: its students are validated only after their last step.
 DECIDED_AT_END = (*DECIDED, "valid_every")
 
@@ -78,9 +81,14 @@ def _student(profile: str) -> TrainConfig:
     return TrainConfig(out="", speech="", noise="", **get_profile(profile).settings())
 
 
+def _compared(profile: str) -> TrainConfig:
+    """The profile's student with a method in place of those compared: "none" would refuse ``teacher_cache``."""
+    return replace(_student(profile), method="output", teacher="of the comparison")
+
+
 def _methods_base(a: argparse.Namespace) -> TrainConfig:
     """The profile's student; with a record, its fields instead, except those that the comparison decides."""
-    base = _student(a.profile)
+    base = _compared(a.profile)
     return base if a.config is None else recorded(a.config, base, DECIDED)
 
 
@@ -88,10 +96,11 @@ def _methods_run(a: argparse.Namespace) -> int:
     from dccrn_lib.experiments import methods
     from dccrn_lib.experiments.executors import cluster_executor
 
-    base = _student(a.profile)
+    base = _compared(a.profile)
     a.fields = for_its_steps(a, a.profile)
     a.changed = changed(a.fields, base)
     a.changes = _outer(a.fields, a.changed)
+    a.changed = _without(WHERE, a.changed)
     with _resumable(a.out), cluster_executor(a.cluster) as executor:
         methods.run(a, executor)
     print(f"{a.out}: done; compare the methods by: experiment methods publish --out {a.out} --name NAME")
@@ -151,7 +160,7 @@ def _teaching_run(a: argparse.Namespace) -> int:
 
     fields = for_its_steps(a, a.profile)
     a.fields = replace(fields, valid_every=fields.steps)
-    a.changed = _without(DECIDED_AT_END, changed(a.fields, taught_student(a.profile)))
+    a.changed = _without((*DECIDED_AT_END, *WHERE), changed(a.fields, taught_student(a.profile)))
     a.changes = _outer(a.fields, _without(DECIDED, changed(a.fields, _student(a.profile))))
     with _resumable(a.out), cluster_executor(a.cluster) as executor:
         teaching.run(a, executor)

@@ -171,6 +171,7 @@ def run(arguments: argparse.Namespace, executor: Executor | None = None) -> None
         executor=executor,
         **arguments.changes,
     )
+    keep_record(out / "laboratory.json", record)  # refuses where another call bound the folder before a run began
 
 
 def _command(a: argparse.Namespace) -> str:

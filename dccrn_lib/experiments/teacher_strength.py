@@ -32,6 +32,7 @@ from dccrn_lib.runtime.files import read_json, write_json
 from dccrn_lib.runtime.json_text import parse_json
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.lockstep import Lockstep, Stage, run_stage
+from dccrn_lib.training.run_folder import with_newer_fields
 from dccrn_lib.training.validation import validate
 
 STUDENT = "distil_dccrn_mini"
@@ -117,6 +118,9 @@ def run(
     file = out / "plan.json"
     if file.is_file():
         kept = read_json(file, _CURE)  # those of older versions lack the recipe and the data
+        if isinstance(kept.get("recipe"), dict):  # or fields of it
+            older = with_newer_fields(kept["recipe"], shared)
+            kept["recipe"] = {name: value for name, value in older.items() if name in plan["recipe"]}
         if differing := [name for name, value in plan.items() if kept.get(name, value) != value]:
             raise ConfigError(f"{file} was written for other {', '.join(differing)}; choose another --out")
         before = kept.get("weights", {})

@@ -75,6 +75,7 @@ def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
         executor=executor,
         **a.changes,
     )
+    keep_record(out / "teaching.json", record)  # refuses where another call bound the folder before a run began
 
 
 def publish(out: str | Path, name: str = "teaching_quick", folder: str | Path | None = None) -> Path:

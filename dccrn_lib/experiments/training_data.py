@@ -142,7 +142,12 @@ def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
     for job, done in run_jobs(train_and_score, jobs, executor):
         if done is None:
             raise KeyboardInterrupt
-        print(f"{job.name}, seed {done.seed}: {done.mean('si_snr_db'):.2f} dB", flush=True)
+        try:
+            said = f"{done.mean('si_snr_db'):.2f} dB"
+        except ConfigError as error:  # it diverged; that is no reason to leave the others undone
+            said = str(error)
+        print(f"{job.name}, seed {done.seed}: {said}", flush=True)
+    keep_record(out / "mixtures.json", record)  # refuses where another call bound the folder before a run began
 
 
 def load_runs(out: str | Path) -> list[SweepRun]:

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from dccrn_lib.networks.presets import build_from_config
-from dccrn_lib.networks.weights import load_model, read_card
-from dccrn_lib.results.records import save_result
+from dccrn_lib.networks.weights import find_weights, load_model, read_card
+from dccrn_lib.results.records import require_not_read, save_result
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.training.muon import is_matrix
 
@@ -100,14 +100,18 @@ def publish(weights: Sequence[str], name: str = "weight_growth", folder: str | P
         folder: results/ of the project when None.
 
     Raises:
-        ConfigError: the same weights twice, or none.
+        ConfigError: the same weights twice, or none; weights that are not finite; or the file to write is their card.
         WeightsError: no such weights, or damaged ones.
     """
     if not weights or len(set(weights)) != len(weights):
         raise ConfigError("name weights, each of them once, as: distil_dccrn uformer_best")
+    for given in weights:
+        require_not_read(name, folder, find_weights(given).with_suffix(".json"))
     rows, hashes, fresh = [], [], set()
     for given in weights:
         card, model = read_card(given), load_model(given)
+        if not all(bool(p.isfinite().all()) for p in model.parameters()):
+            raise ConfigError(f"{given}: its weights are not finite, the training diverged; leave it out")
         hashes.append(card["sha256"])
         if repr(model.config) not in fresh:
             fresh.add(repr(model.config))

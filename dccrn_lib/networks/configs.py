@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from dccrn_lib.audio.stft_config import STFTConfig
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.settings import Interval, require_intervals, require_whole, shown
+from dccrn_lib.runtime.settings import Interval, require_flags, require_intervals, require_whole, shown
 
 _DCCRN_INTERVALS = {
     "channels": Interval(2, 2**14),
@@ -119,6 +119,7 @@ class UformerConfig:
     def __post_init__(self) -> None:
         require_whole(self, "channels", several=True)
         require_whole(self, "conformer_hidden", "attention_hidden", "dilated_channels")
+        require_flags(self, "fusion", "attention")
         _require_stft(self.stft)
         object.__setattr__(self, "channels", tuple(self.channels))
         if len(self.channels) != UFORMER_LAYERS + 1 or self.channels[0] != 1 or min(self.channels) < 1:

@@ -85,6 +85,13 @@ def require_whole(config: Any, *names: str, several: bool = False) -> None:
             raise ConfigError(f"{name} wants {wanted}, got {shown(value)}")
 
 
+def require_flags(config: Any, *names: str) -> None:
+    """ConfigError for the first of these fields that is neither True nor False: the text "False" would count as True."""
+    for name in names:
+        if not isinstance(getattr(config, name), bool):
+            raise ConfigError(f"{name} must be True or False, got {shown(getattr(config, name))}")
+
+
 def shown(value: Any, longest: int = 80) -> str:
     """A value as it stands in an error message: never longer than ``longest`` letters.
 

@@ -15,7 +15,7 @@ from dccrn_lib.corpus.mix_config import MixConfig
 from dccrn_lib.distillation.names import CACHED_METHODS, METHOD_NAMES
 from dccrn_lib.networks.presets import preset
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
-from dccrn_lib.runtime.settings import LARGEST_COUNT, LARGEST_SEED, Interval, require_intervals
+from dccrn_lib.runtime.settings import LARGEST_COUNT, LARGEST_SEED, Interval, require_flags, require_intervals
 
 OPTIMISERS = ("adam", "muon")
 RENDERING = ("auto", "workers", "device")
@@ -160,6 +160,7 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         require_intervals(self, _INTERVALS)
+        require_flags(self, *(f.name for f in dataclasses.fields(self) if f.type == "bool"))
         if self.muon_weight_decay * self.muon_learning_rate > 1:
             raise ConfigError(
                 f"muon_weight_decay {self.muon_weight_decay} x muon_learning_rate {self.muon_learning_rate} must be at "

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,9 +165,7 @@ def require_same(out: Path, config: Any, may_change: set[str]) -> None:
     if not (out / CONFIG).is_file():
         return
     old = read_json(out / CONFIG, "remove it to resume with the settings given now")
-    now, default = _record(config), _defaults(config)
-    mix = old.get("mix", {})
-    old = {**default, **old, "mix": {**default["mix"], **mix} if isinstance(mix, dict) else mix}
+    now, old = _record(config), with_newer_fields(old, config)
     differing = [k for k in now if k not in may_change and old.get(k) != now[k]]
     if differing:
         key = differing[0]
@@ -266,6 +264,12 @@ def write_config(out: Path, config: Any) -> None:
 def _record(config: Any) -> dict:
     """As it comes back from a JSON file: pairs as lists."""
     return json.loads(json.dumps(config, default=dataclasses.asdict))
+
+
+def with_newer_fields(old: Mapping[str, Any], config: Any) -> dict:
+    """A record of an older version with the fields it lacks, as they are by default."""
+    default, mix = _defaults(config), old.get("mix", {})
+    return {**default, **old, "mix": {**default["mix"], **mix} if isinstance(mix, dict) else mix}
 
 
 def _defaults(config: Any) -> dict:

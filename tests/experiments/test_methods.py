@@ -194,3 +194,12 @@ def test_the_record_of_a_laboratory_is_not_written_over(tmp_path):
 def test_rooms_alone_do_not_pass_for_a_corpus():
     with pytest.raises(ConfigError, match="rir manifests go with speech and noise"):
         paper.corpus_of("smoke", rir="rir.jsonl")
+
+
+def test_a_teacher_cache_is_taken_for_the_methods_that_it_serves(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(methods, "run", lambda a, executor: seen.append(a))
+    words = ["--out", str(tmp_path / "lab"), "--repeat-epoch", "true", "--teacher-cache", str(tmp_path / "cache")]
+    assert cli.main(["experiment", "methods", "run", *words]) == 0
+    assert set(seen[0].changes) == {"repeat_epoch", "teacher_cache"}
+    assert set(seen[0].changed) == {"repeat_epoch"}  # another share may keep its answers elsewhere

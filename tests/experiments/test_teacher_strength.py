@@ -6,6 +6,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -163,3 +164,17 @@ def test_the_data_of_the_plan_are_published_wherever_the_manifests_lie_now(tmp_p
         (tmp_path / name).write_text(json.dumps(content))
     record = json.loads(strength.publish(tmp_path, folder=tmp_path / "results").read_text())
     assert record["data_hash"] == "of the runs"
+
+
+def test_a_plan_from_before_a_field_of_the_recipe_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(strength, "run_jobs", lambda function, jobs, executor: iter(()))
+    for kind in ("speech", "noise"):
+        (tmp_path / f"{kind}.jsonl").write_text("{}\n")
+    c = TrainConfig(str(tmp_path / "runs"), str(tmp_path / "speech.jsonl"), str(tmp_path / "noise.jsonl"))
+    assert strength.run(c, {}, [0], 2)
+    plan = json.loads((tmp_path / "runs/plan.json").read_text())
+    del plan["recipe"]["muon_weight_decay"], plan["recipe"]["muon_lstm"]
+    (tmp_path / "runs/plan.json").write_text(json.dumps(plan))
+    with pytest.raises(ConfigError, match="other recipe"):
+        strength.run(replace(c, muon_lstm=False), {}, [0], 2)
+    assert strength.run(c, {}, [0], 2)

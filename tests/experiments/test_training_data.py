@@ -11,6 +11,7 @@ import torch
 from dccrn_lib.cli import main as cli
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.experiments import training_data
+from dccrn_lib.experiments.grid import SweepRun
 from dccrn_lib.experiments.recipe import student_on_data
 from dccrn_lib.results.records import load_result
 from dccrn_lib.results.tables import table
@@ -143,3 +144,27 @@ def test_wrong_arguments_are_one_line_and_leave_nothing(arguments, tmp_path, cap
 def test_publishing_nothing_is_refused(tmp_path, capsys):
     assert cli.main([*PUBLISH, "--out", str(tmp_path)]) == 2
     assert "no readable result" in capsys.readouterr().err
+
+
+def test_a_run_that_diverged_costs_no_other(arguments, monkeypatch, capsys):
+    silent = {"si_snr_db": None, "reasons": {"si_snr_db": "silence"}}
+    items = iter([silent, {"si_snr_db": 1.0}])
+    monkeypatch.setattr(training_data, "train_and_score", lambda job: SweepRun(job.name, 0, [next(items)]))
+    assert cli.main([*RUN, *arguments, "--seeds", "0", "--steps", "2", "--count", "2", "--share", "0/3"]) == 0
+    said = capsys.readouterr().out
+    assert "(silence)" in said and "no rooms, seed 0: 1.00 dB" in said
+
+
+def test_a_folder_that_another_call_bound_meanwhile_is_named(arguments, tmp_path, monkeypatch, capsys):
+    small = ["--seeds", "0", "--count", "2"]
+
+    def jobs_meanwhile(function, jobs, executor):
+        monkeypatch.setattr(training_data, "run_jobs", lambda function, jobs, executor: iter(()))
+        assert cli.main([*RUN, *arguments, *small, "--steps", "3"]) == 0  # before the first run has begun
+        (tmp_path / "runs/as_trained/seed0").mkdir(parents=True)
+        (tmp_path / "runs/as_trained/seed0/config.json").write_text("{}")
+        yield from ()
+
+    monkeypatch.setattr(training_data, "run_jobs", jobs_meanwhile)
+    assert cli.main([*RUN, *arguments, *small, "--steps", "2"]) == 2
+    assert "its runs have config" in capsys.readouterr().err

@@ -58,3 +58,18 @@ def test_the_command_compares_with_fresh_weights(tmp_path, capsys):
         assert b["values"][kind]["ratio"] == pytest.approx(a["values"][kind]["ratio"], rel=1e-5)
     assert cli.main(["experiment", "weight-growth", str(first), str(first), "--results-folder", str(tmp_path)]) == 2
     assert "each of them once" in capsys.readouterr().err
+
+
+def test_neither_the_card_is_written_over_nor_what_diverged_a_traceback(tmp_path, capsys):
+    model = build_model("distil_dccrn_mini")
+    first = save_model(model, tmp_path / "first")
+    card = first.with_suffix(".json").read_text()
+    command = ["experiment", "weight-growth", str(first), "--results-folder", str(tmp_path)]
+    assert cli.main([*command, "--name", "first"]) == 2
+    assert "the record that is read" in capsys.readouterr().err and first.with_suffix(".json").read_text() == card
+    with torch.no_grad():
+        for p in model.parameters():
+            p.fill_(torch.nan)
+    save_model(model, first)
+    assert cli.main(command) == 2
+    assert "not finite" in capsys.readouterr().err

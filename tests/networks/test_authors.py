@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dccrn_lib.networks.authors import load_authors_dccrn, load_authors_uformer
+from dccrn_lib.networks.configs import UformerConfig
 from dccrn_lib.runtime.errors import ConfigError, WeightsError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -141,3 +142,9 @@ def test_what_is_not_a_mapping_of_tensors_is_named(name):
 def test_an_argument_of_another_kind_is_named(load, argument):
     with pytest.raises(ConfigError, match="wants|must be"):
         load({}, **argument)
+
+
+@pytest.mark.parametrize("flag", ["fusion", "attention"])
+def test_a_flag_as_text_is_refused(flag):
+    with pytest.raises(ConfigError, match=f"{flag} must be True or False"):
+        UformerConfig(**{flag: "False"})

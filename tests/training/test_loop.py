@@ -582,7 +582,7 @@ def test_scalars_go_to_tensorboard(corpus, tmp_path, monkeypatch):
         {"seed": -1}, {"workers": -1}, {"learning_rate": -1.0}, {"learning_rate": math.nan}, {"gradient_clip": -1.0},
         {"ema_decay": 2.0}, {"ema_decay": 1.0}, {"warmup_steps": -1}, {"decay_fraction": 1.5}, {"output_weight": 2.0},
         {"level_weight": -1.0}, {"muon_learning_rate": 0.0}, {"steps": 0},
-        {"muon_weight_decay": -0.1}, {"muon_weight_decay": 101.0},
+        {"muon_lstm": "false"}, {"muon_weight_decay": -0.1}, {"muon_weight_decay": 101.0},
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused_by_name(wrong):
