@@ -8,8 +8,8 @@ Convolution kernels (out, in, freq, frame) count as matrices (out, in * freq * f
 with fewer than four rows or columns take Adam.
 
 Every update has the same size, whatever the gradient: at a constant rate weights grow with the square root of the steps.
-BatchNorm takes that growth back where it follows; LSTMs saturate. ``weight_decay`` bounds it, or ``to_adam`` leaves
-LSTMs to Adam.
+BatchNorm takes that growth back where it follows; in an LSTM nothing does. ``weight_decay`` bounds it, or ``to_adam``
+leaves LSTMs to Adam.
 
 Sources: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks", for the iteration and its numbers;
 Liu et al. 2025, "Muon is scalable for LLM training", for the weight decay. ``torch.optim.Muon`` takes two-dimensional
@@ -85,7 +85,7 @@ def is_matrix(parameter: Tensor) -> bool:
 
 
 def lstm_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """All parameters of a network's LSTMs."""
+    """All parameters of a network's LSTMs, matrices and biases, each once and in the order of its modules."""
     return [p for module in model.modules() if isinstance(module, nn.LSTM) for p in module.parameters()]
 
 
