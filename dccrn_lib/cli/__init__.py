@@ -92,6 +92,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "dccrn_lib.cli.experiment:claim",
         "who is ahead of whom after how many hours, from results/shared_sources.json in results/claim.json",
     ),
+    "experiment equal-hours": (
+        "dccrn_lib.cli.experiment:equal_hours",
+        "the course of finished campaigns side by side in results/NAME.json, and their best weights with cards",
+    ),
     "experiment weight-growth": (
         "dccrn_lib.cli.experiment:weight_growth",
         "how large the matrices of weights have grown, and how much of it is chance, in results/weight_growth.json",

@@ -9,11 +9,12 @@ import argparse
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from dccrn_lib.cli.campaign import DECIDED as DECIDED_BY_STAGES
 from dccrn_lib.cli.checks import count, folder, named, positive
-from dccrn_lib.cli.fields import FieldParser, changed, recorded
+from dccrn_lib.cli.fields import FieldParser, recorded
 from dccrn_lib.cli.parser import Parser
 from dccrn_lib.cli.train import for_its_steps
 from dccrn_lib.experiments.recipe import (
@@ -27,7 +28,8 @@ from dccrn_lib.experiments.recipe import (
     taught_student,
 )
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.settings import parse_seeds
+from dccrn_lib.runtime.json_text import parse_object
+from dccrn_lib.runtime.settings import changed, parse_seeds
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.profiles import get_profile
 
@@ -345,6 +347,47 @@ def _claim(a: argparse.Namespace) -> int:
             raise ConfigError(f"write HOURS=RECORD, as 7.0=equal_hours_7h_test, not {text}")
     print(publish(pairs, a.name, a.results_folder))
     return 0
+
+
+def equal_hours(**options: Any) -> Parser:
+    p = Parser(**options)
+    p.add_argument(
+        "runs", nargs="+", type=named, metavar="DIR", help="folders of campaigns whose students are finished"
+    )
+    p.add_argument("--name", required=True, metavar="NAME", help="of the result to write")
+    p.add_argument("--title", default="", metavar="TEXT", help="what the table is about")
+    p.add_argument(
+        "--weights", type=folder, metavar="DIR", help="folder for the best weights of each system; none when not given"
+    )
+    p.add_argument(
+        "--card", type=named, metavar="FILE", help="JSON object that stands on every card too: data, licences, limits"
+    )
+    p.add_argument(
+        "--results-folder", type=folder, metavar="DIR", help="folder for the result; results/ when not given"
+    )
+    p.set_defaults(run=_equal_hours)
+    return p
+
+
+def _equal_hours(a: argparse.Namespace) -> int:
+    if a.card and not a.weights:
+        raise ConfigError("--card has no effect without --weights: it is for their cards")
+    card = _card(a.card) if a.card else None
+    from dccrn_lib.experiments.equal_hours import publish
+
+    for path in publish(a.runs, a.name, a.title, a.weights, card, a.results_folder):
+        print(path)
+    return 0
+
+
+def _card(path: str) -> dict[str, Any]:
+    try:
+        return parse_object(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(
+            f'argument --card: {path}: no JSON object ({reason}); write one, as {{"licence": "CC0-1.0"}}'
+        ) from None
 
 
 def weight_growth(**options: Any) -> Parser:

@@ -19,7 +19,7 @@ import jsonargparse
 from dccrn_lib.cli.parser import Parser
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
 from dccrn_lib.runtime.json_text import parse_json
-from dccrn_lib.runtime.settings import override, shown, split_assignments
+from dccrn_lib.runtime.settings import flat, override, shown, split_assignments
 
 Config = TypeVar("Config")
 
@@ -95,7 +95,7 @@ class FieldParser(Parser, Generic[Config]):
         if given.help:
             print(f"{self.format_help()}\n{reader.format_help()}", end="")
             self.exit(0)
-        rest = _as_options(rest, _flat(base))
+        rest = _as_options(rest, flat(base))
         try:
             read = reader.parse_args(rest).as_dict()
         except (OverflowError, UnicodeEncodeError) as error:  # a number of hundreds of digits; bytes that are no text
@@ -124,7 +124,7 @@ class FieldParser(Parser, Generic[Config]):
     def reader(self, base: Config) -> Reader:
         """The parser of the fields, with the values of ``base`` as defaults."""
         reader = self._reader()
-        values = {name: value for name, value in _flat(base).items() if name.partition(".")[0] not in self.skip}
+        values = {name: value for name, value in flat(base).items() if name.partition(".")[0] not in self.skip}
         reader.set_defaults(values)
         for action in reader._actions:
             if action.dest in values and not isinstance(values[action.dest], bool):
@@ -168,7 +168,7 @@ def recorded(path: str, base: Config, skip: Collection[str] = ()) -> Config:
         raise ConfigError(f"{path}: no readable record ({reason}); give the config.json of a run") from None
     if not isinstance(record, dict):
         raise ConfigError(f"{path}: holds no fields; give the config.json of a run")
-    known = _flat(base)
+    known = flat(base)
     # ``base`` is one of a dataclass
     fields = {f.name: getattr(base, f.name) for f in dataclasses.fields(base)}  # pyright: ignore[reportArgumentType]
     for name, value in record.items():
@@ -176,19 +176,13 @@ def recorded(path: str, base: Config, skip: Collection[str] = ()) -> Config:
             raise ConfigError(f"{path}: no setting {shown(name)}; {nearest_name(name, list(fields))}")
         if isinstance(value, Mapping) != dataclasses.is_dataclass(fields[name]):
             raise ConfigError(f"{path}: {name} is {shown(value)}, which is not like {shown(fields[name])}")
-    for name, value in _flat(record).items():
+    for name, value in flat(record).items():
         if name not in known:
             raise ConfigError(f"{path}: no setting {shown(name)}; {nearest_name(name, list(known))}")
         like = known[name]
         if (type(like), type(value)) not in {(type(like), type(like)), (tuple, list), (float, int)}:
             raise ConfigError(f"{path}: {name} is {shown(value)}, which is not like {like!r}")
     return _replaced(base, {name: value for name, value in record.items() if name not in skip})
-
-
-def changed(config: Any, base: Any) -> dict[str, Any]:
-    """The fields in which a dataclass differs from another, those within it as ``outer.inner``."""
-    before = _flat(base)
-    return {name: value for name, value in _flat(config).items() if value != before[name]}
 
 
 def _replaced(base: Any, values: Mapping[str, Any]) -> Any:
@@ -199,16 +193,6 @@ def _replaced(base: Any, values: Mapping[str, Any]) -> Any:
             value = _replaced(getattr(base, name), value)
         changes[name] = tuple(value) if isinstance(value, list) else value
     return dataclasses.replace(base, **changes)
-
-
-def _flat(config: Any) -> dict[str, Any]:
-    """Fields of a dataclass, or keys of a mapping, with those within them as ``outer.inner``."""
-    # an instance: nobody hands over a class
-    values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config  # pyright: ignore[reportArgumentType]
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {name: value}
-    return flat
 
 
 def _as_options(words: Sequence[str], fields: Mapping[str, Any]) -> list[str]:

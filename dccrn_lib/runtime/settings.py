@@ -226,6 +226,26 @@ def override(config: Any, values: dict[str, str]) -> Any:
     return dataclasses.replace(config, **changes)
 
 
+def flat(config: Any) -> dict[str, Any]:
+    """Fields of a dataclass, or keys of a mapping, with those within them as ``outer.inner``.
+
+    >>> flat({"steps": 2, "mix": {"segment_seconds": 1.0}})
+    {'steps': 2, 'mix.segment_seconds': 1.0}
+    """
+    # an instance: nobody hands over a class
+    values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config  # pyright: ignore[reportArgumentType]
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, Mapping) else {name: value}
+    return found
+
+
+def changed(config: Any, base: Any) -> dict[str, Any]:
+    """The fields in which a dataclass differs from another, those within it as ``outer.inner``."""
+    before = flat(base)
+    return {name: value for name, value in flat(config).items() if value != before[name]}
+
+
 def _from_text(text: str, kind: str) -> Any:
     if kind == "str":
         return text

@@ -25,6 +25,7 @@ import torch
 from dccrn_lib.corpus.decoded import DecodedCorpus, decode_corpus
 from dccrn_lib.networks.weights import save_model
 from dccrn_lib.runtime.devices import NO_BFLOAT16, has_bfloat16, pick_device, prefer_fast_kernels
+from dccrn_lib.runtime.environment import environment_record
 from dccrn_lib.runtime.errors import ConfigError, DccrnError
 from dccrn_lib.runtime.files import read_json, write_json
 from dccrn_lib.runtime.interrupts import StopSignal
@@ -112,6 +113,7 @@ class Lockstep:
         self.stage, self.out, self.device, self.talks = stage, Path(out), pick_device(first.device), progress
         self.configs, self.graphs = self._fit_to_device(stage.systems), graphs
         self._prepare_device()
+        self.environment = environment_record()  # now: the code may be changed while it trains
         self.file = self.out / f"stage_{stage.name}.pt"
         saved = self._checkpoint()
         if steps:
@@ -352,6 +354,7 @@ class Lockstep:
             "cuda_graphs": bool(cuda and all(t.graph is not None for t in self.trainees.values())),
             "systems": {n: t.state.history["valid"][-1:] for n, t in self.trainees.items()},
             "inputs": {n: t.state.inputs for n, t in self.trainees.items()},
+            "environment": self.environment,
         }  # fmt: skip
 
 
