@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dccrn_lib.evaluation.intervals import Difference
 from dccrn_lib.evaluation.metrics import METRICS
+from dccrn_lib.experiments.recipe import called
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.results.tables import NAMES
 from dccrn_lib.runtime.errors import ConfigError
@@ -64,6 +65,7 @@ def publish(hours: Sequence[tuple[str, str]], name: str = "claim", folder: str |
         "note": "Mean difference on the test mixtures, and the widest of three 95 % intervals (over seeds, over speakers "
         f"and noises, both). Better and worse: it leaves out zero; {_UNCLEAR}: it does not. With one seed there is only "
         "that over speakers and noises: other trainings may differ.",
+        "command": called("claim", [f"{shown}={record}" for shown, record in hours], name),
         "config": {"hours": [list(pair) for pair in hours], "source": SOURCE},
         "seed": source["seed"],
         "data_hash": source["data_hash"],

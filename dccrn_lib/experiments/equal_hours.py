@@ -18,13 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dccrn_lib.experiments.methods import portable
-from dccrn_lib.experiments.recipe import STUDENTS, SYSTEMS, as_options, recipe
+from dccrn_lib.experiments.recipe import STUDENTS, SYSTEMS, as_options, manifest_options, portable, recipe
 from dccrn_lib.networks.weights import load_model, read_card, save_model
 from dccrn_lib.results.records import require_not_read, save_result
 from dccrn_lib.runtime.errors import ConfigError
 from dccrn_lib.runtime.files import read_json, require_writable
-from dccrn_lib.runtime.paths import joined_paths
 from dccrn_lib.runtime.settings import flat, shown
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.run_folder import CONFIG, WEIGHTS, with_newer_fields
@@ -118,13 +116,12 @@ def _command(out: Path, report: Mapping, configs: Sequence[Mapping]) -> str:
     words.append(f"--seeds {','.join(map(str, sorted({c['seed'] for c in configs})))}")
     words.append(f"--systems {','.join(name for name in SYSTEMS if name in systems)}")
     words.append(f"--minutes {report['minutes']:g}" if report["minutes"] else f"--steps {report['steps']}")
-    for kind in ("speech", "noise", "rir"):
-        if first[kind]:
-            words.append(f"--{kind} {','.join(Path(path).name for path in joined_paths(first[kind]))}")
+    manifests = {kind: first[kind] for kind in ("speech", "noise", "rir")}
+    words += manifest_options(manifests)
     words.append(f"--out runs/{out.resolve().name}")
     size = "smoke" if first["model"].endswith("_mini") else "full"
     words += ["--size smoke"] if size == "smoke" else []
-    usual = flat(recipe({kind: first[kind] for kind in ("speech", "noise", "rir")}, "", size))
+    usual = flat(recipe(manifests, "", size))
     decided = ("out", "teacher", "steps", *OWN)
     given = {k: v for k, v in flat(first).items() if k in usual and k not in decided}
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}

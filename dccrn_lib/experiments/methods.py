@@ -30,12 +30,11 @@ from dccrn_lib.experiments.grid import (
     seed_verdict,
 )
 from dccrn_lib.experiments.paper import corpus_of, data_hash
-from dccrn_lib.experiments.recipe import DEFAULT_METHODS, as_options
+from dccrn_lib.experiments.recipe import DEFAULT_METHODS, as_options, manifest_options, portable
 from dccrn_lib.networks.weights import read_card
 from dccrn_lib.results.records import load_result, require_not_read, save_result
 from dccrn_lib.runtime.devices import set_up_cpu
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.paths import joined_paths
 from dccrn_lib.runtime.settings import parse_seeds, parse_share
 
 #: Columns of the printed table; the file holds the others too.
@@ -178,13 +177,6 @@ def _command(a: argparse.Namespace) -> str:
     """The command that does the whole of it again, with manifests by their file names and no absolute path."""
     parts = ["python -m dccrn_lib experiment methods run", f"--out {portable(a.out)}", f"--profile {a.profile}"]
     parts += [f"--methods {a.methods}", f"--seeds {a.seeds}"]
-    for kind in ("speech", "noise", "rir"):
-        if getattr(a, kind):
-            parts.append(f"--{kind} {','.join(Path(path).name for path in joined_paths(getattr(a, kind)))}")
+    parts += manifest_options({kind: getattr(a, kind) for kind in ("speech", "noise", "rir")})
     parts += [f"--teacher {portable(a.teacher)}"] if a.teacher else []
     return " ".join(parts + as_options(a.changed))
-
-
-def portable(path: str) -> str:
-    """A relative path or shipped name as it is; of an absolute path the last two parts."""
-    return Path(*Path(path).parts[-2:]).as_posix() if Path(path).is_absolute() else path

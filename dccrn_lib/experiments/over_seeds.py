@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dccrn_lib.evaluation.intervals import compare_systems, means_of_pairs, paired_difference
 from dccrn_lib.evaluation.metrics import COMPARED_METRICS
+from dccrn_lib.experiments.recipe import called
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.errors import ConfigError
 
@@ -69,6 +70,9 @@ def publish(results: Mapping[int, str], system: str, minus: str, name: str, fold
         "title": f"{system} minus {minus}, {len(records)} seeds",
         "note": "Mean difference, 95 % interval and verdict. A seed has its interval over the mixtures (bootstrap), "
         "the mean has it over the seeds (Student's t).",
+        "command": called(
+            "over-seeds", [*(f"{s}={r}" for s, r in results.items()), f"--system={system}", f"--minus={minus}"], name
+        ),
         "config": {"system": system, "minus": minus, "results": {str(s): r for s, r in results.items()}},
         "seed": sorted(records),
         "data_hash": first["data_hash"],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dccrn_lib.corpus.mix_config import MixConfig
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
+from dccrn_lib.runtime.paths import joined_paths
 from dccrn_lib.runtime.settings import LARGEST_COUNT, Interval, require_intervals
 from dccrn_lib.training.config import TrainConfig
 from dccrn_lib.training.profiles import get_profile
@@ -167,3 +169,27 @@ def as_options(fields: Mapping[str, Any]) -> list[str]:
         text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         options.append(f"--{name}={text.lower() if isinstance(value, bool) else text}")
     return options
+
+
+def called(experiment: str, words: Sequence[str], name: str) -> str:
+    """The command of an experiment that wrote the result of that name.
+
+    >>> called("claim", ["1.70=equal_hours_test"], "mine")
+    'python -m dccrn_lib experiment claim 1.70=equal_hours_test --name=mine'
+    """
+    return shlex.join(["python", "-m", "dccrn_lib", "experiment", experiment, *words, f"--name={name}"])
+
+
+def manifest_options(manifests: Mapping[str, str]) -> list[str]:
+    """Manifests as the command line takes them, by their file names; kinds without one are left out.
+
+    >>> manifest_options({"speech": "/data/a.jsonl,/data/b.jsonl", "rir": ""})
+    ['--speech=a.jsonl,b.jsonl']
+    """
+    names = {kind: ",".join(Path(path).name for path in joined_paths(text)) for kind, text in manifests.items()}
+    return [f"--{kind}={text}" for kind, text in names.items() if text]
+
+
+def portable(path: str) -> str:
+    """A relative path or shipped name as it is; of an absolute path the last two parts."""
+    return Path(*Path(path).parts[-2:]).as_posix() if Path(path).is_absolute() else path

@@ -35,6 +35,7 @@ from dccrn_lib.corpus.plan import MixturePlan
 from dccrn_lib.evaluation.intervals import bracketed
 from dccrn_lib.evaluation.metrics import METRICS
 from dccrn_lib.experiments.paper import TEST_SEED, data_hash
+from dccrn_lib.experiments.recipe import called, manifest_options
 from dccrn_lib.experiments.shipped_weights import real_mixtures
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.errors import ConfigError
@@ -204,6 +205,7 @@ def publish(
         "note": "95 % intervals. Over seeds: Student's t, mixtures fixed. Over sources: mixtures in clusters by speaker "
         "and by noise recording, seeds fixed. Both: the variances added; read the widest of the three. Ahead: on how many "
         "mixtures, means over the seeds.",
+        "command": called("shared-sources", [*comparisons, *manifest_options(corpus)], name),
         "config": {
             "comparisons": list(comparisons),
             "mixtures": len(plans),

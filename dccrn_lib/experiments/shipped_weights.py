@@ -10,6 +10,7 @@ the same table.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from dccrn_lib.evaluation.intervals import bracketed, compare_systems, means_of_
 from dccrn_lib.evaluation.metrics import ALL_METRICS, METRICS, REFERENCE_METRICS
 from dccrn_lib.evaluation.systems import evaluate_systems
 from dccrn_lib.experiments.paper import TEST_SEED, data_hash
+from dccrn_lib.experiments.recipe import manifest_options, portable
 from dccrn_lib.networks.weights import load_model, read_card
 from dccrn_lib.results.records import load_result, save_result
 from dccrn_lib.runtime.devices import PRECISIONS, autocast
@@ -204,7 +206,12 @@ def publish(
     chosen = {name: _in_precision(text) for name, text in models.items()}
     systems = {"noisy": None, **{name: InPrecision(load_model(w), kind) for name, (w, kind) in chosen.items()}}
     cards = {name: read_card(weights) for name, (weights, _) in chosen.items()}
+    scored = [f"{name}={portable(text)}" for name, text in models.items()]
+    given = [f"--split={split}", f"--count={count}", *(["--dnsmos"] if dnsmos else []), f"--prefix={prefix}"]
     common = {
+        "command": shlex.join(
+            ["python", "-m", "dccrn_lib", "experiment", "shipped-weights", *scored, *manifest_options(corpus), *given]
+        ),
         "config": {
             "mix": repr(MIX),
             "models": {name: card["sha256"] for name, card in cards.items()},

@@ -31,6 +31,7 @@ def command(tmp_path):
 def test_the_widest_interval_decides(command, tmp_path):
     assert cli.main([*command, "1.70=short", "30=long"]) == 0
     record = json.loads((tmp_path / "claim.json").read_text())
+    assert record["command"] == "python -m dccrn_lib experiment claim 1.70=short 30=long --name=claim"
     assert record["rows"] == [
         {
             "hours each": "1.70",

@@ -111,7 +111,7 @@ def test_the_command_trains_scores_and_publishes(tmp_path, capsys, monkeypatch):
     trained = json.loads((tmp_path / "lab" / "none" / "seed1" / "config.json").read_text())
     assert trained["mix"]["snr_db"] == [-1.0, 5.0] and trained["mix"]["segment_seconds"] == 1.0
     assert "--steps=2 --mix.snr_db=-1.0,5.0" in record["command"]
-    assert "--speech speech.jsonl" in record["command"] and "--seeds 0,1" in record["command"]
+    assert "--speech=speech.jsonl" in record["command"] and "--seeds 0,1" in record["command"]
     assert str(tmp_path) not in record["command"]  # it is published: nobody's folders
     assert all(len(run["si_snr_db"]) == 4 for run in record["runs"])
 

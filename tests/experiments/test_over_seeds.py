@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
@@ -42,6 +43,8 @@ def test_the_mean_is_over_seeds_and_each_seed_over_its_mixtures(tmp_path):
     text = f"+0.233 [{low:+.3g}, {high:+.3g}] not distinguishable"
     assert record["rows"][3]["si_snr_db"] == text
     assert record["rows"][1]["si_snr_db of both"] == pytest.approx([12.7, 12.5])
+    assert cli.main([*shlex.split(record["command"])[3:], "--results-folder", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "over.json").read_text()) == record  # its own command makes it again
 
 
 def test_a_mixture_that_one_of_both_has_no_score_of_counts_for_neither(tmp_path):

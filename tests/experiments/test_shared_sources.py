@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,7 +66,7 @@ def scored(tmp_path, corpus):
     return tmp_path, ["experiment", "shared-sources", *given], plans
 
 
-def test_a_record_over_seeds_and_one_of_a_seed(scored):
+def test_a_record_over_seeds_and_one_of_a_seed(scored, corpus, monkeypatch):
     folder, command, plans = scored
     assert cli.main([*command, "over", "seed1:taught:alone"]) == 0
     record = json.loads((folder / "shared_sources.json").read_text())
@@ -74,6 +76,9 @@ def test_a_record_over_seeds_and_one_of_a_seed(scored):
     ]
     assert record["rows"][0]["over_sources"] == "[+0.600, +0.600]" and record["rows"][1]["over_seeds"] == "-"
     assert record["config"]["speakers"] == len({plan.speaker for plan in plans}) and record["config"]["mixtures"] == 8
+    monkeypatch.chdir(Path(corpus["speech"]).parent)  # the manifests stand in the command by their names
+    assert cli.main([*shlex.split(record["command"])[3:], "--results-folder", str(folder)]) == 0
+    assert json.loads((folder / "shared_sources.json").read_text()) == record
 
 
 @pytest.mark.parametrize(

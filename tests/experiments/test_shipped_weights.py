@@ -108,6 +108,10 @@ def test_five_files_from_a_corpus(tmp_path):
     whole = json.loads(files[0].read_text())
     assert {k: v["n"] for k, v in whole["systems"].items()} == {"noisy": 3, "student": 3}
     assert "student: 0.5 h" in whole["note"]
+    assert whole["command"] == (
+        f"python -m dccrn_lib experiment shipped-weights student={tmp_path.name}/m.safetensors --speech=speech.jsonl "
+        "--noise=noise.jsonl --split=test --count=3 --prefix=trial"
+    )
     [row] = json.loads(files[1].read_text())["rows"]
     assert (row["system"], row["minus"], row["n"]) == ("student", "noisy", 3) and "gain" not in row
     for file in files[3:]:
