@@ -374,7 +374,10 @@ def _equal_hours(a: argparse.Namespace) -> int:
         raise ConfigError("--card has no effect without --weights: it is for their cards")
     card = _card(a.card) if a.card else None
     from dccrn_lib.experiments.equal_hours import publish
+    from dccrn_lib.results.records import require_not_read
 
+    if a.card:
+        require_not_read(a.name, a.results_folder, Path(a.card))
     for path in publish(a.runs, a.name, a.title, a.weights, card, a.results_folder):
         print(path)
     return 0

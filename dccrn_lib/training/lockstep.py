@@ -113,9 +113,11 @@ class Lockstep:
         self.stage, self.out, self.device, self.talks = stage, Path(out), pick_device(first.device), progress
         self.configs, self.graphs = self._fit_to_device(stage.systems), graphs
         self._prepare_device()
-        self.environment = environment_record()  # now: the code may be changed while it trains
         self.file = self.out / f"stage_{stage.name}.pt"
         saved = self._checkpoint()
+        # now: the code may be changed while it trains; one that is not known, of a checkpoint that is older, is empty
+        before, now = saved.get("environments", [{}]) if saved else [], environment_record()
+        self.environments = [*(each for each in before if each != now), now]  # of all calls, this one last
         if steps:
             require_steps(self.file, saved, steps)
         require_disjoint(first)
@@ -309,7 +311,8 @@ class Lockstep:
         for state in systems.values():  # rates are set by the schedule
             for group in state["optimiser"]["param_groups"]:
                 group["lr"] = 0.0
-        save_checkpoint({"step": self.step, "seconds": seconds, "systems": systems}, self.file)
+        kept = {"step": self.step, "seconds": seconds, "systems": systems, "environments": self.environments}
+        save_checkpoint(kept, self.file)
         self.kept = self.step
 
     @contextmanager
@@ -354,7 +357,8 @@ class Lockstep:
             "cuda_graphs": bool(cuda and all(t.graph is not None for t in self.trainees.values())),
             "systems": {n: t.state.history["valid"][-1:] for n, t in self.trainees.items()},
             "inputs": {n: t.state.inputs for n, t in self.trainees.items()},
-            "environment": self.environment,
+            "environment": self.environments[-1],
+            **({"earlier_environments": self.environments[:-1]} if len(self.environments) > 1 else {}),
         }  # fmt: skip
 
 
