@@ -240,7 +240,8 @@ def test_for_readers_systems_have_labels_and_columns_equal_decimals():
 
 
 TRAININGS = [
-    f"{name}_training" for name in ("equal_hours", "equal_hours_seeds", "equal_hours_7h", "equal_hours_7h_seeds")
+    f"{name}_training"
+    for name in ("equal_hours", "equal_hours_seeds", "equal_hours_7h", "equal_hours_7h_seeds", "equal_hours_20h")
 ]
 
 
@@ -250,7 +251,7 @@ def test_records_of_trainings_hold_the_steps_that_were_made_and_commands_that_ru
     for system in (record.get("systems_trained") or record["systems"]).values():
         assert system["config"]["steps"] == system["history"]["valid"][-1]["step"]
     commands = record["command"] if isinstance(record["command"], list) else [record["command"]]
-    folders = [match[1] for command in commands if (match := re.search(r"--out (\S+)", command))]
+    folders = [match[1] for command in commands if (match := re.search(r"--out[= ](\S+)", command))]
     assert len(set(folders)) == len(folders) == len(commands)  # a finished stage refuses other systems
 
 
