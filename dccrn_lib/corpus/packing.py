@@ -95,7 +95,8 @@ def pack_corpus(
         codec: of speech and noise, see :func:`encode`; room responses are FLAC.
         bitrate: of Opus in kbit/s.
         shard_mb: a shard that reaches this many MiB is closed.
-        workers: processes that encode; all cores by default. The shards do not depend on it.
+        workers: processes that encode; all cores by default. What is heard in the shards does not depend on it. With
+            ``flac`` their bytes do not either; in Opus and Vorbis libsndfile writes a random number into every member.
         progress: show a bar.
 
     Raises:
@@ -206,7 +207,7 @@ def _write_shards(folder: Path, name: str, entries: list[Entry], task: partial, 
                     shard = tarfile.open(folder / f"{name}-{count:03d}.tar", "w", format=tarfile.USTAR_FORMAT)
                     count += 1
                 suffix = CODECS["flac" if entry.kind == "rir" else task.keywords["codec"]][2]
-                member = tarfile.TarInfo(f"{len(packed):06d}{suffix}")  # no time, no owner: same input, same bytes
+                member = tarfile.TarInfo(f"{len(packed):06d}{suffix}")  # no time, no owner: flac stays the same
                 member.size = len(data)
                 offset = shard.offset + tarfile.BLOCKSIZE  # a header of one block, then the data
                 shard.addfile(member, io.BytesIO(data))

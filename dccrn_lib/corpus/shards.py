@@ -8,6 +8,7 @@ an index; memory does not grow with the shard.
 from __future__ import annotations
 
 import io
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,19 +68,33 @@ def member_bytes(entry: Entry) -> bytes:
     """The file of a packed entry as it was stored.
 
     Raises:
-        ManifestError: there is no such shard, or it ends before the member does.
+        ManifestError: there is no such shard, or it ends before the member does, or another member lies there.
     """
     assert entry.offset is not None and entry.bytes is not None  # as of every packed entry
     try:
-        with ByteRange(shard_of(entry), entry.offset, entry.bytes) as part:
-            data = part.read()
+        with open(shard_of(entry), "rb") as shard:
+            shard.seek(max(0, entry.offset - tarfile.BLOCKSIZE))
+            header, data = shard.read(min(entry.offset, tarfile.BLOCKSIZE)), shard.read(entry.bytes)
     except OSError as error:
         raise ManifestError(
             f"{shard_of(entry)}: cannot be read ({error.strerror or error}); copy the shard here"
         ) from None
     if len(data) != entry.bytes:
         raise ManifestError(f"{entry.path}: the shard is cut off; copy {shard_of(entry)} again")
+    if not _heads(header, entry):
+        raise ManifestError(
+            f"{entry.path}: the shard is damaged or of another packing; copy {shard_of(entry)} and its manifest again"
+        )
     return data
+
+
+def _heads(header: bytes, entry: Entry) -> bool:
+    """Whether a block of a tar is the header of a packed entry's member."""
+    try:
+        member = tarfile.TarInfo.frombuf(header, tarfile.ENCODING, "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return member.name == entry.path.rpartition(SEPARATOR)[2] and member.size == entry.bytes
 
 
 @contextmanager

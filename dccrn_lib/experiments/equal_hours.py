@@ -14,6 +14,7 @@ Source: ours.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,7 @@ from dccrn_lib.training.validation import VALID_SETS
 
 REPORT = "stage_students.json"
 HISTORY = "history.json"
-_CURE = "give the command of the campaign again"
+_CURE = "remove it and give the command of the campaign again"  # of the report: one that is whole ends the call at once
 _NUMBER = (int, float)
 #: Validations of two systems on the same mixtures agree in the SI-SNR of what is noisy, in dB, up to rounding.
 _SAME_MIXTURES = 0.01
@@ -88,17 +89,18 @@ def load_campaign(out: str | Path) -> list[Trained]:
     newest = recipe({"speech": "", "noise": "", "rir": ""}, "")
     configs, histories, assumed = {}, {}, {}
     for system in report["systems"]:
+        cure = f"restore it, or train {system} anew in another folder"
         try:
-            held = read_json(out / system / CONFIG, _CURE)
-            histories[system] = read_json(out / system / HISTORY, _CURE)
+            held = read_json(out / system / CONFIG, cure)
+            histories[system] = read_json(out / system / HISTORY, cure)
         except FileNotFoundError as error:
-            raise ConfigError(f"{error.filename}: gone; restore it, or train {system} anew in another folder") from None
+            raise ConfigError(f"{error.filename}: gone; {cure}") from None
         configs[system] = with_newer_fields(held, newest)
         _require_kinds(out / system / CONFIG, flat(configs[system]), {k: _kind(v) for k, v in flat(newest).items()})
         assumed[system] = tuple(name for name in flat(configs[system]) if name not in flat(held))
         _require_validations(out / system / HISTORY, histories[system])
     if not configs:
-        raise ConfigError(f"{out / REPORT}: names no systems; {_CURE}, in another folder")
+        raise ConfigError(f"{out / REPORT}: names no systems; train anew in another folder")
     inputs = {system: report.get("inputs", {}).get(system) or {} for system in configs}
     _require_kinds(out / REPORT, inputs, dict.fromkeys(configs, Mapping))
     command = _command(out, report, list(configs.values()))
@@ -127,17 +129,24 @@ def _require_kinds(path: Path, held: Mapping[str, Any], kinds: Mapping[str, Any]
     """DamagedFileError unless a record holds these keys, with values of these kinds."""
     for key, kind in kinds.items():
         if not isinstance(held.get(key), kind):
-            raise DamagedFileError(f"{path}: is damaged ({key} is {shown(held.get(key))}); {_CURE}, in another folder")
+            raise DamagedFileError(
+                f"{path}: is damaged ({key} is {shown(held.get(key))}); restore it, or train anew in another folder"
+            )
 
 
 def _require_validations(path: Path, history: Mapping[str, Any]) -> None:
-    """ConfigError if a history holds no validation, DamagedFileError if one of them is incomplete."""
+    """ConfigError if a history holds no validation or a training diverged, DamagedFileError if one is incomplete."""
     if not history.get("valid"):
-        raise ConfigError(f"{path}: holds no validation; {_CURE}, in another folder")
+        raise ConfigError(f"{path}: holds no validation; train anew in another folder")
     _require_kinds(path, history, {"valid": list})
     for each in history["valid"]:
         kinds = {"step": int, "hours": _NUMBER, "si_snr_db": _NUMBER, "noisy_si_snr_db": _NUMBER}
         _require_kinds(path, each if isinstance(each, Mapping) else {}, kinds)
+        if not math.isfinite(each["si_snr_db"]):
+            raise ConfigError(
+                f"{path}: SI-SNR of step {each['step']} is {each['si_snr_db']}: the training diverged; leave its campaign "
+                "out, or train it anew in another folder with a lower learning rate"
+            )
 
 
 def _name(system: str) -> str:
@@ -296,9 +305,9 @@ def publish(
     several = len({one.seed for one in systems}) > 1
     bases = [_base(one, weights, several) for one in systems] if weights else []
     models = [load_model(one.weights) for one in systems]
-    for one, base in zip(systems, bases, strict=bool(bases)):
-        _require_no_other(base, one.weights, record)
     cards = [_card(one, record, card or {}) for one in systems]
+    for one, base, told in zip(systems, bases, cards, strict=bool(bases)):
+        _require_no_other(base, one.weights, record, told)
     written = [save_result(name, _payload(systems, title, several), folder)]
     for base, model, told in zip(bases, models, cards, strict=bool(bases)):
         written.append(save_model(model, base, told))
@@ -364,7 +373,7 @@ def _payload(systems: Sequence[Trained], title: str, several: bool) -> dict[str,
     return {
         "title": title or f"Equal hours: {', '.join(names)}",
         "note": f"SI-SNR in dB on {first.config['valid_mixtures']} fixed mixtures of the valid split "
-        f"({_valid_seconds(first):g} s each), averaged "
+        f"({_valid_seconds(first):g} s each), {'averaged' if first.config['ema_decay'] else 'unaveraged'} "
         f"weights; {_steps(first)[-1]} steps of {first.config['batch_size']} x {mix['segment_seconds']:g} s each. Weights "
         f"are kept of the best validation.{assumed}",
         "command": list(dict.fromkeys(one.command for one in systems)),
@@ -389,13 +398,19 @@ def _base(one: Trained, folder: str | Path, several: bool) -> Path:
     return Path(folder, f"seed{one.seed}", one.name) if several else Path(folder, one.name)
 
 
-def _require_no_other(base: Path, weights: Path, record: Path) -> None:
-    """ConfigError if other weights are there already, or these themselves, whose card would be lost, or no place is."""
+def _require_no_other(base: Path, weights: Path, record: Path, told: Mapping[str, Any]) -> None:
+    """ConfigError if other weights are there already, or a card with more than ``told``, or these weights, or no place."""
     there, card = (base.with_name(f"{base.name}{suffix}") for suffix in (".safetensors", ".json"))
     if there.exists() and (there.samefile(weights) or there.read_bytes() != weights.read_bytes()):
         raise ConfigError(f"{there}: weights are there already; choose another folder for --weights, or move them away")
     if card.resolve() == record.resolve() or (card.exists() and not there.exists()):
         raise ConfigError(f"{card}: no card of these weights, and would be lost; choose another folder for --weights")
+    if card.exists():
+        said = read_json(card, "move it away").get("card") or {}
+        if lost := sorted(said.keys() - told.keys()):
+            raise ConfigError(
+                f"{card}: says {', '.join(lost)} too, which would be lost; give --card, or another folder"
+            )
     nearest = next(place for place in base.parents if place.exists())
     if not nearest.is_dir():
         raise ConfigError(f"{there}: {nearest} is a file, not a folder; choose another folder for --weights")

@@ -240,12 +240,17 @@ def keep_record(file: Path, record: Mapping[str, Any]) -> None:
         record: holds ``config`` and ``data_hash``, which decide what the runs are.
 
     Raises:
-        ConfigError: runs in the folder were begun with other settings or data; nothing is written then. What was asked
-            for and refused before a run began is written over.
+        ConfigError: runs in the folder were begun with other settings or data, or by another experiment; nothing is
+            written then. What was asked for and refused before a run began is written over.
         DamagedFileError: the file is cut off or empty.
     """
     wanted = parse_json(json.dumps(record))
-    if file.is_file() and any(file.parent.rglob("config.json")):  # a refused call leaves a record and no run
+    begun = any(file.parent.rglob("config.json"))  # a refused call leaves a record and no run
+    if begun and not file.is_file():
+        raise ConfigError(
+            f"{file.parent}: holds runs and no {file.name}: they are of another experiment; choose another --out"
+        )
+    if begun:
         kept = read_json(file, "remove the folder of the experiment and run it again")
         for name in ("config", "data_hash"):
             if kept.get(name) != wanted[name]:
@@ -269,11 +274,25 @@ def done_by(command: str, **lists: Sequence[Any]) -> str:
     return command
 
 
+def seed_of(folder: Path) -> int | None:
+    """The seed of a run's folder; None where its name tells none.
+
+    >>> seed_of(Path("none/seed3")), seed_of(Path("none/seed3 (copy)"))
+    (3, None)
+    """
+    found = re.fullmatch(r"seed(\d+)", folder.name)
+    return int(found[1]) if found else None
+
+
 def load_runs(out: str | Path) -> list[SweepRun]:
-    """All finished runs in a sweep's folder, whoever made them; ordered by method and seed."""
+    """All finished runs in a sweep's folder, whoever made them; ordered by method and seed.
+
+    Folders of other names, as copies have them (``seed0 (copy)``), are passed over.
+    """
     runs = [
-        SweepRun(name, int(file.parent.name.removeprefix("seed")), items)
+        SweepRun(name, seed, items)
         for file in sorted(Path(out).glob("*/seed*/evaluation.json"))
+        if (seed := seed_of(file.parent)) is not None
         for name, items in kept_items(file).items()
     ]
     return sorted(runs, key=lambda run: (run.method, run.seed))

@@ -26,7 +26,7 @@ from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.evaluation.metrics import COMPARED_METRICS
 from dccrn_lib.evaluation.systems import evaluate_systems, kept_items
 from dccrn_lib.experiments.executors import run_jobs
-from dccrn_lib.experiments.grid import GridJob, SweepRun, done_by, keep_record, shared, train_and_score
+from dccrn_lib.experiments.grid import GridJob, SweepRun, done_by, keep_record, seed_of, shared, train_and_score
 from dccrn_lib.experiments.methods import laboratory_rows
 from dccrn_lib.experiments.paper import data_hash
 from dccrn_lib.experiments.recipe import as_options
@@ -96,6 +96,11 @@ def _folder(name: str) -> str:
     return name.replace(",", "").replace(" ", "_")
 
 
+def _recorded_as(field_name: str) -> str:
+    """The name of a changed field in the record, where ``valid_mixtures`` are those that judge (``--count``)."""
+    return "valid_mixtures while training" if field_name == "valid_mixtures" else field_name
+
+
 def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
     """Train and score the share of the runs that ``a`` names, on an executor or here; see the command's --help.
 
@@ -119,10 +124,10 @@ def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
         "config": {
             "model": a.fields.model,
             "steps": a.steps,
-            "valid_mixtures": a.count,
             "mix": repr(MIX),
             "generated": data_hash({kind: str(Path(a.generated) / f"{kind}.jsonl") for kind in corpus}),
-            **a.changed,
+            **{_recorded_as(name): value for name, value in a.changed.items()},
+            "valid_mixtures": a.count,  # those that judge
         },
         "seed": seeds,
         "data_hash": data_hash(corpus),
@@ -153,9 +158,10 @@ def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
 def load_runs(out: str | Path) -> list[SweepRun]:
     """The finished runs of a folder, in the order of :data:`MIXTURES` and by seed."""
     runs = [
-        SweepRun(name, int(path.parent.name.removeprefix("seed")), kept_items(path)[name])
+        SweepRun(name, seed, kept_items(path)[name])
         for name in MIXTURES
         for path in (Path(out) / _folder(name)).glob("seed*/evaluation.json")
+        if (seed := seed_of(path.parent)) is not None
     ]
     return sorted(runs, key=lambda run: (list(MIXTURES).index(run.method), run.seed))
 

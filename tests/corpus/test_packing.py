@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import tarfile
 
 import numpy as np
@@ -326,3 +327,16 @@ def test_a_scale_that_is_none_is_named(tmp_path):
         line = {"path": "a.wav", "kind": "speech", "seconds": 1, "sample_rate": 16000, "split": "train", "scale": scale}
         with pytest.raises(ManifestError, match="scale must be a positive number"):
             parse_entry(json.dumps(line), "m.jsonl, line 1", "/")
+
+
+def test_a_shard_of_another_packing_or_with_a_hole_is_named(flac, tmp_path):
+    packed = tmp_path / "packed"
+    shutil.copytree(flac, packed)
+    shards = sorted(packed.glob("*-000.tar"))
+    whole = {shard: shard.read_bytes() for shard in shards}
+    speech = packed / "speech-000.tar"
+    for data in (whole[packed / "noise-000.tar"], bytes(len(whole[speech]))):
+        speech.write_bytes(data)
+        with pytest.raises(ManifestError, match=r"damaged or of another packing; copy .*speech-000.tar"):
+            unpack_corpus([packed / "speech.jsonl"], tmp_path / "files", progress=False)
+        assert not (tmp_path / "files").exists()

@@ -307,3 +307,39 @@ def test_the_environments_of_all_calls_are_noted(corpus, tmp_path, monkeypatch):
     publish = ["experiment", "equal-hours", str(tmp_path / "run"), "--name", "x", "--results-folder", str(tmp_path)]
     assert cli.main([*publish, "--weights", str(tmp_path / "w")]) == 0
     assert read_card(tmp_path / "w" / "dccrn_e")["card"]["commit"] == ["first", "second"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "history.json"])
+def test_the_cure_of_a_damaged_file_is_one_that_helps(runs, tmp_path, capsys, name):
+    """A finished campaign that is called again ends at once, and writes no file of its systems."""
+    (runs / "b" / "dccrn_e" / name).write_text("{")
+    assert cli.main(command(runs, "b", tmp_path)) == 1
+    assert "restore it, or train dccrn_e anew in another folder" in capsys.readouterr().err
+    (runs / "b" / "stage_students.json").write_text("{")
+    assert cli.main(command(runs, "b", tmp_path)) == 1
+    assert "remove it and give the command of the campaign again" in capsys.readouterr().err
+
+
+def test_a_training_that_diverged_is_called_so(runs, tmp_path, capsys):
+    history = runs / "b" / "dccrn_e" / "history.json"
+    rows = json.loads(history.read_text())["valid"]
+    rewrite(history, valid=[{**row, "si_snr_db": float("nan")} for row in rows])
+    (history.parent / "best.safetensors").unlink()  # none was ever the best
+    assert cli.main(command(runs, "b", tmp_path)) == 2
+    assert "history.json: SI-SNR of step 1 is nan: the training diverged" in capsys.readouterr().err
+
+
+def test_the_note_says_whether_weights_are_averaged(runs, tmp_path):
+    for decay, words in ((0.9, ", averaged weights"), (0.0, ", unaveraged weights")):
+        rewrite(runs / "b" / "dccrn_e" / "config.json", ema_decay=decay)
+        assert cli.main(command(runs, "b", tmp_path)) == 0
+        assert words in load_result("mine_training", tmp_path / "results")["note"]
+
+
+def test_what_a_card_says_already_is_not_lost(runs, tmp_path, capsys):
+    (tmp_path / "card.json").write_text('{"licence": "CC0-1.0"}')
+    more = ["--weights", str(tmp_path / "w")]
+    assert cli.main(command(runs, "b", tmp_path, *more, "--card", str(tmp_path / "card.json"))) == 0
+    assert cli.main(command(runs, "b", tmp_path, *more)) == 2
+    assert "says licence too, which would be lost" in capsys.readouterr().err
+    assert read_card(tmp_path / "w" / "dccrn_e")["card"]["licence"] == "CC0-1.0"

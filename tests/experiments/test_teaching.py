@@ -12,6 +12,7 @@ import torch
 from dccrn_lib.cli import main as cli
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.experiments import executors, paper, teaching
+from dccrn_lib.experiments.grid import keep_record, load_runs
 from dccrn_lib.experiments.recipe import TAUGHT, taught_student
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import save_model
@@ -110,3 +111,21 @@ def test_students_by_several_calls_are_published_with_all_seeds_and_a_cached_tea
     assert list((small / "cache").glob("*/*.safetensors"))
     teaching.publish(small / "here", folder=small)
     assert "--seeds 0,1 --steps=2" in load_result("teaching_quick", small)["command"]
+
+
+def test_the_runs_of_another_experiment_are_not_published_as_ones_own(tmp_path):
+    record = {"config": {"steps": 6}, "data_hash": "x"}
+    keep_record(tmp_path / "teaching.json", record)
+    (tmp_path / "none" / "seed0").mkdir(parents=True)
+    (tmp_path / "none" / "seed0" / "config.json").write_text("{}")
+    keep_record(tmp_path / "teaching.json", record)  # its own go on
+    with pytest.raises(ConfigError, match="another experiment"):
+        keep_record(tmp_path / "laboratory.json", {"config": {"steps": 1}, "data_hash": "x"})
+    assert not (tmp_path / "laboratory.json").exists()
+
+
+def test_a_copy_of_a_run_beside_it_is_passed_over(tmp_path):
+    for name in ("seed0", "seed0 (copy)"):
+        (tmp_path / "none" / name).mkdir(parents=True)
+        (tmp_path / "none" / name / "evaluation.json").write_text('{"items": {"none": []}}')
+    assert [(run.method, run.seed) for run in load_runs(tmp_path)] == [("none", 0)]

@@ -168,3 +168,13 @@ def test_a_folder_that_another_call_bound_meanwhile_is_named(arguments, tmp_path
     monkeypatch.setattr(training_data, "run_jobs", jobs_meanwhile)
     assert cli.main([*RUN, *arguments, *small, "--steps", "2"]) == 2
     assert "its runs have config" in capsys.readouterr().err
+
+
+def test_the_record_counts_the_mixtures_that_judge(arguments, tmp_path, capsys):
+    small = [*arguments, "--seeds", "0", "--steps", "1", "--valid_mixtures", "3", "--share", "0/6"]
+    assert cli.main([*RUN, *small, "--count", "2"]) == 0
+    assert cli.main([*PUBLISH, "--out", str(tmp_path / "runs"), "--results", str(tmp_path)]) == 0
+    record = load_result("data_mixtures", tmp_path)
+    assert "2 dry mixtures" in record["note"]
+    assert record["config"]["valid_mixtures"] == 2 and record["config"]["valid_mixtures while training"] == 3
+    assert cli.main([*RUN, *small, "--count", "4"]) == 2  # other mixtures in the same table
