@@ -72,9 +72,11 @@ def member_bytes(entry: Entry) -> bytes:
     """
     assert entry.offset is not None and entry.bytes is not None  # as of every packed entry
     try:
-        with open(shard_of(entry), "rb") as shard:
-            shard.seek(max(0, entry.offset - tarfile.BLOCKSIZE))
-            header, data = shard.read(min(entry.offset, tarfile.BLOCKSIZE)), shard.read(entry.bytes)
+        before = min(entry.offset, tarfile.BLOCKSIZE)
+        with ByteRange(shard_of(entry), entry.offset - before, before) as part:
+            header = part.read()
+        with ByteRange(shard_of(entry), entry.offset, entry.bytes) as part:
+            data = part.read()
     except OSError as error:
         raise ManifestError(
             f"{shard_of(entry)}: cannot be read ({error.strerror or error}); copy the shard here"

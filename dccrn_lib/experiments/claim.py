@@ -1,6 +1,6 @@
 """The paper's claim on one screen: who is ahead of whom after how many hours of audio.
 
-    python -m dccrn_lib experiment claim 1.70=equal_hours_test 7.0=equal_hours_7h_test 30=real_test
+    python -m dccrn_lib experiment claim 1.70=equal_hours_test 7.0=equal_hours_7h_test 20=equal_hours_20h_test 30=real_test
 
 Reads results/shared_sources.json (:mod:`dccrn_lib.experiments.shared_sources`) and writes a row for each comparison of
 these records. Of its three intervals the widest is shown, and the verdict is that of the widest.
