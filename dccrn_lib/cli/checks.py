@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.runtime.files import require_place, require_writable
+from dccrn_lib.runtime.files import require_place, require_stem, require_writable
 from dccrn_lib.runtime.settings import LARGEST_COUNT, LARGEST_SEED, shown
 
 
@@ -81,6 +81,15 @@ def file(text: str) -> str:
     if os.path.isdir(path):
         raise argparse.ArgumentTypeError(f"{path} is a folder; name a file in it")
     _place(path, path.parent)
+    return text
+
+
+def stem(text: str) -> str:
+    """The name of a record: no folder in it, for that has an option of its own."""
+    try:
+        require_stem(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return text
 
 

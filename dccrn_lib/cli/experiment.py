@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dccrn_lib.cli.campaign import DECIDED as DECIDED_BY_STAGES
-from dccrn_lib.cli.checks import count, folder, named, positive
+from dccrn_lib.cli.checks import count, folder, named, positive, stem
 from dccrn_lib.cli.fields import FieldParser, recorded
 from dccrn_lib.cli.parser import Parser
 from dccrn_lib.cli.train import for_its_steps
@@ -117,7 +117,7 @@ def _outer(config: TrainConfig, names: Iterable[str]) -> dict[str, Any]:
 def methods_publish(**options: Any) -> Parser:
     p = Parser(**options)
     p.add_argument("--out", type=named, required=True, metavar="DIR", help="folder of the runs")
-    p.add_argument("--name", required=True, metavar="NAME", help="of the result")
+    p.add_argument("--name", type=stem, required=True, metavar="NAME", help="of the result")
     p.add_argument("--title", default="", metavar="TEXT", help="what the table is about")
     p.add_argument("--results", type=folder, metavar="DIR", help="folder for the result; results/ when not given")
     p.set_defaults(run=_methods_publish)
@@ -135,7 +135,7 @@ def _publishing(name: str, **options: Any) -> Parser:
     """The parser of a command that makes a result, ``name`` when not told otherwise, out of finished runs."""
     p = Parser(**options)
     p.add_argument("--out", type=named, required=True, metavar="DIR", help="folder of the runs")
-    p.add_argument("--name", default=name, metavar="NAME", help="of the result")
+    p.add_argument("--name", type=stem, default=name, metavar="NAME", help="of the result")
     p.add_argument("--results", type=folder, metavar="DIR", help="folder for the result; results/ when not given")
     return p
 
@@ -257,7 +257,7 @@ def signal(**options: Any) -> Parser:
     p.add_argument("--batches", type=count, default=24, metavar="N", help="gradients for each student, at least 3")
     p.add_argument("--batch-size", type=count, default=4, metavar="N", help="mixtures in a batch")
     p.add_argument("--seconds", type=positive, default=2.0, metavar="S", help="length of a mixture")
-    p.add_argument("--name", default="teaching_signal", metavar="NAME", help="of the result")
+    p.add_argument("--name", type=stem, default="teaching_signal", metavar="NAME", help="of the result")
     p.add_argument("--results", type=folder, metavar="DIR", help="folder for the result; results/ when not given")
     p.set_defaults(run=_signal)
     return p
@@ -280,7 +280,7 @@ def over_seeds_publish(**options: Any) -> Parser:
     p.add_argument("results", nargs="+", metavar="SEED=RESULT", help="scores of each seed, by name in results/")
     p.add_argument("--system", required=True, metavar="NAME", help="a system of these results")
     p.add_argument("--minus", required=True, metavar="NAME", help="the system it is compared to")
-    p.add_argument("--name", required=True, metavar="NAME", help="of the result to write")
+    p.add_argument("--name", type=stem, required=True, metavar="NAME", help="of the result to write")
     p.add_argument("--results-folder", type=folder, metavar="DIR", help="where results are; results/ when not given")
     p.set_defaults(run=_over_seeds)
     return p
@@ -314,7 +314,7 @@ def shared_sources(**options: Any) -> Parser:
         p.add_argument(
             f"--{kind}", required=True, metavar="FILE", help=f"manifests of real {kind}, with the test split"
         )
-    p.add_argument("--name", default="shared_sources", metavar="NAME", help="of the result to write")
+    p.add_argument("--name", type=stem, default="shared_sources", metavar="NAME", help="of the result to write")
     p.add_argument("--results-folder", type=folder, metavar="DIR", help="where results are; results/ when not given")
     p.set_defaults(run=_shared_sources)
     return p
@@ -332,7 +332,7 @@ def claim(**options: Any) -> Parser:
     p.add_argument(
         "records", nargs="+", metavar="HOURS=RECORD", help="hours to show, and a record of results/shared_sources.json"
     )
-    p.add_argument("--name", default="claim", metavar="NAME", help="of the result to write")
+    p.add_argument("--name", type=stem, default="claim", metavar="NAME", help="of the result to write")
     p.add_argument("--results-folder", type=folder, metavar="DIR", help="where results are; results/ when not given")
     p.set_defaults(run=_claim)
     return p
@@ -354,7 +354,7 @@ def equal_hours(**options: Any) -> Parser:
     p.add_argument(
         "runs", nargs="+", type=named, metavar="DIR", help="folders of campaigns whose students are finished"
     )
-    p.add_argument("--name", required=True, metavar="NAME", help="of the result to write")
+    p.add_argument("--name", type=stem, required=True, metavar="NAME", help="of the result to write")
     p.add_argument("--title", default="", metavar="TEXT", help="what the table is about")
     p.add_argument(
         "--weights", type=folder, metavar="DIR", help="folder for the best weights of each system; none when not given"
@@ -396,7 +396,7 @@ def _card(path: str) -> dict[str, Any]:
 def weight_growth(**options: Any) -> Parser:
     p = Parser(**options)
     p.add_argument("weights", nargs="+", metavar="WEIGHTS", help="shipped names or paths")
-    p.add_argument("--name", default="weight_growth", metavar="NAME", help="of the result to write")
+    p.add_argument("--name", type=stem, default="weight_growth", metavar="NAME", help="of the result to write")
     p.add_argument(
         "--results-folder", type=folder, metavar="DIR", help="folder for the result; results/ when not given"
     )
@@ -461,7 +461,7 @@ def uformer_parts(**options: Any) -> Parser:
     p.add_argument("--profile", default="quick", metavar="NAME", help="corpus and mini teacher of this profile")
     p.add_argument("--seeds", type=count, default=3, metavar="N", help="number of initialisations")
     _add_cluster(p)
-    p.add_argument("--name", default="uformer_ablation", metavar="NAME", help="stem of the file in results/")
+    p.add_argument("--name", type=stem, default="uformer_ablation", metavar="NAME", help="stem of the file in results/")
     p.add_argument("--results", type=folder, metavar="DIR", help="folder for the result; results/ when not given")
     p.set_defaults(run=_uformer_parts)
     return p

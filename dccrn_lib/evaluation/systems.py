@@ -167,13 +167,20 @@ def score_key(
     return {"weights": weights, "configs": configs, "mixtures": drawn, "metrics": list(metrics)}
 
 
-def kept_items(path: str | Path) -> Items:
+def kept_items(path: str | Path, *systems: str) -> Items:
     """The scores in a file that :func:`evaluate_systems` kept, whatever they were made of.
 
+    Args:
+        path: the file.
+        systems: those that must be in it.
+
     Raises:
-        ConfigError: the file is of an earlier version of this package.
+        ConfigError: the file is of an earlier version of this package, or lacks a system.
     """
     items = read_json(path, "remove it and give the command that made it again").get("items")
     if not isinstance(items, dict):
         raise ConfigError(f"{path}: scores of an earlier version; give the command that made them again")
+    for name in systems:
+        if not items.get(name):
+            raise ConfigError(f"{path}: no scores of {name}; remove it and give the command that made it again")
     return items

@@ -93,7 +93,7 @@ def publish(out: str | Path, name: str, title: str = "", folder: str | Path | No
     """
     out = Path(out)
     require_not_read(name, folder, out / "laboratory.json")
-    settings = load_result("laboratory", out)
+    settings = load_result("laboratory", out, needed=("config", "data_hash", "command"))
     runs = load_runs(out)
     if not runs:
         raise ConfigError(

@@ -284,10 +284,11 @@ def bench_training(quick: bool = False) -> Rows:
     shared = recipe({"speech": "", "noise": "", "rir": ""}, "", size, device="cpu")
     shared = replace(shared, mix=replace(shared.mix, segment_seconds=0.5 if quick else 1.0))
     precisions = list(arithmetic_kinds())
+    sized = " (miniature)" if quick else ""
     record = measure_training(shared, size, [batch], precisions, progress=False)
     return [
         _row(
-            f"training {row['system']}, {row['precision']}, 1 thread, batch {row['batch']}, floor = 1",
+            f"training {row['system']}{sized}, {row['precision']}, 1 thread, batch {row['batch']}, floor = 1",
             row["audio_seconds_per_second"],
             "s of audio/s",
             row["audio_seconds_per_second"] * row["over_floor"],

@@ -35,6 +35,7 @@ METHODS = {"none": "none", f"{TAUGHT['method']}:frequency:{TAUGHT['normalisation
 #: Fields of the taught student that stand in the result.
 RECORDED = ("steps", "warmup_steps", "valid_mixtures", "method", "normalisation", "teacher", "feature_share")
 CHOSEN_WITH = (100, 101)
+_CURE = "give the command that made it again"
 TITLE = "Generated speech, miniature student of {steps} steps, taught by the shipped full-size Uformer"
 NOTE = (
     "Differences to the student alone are paired by seed, intervals are Student's t over the seeds at 95 %. Setting "
@@ -82,11 +83,12 @@ def publish(out: str | Path, name: str = "teaching_quick", folder: str | Path | 
     """Write ``results/<name>.json`` from the finished students of :func:`run`.
 
     Raises:
-        ConfigError: nothing was run in ``out``, fewer than two seeds are finished in both kinds, or the file to write is
-            the record in ``out``.
+        ConfigError: nothing was run in ``out``, its record lacks something, fewer than two seeds are finished in both
+            kinds, or the file to write is the record in ``out``.
     """
     require_not_read(name, folder, Path(out) / "teaching.json")
-    settings, runs = load_result("teaching", out), load_runs(out)
+    settings = load_result("teaching", out, needed=("config.steps", "data_hash", "command"))
+    runs = load_runs(out)
     kinds = [{run.seed for run in runs if run.method == method} for method in METHODS]
     seeds = sorted(set.intersection(*kinds))
     if len(seeds) < 2:
@@ -123,4 +125,7 @@ def publish(out: str | Path, name: str = "teaching_quick", folder: str | Path | 
 def _last_valid(out: Path, run: SweepRun) -> dict:
     """The scores of a run on the valid split after its last step."""
     history = out / run.method.replace(":", "-") / f"seed{run.seed}" / "history.json"
-    return read_json(history, "give the command that made it again")["valid"][-1]
+    rows = read_json(history, _CURE).get("valid")
+    if not isinstance(rows, list) or not rows:
+        raise ConfigError(f"{history}: holds no scores on valid; remove its folder, and {_CURE}")
+    return rows[-1]

@@ -158,7 +158,7 @@ def run(a: argparse.Namespace, executor: Executor | None = None) -> None:
 def load_runs(out: str | Path) -> list[SweepRun]:
     """The finished runs of a folder, in the order of :data:`MIXTURES` and by seed."""
     runs = [
-        SweepRun(name, seed, kept_items(path)[name])
+        SweepRun(name, seed, kept_items(path, name)[name])
         for name in MIXTURES
         for path in (Path(out) / _folder(name)).glob("seed*/evaluation.json")
         if (seed := seed_of(path.parent)) is not None
@@ -176,13 +176,14 @@ def publish(out: str | Path, folder: str | Path | None = None) -> Path:
     Raises:
         ConfigError: nothing was run in ``out``, no run of "as trained" has finished, or the noisy input has no scores.
     """
-    settings, runs = load_result("mixtures", out), load_runs(out)
+    settings = load_result("mixtures", out, needed=("config.steps", "config.valid_mixtures", "data_hash", "command"))
+    runs = load_runs(out)
     baseline = next(iter(MIXTURES))
     if baseline not in {run.method for run in runs} or not (Path(out) / "noisy.json").is_file():
         raise ConfigError(f"{out}: no run of {baseline!r} or no noisy.json; give the same `run` command again")
     rows: list[dict[str, Any]] = [{"mixture": row.pop("method"), **row} for row in laboratory_rows(runs, (baseline,))]
     rows.sort(key=lambda row: list(MIXTURES).index(row["mixture"]))
-    noisy = kept_items(Path(out) / "noisy.json")["noisy"]
+    noisy = kept_items(Path(out) / "noisy.json", "noisy")["noisy"]
     rows.insert(0, {"mixture": "(noisy input)", **{m: SweepRun("noisy", 0, noisy).mean(m) for m in COMPARED_METRICS}})
     comparisons = len(COMPARED_METRICS) * (len(rows) - 2)
     note = (

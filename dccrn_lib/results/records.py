@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dccrn_lib.evaluation.intervals import summarise
 from dccrn_lib.runtime.environment import environment_record
 from dccrn_lib.runtime.errors import ConfigError, MetricError
-from dccrn_lib.runtime.files import write_json
+from dccrn_lib.runtime.files import require_stem, write_json
 from dccrn_lib.runtime.json_text import parse_object
 from dccrn_lib.runtime.paths import PathLike, results_dir
 
@@ -26,8 +26,9 @@ def save_result(name: str, payload: Mapping[str, Any], folder: PathLike | None =
         folder: results/ of the project when None.
 
     Raises:
-        ConfigError: a key is missing, or a value is not JSON (NaN included).
+        ConfigError: a key is missing, a value is not JSON (NaN included), or the name is no stem of a file.
     """
+    require_stem(name)
     missing = [key for key in ("config", "seed", "data_hash") if key not in payload]
     if missing:
         raise ConfigError(f"result {name}: missing {', '.join(missing)}")
@@ -53,18 +54,32 @@ def require_not_read(name: str, folder: PathLike | None, source: Path) -> None:
         raise ConfigError(f"{path}: the record that is read; write to another name or folder")
 
 
-def load_result(name: str, folder: PathLike | None = None) -> dict[str, Any]:
+def load_result(name: str, folder: PathLike | None = None, needed: Sequence[str] = ()) -> dict[str, Any]:
     """The record that :func:`save_result` wrote.
 
+    Args:
+        name: stem of the file.
+        folder: results/ of the project when None.
+        needed: what the caller reads of it; ``"config.steps"`` is a key of the mapping under ``"config"``.
+
     Raises:
-        ConfigError: no such file, or no JSON object in it.
+        ConfigError: no such file, no JSON object in it, or it lacks what is needed.
     """
     path = Path(folder or results_dir()) / f"{name}.json"
     try:
-        return {"name": name, **parse_object(path.read_text(encoding="utf-8"))}
+        record = {"name": name, **parse_object(path.read_text(encoding="utf-8"))}
     except FileNotFoundError:
         near = difflib.get_close_matches(name, [other.stem for other in path.parent.glob("*.json")], n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(f"no readable result {name!r} in {path.parent}: there is no {path.name}{hint}") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: no readable result ({error})") from None
+    lacks = [key for key in needed if not _holds(record, key.split("."))]
+    if lacks:
+        raise ConfigError(f"{path}: lacks {', '.join(lacks)}; give the command that made it again")
+    return record
+
+
+def _holds(record: Any, keys: Sequence[str]) -> bool:
+    """Whether a value stands below these keys, one in the other."""
+    return not keys or (isinstance(record, Mapping) and keys[0] in record and _holds(record[keys[0]], keys[1:]))

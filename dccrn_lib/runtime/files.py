@@ -109,6 +109,16 @@ def require_writable(path: PathLike, folder: bool = False) -> None:
         raise ConfigError(f"{path}: {nearest} cannot be written to; allow it, or choose another place")
 
 
+def require_stem(name: str) -> None:
+    """Refuse a name of a record that is no stem of a file: ``../x``, ``a/b``, ``.``, nothing.
+
+    Raises:
+        ConfigError: with what to write.
+    """
+    if not name or name in (".", "..") or set(name) & set("/\\"):
+        raise ConfigError(f"{name!r} is no name of a record; write it without folders, as in my_result")
+
+
 def _new_partial(target: Path) -> tuple[int, Path]:
     """An empty temporary file for ``target``, open and locked."""
     suffix = f".partial{target.suffix[-24:]}"

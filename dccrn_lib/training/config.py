@@ -15,7 +15,14 @@ from dccrn_lib.corpus.mix_config import MixConfig
 from dccrn_lib.distillation.names import CACHED_METHODS, METHOD_NAMES
 from dccrn_lib.networks.presets import preset
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
-from dccrn_lib.runtime.settings import LARGEST_COUNT, LARGEST_SEED, Interval, require_flags, require_intervals
+from dccrn_lib.runtime.settings import (
+    LARGEST_COUNT,
+    LARGEST_SEED,
+    Interval,
+    require_flags,
+    require_intervals,
+    require_whole,
+)
 
 OPTIMISERS = ("adam", "muon")
 RENDERING = ("auto", "workers", "device")
@@ -156,6 +163,7 @@ class TrainConfig:
             raise ConfigError(f"unknown rendering {self.rendering!r}; {nearest_name(self.rendering, list(RENDERING))}")
         if self.method != "none" and not self.teacher:
             raise ConfigError(f"method {self.method} needs a teacher: give the name or path of its weights")
+        require_whole(self, *(f.name for f in dataclasses.fields(self) if f.type == "int"))
         for name in ("steps", "batch_size", "accumulation", "valid_every", "valid_mixtures", "epoch_mixtures"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")

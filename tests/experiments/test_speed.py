@@ -70,7 +70,7 @@ def test_quick_run_measures_everything(record):
         "enhance distil_dccrn_mini, fp32, 1 thread",
         "four calls a layer / ours in fp32",
         "peak memory",
-        "training distil_dccrn, AT-KL, float32",
+        "training distil_dccrn, AT-KL (miniature), float32",
         "data: mixtures planned and rendered one by one",
     ):
         assert words in text

@@ -12,7 +12,7 @@ import torch
 from dccrn_lib.cli import main as cli
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.experiments import executors, paper, teaching
-from dccrn_lib.experiments.grid import keep_record, load_runs
+from dccrn_lib.experiments.grid import COMPARED_METRICS, keep_record, load_runs
 from dccrn_lib.experiments.recipe import TAUGHT, taught_student
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.networks.weights import save_model
@@ -85,6 +85,32 @@ def test_both_students_of_each_seed_are_trained_scored_and_published(small, caps
 def test_publishing_nothing_is_refused(tmp_path, capsys):
     assert cli.main([*PUBLISH, "--out", str(tmp_path)]) == 2
     assert "no readable result" in capsys.readouterr().err
+
+
+def test_a_record_that_lacks_something_is_named(tmp_path, capsys):
+    (tmp_path / "teaching.json").write_text('{"config": {}, "data_hash": ""}')
+    assert cli.main([*PUBLISH, "--out", str(tmp_path)]) == 2
+    assert "teaching.json: lacks config.steps, command; give" in capsys.readouterr().err
+
+
+def test_a_run_without_scores_on_valid_is_named(tmp_path, capsys):
+    (tmp_path / "teaching.json").write_text('{"config": {"steps": 2}, "data_hash": "", "command": "run --seeds 0,1"}')
+    scores = [dict.fromkeys(COMPARED_METRICS, 1.0)]
+    for method in teaching.METHODS:
+        for seed in (0, 1):
+            folder = tmp_path / method.replace(":", "-") / f"seed{seed}"
+            folder.mkdir(parents=True)
+            (folder / "evaluation.json").write_text(json.dumps({"items": {method: scores}}))
+            (folder / "history.json").write_text('{"valid": []}')
+    assert cli.main([*PUBLISH, "--out", str(tmp_path), "--results", str(tmp_path / "results")]) == 2
+    assert "history.json: holds no scores on valid; remove its folder, and give" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", ""])
+def test_a_result_stays_in_its_folder(tmp_path, capsys, name):
+    with pytest.raises(SystemExit):
+        cli.main([*PUBLISH, "--out", str(tmp_path), f"--name={name}"])
+    assert f"{name!r} is no name of a record; write it without folders" in capsys.readouterr().err
 
 
 def test_the_record_that_is_read_is_not_written_over(tmp_path, capsys):

@@ -146,6 +146,19 @@ def test_publishing_nothing_is_refused(tmp_path, capsys):
     assert "no readable result" in capsys.readouterr().err
 
 
+def test_what_a_record_or_a_run_lacks_is_named(tmp_path, capsys):
+    (tmp_path / "mixtures.json").write_text("{}")
+    assert cli.main([*PUBLISH, "--out", str(tmp_path)]) == 2
+    assert "mixtures.json: lacks config.steps, config.valid_mixtures, data_hash, command" in capsys.readouterr().err
+    record = {"config": {"steps": 2, "valid_mixtures": 2}, "data_hash": "", "command": "run --seeds 0"}
+    (tmp_path / "mixtures.json").write_text(json.dumps(record))
+    run = tmp_path / training_data._folder(next(iter(training_data.MIXTURES))) / "seed0" / "evaluation.json"
+    run.parent.mkdir(parents=True)
+    run.write_text('{"items": {"another": [{}]}}')
+    assert cli.main([*PUBLISH, "--out", str(tmp_path)]) == 2
+    assert "evaluation.json: no scores of as trained; remove it" in capsys.readouterr().err
+
+
 def test_a_run_that_diverged_costs_no_other(arguments, monkeypatch, capsys):
     silent = {"si_snr_db": None, "reasons": {"si_snr_db": "silence"}}
     items = iter([silent, {"si_snr_db": 1.0}])

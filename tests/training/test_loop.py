@@ -350,6 +350,8 @@ def test_fewer_steps_than_were_made_are_refused_and_the_run_stays(corpus, tmp_pa
         ({"method": "atkl", "teacher": "x"}, "did you mean at_kl"),
         ({"method": "at_kl"}, "needs a teacher"),
         ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 2.5}, "steps wants a whole number, got 2.5"),
+        ({"workers": "2"}, "workers wants a whole number, got '2'"),
     ],
 )
 def test_config_errors(corpus, tmp_path, bad, message):
