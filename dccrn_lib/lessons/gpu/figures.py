@@ -1,8 +1,9 @@
-"""Figures of lesson 05b: what a step does where, a log, four sick logs, the lead of a teacher."""
+"""Figures of lesson 05b: what a step does where, a log, four sick logs and a real one, the lead of a teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -149,4 +150,30 @@ def four_sick_logs(logs: dict[str, list[dict[str, float]]]) -> Figure:
             other.plot(steps, [row["si_snr_db"] for row in rows], ":", color="#222222")
             other.set_ylabel("SI-SNR (dB), dotted", fontsize=9)
             other.grid(False)
+    return figure
+
+
+def fallen_back(fallen: Mapping[str, Any], anew: Mapping[str, Any], falls_at: float) -> Figure:
+    """Two courses of each student: SI-SNR on valid (left) and the clean term of the loss on train (right), both in dB.
+
+    Args:
+        fallen: runs that were given up, drawn solid: "student_alone" and "student_at_kl" -> {"history": ...}.
+        anew: the same systems begun anew, dotted.
+        falls_at: hours until which the learning rate of the runs given up is constant, a grey line.
+    """
+    figure, axes = new_figure(1, 2, height=3.0)
+    systems = {"student_alone": ("student", "student alone"), "student_at_kl": ("student_at_kl", "student with AT-KL")}
+    for axis, (part, column, label) in zip(
+        axes[0],
+        (("valid", "si_snr_db", "SI-SNR on valid (dB)"), ("train", "clean", "clean term on train (dB)")),
+        strict=True,
+    ):
+        for runs, style, words in ((fallen, "o-", "given up"), (anew, ":", "begun anew")):
+            for system, (colour, name) in systems.items():
+                rows = runs[system]["history"][part]
+                hours, values = [row["hours"] for row in rows], [row[column] for row in rows]
+                axis.plot(hours, values, style, markersize=3, color=COLOURS[colour], label=f"{name}, {words}")
+        axis.axvline(falls_at, color="#bbbbbb", linewidth=1.2)
+        axis.set(xlabel="hours of audio seen", ylabel=label)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     return figure
