@@ -83,8 +83,9 @@ def compressed_spectral_loss(
 ) -> Tensor:
     """Distance of power-compressed spectra, magnitude and complex part together.
 
-    (1 - a) mean(|E|^p - |S|^p)^2 + a mean| |E|^p e^{j arg E} - |S|^p e^{j arg S} |^2, both signals scaled by the
-    target's RMS. Quiet parts count more than in SI-SNR, which is what PESQ listens to; it also sees gain and sign.
+    (1 - a) mean(|E|^p - |S|^p)^2 + a mean| |E|^p e^{j arg E} - |S|^p e^{j arg S} |^2, both signals divided by ten times
+    the target's RMS (taken as -60 dBFS where it is lower). Quiet parts count more than in SI-SNR, which is what PESQ
+    listens to; it also sees gain and sign.
 
     Args:
         estimate, target: (batch, sample).
@@ -93,7 +94,7 @@ def compressed_spectral_loss(
         sizes: FFT sizes; the hop is a quarter of each.
 
     Returns:
-        Scalar. Gradients are finite for silence.
+        Scalar. Gradients are finite for silence, those of the target included.
 
     Raises:
         MetricError: the shapes differ.
@@ -101,7 +102,8 @@ def compressed_spectral_loss(
     Source: Ephrat et al. 2018; Braun and Tashev 2021 (weights).
     """
     _check(estimate, target)
-    scale = target.float().square().mean(-1, keepdim=True).sqrt().clamp_min(1e-3) * 10
+    # clamped before the root, whose slope at 0 is infinite
+    scale = target.float().square().mean(-1, keepdim=True).clamp_min(1e-6).sqrt() * 10
     total = estimate.new_zeros((), dtype=torch.float32)
     for size in sizes:
         window = torch.hann_window(size, device=estimate.device)

@@ -137,6 +137,14 @@ def test_gradients_are_finite_on_silence(loss, estimate, target):
     assert torch.isfinite(e.grad).all()
 
 
+@pytest.mark.parametrize("loss", [si_snr_loss, level_loss, compressed_spectral_loss])
+def test_the_gradient_of_a_silent_target_is_finite(loss):
+    noise = torch.randn(1, 2000, generator=torch.Generator().manual_seed(0))
+    target = torch.zeros(1, 2000, requires_grad=True)
+    loss(noise, target).backward()
+    assert torch.isfinite(target.grad).all()
+
+
 @pytest.mark.parametrize("loss", [si_snr_db, level_loss, compressed_spectral_loss])
 def test_shapes_must_agree(loss):
     with pytest.raises(MetricError, match=r"one shape, got \(1, 10\), \(1, 11\)"):

@@ -5,6 +5,10 @@ left and with what the last frame needs on the right; each frame is windowed, ze
 ``fft_size`` and transformed. Frame k covers the samples [k * hop - (window - hop), (k + 1) * hop): it needs
 nothing after (k + 1) * hop, so the transform streams.
 
+The inverse is exact for every length, and for hops up to three quarters of the window. Beyond that some samples lie under
+the edges of windows only: their digits fade, and where frames do not overlap the first sample of each is lost (it comes
+back as 0), since both windows are 0 there.
+
 Source: arithmetic of DCCRN's analysis and synthesis (Hu et al. 2020); the padding rule for any length is ours.
 """
 

@@ -32,11 +32,11 @@ def mix_at_snr(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarra
     """Scale ``noise`` so that 10 log10(|clean|^2 / |noise|^2) = ``snr_db``, the means left out of both powers.
 
     Args:
-        clean, noise: (sample,), same length, neither silent; a constant offset is no sound.
+        clean, noise: (sample,), same length, neither silent; a constant offset is no sound. Floats or integers.
         snr_db: in dB, over the whole segment.
 
     Returns:
-        The scaled noise, (sample,).
+        The scaled noise, (sample,), in the type of ``noise``; float64 for integers.
 
     Raises:
         ConfigError: one of them is silent, so no ratio exists.
@@ -49,7 +49,9 @@ def mix_at_snr(clean: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarra
     clean_power, noise_power = power(clean), power(noise)
     if clean_power <= 0 or noise_power <= 0:
         raise ConfigError("cannot set an SNR: the clean speech or the noise is silent")
-    return noise * np.sqrt(clean_power / noise_power / 10 ** (snr_db / 10)).astype(noise.dtype)
+    factor = np.sqrt(clean_power / noise_power / 10 ** (snr_db / 10))
+    # among integers it would be cut to one
+    return noise * (factor.astype(noise.dtype) if noise.dtype.kind == "f" else factor)
 
 
 def render(plan: MixturePlan, recordings: Recordings) -> tuple[np.ndarray, np.ndarray]:

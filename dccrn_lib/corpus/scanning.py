@@ -138,7 +138,7 @@ def assign_splits(groups: list[str], valid_fraction: float, test_fraction: float
     order = sorted(place, key=lambda name: (place[name], name))
     n_test = sum(u < test_fraction for u in place.values())
     n_valid = sum(test_fraction <= u < test_fraction + valid_fraction for u in place.values())
-    if test_fraction > 0 and len(order) >= 3:
+    if test_fraction > 0 and len(order) >= 2 + (valid_fraction > 0):
         n_test = max(n_test, 1)
     if valid_fraction > 0 and len(order) >= 2:
         n_valid = max(n_valid, 1)

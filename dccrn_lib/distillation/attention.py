@@ -63,7 +63,11 @@ class _MeanSquare(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return x * (grads[0] / x.shape[1] * 2).unsqueeze(1).to(x.dtype)
+        slope = (grads[0] / x.shape[1] * 2).unsqueeze(1)
+        # float16 ends at 65,504: the slope of a quiet map lies beyond it, its product with x does not
+        if x.dtype == torch.float16:
+            return (x.float() * slope).to(x.dtype)
+        return x * slope.to(x.dtype)
 
 
 def frequency_attention(feature: Tensor, power: float = 2.0) -> Tensor:

@@ -32,16 +32,12 @@ def bootstrap_ci(
         (low, high); (nan, nan) for a single value, which has no spread.
 
     Raises:
-        MetricError: no value, or one is not finite.
+        MetricError: no value, one that is not finite, or a confidence outside (0, 1).
 
     >>> bootstrap_ci([1.0, 1.0, 1.0])
     (1.0, 1.0)
     """
-    x = np.asarray(values, dtype=np.float64)
-    if x.ndim != 1 or x.size == 0 or not np.isfinite(x).all():
-        raise MetricError("a confidence interval needs a list of one or more finite numbers")
-    if not 0 < confidence < 1:
-        raise MetricError(f"confidence must lie between 0 and 1, got {confidence}")
+    x = _finite_numbers(values, confidence)
     if x.size == 1:
         return math.nan, math.nan
     interval = stats.bootstrap(
@@ -67,20 +63,28 @@ def t_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -
         (low, high); (nan, nan) for a single value.
 
     Raises:
-        MetricError: no value, or one is not finite.
+        MetricError: no value, one that is not finite, or a confidence outside (0, 1).
 
     >>> [round(v, 2) for v in t_interval([1.0, 2.0, 3.0])]
     [-0.48, 4.48]
     """
-    x = np.asarray(values, dtype=np.float64)
-    if x.ndim != 1 or x.size == 0 or not np.isfinite(x).all():
-        raise MetricError("a confidence interval needs a list of one or more finite numbers")
+    x = _finite_numbers(values, confidence)
     if x.size == 1:
         return math.nan, math.nan
     if (x == x[0]).all():  # no spread: t is infinite, and its interval a point
         return float(x[0]), float(x[0])
     interval = stats.ttest_1samp(x, 0.0).confidence_interval(confidence)
     return float(interval.low), float(interval.high)
+
+
+def _finite_numbers(values: Sequence[float] | np.ndarray, confidence: float) -> np.ndarray:
+    """Values as float64 (item,); MetricError unless they and the confidence can give an interval."""
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or x.size == 0 or not np.isfinite(x).all():
+        raise MetricError("a confidence interval needs a list of one or more finite numbers")
+    if not 0 < confidence < 1:
+        raise MetricError(f"confidence must lie between 0 and 1, got {confidence}")
+    return x
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,7 @@ def paired_difference(
         method: "bootstrap" (many items), or "t" (few seeds).
 
     Raises:
-        MetricError: the lists differ in length, or an unknown method.
+        MetricError: the lists differ in length, an unknown method, or a confidence outside (0, 1).
 
     >>> paired_difference([2.0, 3.0, 4.0], [1.0, 1.0, 1.0]).effect_size
     2.0
@@ -193,6 +197,7 @@ def paired_difference(
     d = np.array([x - y for x, y in both], dtype=np.float64)  # pyright: ignore[reportOperatorIssue]
     low, high = bootstrap_ci(d, confidence, seed) if method == "bootstrap" else t_interval(d, confidence)
     spread = float(d.std(ddof=1)) if d.size > 1 else 0.0
+    rounding = 1e-12 * float(np.abs(np.array(both, dtype=np.float64)).max())  # of differences that do not vary
     return Difference(
         mean=float(d.mean()),
         low=or_none(low),
@@ -200,7 +205,7 @@ def paired_difference(
         n=int(d.size),
         method=method,
         # d = mean(a - b) / std(a - b)
-        effect_size=float(d.mean() / spread) if spread > 0 else None,
+        effect_size=float(d.mean() / spread) if spread > rounding else None,
         share_better=float((d > 0).mean()),
     )
 

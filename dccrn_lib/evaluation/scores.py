@@ -123,9 +123,11 @@ def _pesq(clean: np.ndarray, estimate: np.ndarray, mode: str) -> Outcome:
 
 
 def _active_frames(clean: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Frames of 20 ms within 40 dB of the loudest one, counted in each piece between ``bounds``."""
+    """Frames of 20 ms within 40 dB of the loudest one, the mean of the signal left out, counted in each piece between
+    ``bounds``."""
+    offset = clean.mean(dtype=np.float64)  # no speech: with it the pauses would be as active as the words
     frames = [clean[a : a + (b - a) // 320 * 320].reshape(-1, 320) for a, b in zip(bounds, bounds[1:], strict=False)]
-    power = [np.mean(f.astype(np.float64) ** 2, axis=1) for f in frames]
+    power = [np.mean((f.astype(np.float64) - offset) ** 2, axis=1) for f in frames]
     loudest = max(p.max() for p in power)
     return np.array([np.count_nonzero(p > 1e-4 * loudest) for p in power])
 

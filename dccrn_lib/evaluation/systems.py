@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from dccrn_lib.audio.files import read_audio
 from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.mixing import MixtureDataset
+from dccrn_lib.enhancement.waveform import device_of
 from dccrn_lib.evaluation.scores import score_pair
 from dccrn_lib.networks.modes import evaluating
 from dccrn_lib.runtime.digests import state_digest
@@ -150,9 +151,8 @@ def _pairs(systems: Mapping[str, nn.Module | None], mixtures: MixtureDataset) ->
         for model in systems.values():
             estimate = item["noisy"]
             if model is not None:
-                device = next(model.parameters()).device
-                with torch.no_grad(), evaluating(model):
-                    estimate = model(item["noisy"][None].to(device))[0].cpu()
+                with torch.no_grad(), evaluating(model):  # a mask has no weights
+                    estimate = model(item["noisy"][None].to(device_of(model)))[0].cpu()
             yield Pair(head, item["clean"].numpy(), estimate.numpy())
 
 

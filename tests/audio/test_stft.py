@@ -28,6 +28,24 @@ def test_inverse_is_exact(window, hop, length):
     assert (y - x).norm() / x.norm() < 1e-6
 
 
+@pytest.mark.parametrize("window", ["hann", "sqrt_hann"])
+@pytest.mark.parametrize("hop", [1, 37, 200, 300])
+def test_inverse_is_exact_up_to_three_quarters_of_the_window(window, hop):
+    stft = ComplexSTFT(STFTConfig(hop_length=hop, window=window))
+    x = torch.randn(1, 3001, generator=torch.Generator().manual_seed(hop))
+    assert (stft.inverse(stft(x), 3001) - x).norm() / x.norm() < 1e-6
+
+
+@pytest.mark.parametrize("window", ["hann", "sqrt_hann"])
+def test_frames_that_do_not_overlap_lose_what_lies_under_the_zero_of_the_window(window):
+    stft = ComplexSTFT(STFTConfig(hop_length=400, window=window))
+    x = torch.randn(1, 2000, generator=torch.Generator().manual_seed(0))
+    y, place = stft.inverse(stft(x), 2000), torch.arange(2000) % 400
+    assert not y[:, place == 0].any()
+    inner = (place >= 40) & (place < 360)
+    torch.testing.assert_close(y[:, inner], x[:, inner], rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("hop", [100, 160])
 def test_frame_equals_its_definition(hop):
     """X[k, f] = sum_n w[n] x[n + k hop - (win - hop)] exp(-2 pi j f n / 512)."""

@@ -282,6 +282,11 @@ def test_zero_fractions_leave_everything_in_train():
     assert set(assign_splits(list("abcdef"), 0.0, 0.0).values()) == {"train"}
 
 
+@pytest.mark.parametrize("fractions, beside_train", [((0.0, 0.01), {"test"}), ((0.01, 0.0), {"valid"})])
+def test_two_groups_are_enough_for_train_and_the_one_split_that_is_asked_for(fractions, beside_train):
+    assert set(assign_splits(["speaker 1", "speaker 2"], *fractions).values()) == {"train"} | beside_train
+
+
 def test_probe_reports_length_and_rate(tmp_path):
     assert probe_audio(str(tone(tmp_path / "a.wav", seconds=2.5, rate=8000))) == (20000, 8000)
     assert "no such audio file" in probe_audio(str(tmp_path / "gone.wav"))

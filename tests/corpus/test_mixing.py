@@ -69,6 +69,16 @@ def test_mix_at_snr_refuses_silence():
         mix_at_snr(np.zeros(8), np.ones(8), 0.0)
 
 
+@pytest.mark.parametrize("kind", [np.int16, np.int32, np.float32, np.float64])
+def test_mix_at_snr_takes_samples_of_every_kind(kind):
+    rng = np.random.default_rng(0)
+    clean, noise = ((3000 * rng.standard_normal(8000)).astype(kind) for _ in range(2))
+    for snr_db in (-5.0, 5.0, 20.0):
+        scaled = mix_at_snr(clean, noise, snr_db)
+        assert scaled.dtype == (kind if np.dtype(kind).kind == "f" else np.float64)
+        assert 10 * np.log10(clean.var(dtype=float) / scaled.var(dtype=float)) == pytest.approx(snr_db, abs=1e-3)
+
+
 def test_level_and_peak(corpus):
     for item in (dataset(corpus, level_dbfs=(-20, -20))[i] for i in range(5)):
         level = 10 * torch.log10(item["noisy"].square().mean()).item()
@@ -154,6 +164,18 @@ def test_a_tone_keeps_its_pitch_whatever_its_rate(corpus, tmp_path):
     assert spectrum.argmax().item() == pytest.approx(1000, abs=2)  # Hz, of one second
 
 
+@pytest.mark.parametrize("rate", [RATE, 44100])
+def test_all_channels_of_a_recording_are_heard(corpus, tmp_path, rate):
+    time = np.arange(4 * rate) / rate
+    tones = np.stack([0.3 * np.sin(2 * np.pi * hertz * time) for hertz in (1000, 3000)], axis=1)
+    soundfile.write(tmp_path / "tones.wav", tones, rate)
+    entry = dataclasses.replace(corpus["noise"][0], path=str(tmp_path / "tones.wav"), seconds=4.0, sample_rate=rate)
+    config = MixConfig(segment_seconds=1.0, snr_db=(-5.0, -5.0), second_noise_probability=0.0)
+    item = MixtureDataset(corpus["speech"], [entry], None, config, length=1)[0]
+    spectrum = torch.fft.rfft(item["noisy"] - item["clean"]).abs()  # by Hz, of one second
+    assert spectrum[3000].item() == pytest.approx(spectrum[1000].item(), rel=0.05)
+
+
 def test_errors_name_the_file(corpus, tmp_path):
     entry = dataclasses.replace(corpus["noise"][0], path=str(tmp_path / "gone.wav"))
     items = MixtureDataset(corpus["speech"], [entry], None, MixConfig(segment_seconds=0.5))
@@ -236,8 +258,12 @@ def test_a_slower_voice_is_not_pushed_out_of_the_segment(tmp_path):
 
 def test_early_part_of_no_length_is_the_direct_sound(corpus):
     item = dataset(corpus, rir=True, early_ms=0.0, snr_db=(100, 100))[0]
-    clean, whole = item["clean"].double(), item["noisy"].double()
-    assert (clean @ whole) ** 2 > 0.1 * (clean @ clean) * (whole @ whole)
+    clean, echoes = item["clean"], item["noisy"] - item["clean"]
+    # the early echo, 400 samples after the direct sound, is in the noisy signal only
+    assert echoes[:390].abs().max() < 1e-3 * clean.abs().max()
+    assert echoes[410:1900].abs().max() > 0.1 * clean.abs().max()
+    dry = dataset(corpus, snr_db=(100, 100))[0]["clean"]  # the same voice without a room
+    assert (clean @ dry) ** 2 > 0.999 * (clean @ clean) * (dry @ dry)
     with pytest.raises(ConfigError, match="early_ms"):
         MixConfig(early_ms=-1.0)
 

@@ -406,6 +406,15 @@ def test_gradients_are_finite_for_silent_features():
         assert torch.isfinite(student.grad).all(), name
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["at", "at_kl", "at_kl_centred", "self_similarity"])
+def test_gradients_are_finite_where_only_the_student_is_silent(name, dtype):
+    teacher = torch.randn(1, 4, 8, 5, generator=torch.Generator().manual_seed(0)).to(dtype)
+    student = torch.zeros(1, 4, 8, 5, dtype=dtype).requires_grad_()
+    METHODS[name]().layer("", student, teacher).backward()
+    assert student.grad.dtype == dtype and torch.isfinite(student.grad).all()
+
+
 def test_descending_at_kl_alone_moves_the_students_profile():
     generator = torch.Generator().manual_seed(0)
     teacher = torch.randn(1, 4, 8, 6, generator=generator) * torch.linspace(0.1, 2, 8)[:, None]

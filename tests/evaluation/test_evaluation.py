@@ -231,6 +231,16 @@ def test_pieces_without_speech_have_no_weight():
     assert score_pair(s, e, metrics=["pesq_wb"])["pesq_wb"] == alone
 
 
+def test_a_constant_offset_does_not_count_as_speech_in_the_weight_of_a_piece(monkeypatch):
+    s, found = speech_like(40), []
+    s[: 18 * RATE] = 0  # two seconds of speech in the first piece, twenty in the second
+    for offset in np.float32([0.0, 0.1]):
+        values = iter([1.0, 3.0])
+        monkeypatch.setattr("dccrn_lib.evaluation.scores._pesq_piece", lambda *_, v=values: (next(v), None))
+        found.append(score_pair(s + offset, s + offset, metrics=["pesq_wb"])["pesq_wb"])
+    assert found[1] == pytest.approx(found[0], abs=1e-3) and 2.7 < found[0] < 2.9
+
+
 def test_up_to_twenty_seconds_the_score_is_the_packages_own():
     s = speech_like(20)
     e = s + white(s.size, 0.003)
@@ -334,6 +344,19 @@ def test_paired_difference():
         paired_difference([1.0, 2.0], [1.0])
     with pytest.raises(MetricError, match="known: bootstrap, t"):
         paired_difference([1.0], [1.0], method="z")
+
+
+def test_differences_that_vary_by_rounding_alone_have_no_effect_size():
+    d = paired_difference([0.3, 0.4, 0.5], [0.2, 0.3, 0.4])
+    assert d.mean == pytest.approx(0.1) and d.effect_size is None
+    assert paired_difference([1e-3, 2e-3], [0.0, 0.0]).effect_size == pytest.approx(1.5 * 2**0.5)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95.0])
+@pytest.mark.parametrize("method", ["bootstrap", "t"])
+def test_a_confidence_that_is_no_fraction_is_refused(method, confidence):
+    with pytest.raises(MetricError, match="confidence must lie between 0 and 1"):
+        paired_difference([1.0, 2.0, 3.0], [1.0, 1.5, 3.5], confidence, method=method)
 
 
 def test_bootstrap_draws_what_its_seed_says():
@@ -483,10 +506,10 @@ def test_stereo_and_rates(folders):
     from dccrn_lib.audio.resampling import resample
 
     x, _ = read_audio(folders / "noisy" / "a.wav")
-    stereo = np.concatenate([x + 0.1, x - 0.1])
+    stereo = np.concatenate([0.5 * x + 0.1, 1.5 * x - 0.1])
     write_audio(folders / "noisy" / "a.wav", resample(stereo, RATE, 48000), 48000, subtype="FLOAT")
     result = evaluate_directories(folders / "clean", folders / "noisy", metrics=["gain"], progress=False)
-    assert result["items"][0]["gain"] == pytest.approx(1.0, abs=0.05)
+    assert result["items"][0]["gain"] == pytest.approx(1.0, abs=0.05)  # of one channel alone: 0.5 or 1.5
 
 
 def test_lengths_are_checked_first(folders):
@@ -651,3 +674,13 @@ def test_scoring_keeps_the_mode_of_each_layer():
     items = evaluate_systems({"a": model}, Mixtures([item]), ["si_snr_db"], workers=1, progress=False)
     assert items["a"][0]["si_snr_db"] > 10
     assert [module.training for module in model.modules()] == [True, False, True]
+
+
+def test_a_system_without_weights_is_scored():
+    class Mixtures(list):
+        config, seed = None, 0
+
+    s = torch.from_numpy(speech_like()[:16000])
+    item = {"id": "0", "snr_db": 5.0, "label": "fan", "clean": s, "noisy": s + 0.001 * torch.randn(16000)}
+    items = evaluate_systems({"mask": Half()}, Mixtures([item]), ["polarity"], workers=1, progress=False)
+    assert [i["polarity"] for i in items["mask"]] == [-1.0]

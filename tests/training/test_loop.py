@@ -238,9 +238,14 @@ def test_resume_with_adapters(corpus, tmp_path):
     assert_equal_runs(tmp_path / "whole", tmp_path / "parts")
 
 
-def test_accumulation_counts_whole_batches_and_must_divide_them(corpus, tmp_path):
+def test_accumulation_counts_whole_batches_and_must_divide_them(corpus, tmp_path, monkeypatch):
+    seen, real = [], Objective.terms
+    monkeypatch.setattr(Objective, "terms", lambda self, net, batch: seen.append(batch.noisy) or real(self, net, batch))
     c = config(corpus, tmp_path / "a", steps=2, batch_size=4, accumulation=2, valid_every=2)
     assert len(train(c, progress=False).history["valid"]) == 1
+    own = MixtureDataset(c.speech, c.noise, c.rir, c.mix, c.seed, c.epoch_mixtures, "train")
+    assert [len(part) for part in seen] == [2, 2, 2, 2]  # two parts of a batch in each of two steps
+    assert torch.equal(torch.cat(seen), torch.stack([own[i]["noisy"] for i in range(8)]))
     with pytest.raises(ConfigError, match="multiple of accumulation"):
         replace(c, accumulation=3)
 

@@ -26,6 +26,17 @@ def test_singular_values_come_near_one(shape):
     assert (inner > 0.7).all()
 
 
+def test_a_singular_value_far_below_the_others_grows_485_times_and_stays_below_them():
+    small = torch.logspace(-5, -0.5, 19)
+    pairs = torch.stack([torch.diag(torch.tensor([1.0, float(value)])) for value in small])
+    found = torch.linalg.svdvals(orthogonalise(pairs)).amin(dim=-1)
+    assert ((found > 0.68) & (found < 1.2))[small >= 0.002].all()
+    tiny = small < 2e-4
+    growth = muon.NEWTON_SCHULZ[0] ** 5  # 485: of what is so small the iteration is linear
+    torch.testing.assert_close(found[tiny], growth * small[tiny], rtol=0.05, atol=1e-4)
+    assert found[tiny].max() < 0.1
+
+
 def test_each_parameter_has_one_rule():
     model = build_model("distil_dccrn_mini")
     optimiser = Muon(model.parameters())

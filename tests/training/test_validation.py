@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from dccrn_lib.experiments.recipe import recipe
-from dccrn_lib.losses import si_snr_db
+from dccrn_lib.losses import compressed_spectral_loss, si_snr_db
 from dccrn_lib.networks.presets import build_model
 from dccrn_lib.runtime.errors import ConfigError
-from dccrn_lib.training.validation import VALID_SEED, VALID_SETS, valid_batches, valid_mixtures, validate
+from dccrn_lib.training.validation import MEASURES, VALID_SEED, VALID_SETS, valid_batches, valid_mixtures, validate
 
 
 @pytest.fixture
@@ -42,6 +43,33 @@ def test_batches_of_any_size_give_the_same_means(config):
     assert two == pytest.approx(one, rel=1e-4)
     noisy = [si_snr_db(mixtures[i]["noisy"], mixtures[i]["clean"]).item() for i in range(3)]
     assert one["noisy_si_snr_db"] == pytest.approx(sum(noisy) / 3, rel=1e-5)
+
+
+class Attenuated(nn.Module):
+    """A network that hears all and lets half of the last quarter through, with the wrong sign."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(-0.5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        quarter = x.shape[-1] // 4
+        return torch.cat([x[..., :-quarter], self.gain * x[..., -quarter:]], dim=-1)
+
+
+def test_what_is_measured_is_the_output_of_the_network(config):
+    model, mixtures = Attenuated(), valid_mixtures(config)
+    found = validate(model, valid_batches(mixtures, torch.device("cpu"), 2), amp=False)
+    rows = []
+    for i in range(3):
+        noisy, clean = mixtures[i]["noisy"][None], mixtures[i]["clean"][None]
+        estimate = model(noisy).detach()
+        gain = (estimate @ clean.T / (clean @ clean.T)).item()
+        snr = [si_snr_db(x, clean).item() for x in (estimate, noisy)]
+        rows.append([*snr, gain, compressed_spectral_loss(estimate, clean).item()])
+    means = torch.tensor(rows).mean(dim=0).tolist()
+    assert found == pytest.approx(dict(zip(MEASURES, means, strict=True)), rel=1e-3)
+    assert abs(found["si_snr_db"] - found["noisy_si_snr_db"]) > 0.5
 
 
 def test_frozen_layers_stay_frozen(config):
