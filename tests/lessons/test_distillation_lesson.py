@@ -82,6 +82,18 @@ def test_distance_figures_name_layers_and_units():
     assert [line.get_ydata()[0] for line in axis.lines] == [1.0, 0.1]
 
 
+def test_profiles_are_shown_over_an_even_spread_on_the_axis_of_their_bins():
+    spreads = {"encoder.5": {"teacher": [0.5, 0.3, 0.1, 0.1], "student": [0.25] * 4}, "decoder.0": {"teacher": [1.0]}}
+    figure = draw.profiles(spreads, {"teacher": "large teacher", "student": "large student"})
+    first, second = figure.axes
+    heights = [patch.get_data() for patch in first.patches]
+    assert heights[0].values.tolist() == pytest.approx([2.0, 1.2, 0.4, 0.4]) and heights[1].values.tolist() == [1.0] * 4
+    assert heights[0].edges.tolist() == [0.0, 2.0, 4.0, 6.0, 8.0]
+    assert [axis.get_title() for axis in (first, second)] == ["encoder.5, 4 bins", "decoder.0, 1 bins"]
+    assert [to_hex(patch.get_edgecolor()) for patch in first.patches] == [COLOURS["teacher"], COLOURS["student"]]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["large teacher", "large student"]
+
+
 def test_paired_differences_are_sorted_and_coloured_by_who_won():
     axis = draw.paired_differences([0.5, -1.0], Difference(-0.25, -1.0, 0.5, 2)).axes[0]
     heights = [bar.get_height() for bar in axis.patches[:2]]

@@ -1,5 +1,5 @@
 """Figures of notebook 05: a training step, the first steps, all systems on one sentence, curves, learning rate,
-distance by layer, differences by mixture, by metric and by seed, the sweep.
+distance by layer, the spread over frequency, differences by mixture, by metric and by seed, the sweep.
 """
 
 from __future__ import annotations
@@ -211,6 +211,26 @@ def distance_by_layer(distances: Mapping[str, Mapping[str, float]]) -> Figure:
     axis.set_yscale("log")
     axis.set(xlabel="layer (E: encoder, D: decoder)", ylabel="KL to the teacher (nat)")
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(axis.lines))
+    return figure
+
+
+def profiles(layers: Mapping[str, Mapping[str, Sequence[float]]], labels: Mapping[str, str]) -> Figure:
+    """What AT-KL compares: how layers spread their energy over frequency, a panel a layer; 1 is an even spread.
+
+    Args:
+        layers: name -> {system (a key of COLOURS): probability of each bin, from 0 to 8 kHz}.
+        labels: what a system is called.
+    """
+    figure, axes = new_figure(1, len(layers), height=2.8)
+    for axis, (layer, systems) in zip(axes.flat, layers.items(), strict=True):
+        for name, spread in systems.items():
+            edges = np.linspace(0.0, 8.0, len(spread) + 1)
+            width = 3.5 if name == "teacher" else 1.5  # the others are drawn over it
+            over_even = np.asarray(spread) * len(spread)
+            axis.stairs(over_even, edges, color=COLOURS[name], lw=width, label=labels[name], baseline=None)
+        axis.set(title=f"{layer}, {len(spread)} bins", xlabel="frequency (kHz)")
+    axes[0, 0].set_ylabel("probability over\nthat of an even spread")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
 
