@@ -511,11 +511,18 @@ def shipped_weights(**options: Any) -> Parser:
     p.add_argument(
         "--reuse", action="store_true", help="keep the scores of weights that stand in the result file already"
     )
+    p.add_argument(
+        "--others",
+        default="",
+        metavar="NAME,NAME",
+        help="also other projects' denoisers whose packages are installed: rnnoise, dtln, gtcrn, deepfilternet3, or all",
+    )
     p.set_defaults(run=_shipped_weights)
     return p
 
 
 def _shipped_weights(a: argparse.Namespace) -> int:
+    from dccrn_lib.experiments.other_denoisers import parse_others
     from dccrn_lib.experiments.shipped_weights import publish
 
     wrong = [m for m in a.models if "=" not in m]
@@ -524,7 +531,7 @@ def _shipped_weights(a: argparse.Namespace) -> int:
     weights = _once("system", [(name, where) for name, _, where in (m.partition("=") for m in a.models)])
     corpus = {"speech": a.speech, "noise": a.noise}
     progress = not a.quiet
-    where = {"folder": a.out, "prefix": a.prefix, "split": a.split, "reuse": a.reuse}
+    where = {"folder": a.out, "prefix": a.prefix, "split": a.split, "reuse": a.reuse, "others": parse_others(a.others)}
     for path in publish(weights, corpus, a.count, workers=a.workers, progress=progress, dnsmos=a.dnsmos, **where):
         print(path)
     return 0

@@ -26,6 +26,7 @@ from dccrn_lib.evaluation.groups import snr_band
 from dccrn_lib.evaluation.intervals import bracketed, compare_systems, means_of_pairs, or_none, summarise, t_interval
 from dccrn_lib.evaluation.metrics import ALL_METRICS, METRICS, REFERENCE_METRICS
 from dccrn_lib.evaluation.systems import evaluate_systems
+from dccrn_lib.experiments.other_denoisers import OTHERS, OtherDenoiser
 from dccrn_lib.experiments.paper import TEST_SEED, data_hash
 from dccrn_lib.experiments.recipe import manifest_options, portable
 from dccrn_lib.networks.weights import load_model, read_card
@@ -174,6 +175,7 @@ def publish(
     prefix: str = "real",
     split: str = "test",
     reuse: bool = False,
+    others: Sequence[str] = (),
 ) -> list[Path]:
     """Score the noisy input and the models on the test (or valid) split; write the five result files.
 
@@ -191,31 +193,42 @@ def publish(
         split: "test"; "valid" is for choosing, e.g. whether a teacher is far enough ahead to teach.
         reuse: take the scores of the file that stands there where the weights, their precision, the mixtures, the
             metrics and the versions of all packages are the same, and score the other systems only.
+        others: denoisers of other projects, names of :data:`~dccrn_lib.experiments.other_denoisers.OTHERS`, with the
+            weights of their installed packages.
 
     Returns:
         The files.
 
     Raises:
-        ConfigError: "noisy" is taken by a model, or no model is named; another split; bf16 on a CPU that only
+        ConfigError: "noisy" or the name of one of ``others`` is taken by a model, or no model is named; one of
+            ``others`` is unknown or not installed; another split; bf16 on a CPU that only
             emulates it; with ``reuse``, the file that stands there is no such table.
     """
     if not models or "noisy" in models:
         raise ConfigError('name the models as system=weights, e.g. student_alone=distil_dccrn; "noisy" is taken')
+    taken = [name for name in others if name in models]
+    if taken:
+        raise ConfigError(f"{taken[0]} names a model and one of the others; give the model another name")
     metrics = ALL_METRICS if dnsmos else REFERENCE_METRICS
+    foreign = {name: OtherDenoiser(name) for name in others}
     mixtures = real_mixtures(corpus, count, split)
     chosen = {name: _in_precision(text) for name, text in models.items()}
-    systems = {"noisy": None, **{name: InPrecision(load_model(w), kind) for name, (w, kind) in chosen.items()}}
+    ours = {name: InPrecision(load_model(w), kind) for name, (w, kind) in chosen.items()}
+    systems: dict[str, nn.Module | None] = {"noisy": None, **ours, **foreign}
     cards = {name: read_card(weights) for name, (weights, _) in chosen.items()}
     scored = [f"{name}={portable(text)}" for name, text in models.items()]
     given = [f"--split={split}", f"--count={count}", *(["--dnsmos"] if dnsmos else []), f"--prefix={prefix}"]
+    given += [f"--others={','.join(others)}"] if others else []
     common = {
         "command": shlex.join(
             ["python", "-m", "dccrn_lib", "experiment", "shipped-weights", *scored, *manifest_options(corpus), *given]
         ),
         "config": {
             "mix": repr(MIX),
-            "models": {name: card["sha256"] for name, card in cards.items()},
+            "models": {name: card["sha256"] for name, card in cards.items()}
+            | {name: model.digest for name, model in foreign.items()},
             "precision": {name: kind for name, (_, kind) in chosen.items()},
+            **({"others": {name: model.package for name, model in foreign.items()}} if others else {}),
         },
         "seed": SEEDS[split],
         "data_hash": data_hash({"speech": corpus["speech"], "noise": corpus["noise"], "rir": ""}),
@@ -226,11 +239,24 @@ def publish(
     new = evaluate_systems(todo, mixtures, metrics, workers, progress) if todo else {}
     items = {name: known.get(name) or new[name] for name in systems}
     hours = {name: card["card"].get("hours_of_audio") for name, card in cards.items()}
-    payloads = _payloads(items, metrics, split, hours)
+    payloads = _payloads(items, metrics, split, hours, others)
+    if others:
+        payloads[split]["note"] += _about_others(foreign)
     # the tables of the test split stay where those of valid are made
     stem = prefix if split == "test" else f"{prefix}_{split}"
     names = {name: f"{prefix}_{split}" if name == split else f"{stem}_{name}" for name in payloads}
     return [save_result(names[name], {**common, **payload}, folder) for name, payload in payloads.items()]
+
+
+def _about_others(foreign: Mapping[str, OtherDenoiser]) -> str:
+    packages = ", ".join(f"{name} ({model.package}, {model.delay} samples late)" for name, model in foreign.items())
+    at_48 = [name for name in foreign if OTHERS[name].rate != SAMPLE_RATE]
+    return (
+        f" Of other projects, with the weights in their packages and their delay taken out: {packages}. What they were "
+        "trained on is theirs; whether these recordings were among it is not known to us. Ours were trained on other "
+        "speakers and noises of the same collections, which favours ours."
+        + (f" {' and '.join(at_48)} work at 48 kHz: in and out they are resampled." if at_48 else "")
+    )
 
 
 def _scored_before(
@@ -271,6 +297,7 @@ def _payloads(
     metrics: Sequence[str],
     split: str,
     hours: Mapping[str, float | None],
+    others: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """Name of a result after its prefix -> its title, note and content, without what all of them share."""
     title = f"Real recordings, {len(items['noisy'])} mixtures of the {split} split"
@@ -293,7 +320,7 @@ def _payloads(
         },
         "beside_paper": {
             "title": f"{title}, beside the clips released with the paper",
-            "rows": beside_paper(items),
+            "rows": beside_paper({name: rows for name, rows in items.items() if name not in others}),
             "columns": ["of", "system", "n", *names, *(f"{name} over noisy" for name in names)],
             "note": "Two test sets and two amounts of data: read across them only what each system gains over its own "
             "noisy input, and that with care, since a gain depends on the SNR too. The data of the paper's networks, the "

@@ -37,6 +37,10 @@ NAMES = {
     "teacher_long": "teacher, trained on",
     "teacher_best": "best teacher",
     "dccrn_e": "DCCRN-E",
+    "rnnoise": "RNNoise",
+    "dtln": "DTLN",
+    "gtcrn": "GTCRN",
+    "deepfilternet3": "DeepFilterNet 3",
 }
 
 
