@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import shlex
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,27 @@ def _resumed(a: argparse.Namespace, config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, **{name: value for name, value in kept.items() if isinstance(value, int)})
 
 
+#: Fields that nothing reads unless another one has a value: their names, whether that is so, and what to write.
+_READ_WITH: tuple[tuple[tuple[str, ...], Callable[[TrainConfig], bool], str], ...] = (
+    (("muon_learning_rate", "muon_weight_decay", "muon_lstm"), lambda c: c.optimiser == "muon", "--optimiser muon"),
+    (
+        ("reading", "normalisation", "output_weight", "feature_weight", "feature_share"),
+        lambda c: c.method != "none",
+        "--method and --teacher",
+    ),
+    (("mix.wide_level_dbfs",), lambda c: c.mix.wide_level_probability > 0, "a --mix.wide_level_probability above 0"),
+    (("mix.equaliser_db",), lambda c: c.mix.equaliser_probability > 0, "a --mix.equaliser_probability above 0"),
+)
+
+
+def _refuse_unread(config: TrainConfig, given: Collection[str]) -> None:
+    """ConfigError if a field was given that nothing would read: after hours the run would not be the one that was meant."""
+    for names, is_read, cure in _READ_WITH:
+        unread = [name for name in names if name in given]
+        if unread and not is_read(config):
+            raise ConfigError(f"--{unread[0]} would change nothing: give {cure} with it, or leave it out")
+
+
 def _score_in_words(valid: list[dict[str, Any]]) -> str:
     """The score of the weights that were kept, the best ones, and that after the last step where it is another."""
     scored = [row for row in valid if math.isfinite(row["si_snr_db"])]
@@ -83,9 +106,11 @@ def _train(a: argparse.Namespace) -> int:
         raise ConfigError(
             f"nothing would be learnt from {a.fields.teacher}: say how the teacher teaches, e.g. --method at_kl"
         )
+    _refuse_unread(a.fields, a.given)
     # below what is refused, which needs no torch
     from dccrn_lib.runtime.devices import require_device, set_up_cpu
     from dccrn_lib.training.loop import train
+    from dccrn_lib.training.run_folder import CONFIG
     from dccrn_lib.training.session import TrainingError
 
     config = _resumed(a, for_its_steps(a, a.profile or "quick"))
@@ -99,5 +124,6 @@ def _train(a: argparse.Namespace) -> int:
             f"with a lower learning_rate (it was {config.learning_rate:g}), and see history.json"
         )
     score = _score_in_words(result.history["valid"])
-    print(f"{result.weights}{score}" if not result.stopped else f"stopped; resume with --resume --out {config.out}")
+    again = f"train --config {shlex.quote(str(Path(config.out) / CONFIG))} --resume"
+    print(f"{result.weights}{score}" if not result.stopped else f"stopped; resume with: {again}")
     return 130 if result.stopped else 0

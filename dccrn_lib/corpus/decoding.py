@@ -13,11 +13,13 @@ import numpy as np
 from scipy.signal import resample_poly
 
 from dccrn_lib.audio.rate import SAMPLE_RATE
+from dccrn_lib.audio.recording import Recording
 from dccrn_lib.corpus.entry import Entry
-from dccrn_lib.corpus.shards import open_audio
+from dccrn_lib.corpus.shards import open_audio, shard_of
 from dccrn_lib.runtime.errors import AudioError
 
 _BLOCK = 1 << 20  # samples; the length of some files is not known beforehand
+_SHORTER = 0.02  # of its length: headers of compressed files are off by a frame or two
 LONG = 60  # s; a longer file is sought in, never held
 _PIECES = 16  # of long files: more than a mixture is likely to hold
 
@@ -30,13 +32,14 @@ def decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
         start, seconds: in s; what lies past the end is left out.
 
     Raises:
-        AudioError: the file cannot be read, is cut off, or holds NaN.
+        AudioError: the file cannot be read, is cut off, holds NaN, or is shorter than its manifest says.
     """
     try:
         with open_audio(entry) as recording:
             rate = recording.sample_rate
             first, wanted = int(start * rate), int(np.ceil(seconds * rate))
             if recording.seekable:
+                _refuse_shorter(recording, entry)
                 first = min(first, recording.samples - 1)
                 wanted = min(wanted, recording.samples - first)
             recording.go_to(first)
@@ -48,7 +51,7 @@ def decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
             if recording.seekable:
                 recording.refuse_short(first + got, first + wanted)
     except AudioError as error:
-        raise AudioError(f"{error}; scan the corpus again to leave it out") from error
+        raise AudioError(f"{error}; {_cure(entry)}") from error
     x = np.concatenate(pieces).mean(axis=1)
     if entry.scale is not None:
         x = x * np.float32(entry.scale)
@@ -56,6 +59,22 @@ def decode(entry: Entry, start: float, seconds: float) -> np.ndarray:
         divisor = np.gcd(rate, SAMPLE_RATE)
         x = resample_poly(x, SAMPLE_RATE // divisor, rate // divisor).astype(np.float32)
     return x
+
+
+def _refuse_shorter(recording: Recording, entry: Entry) -> None:
+    """AudioError if a file has become shorter than when it was scanned: cuts would fall behind its end, on nothing."""
+    seconds = recording.samples / recording.sample_rate
+    if seconds < entry.seconds - max(_SHORTER * entry.seconds, 0.1):
+        raise AudioError(
+            f"{entry.path} lasts {seconds:.4g} s, its manifest says {entry.seconds:.4g} s: it was changed after the scan"
+        )
+
+
+def _cure(entry: Entry) -> str:
+    """What to do about a recording that cannot be used. A scan decodes no file whole: it may pass this one again."""
+    if entry.offset is not None:
+        return f"copy {shard_of(entry)} and its manifest here again"
+    return "put back what was scanned, or take the file out of the folder and scan the corpus again"
 
 
 def full_scale(x: np.ndarray) -> float:

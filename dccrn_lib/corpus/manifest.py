@@ -74,11 +74,37 @@ def read_manifest(path: PathLike, split: str | None = None, kind: str | None = N
     entries = [parse_entry(line, f"{path}, line {n}", folder) for n, line in enumerate(lines, 1) if line.strip()]
     if not entries:
         raise ManifestError(f"{path}: the manifest is empty; scan the folder of recordings again")
+    return _kept(entries, split, kind, f"{path}: no entry left for", "the manifest holds")
+
+
+def read_manifests(paths: Iterable[PathLike], split: str | None = None, kind: str | None = None) -> list[Entry]:
+    """Read manifests one behind the other; the split may be in some of them only, as after ``scan --split``.
+
+    Args:
+        paths: the JSON-lines files; each must hold ``kind``.
+        split, kind: as of :func:`read_manifest`.
+
+    Returns:
+        Entries in the order of the manifests; [] without any manifest.
+
+    Raises:
+        ManifestError: as of :func:`read_manifest`; none of the manifests holds the split.
+    """
+    _check_names(split, kind)
+    paths = [Path(path) for path in paths]
+    entries = [entry for path in paths for entry in read_manifest(path, kind=kind)]
+    named = ", ".join(map(str, paths))
+    return _kept(entries, split, kind, f"{named}: no entry left for", "all together hold") if paths else []
+
+
+def _kept(entries: list[Entry], split: str | None, kind: str | None, none: str, hold: str) -> list[Entry]:
+    """The entries of a split and a kind; ManifestError if there are none."""
     kept = [e for e in entries if (split is None or e.split == split) and (kind is None or e.kind == kind)]
     if not kept:
         wanted = " ".join(word for word in (split, kind) if word)
         held = ", ".join(sorted({f"{e.split} {e.kind}" for e in entries}))
-        raise ManifestError(f"{path}: no entry left for {wanted}; the manifest holds: {held}")
+        cure = f"; scan without --split, or add a manifest of a folder scanned with --split {split}" if split else ""
+        raise ManifestError(f"{none} {wanted}; {hold}: {held}{cure}")
     return kept
 
 
@@ -218,6 +244,11 @@ def scan_folder(
         for (path, (frames, rate)), name in zip(good, names, strict=True)
     ]
     notes += _copies_across_splits(entries, folder)
+    if split and corpus is None and kind != "rir":
+        notes += [
+            f"the collection is called {entries[0].corpus}: give the scans of its other splits and this one the same "
+            "--corpus, and whoever is in two splits is noticed"
+        ]
     write_manifest(out, entries)
     write_bad(Path(f"{out}.bad.txt"), bad)
     return replace(summarise(out, entries, bad, notes), grouped=grouped)

@@ -17,7 +17,7 @@ from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.corpus.decoded import DecodedCorpus
 from dccrn_lib.corpus.decoding import AudioCache
 from dccrn_lib.corpus.entry import Entry
-from dccrn_lib.corpus.manifest import read_manifest
+from dccrn_lib.corpus.manifest import read_manifests
 from dccrn_lib.corpus.mix_config import MixConfig
 from dccrn_lib.corpus.plan import MixturePlan
 from dccrn_lib.corpus.planning import Planner
@@ -33,7 +33,8 @@ class MixtureDataset(Dataset):
     """Mixtures of a corpus by index.
 
     Args:
-        speech, noise, rir: entries, or the path of a manifest together with ``split``. ``rir`` may be None.
+        speech, noise, rir: entries, or the paths of manifests, joined by commas, together with ``split``. ``rir`` may be
+            None.
         config: how to draw.
         seed: of the whole set.
         length: mixtures per epoch.
@@ -66,7 +67,7 @@ class MixtureDataset(Dataset):
         lists = {}
         for kind, given in (("speech", speech), ("noise", noise), ("rir", rir)):
             if isinstance(given, (str, Path)):
-                given = [e for path in joined_paths(given) for e in read_manifest(path, split=split, kind=kind)]
+                given = read_manifests(joined_paths(given), split=split, kind=kind)
             lists[kind] = list(given or [])
         for kind in ("speech", "noise"):
             if not lists[kind]:

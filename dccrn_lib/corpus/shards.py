@@ -8,8 +8,9 @@ an index; memory does not grow with the shard.
 from __future__ import annotations
 
 import io
+import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,6 +98,28 @@ def _heads(header: bytes, entry: Entry) -> bool:
     except tarfile.HeaderError:
         return False
     return member.name == entry.path.rpartition(SEPARATOR)[2] and member.size == entry.bytes
+
+
+def require_there(entries: Iterable[Entry]) -> None:
+    """Refuse recordings that are not there before hours are spent on the others; no file is opened.
+
+    Raises:
+        AudioError: a file or a shard is missing, or a shard ends before a member does.
+    """
+    ends: dict[str, int] = {}  # of every file, bytes that it must have
+    for entry in entries:
+        path = shard_of(entry) if entry.offset is not None else entry.path
+        ends[path] = max(ends.get(path, 0), (entry.offset or 0) + (entry.bytes or 0))
+    sizes = {path: os.stat(path).st_size if os.path.exists(path) else -1 for path in ends}
+    gone = [path for path, size in sizes.items() if size < 0]
+    if gone:
+        raise AudioError(
+            f"no such audio file: {gone[0]} ({len(gone)} of {len(ends)} files of the manifests are missing); put them "
+            "back, or scan the corpus again"
+        )
+    cut = next((path for path, size in sizes.items() if size < ends[path]), None)
+    if cut is not None:
+        raise AudioError(f"{cut}: the shard is cut off; copy it here again")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import nn
 
-from dccrn_lib.corpus.manifest import read_manifest
+from dccrn_lib.corpus.manifest import read_manifests
 from dccrn_lib.corpus.mixing import MixtureDataset
 from dccrn_lib.corpus.synthesis.corpus import generated_corpus
 from dccrn_lib.networks.weights import load_model
@@ -47,7 +47,7 @@ def corpus_of(
 
     Raises:
         ConfigError: one of speech and noise without the other, or rir without them.
-        ManifestError: a manifest lacks one of the splits train, valid and test.
+        ManifestError: the manifests of a kind lack one of the splits train, valid and test.
     """
     profile = get_profile(profile) if isinstance(profile, str) else profile
     if bool(speech) != bool(noise):
@@ -59,8 +59,7 @@ def corpus_of(
         return {"speech": str(made.speech), "noise": str(made.noise), "rir": str(made.rir)}
     for kind, manifests in (("speech", speech), ("noise", noise)):
         for split in ("train", "valid", "test"):
-            for manifest in joined_paths(manifests):
-                read_manifest(manifest, split=split, kind=kind)
+            read_manifests(joined_paths(manifests), split=split, kind=kind)
     return {"speech": speech, "noise": noise, "rir": rir}
 
 

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from dccrn_lib.corpus.decoded import DecodedCorpus
 from dccrn_lib.corpus.loading import Batches
 from dccrn_lib.corpus.mixing import MixtureDataset
+from dccrn_lib.corpus.shards import require_there
 from dccrn_lib.distillation.freezing import assert_frozen
 from dccrn_lib.networks.sync_batch_norm import synchronise_batch_norm
 from dccrn_lib.networks.weights import load_model, save_model, starting_model
@@ -318,6 +319,7 @@ def open_session(
     ranks.wait()  # every rank has looked at the folder of the run
     log = ScalarLog(Path(config.out) / "tensorboard") if config.tensorboard and ranks.rank == 0 else None
     if ranks.rank == 0:  # only now: a wrong manifest, teacher or recording leaves no run behind
+        require_there([*valid_set.planner.entries, *train_set.planner.entries])
         for drawn in (valid_set, train_set):
             drawn[0]
         write_config(Path(config.out), config)
@@ -325,9 +327,8 @@ def open_session(
     stop = StopSignal()
     batches = _batches(train_set, objective, ranks, state.step, decoded, stop if ranks.world == 1 else None)
     if saved:
-        torch.set_rng_state(
-            saved["rng"]
-        )  # torch's loader has drawn a seed, which a run without a stop did not draw here
+        # torch's loader has drawn a seed, which a run without a stop did not draw here
+        torch.set_rng_state(saved["rng"])
     return Session(
         config,
         ranks,

@@ -362,7 +362,7 @@ def test_train_takes_sizes_from_the_profile_and_what_is_given(trained: list):
 
 def test_a_training_that_was_stopped_says_how_to_go_on(trained: list, capsys: pytest.CaptureFixture[str]):
     assert exit_code(*TRAIN, "--resume") == 130
-    assert "--resume --out o" in capsys.readouterr().out
+    assert f"stopped; resume with: train --config {Path('o') / 'config.json'} --resume" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("setting", ["mixx.snr_db=0,5", "mix=3", "mix.snr_db=0", "amp=yes", "stepss=3"])

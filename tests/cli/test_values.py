@@ -63,17 +63,18 @@ def test_a_number_out_of_range_is_refused_before_anything_is_written(
 
 
 def test_a_recording_that_cannot_be_mixed_leaves_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    def entry(kind: str, split: str, path: str) -> Entry:
-        return Entry(str(tmp_path / path), kind, "c", 1.0, 16000, split, speaker=f"{split}", recording="r")
+    def entry(kind: str, split: str) -> Entry:
+        path = tmp_path / f"{split}_{kind}.wav"
+        write_audio(path, np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
+        return Entry(str(path), kind, "c", 1.0, 16000, split, speaker=split, recording=split)
 
     for name in ("speech", "noise"):
-        write_audio(tmp_path / f"{name}.wav", np.random.default_rng(0).normal(0, 0.1, 16000), 16000)
-        parts = [entry(name, split, f"{name}.wav") for split in ("train", "valid")]
-        write_manifest(tmp_path / f"{name}.jsonl", parts)
-    (tmp_path / "speech.wav").write_bytes(b"no recording")
+        write_manifest(tmp_path / f"{name}.jsonl", [entry(name, split) for split in ("train", "valid")])
+    (tmp_path / "train_speech.wav").write_bytes(b"no recording")
     corpus = [f"--{name}={tmp_path / name}.jsonl" for name in ("speech", "noise")]
     assert exit_code("train", "--profile", "smoke", "--quiet", "--out", str(tmp_path / "o"), *corpus) == 1
-    assert "speech.wav" in capsys.readouterr().err and not (tmp_path / "o" / "config.json").exists()
+    error = capsys.readouterr().err
+    assert "train_speech.wav" in error and "splits" not in error and not (tmp_path / "o" / "config.json").exists()
 
 
 @pytest.mark.parametrize(

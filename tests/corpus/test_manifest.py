@@ -459,4 +459,4 @@ def test_copies_in_several_splits_are_named(tmp_path):
     shutil.copy(tmp_path / f"wav/{train}/own.wav", tmp_path / f"wav/{test}/again.wav")
     (note,) = scan_folder(tmp_path / "wav", **scanned).notes
     assert "hold the same bytes" in note and f"{test}/again.wav" in note
-    assert scan_folder(tmp_path / "wav", split="train", **scanned).notes == []
+    assert scan_folder(tmp_path / "wav", split="train", corpus="c", **scanned).notes == []
