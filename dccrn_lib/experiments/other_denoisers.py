@@ -10,7 +10,7 @@ Every signal goes through one fresh state from its beginning, as it would live. 
 shifted back by its delay, which is measured on a clean clip when it is built.
 
 Sources: RNNoise (Valin, arXiv 1709.08243), DTLN (Westhausen and Meyer, arXiv 2005.07551), GTCRN (Rong et al., ICASSP
-2024), DeepFilterNet 3 (Schroeter et al., arXiv 2305.08227), the noise suppressor of the WebRTC project.
+2024), DeepFilterNet 3 (Schroeter et al., arXiv 2305.08227).
 """
 
 from __future__ import annotations

@@ -74,11 +74,12 @@ def readers(path: Path) -> dict:
             return str(error)
 
     probe = probe_audio(str(path))
+    scanned = 1.0 if isinstance(probe, str) else probe[0] / probe[1]  # what a manifest would say
     return {
         "header": asked(lambda: audio_info(path).seconds),
         "whole": asked(lambda: read_audio(path, RATE)[0].shape[1] / RATE),
         "scan": probe if isinstance(probe, str) else probe[0] / probe[1],
-        "training": asked(lambda: len(decode(entry(path), 0.0, 9.0)) / RATE),
+        "training": asked(lambda: len(decode(entry(path, scanned), 0.0, 9.0)) / RATE),
     }
 
 
